@@ -1,0 +1,82 @@
+# `make` lists what there is to make.
+.DEFAULT_GOAL := help
+SHELL         := /bin/bash
+.SHELLFLAGS   := -euo pipefail -c
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PROGRAMS := tasker tasker-controlplane tasker-agent
+
+# The linter is installed once per version, beside the module cache; it brings gofumpt.
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := $(shell go env GOPATH)/tools/golangci-lint@$(GOLANGCI_VERSION)/golangci-lint
+
+GORELEASER_VERSION := v2.15.1
+GORELEASER := $(shell go env GOPATH)/tools/goreleaser@$(GORELEASER_VERSION)/goreleaser
+
+# Where the tests find their servers; set them yourself to use others than test/servers sets up.
+export TASKER_TEST_MYSQL    ?= mysql://tasker_test:tasker_test@127.0.0.1:3306/
+export TASKER_TEST_RABBITMQ ?= http://guest:guest@127.0.0.1:15672/api
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## three static programs into ./bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ $(PROGRAMS:%=./cmd/%)
+
+.PHONY: demo
+demo: build ## a control plane, two agents and a task on this machine (ARGS=--exit: end after the task)
+	@./bin/tasker demo $(ARGS)
+
+.PHONY: test
+test: ## every test, on a real RabbitMQ and MariaDB that are set up first (TESTARGS=… for go test)
+	@test/servers
+	go test -race -count=1 $(TESTARGS) ./...
+
+.PHONY: test-hosts
+test-hosts: build ## the daemons as services of servers with systemd, made for it (root; TESTARGS=… for go test)
+	@test/servers
+	TASKER_TEST_HOSTS=1 test/hosts/lab run go test -count=1 $(TESTARGS) ./test/hosts
+
+.PHONY: lint
+lint: tools ## go vet, golangci-lint (with the import rules and gofumpt) and shellcheck
+	go vet ./...
+	$(GOLANGCI) run ./...
+	@if command -v shellcheck >/dev/null; then git ls-files -z | xargs -0 awk 'FNR == 1 && /^#!.*(\/| )(ba|da)?sh$$/ {print FILENAME}' | xargs shellcheck; \
+	else echo "shellcheck is not installed: shell scripts not checked (apt-get install shellcheck)"; fi
+
+.PHONY: fmt
+fmt: tools ## format the code with gofumpt
+	$(GOLANGCI) fmt ./...
+
+.PHONY: bench
+bench: ## every benchmark
+	@test/servers
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: tools
+tools: $(GOLANGCI) ## install the linter (minutes, the first time)
+
+$(GOLANGCI):
+	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+.PHONY: packages
+packages: ## .deb, .rpm, .apk and Arch packages of all programs into ./dist, the same bytes each time
+	rm -rf dist
+	go -C packaging run ./cmd/packages -version $(VERSION)
+
+.PHONY: test-packages
+test-packages: ## the tests of the packages, which build them all
+	cd packaging && go vet ./... && go test -count=1 $(TESTARGS) ./...
+
+.PHONY: check-release
+check-release: $(GORELEASER) ## whether goreleaser takes its configuration (installs it, minutes, the first time)
+	$(GORELEASER) check
+
+$(GORELEASER):
+	GOBIN=$(@D) go install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist

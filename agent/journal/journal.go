@@ -1,0 +1,348 @@
+// Package journal is an agent's crash-safe record of the assignments it has
+// accepted and of the reports it still owes: one file, in which whatever a
+// method returned nil for has survived a crash of the process or the machine.
+//
+// An assignment is held or accepted, starting, ended, confirmed and, an hour
+// past its deadline, swept. Tombstones keep what was cancelled from starting.
+package journal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/handlers"
+)
+
+// The errors of this package; match them with errors.Is.
+var (
+	// ErrLocked: another process has the journal open.
+	ErrLocked = errors.New("in use by another process")
+	// ErrCorrupt: the file cannot be read.
+	ErrCorrupt = errors.New("corrupt")
+	// ErrTooNew: a later version of this program wrote the file.
+	ErrTooNew = errors.New("written by a newer version")
+	// ErrUnknown: no such assignment, or none in a phase that allows it.
+	ErrUnknown = errors.New("not in the journal")
+)
+
+// Ref names an assignment.
+type Ref = tasker.AssignmentRef
+
+// Phase says how far an assignment is.
+type Phase string
+
+// The phases, in their order.
+const (
+	// Held: accepted before the control plane's time was known, so that the
+	// deadline is still to be checked.
+	Held Phase = "held"
+	// Accepted: to be performed.
+	Accepted Phase = "accepted"
+	// Starting: the handler was started, or is about to be.
+	Starting Phase = "starting"
+	// Ended: nothing is left to do but to report it.
+	Ended Phase = "ended"
+)
+
+// Entry is what the journal knows of an assignment, but for its payload, result
+// and output.
+type Entry struct {
+	TaskID     string          `json:"task_id"`
+	Attempt    int             `json:"attempt"`
+	Identifier string          `json:"identifier"`
+	Type       string          `json:"type"`
+	Handler    string          `json:"handler"`
+	Timeout    tasker.Duration `json:"timeout,omitzero"`
+	Deadline   time.Time       `json:"deadline,omitzero"`
+	// Order numbers the entries as they were accepted.
+	Order uint64 `json:"order"`
+	Phase Phase  `json:"phase"`
+	// Processes are those started since the entry was last starting.
+	Processes []handlers.Process `json:"processes,omitempty"`
+	// Last is the last update that was noted, without result and output.
+	Last tasker.Update `json:"last"`
+	// Confirmed: the final report was handed over.
+	Confirmed bool `json:"confirmed,omitempty"`
+}
+
+// Ref returns the entry's name.
+func (e Entry) Ref() Ref { return Ref{TaskID: e.TaskID, Attempt: e.Attempt} }
+
+// Tombstone keeps an assignment, and earlier attempts of it, from starting.
+type Tombstone struct {
+	TaskID  string `json:"task_id"`
+	Attempt int    `json:"attempt"`
+	// Deadline is the assignment's.
+	Deadline time.Time `json:"deadline"`
+}
+
+// Record is an assignment to be accepted.
+type Record struct {
+	Type       string
+	Assignment tasker.Assignment
+	// Held keeps the deadline to be checked later.
+	Held bool
+	// Update is the first word about it. When its status is an ended one, it is
+	// the final report at once, and the payload is not kept.
+	Update tasker.Update
+}
+
+// Journal is an open journal. Its methods may be called concurrently; each is
+// one transaction, and those that write return after an fsync.
+type Journal struct {
+	db       *bolt.DB
+	instance string
+	// epoch counts the times the journal was opened.
+	epoch int64
+	said  atomic.Int64
+}
+
+// Instance identifies the journal: it is random, and made once.
+func (j *Journal) Instance() string { return j.instance }
+
+// Seq returns the next sequence number of an update. Numbers increase over
+// restarts without a write for each: the upper half counts the times the
+// journal was opened.
+func (j *Journal) Seq() int64 { return j.epoch<<32 | j.said.Add(1) }
+
+// Close closes the file and gives up the lock.
+func (j *Journal) Close() error {
+	if err := j.db.Close(); err != nil {
+		return fmt.Errorf("close the journal: %w", err)
+	}
+	return nil
+}
+
+// Accept records a batch as a whole, in one transaction. Entries that are there
+// already stay as they are.
+func (j *Journal) Accept(records []Record, tombstones []Tombstone) error {
+	if len(records) == 0 && len(tombstones) == 0 {
+		return nil
+	}
+	return j.update("accept assignments", func(tx tables) error {
+		for _, r := range records {
+			if err := tx.accept(r); err != nil {
+				return err
+			}
+		}
+		for _, t := range tombstones {
+			if err := tx.put(tx.tombstones, key(Ref{TaskID: t.TaskID, Attempt: t.Attempt}), t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Admit turns held entries into accepted ones and notes the updates.
+func (j *Journal) Admit(updates ...tasker.Update) error {
+	return j.each("admit assignments", updates, func(tx tables, e *Entry, u tasker.Update) error {
+		if e.Phase != Held {
+			return fmt.Errorf("%s is %s: %w", e.TaskID, e.Phase, ErrUnknown)
+		}
+		e.Phase, e.Last = Accepted, brief(u)
+		if e.Deadline.IsZero() && u.ReceivedAt != nil {
+			e.Deadline = *u.ReceivedAt
+		}
+		return tx.putEntry(*e)
+	})
+}
+
+// Start records that the handler is about to be started, with the update that
+// will say so; it comes before the start. The handler may be started again
+// after a restart of the agent; the processes of the earlier start are
+// forgotten then.
+func (j *Journal) Start(u tasker.Update) error {
+	return j.each("record the start", []tasker.Update{u}, func(tx tables, e *Entry, u tasker.Update) error {
+		if e.Phase != Accepted && e.Phase != Starting {
+			return fmt.Errorf("%s is %s: %w", e.TaskID, e.Phase, ErrUnknown)
+		}
+		e.Phase, e.Processes, e.Last = Starting, nil, brief(u)
+		return tx.putEntry(*e)
+	})
+}
+
+// Spawned records a process that the handler started.
+func (j *Journal) Spawned(ref Ref, p handlers.Process) error {
+	return j.update("record a process", func(tx tables) error {
+		e, err := tx.entry(ref)
+		if err != nil {
+			return err
+		}
+		e.Processes = append(e.Processes, p)
+		return tx.putEntry(e)
+	})
+}
+
+// Note records updates that are about to be sent, without result and output, so
+// that a restarted agent goes on from there. Those for ended or unknown entries
+// are ignored.
+func (j *Journal) Note(updates ...tasker.Update) error {
+	return j.each("note updates", updates, func(tx tables, e *Entry, u tasker.Update) error {
+		if e.Phase == Ended || e.Last.Seq >= u.Seq {
+			return nil
+		}
+		e.Last = brief(u)
+		return tx.putEntry(*e)
+	})
+}
+
+// End records final reports. Each is kept until it is confirmed and swept; the
+// first one for an entry stays.
+func (j *Journal) End(updates ...tasker.Update) error {
+	return j.each("record final reports", updates, func(tx tables, e *Entry, u tasker.Update) error {
+		if e.Phase == Ended {
+			return nil
+		}
+		return tx.end(e, u)
+	})
+}
+
+// Confirm records that final reports were handed over; what they say of the
+// output is kept no longer. Unknown entries are ignored.
+func (j *Journal) Confirm(refs ...Ref) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	return j.update("record confirmed reports", func(tx tables) error {
+		for _, ref := range refs {
+			e, err := tx.entry(ref)
+			if errors.Is(err, ErrUnknown) || err == nil && (e.Confirmed || e.Phase != Ended) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			var u tasker.Update
+			if err := tx.get(tx.reports, key(ref), &u); err != nil {
+				return err
+			}
+			e.Confirmed, u.Output = true, nil
+			if err := errors.Join(tx.putEntry(e), tx.put(tx.reports, key(ref), u)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Drop forgets entries as if they had never been accepted.
+func (j *Journal) Drop(refs ...Ref) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	return j.update("drop assignments", func(tx tables) error {
+		for _, ref := range refs {
+			if err := tx.drop(ref); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Sweep forgets the confirmed entries, and the tombstones, whose deadline is
+// before the given time, and returns the entries' names.
+func (j *Journal) Sweep(before time.Time) ([]Ref, error) {
+	var gone []Ref
+	var stones [][]byte
+	err := j.view("look for what is out of date", func(tx tables) error {
+		return errors.Join(
+			tx.eachEntry(func(e Entry) {
+				if e.Confirmed && e.Deadline.Before(before) {
+					gone = append(gone, e.Ref())
+				}
+			}),
+			tx.eachTombstone(func(k []byte, t Tombstone) {
+				if t.Deadline.Before(before) {
+					stones = append(stones, slices.Clone(k))
+				}
+			}))
+	})
+	if err != nil || len(gone) == 0 && len(stones) == 0 {
+		return nil, err
+	}
+	err = j.update("sweep", func(tx tables) error {
+		for _, ref := range gone {
+			if err := tx.drop(ref); err != nil {
+				return err
+			}
+		}
+		for _, k := range stones {
+			if err := tx.tombstones.Delete(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gone, nil
+}
+
+// Entries returns every entry in the order of acceptance.
+func (j *Journal) Entries() ([]Entry, error) {
+	var all []Entry
+	err := j.view("read the assignments", func(tx tables) error {
+		return tx.eachEntry(func(e Entry) { all = append(all, e) })
+	})
+	slices.SortFunc(all, func(a, b Entry) int { return int(int64(a.Order) - int64(b.Order)) })
+	return all, err
+}
+
+// Tombstones returns every tombstone.
+func (j *Journal) Tombstones() ([]Tombstone, error) {
+	var all []Tombstone
+	err := j.view("read the tombstones", func(tx tables) error {
+		return tx.eachTombstone(func(_ []byte, t Tombstone) { all = append(all, t) })
+	})
+	return all, err
+}
+
+// Payload returns the payload of an entry that has not ended.
+func (j *Journal) Payload(ref Ref) (json.RawMessage, error) {
+	var payload json.RawMessage
+	err := j.view("read a payload", func(tx tables) error {
+		b := tx.payloads.Get(key(ref))
+		if b == nil {
+			return fmt.Errorf("%s: %w", ref.TaskID, ErrUnknown)
+		}
+		payload = slices.Clone(b)
+		return nil
+	})
+	return payload, err
+}
+
+// Report returns the final report of an ended entry; once it was confirmed,
+// without its output.
+func (j *Journal) Report(ref Ref) (tasker.Update, error) {
+	var u tasker.Update
+	err := j.view("read a report", func(tx tables) error { return tx.get(tx.reports, key(ref), &u) })
+	return u, err
+}
+
+// Stats say how large the journal is.
+type Stats struct {
+	// Entries is the number of assignments, the confirmed ones included.
+	Entries int
+	// Bytes is the size of the file.
+	Bytes int64
+}
+
+// Stats returns the journal's size.
+func (j *Journal) Stats() (Stats, error) {
+	var s Stats
+	err := j.view("measure the journal", func(tx tables) error {
+		s = Stats{Entries: tx.entries.Stats().KeyN, Bytes: tx.tx.Size()}
+		return nil
+	})
+	return s, err
+}

@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/agent/journal"
+	"github.com/MatthiasWiesner/tasker/handlers"
+)
+
+// plan is what a batch of orders comes to: first it is made, then the journal
+// takes it as a whole, then it is carried out. So a batch that the journal
+// could not take has changed nothing and may come again.
+type plan struct {
+	a *Agent
+	// records and works go together.
+	records []journal.Record
+	works   []*work
+	stones  []journal.Tombstone
+	// again are works whose state is to be reported once more.
+	again    []*work
+	cancels  []tasker.Cancel
+	outcomes map[string]int
+}
+
+// lookup finds a work among those in memory and in the plan, with the highest
+// attempt of its task that was accepted and that was cancelled.
+func (p *plan) lookup(ref journal.Ref) (known *work, seen, stone int) {
+	p.a.mu.Lock()
+	if t := p.a.tasks[ref.TaskID]; t != nil {
+		known, seen, stone = t.find(ref.Attempt), t.seen(), t.stone
+	}
+	p.a.mu.Unlock()
+	for _, w := range p.works {
+		if w.ref.TaskID == ref.TaskID {
+			seen = max(seen, w.ref.Attempt)
+			if w.ref == ref {
+				known = w
+			}
+		}
+	}
+	for _, s := range p.stones {
+		if s.TaskID == ref.TaskID {
+			stone = max(stone, s.Attempt)
+		}
+	}
+	return known, seen, stone
+}
+
+// add plans to accept an assignment, with the first word about it, which may be
+// the last one.
+func (p *plan) add(o tasker.Order, as tasker.Assignment, outcome string, status tasker.ResponseStatus, reason string) {
+	p.outcomes[outcome]++
+	p.a.mu.Lock()
+	at := p.a.stampLocked()
+	p.a.mu.Unlock()
+	u := tasker.Update{
+		TaskID: as.TaskID, Type: o.Type, Attempt: as.Attempt, Seq: p.a.journal.Seq(),
+		Status: status, Reason: reason, ReceivedAt: at,
+	}
+	w := &work{
+		ref: journal.Ref{TaskID: as.TaskID, Attempt: as.Attempt}, identifier: as.Identifier, typ: o.Type,
+		handler: as.Handler, timeout: as.Timeout.D(), deadline: as.Deadline, phase: journal.Accepted,
+	}
+	if status.Ended() {
+		u.FinishedAt = at
+		w.phase, w.final = journal.Ended, true
+	}
+	w.last = u
+	p.works = append(p.works, w)
+	p.records = append(p.records, journal.Record{Type: o.Type, Assignment: as, Update: u})
+}
+
+func (p *plan) cancel(o tasker.Order) {
+	c := *o.Cancel
+	if !nameable(c.TaskID, c.Attempt) {
+		p.drop(outcomeMalformed, o, "its task id or attempt is none")
+		return
+	}
+	if c.Deadline.IsZero() {
+		c.Deadline, _ = p.a.now()
+	}
+	known, seen, _ := p.lookup(journal.Ref{TaskID: c.TaskID, Attempt: c.Attempt})
+	p.stones = append(p.stones, journal.Tombstone{TaskID: c.TaskID, Attempt: c.Attempt, Deadline: c.Deadline})
+	p.cancels = append(p.cancels, c)
+	if known == nil && seen < c.Attempt && !c.Broadcast {
+		p.add(o, tasker.Assignment{TaskID: c.TaskID, Attempt: c.Attempt, Deadline: c.Deadline},
+			outcomeCancelled, tasker.Cancelled, "cancelled before it was received")
+	}
+}
+
+// carryOut does what the journal has recorded.
+func (p *plan) carryOut(ctx context.Context) {
+	a := p.a
+	for outcome, n := range p.outcomes {
+		if outcome != outcomeHeld {
+			a.metrics.orders(outcome, n)
+		}
+	}
+	var told, ended []*work
+	types := map[string]bool{}
+	a.mu.Lock()
+	for _, w := range p.works {
+		a.addLocked(w)
+		if w.phase == journal.Accepted {
+			a.enqueueLocked(w)
+			types[w.typ] = true
+		}
+		if w.phase != journal.Held {
+			told = append(told, w)
+		}
+		// An earlier attempt of which nobody wants to know any more.
+		ended = append(ended, a.stopAttemptsLocked(w.ref.TaskID, w.ref.Attempt-1, fmt.Sprintf("attempt %d has taken its place", w.ref.Attempt))...)
+	}
+	for _, c := range p.cancels {
+		t := a.taskLocked(c.TaskID)
+		if c.Attempt > t.stone {
+			t.stone, t.stoneDeadline = c.Attempt, c.Deadline
+		}
+		ended = append(ended, a.stopAttemptsLocked(c.TaskID, c.Attempt, "")...)
+		if w := t.find(c.Attempt); w != nil {
+			p.again = append(p.again, w)
+		}
+	}
+	for _, w := range p.again {
+		if w.phase != journal.Held {
+			told = append(told, w)
+		}
+	}
+	a.mu.Unlock()
+
+	for i, w := range p.works {
+		u := p.records[i].Update
+		a.logger(w).Info("assignment "+string(u.Status), "handler", w.handler, "reason", u.Reason)
+		if u.Status.Ended() {
+			a.metrics.finished(w.typ, u.Status)
+		}
+	}
+	a.speaker.tell(told...)
+	a.end(ctx, outcome{status: tasker.Cancelled, reason: "cancelled before it was started"}, ended...)
+	for typ := range types {
+		a.schedule(typ)
+	}
+}
+
+// stopAttemptsLocked cancels a task's works up to an attempt. It returns those
+// that had not been started, taken out of their lines, for the caller to end;
+// held ones and leftovers are left to those who see to them.
+func (a *Agent) stopAttemptsLocked(id string, upTo int, why string) []*work {
+	var ended []*work
+	for _, w := range a.tasks[id].works {
+		switch {
+		case w.ref.Attempt > upTo || w.final:
+		case w.cancel != nil:
+			if w.why == "" {
+				w.why = why
+			}
+			w.cancel(handlers.ErrCancelled)
+		case w.waiting:
+			a.dequeueLocked(w)
+			w.why = why
+			ended = append(ended, w)
+		}
+	}
+	return ended
+}

@@ -1,0 +1,301 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+)
+
+// speaker sends everything that the agent says. That it is one goroutine has a
+// reason: a hello lists what is unfinished, and what is not among it counts as
+// lost, so no report of a later assignment may overtake it.
+type speaker struct {
+	a    *Agent
+	wake chan struct{}
+	// probe is received from when run comes round.
+	probe chan struct{}
+
+	mu sync.Mutex
+	// session is that of the last hello; empty before the first one is due.
+	session string
+	// greeted: the hello was handed over; welcomed: it was answered.
+	greeted, welcomed bool
+	heartbeat         time.Duration
+	// When the next hello, heartbeat, reports and slow reports are due.
+	helloAt, beatAt, newsAt, soonAt time.Time
+	// tries count the hellos of the session, failures the sends of reports that
+	// failed in a row.
+	tries, failures int
+	// urgent is to be reported now, soon within a second: that is how seldom
+	// progress and output of an assignment are reported.
+	urgent, soon []*work
+}
+
+const (
+	coalesce = time.Second
+	// sendTimeout bounds one attempt to send.
+	sendTimeout      = 30 * time.Second
+	defaultHeartbeat = 10 * time.Second
+	leastHeartbeat   = 100 * time.Millisecond
+	never            = 365 * 24 * time.Hour
+)
+
+// helloEvery is how often a hello is repeated until it is answered, resend how
+// long reports wait that could not be sent.
+func helloEvery(tries int) time.Duration {
+	return backoff.Policy{First: 2 * time.Second, Cap: 30 * time.Second}.Wait(tries)
+}
+
+func resend(tries int) time.Duration {
+	return backoff.Policy{First: 500 * time.Millisecond, Cap: 30 * time.Second}.Wait(tries)
+}
+
+func newSpeaker(a *Agent) *speaker {
+	return &speaker{a: a, wake: make(chan struct{}, 1), probe: make(chan struct{})}
+}
+
+func (s *speaker) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// begin says that the link has begun a session: it starts with a hello.
+func (s *speaker) begin() {
+	s.mu.Lock()
+	s.session = uuid.NewString()
+	s.greeted, s.welcomed, s.tries = false, false, 0
+	s.helloAt, s.newsAt = time.Now(), time.Time{}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// welcome says whether a welcome answers the hello of this session.
+func (s *speaker) welcome(w tasker.Welcome) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.Session != s.session || s.session == "" || w.Now.IsZero() {
+		s.a.log.Debug("stale welcome ignored", "session", w.Session)
+		return false
+	}
+	if !s.welcomed {
+		s.a.log.Info("welcomed by the control plane", "heartbeat", w.Heartbeat.D(), "now", w.Now)
+	}
+	s.welcomed = true
+	s.heartbeat = w.Heartbeat.D()
+	if s.heartbeat <= 0 {
+		s.heartbeat = defaultHeartbeat
+	}
+	s.heartbeat = max(s.heartbeat, leastHeartbeat)
+	s.beatAt = time.Now().Add(early(s.heartbeat))
+	s.a.metrics.welcomed(w.Now)
+	s.poke()
+	return true
+}
+
+// early takes up to a tenth off, so that agents that began together do not beat
+// together.
+func early(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
+
+// tell has the state of works reported now.
+func (s *speaker) tell(works ...*work) {
+	if len(works) == 0 {
+		return
+	}
+	s.mu.Lock()
+	for _, w := range works {
+		if !w.urgent {
+			w.urgent = true
+			s.urgent = append(s.urgent, w)
+		}
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// tellSoon has a work's progress and output reported within a second. It may be
+// called as often as one likes.
+func (s *speaker) tellSoon(w *work) {
+	if !w.told.CompareAndSwap(false, true) {
+		return
+	}
+	s.mu.Lock()
+	s.soon = append(s.soon, w)
+	first := len(s.soon) == 1
+	if first {
+		s.soonAt = time.Now().Add(coalesce)
+	}
+	s.mu.Unlock()
+	if first {
+		s.poke()
+	}
+}
+
+// alive says whether run comes round before ctx is done. One attempt to send may
+// take up to sendTimeout.
+func (s *speaker) alive(ctx context.Context) bool {
+	select {
+	case s.probe <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// run speaks until ctx is done.
+func (s *speaker) run(ctx context.Context) {
+	timer := time.NewTimer(never)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		timer.Reset(s.step(ctx))
+		select {
+		case <-ctx.Done():
+		case <-s.wake:
+		case <-s.probe:
+		case <-timer.C:
+		}
+	}
+}
+
+// step says what is due and returns the time until something else is.
+func (s *speaker) step(ctx context.Context) time.Duration {
+	now := time.Now()
+	s.mu.Lock()
+	hello := s.session != "" && !s.welcomed && !now.Before(s.helloAt)
+	beat := s.welcomed && !now.Before(s.beatAt)
+	s.mu.Unlock()
+	if hello {
+		s.hello(ctx)
+	}
+	if beat {
+		s.beat(ctx)
+	}
+	works := s.due(time.Now())
+	if len(works) > 0 {
+		s.report(ctx, works)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := now.Add(never)
+	at := func(t time.Time) {
+		if t.Before(next) {
+			next = t
+		}
+	}
+	switch {
+	case s.session == "":
+	case !s.welcomed:
+		at(s.helloAt)
+	default:
+		at(s.beatAt)
+	}
+	if s.greeted && len(s.urgent) > 0 {
+		at(s.newsAt)
+	}
+	if s.greeted && len(s.soon) > 0 {
+		at(later(s.soonAt, s.newsAt))
+	}
+	return max(0, time.Until(next))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// hello introduces the agent; it is repeated until it is answered.
+func (s *speaker) hello(ctx context.Context) {
+	s.mu.Lock()
+	session := s.session
+	tries := s.tries
+	s.tries++
+	s.helloAt = time.Now().Add(helloEvery(tries))
+	s.mu.Unlock()
+	err := s.send(ctx, tasker.Report{Hello: &tasker.Hello{
+		Presence: s.a.presence(), Session: session, Unfinished: s.a.unfinished(),
+	}})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.greeted = s.greeted || s.session == session
+	case s.session == session:
+		s.helloAt = time.Now().Add(resend(tries))
+		s.a.log.Warn("hello not sent; it will be repeated", "error", err)
+	}
+}
+
+func (s *speaker) beat(ctx context.Context) {
+	s.mu.Lock()
+	s.beatAt = time.Now().Add(early(s.heartbeat))
+	s.mu.Unlock()
+	err := s.send(ctx, tasker.Report{Heartbeat: &tasker.Heartbeat{Presence: s.a.presence()}})
+	s.a.metrics.heartbeat(err)
+	if err != nil {
+		s.a.log.Debug("heartbeat not sent", "error", err)
+	}
+	s.a.measure()
+}
+
+// flush sends what is left to report, and a goodbye, before ctx is done.
+func (s *speaker) flush(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		s.soonAt, s.newsAt = time.Time{}, time.Time{}
+		greeted := s.greeted
+		s.mu.Unlock()
+		works := s.due(time.Now())
+		if !greeted || len(works) == 0 {
+			break
+		}
+		s.report(ctx, works)
+		s.mu.Lock()
+		failures := s.failures
+		s.mu.Unlock()
+		if failures > 0 && (backoff.Policy{First: 200 * time.Millisecond, Cap: time.Second}).Sleep(ctx, failures) != nil {
+			break
+		}
+	}
+	s.mu.Lock()
+	greeted, left := s.greeted, len(s.urgent)
+	s.mu.Unlock()
+	if left > 0 {
+		s.a.log.Warn("reports are left in the journal, to be sent at the next start", "reports", left)
+	}
+	if !greeted {
+		return
+	}
+	if err := s.send(ctx, tasker.Report{Goodbye: &tasker.Goodbye{}}); err != nil {
+		s.a.log.Debug("goodbye not sent", "error", err)
+	}
+}
+
+// send sends reports in the agent's name.
+func (s *speaker) send(ctx context.Context, reports ...tasker.Report) error {
+	ctx, done := context.WithTimeout(ctx, sendTimeout)
+	defer done()
+	for i := range reports {
+		reports[i].Version = tasker.WireVersion
+		reports[i].Endpoint, reports[i].Instance = s.a.opts.Endpoint, s.a.journal.Instance()
+	}
+	err := s.a.link.Send(ctx, reports...)
+	switch {
+	case err == nil:
+		s.a.metrics.connected(true)
+	case errors.Is(err, transport.ErrUnavailable), errors.Is(err, transport.ErrClosed):
+		s.a.metrics.connected(false)
+	}
+	return err
+}

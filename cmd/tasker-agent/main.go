@@ -1,0 +1,13 @@
+// Command tasker-agent performs tasks on a server.
+package main
+
+import (
+	"os"
+
+	"github.com/MatthiasWiesner/tasker/cmd/tasker-agent/program"
+)
+
+// version is set when the program is built.
+var version = "development"
+
+func main() { os.Exit(program.Main(version)) }

@@ -1,0 +1,37 @@
+package program
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/MatthiasWiesner/tasker/internal/daemon"
+	"github.com/MatthiasWiesner/tasker/internal/sysservice"
+)
+
+// unitText is the unit file, as packages install it too.
+//
+//go:embed tasker-agent.service
+var unitText string
+
+// serviceCommand manages the unit of this program, where it lies now.
+func serviceCommand() *cobra.Command {
+	cmd := sysservice.Command(func() (*sysservice.Unit, error) {
+		program, err := os.Executable()
+		if err == nil {
+			program, err = filepath.EvalSymlinks(program)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find this program: %w", err)
+		}
+		return sysservice.NewUnit(sysservice.UnitOptions{Name: "tasker-agent", Text: unitText, Program: program})
+	})
+	for _, verb := range cmd.Commands() {
+		run := verb.RunE
+		verb.RunE = func(cmd *cobra.Command, args []string) error { return daemon.Failed(run(cmd, args)) }
+	}
+	return cmd
+}

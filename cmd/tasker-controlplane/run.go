@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"github.com/MatthiasWiesner/tasker/config"
+	"github.com/MatthiasWiesner/tasker/controlplane"
+	"github.com/MatthiasWiesner/tasker/controlplane/api"
+	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/builtin"
+	"github.com/MatthiasWiesner/tasker/internal/daemon"
+	"github.com/MatthiasWiesner/tasker/internal/sysservice"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
+)
+
+func runCommand(src *config.Source) *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Run the control plane until it is told to stop", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, file, err := load(src)
+			if err != nil {
+				return err
+			}
+			log := daemon.NewLogger(c.Log, os.Stderr)
+			log.Info("configuration read", "file", file, "database", c.Database.URI.String(), "message_queue", c.MessageQueue.URI.String())
+			err = run(cmd.Context(), c, log)
+			if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+				return nil // told to stop while it was waiting for something
+			}
+			return daemon.Failed(err)
+		},
+	}
+}
+
+func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err error) {
+	types, err := apiTypes(c)
+	if err != nil {
+		return err
+	}
+	notify := sysservice.NewNotifier(log)
+	defer context.AfterFunc(ctx, notify.Stopping)()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	opts := controlplane.Options{
+		Version: version, Types: types, DatabaseURI: c.Database.URI.Reveal(), DataDir: c.DataDir,
+		Address: net.JoinHostPort(c.API.Address, strconv.Itoa(c.API.Port)), Auth: bool(c.API.Auth),
+		ReceiveTimeout: c.API.WaitForEndpointsTimeout.D(), LostAfter: c.API.LostAfter.D(), Heartbeat: c.API.Heartbeat.D(),
+		Log: log, Registry: registry,
+		Listening: func(address net.Addr) {
+			notify.Ready()
+			notify.Status("API at " + address.String())
+		},
+		Waiting: func(reason error) { notify.Waiting("the database: " + reason.Error()) },
+	}
+	if c.API.TLS.Enabled() {
+		cert, err := tls.LoadX509KeyPair(c.API.TLS.Cert, c.API.TLS.Key)
+		if err != nil {
+			return fmt.Errorf("read api.tls: %w", err)
+		}
+		opts.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+	}
+	if opts.Hub, opts.Agents, opts.Transport, err = newHub(c, log, registry); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, opts.Hub.Close()) }()
+	plane, err := controlplane.New(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plane.Close()) }()
+	defer notify.Watchdog(plane.Alive)()
+	return plane.Run(ctx)
+}
+
+// newHub chooses the wire: RabbitMQ where one is configured, else the API itself.
+func newHub(c *config.ControlPlane, log *slog.Logger, reg prometheus.Registerer) (transport.Hub, http.Handler, *controlplane.Standing, error) {
+	if c.MessageQueue.URI == "" {
+		hub := httplink.NewHub(httplink.HubOptions{
+			Types: c.Types(), Heartbeat: c.API.Heartbeat.D(), Log: log, Metrics: httplink.NewMetrics(reg),
+		})
+		return hub, hub.Handler(), nil, nil
+	}
+	standing := controlplane.NewStanding(log)
+	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
+		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: log,
+		Observer: standing.Observe, Metrics: rabbitmq.NewMetrics(reg),
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return hub, nil, standing, nil
+}
+
+// apiTypes gives each configured type the description and the schema of its
+// handler.
+func apiTypes(c *config.ControlPlane) ([]api.Type, error) {
+	infos := map[string]handlers.Info{}
+	for _, info := range builtin.Infos() {
+		infos[info.Name] = info
+	}
+	var types []api.Type
+	for _, t := range c.Types() {
+		info := infos[t.Handler]
+		at := api.Type{Name: t.Name, Handler: t.Handler, Summary: info.Summary, Schema: info.Schema, Timeout: t.Timeout}
+		if info.Schema != nil {
+			schema, err := handlers.CompileSchema(info.Schema)
+			if err != nil {
+				return nil, fmt.Errorf("schema of handler %s: %w", t.Handler, err)
+			}
+			at.Validate = schema.Validate
+		}
+		types = append(types, at)
+	}
+	return types, nil
+}
+
+func buildInfo() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tasker_controlplane_build_info", Help: "Always 1; the version is a label.",
+		ConstLabels: prometheus.Labels{"version": version},
+	}, func() float64 { return 1 })
+}

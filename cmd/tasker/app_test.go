@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestWhoGetsWhichToken: a token is sent to whom it is meant for, and to nobody
+// else.
+func TestWhoGetsWhichToken(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	var got string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("Authorization")
+		fmt.Fprint(w, `{"endpoints":[]}`)
+	}))
+	defer server.Close()
+	put := func(name, content string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name, flag, env, file, local, want string
+	}{
+		{"none", "", "", "", "", ""},
+		{"flag before all", "a", "b", "url: URL\ntoken: c\n", "d", "Bearer a"},
+		{"environment before the file", "", "b", "url: URL\ntoken: c\n", "d", "Bearer b"},
+		{"the file's, for its own URL", "", "", "url: URL\ntoken: c\n", "d", "Bearer c"},
+		{"not the file's, for another URL", "", "", "url: http://tasker.example\ntoken: c\n", "d", "Bearer d"},
+		{"this machine's", "", "", "", "d\n", "Bearer d"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got = "unset"
+			put(".config/tasker/config.yaml", strings.ReplaceAll(tt.file, "URL", server.URL))
+			put(tokenFiles()[0], tt.local)
+			env := map[string]string{"HOME": dir, "TASKER_TOKEN": tt.env}
+			a := &app{url: server.URL, token: tt.flag, env: func(name string) (string, bool) {
+				v, ok := env[name]
+				return v, ok
+			}}
+			c, err := a.client()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.Endpoints(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got != tt.want {
+				t.Errorf("sent %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLocalTokenStaysOnThisMachine(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]bool{
+		"http://127.0.0.1:8888": true, "http://localhost": true, "http://[::1]:1": true, "https://127.0.0.2": true,
+		"http://tasker.example:8888": false, "http://127.0.0.1.evil.example": false, "http://0.0.0.0": false, "http://192.0.2.1": false, "": false,
+	} {
+		if got := isLocal(address); got != want {
+			t.Errorf("isLocal(%q) = %t", address, got)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// Agent is the configuration of tasker-agent.
+type Agent struct {
+	// Endpoint is the name under which tasks reach this server; there is no default.
+	Endpoint string `yaml:"endpoint"`
+	Server   Server `yaml:"server"`
+	// DataDir is where the journal is kept; /var/lib/tasker-agent.
+	DataDir string `yaml:"data_dir"`
+	// Labels describe the server; none.
+	Labels   map[string]string `yaml:"labels"`
+	Metrics  Metrics           `yaml:"metrics"`
+	Handlers Handlers          `yaml:"handlers"`
+	// Concurrency is how many tasks of one type run at a time; 8.
+	Concurrency int `yaml:"concurrency"`
+	// KillGrace is the time between SIGTERM and SIGKILL; 10s.
+	KillGrace tasker.Duration `yaml:"kill_grace"`
+	// StopTimeout is how long a stopping agent lets running tasks finish; 30s.
+	StopTimeout tasker.Duration `yaml:"stop_timeout"`
+	Log         Log             `yaml:"log"`
+}
+
+// Server is where the agent connects to.
+type Server struct {
+	// URI is the control plane's "http(s)://HOST:PORT" or the broker's
+	// "amqp(s)://USER:PASSWORD@HOST:PORT/VHOST"; http://127.0.0.1:8888.
+	URI URI `yaml:"uri"`
+	// TokenFile holds the agent's token for http(s); none.
+	TokenFile string `yaml:"token_file"`
+	// CAFile holds the certificates, in PEM, that are trusted beside the system's; none.
+	CAFile string `yaml:"ca_file"`
+}
+
+// Token reads the token file; without one there is no token.
+func (s Server) Token() (Secret, error) { return readToken(s.TokenFile) }
+
+// Metrics is where Prometheus scrapes the agent.
+type Metrics struct {
+	// Address is 127.0.0.1.
+	Address string `yaml:"address"`
+	// Port is 9464; 0 turns the metrics off.
+	Port int `yaml:"port"`
+}
+
+// Handlers are the settings of the built-in handlers.
+type Handlers struct {
+	Command Command `yaml:"command"`
+	Script  Script  `yaml:"script"`
+}
+
+// Command is what the command handler may start.
+type Command struct {
+	// Allow lists the command lines, argument by argument; "*" stands for any one
+	// argument. Nothing is allowed by default.
+	Allow [][]string `yaml:"allow"`
+}
+
+// Script is where the script handler looks.
+type Script struct {
+	// Directory holds the executables, named as the task types;
+	// /etc/tasker-agent/handlers.d.
+	Directory string `yaml:"directory"`
+}
+
+func defaultAgent() *Agent {
+	return &Agent{
+		Server:      Server{URI: "http://127.0.0.1:8888"},
+		DataDir:     "/var/lib/tasker-agent",
+		Metrics:     Metrics{Address: "127.0.0.1", Port: 9464},
+		Handlers:    Handlers{Script: Script{Directory: "/etc/tasker-agent/handlers.d"}},
+		Concurrency: 8,
+		KillGrace:   tasker.Duration(10 * time.Second),
+		StopTimeout: tasker.Duration(30 * time.Second),
+		Log:         defaultLog(),
+	}
+}

@@ -1,0 +1,283 @@
+package config_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/config"
+)
+
+// handlers are the ones that exist in these tests.
+func handlers() []string { return []string{"ping", "facts", "command", "script"} }
+
+// write puts a configuration into a file of the test's own.
+func write(t *testing.T, content string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "test.yaml")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// env is the environment of the tests.
+func env(name string) (string, bool) {
+	v, ok := map[string]string{
+		"PASSWORD": `s3:"cr} et`,
+		"PORT":     "9999",
+		"YAML":     "x\nauth: off\n",
+		"NESTED":   "${PASSWORD}",
+		"EMPTY":    "",
+		"DSN":      "mysql://tasker:hunter2@db:3306/tasker",
+	}[name]
+	return v, ok
+}
+
+func controlPlane(t *testing.T, content string) (*config.ControlPlane, error) {
+	t.Helper()
+	c, _, err := config.LoadControlPlane(config.Source{File: write(t, content), Env: env}, handlers())
+	return c, err
+}
+
+func agent(t *testing.T, content string) (*config.Agent, error) {
+	t.Helper()
+	a, _, err := config.LoadAgent(config.Source{File: write(t, content), Env: env})
+	return a, err
+}
+
+func TestControlPlane(t *testing.T) {
+	t.Parallel()
+	got, err := controlPlane(t, `
+task_types:                      # strings, as in the seed, or objects
+  - ping
+  - backup
+  - {name: update-app, handler: script, timeout: 10m}
+  - {name: uptime, handler: command, timeout: 90}
+data_dir: /var/lib/tasker
+api: {address: 127.0.0.1, port: "${PORT}", wait_for_endpoints_timeout: 5, auth: off}
+database: {uri: "sqlite:tasker.db"}
+message_queue: {uri: ""}
+rabbitmq: {apiurl: "http://localhost:15672/api", username: guest, password: guest}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []tasker.TaskType{
+		{Name: "ping", Handler: "ping"},
+		{Name: "backup", Handler: "script"},
+		{Name: "update-app", Handler: "script", Timeout: 10 * time.Minute},
+		{Name: "uptime", Handler: "command", Timeout: 90 * time.Second},
+	}
+	if diff := cmp.Diff(want, got.Types()); diff != "" {
+		t.Errorf("types (-want +got):\n%s", diff)
+	}
+	wantAPI := config.API{
+		Address: "127.0.0.1", Port: 9999, WaitForEndpointsTimeout: tasker.Duration(5 * time.Second),
+		LostAfter: tasker.Duration(time.Hour), Heartbeat: tasker.Duration(10 * time.Second), Auth: false,
+	}
+	if diff := cmp.Diff(wantAPI, got.API); diff != "" {
+		t.Errorf("api (-want +got):\n%s", diff)
+	}
+}
+
+func TestControlPlaneDefaults(t *testing.T) {
+	t.Parallel()
+	got, err := controlPlane(t, "task_types: [ping]\napi:\ndatabase: {uri: }\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config.ControlPlane{
+		TaskTypes: []config.TaskType{{Name: "ping", Handler: "ping"}},
+		DataDir:   "/var/lib/tasker",
+		API: config.API{
+			Address: "127.0.0.1", Port: 8888, WaitForEndpointsTimeout: tasker.Duration(30 * time.Second),
+			LostAfter: tasker.Duration(time.Hour), Heartbeat: tasker.Duration(10 * time.Second), Auth: true,
+		},
+		Database: config.Database{URI: "sqlite:tasker.db"},
+		RabbitMQ: config.RabbitMQ{APIURL: "http://localhost:15672/api", Username: "guest", Password: "guest"},
+		Log:      config.Log{Level: "info", Format: "auto"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestAgent(t *testing.T) {
+	t.Parallel()
+	got, err := agent(t, `
+endpoint: loadbalancer-1
+server: {uri: "http://127.0.0.1:8888", token_file: ""}   # or amqp://…
+data_dir: /var/lib/tasker-agent
+labels: {role: loadbalancer, rack: 7}
+metrics: {address: 127.0.0.1, port: 0}
+handlers:
+  command: {allow: [["/usr/bin/uptime"], ["/bin/sleep", "*"]]}
+  script: {directory: /etc/tasker-agent/handlers.d}
+kill_grace: 1.5
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config.Agent{
+		Endpoint: "loadbalancer-1",
+		Server:   config.Server{URI: "http://127.0.0.1:8888"},
+		DataDir:  "/var/lib/tasker-agent",
+		Labels:   map[string]string{"role": "loadbalancer", "rack": "7"},
+		Metrics:  config.Metrics{Address: "127.0.0.1", Port: 0},
+		Handlers: config.Handlers{
+			Command: config.Command{Allow: [][]string{{"/usr/bin/uptime"}, {"/bin/sleep", "*"}}},
+			Script:  config.Script{Directory: "/etc/tasker-agent/handlers.d"},
+		},
+		Concurrency: 8,
+		KillGrace:   tasker.Duration(1500 * time.Millisecond),
+		StopTimeout: tasker.Duration(30 * time.Second),
+		Log:         config.Log{Level: "info", Format: "auto"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestExpansion(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ value, want string }{
+		{`"${PASSWORD}"`, `s3:"cr} et`},
+		{`${PASSWORD}`, `s3:"cr} et`},
+		{`a ${PORT} b ${PORT}`, "a 9999 b 9999"},
+		{`${EMPTY}`, ""},
+		{`$${PORT}`, "${PORT}"},
+		{`$$${PORT}`, "$${PORT}"},
+		{`$PORT $`, "$PORT $"},
+		{`${NESTED}`, "${PASSWORD}"},
+		{`${YAML}`, "x\nauth: off\n"},
+		{"|\n    ${PORT}\n", "9999\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.value, func(t *testing.T) {
+			t.Parallel()
+			c, err := controlPlane(t, "task_types: [ping]\nrabbitmq:\n  password: "+tt.value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.RabbitMQ.Password.Reveal(); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if !c.API.Auth {
+				t.Error("a variable's value changed another key")
+			}
+		})
+	}
+}
+
+func TestShippedFiles(t *testing.T) {
+	t.Parallel()
+	env := func(name string) (string, bool) {
+		v, ok := map[string]string{
+			"TASKER_DATABASE_URI":      "mysql://tasker:secret@db:3306/tasker",
+			"TASKER_MESSAGE_QUEUE_URI": "amqps://tasker:secret@broker:5671/tasker",
+			"TASKER_ENDPOINT":          "web-1",
+			"TASKER_SERVER_URI":        "amqps://web-1:secret@broker:5671/tasker",
+		}[name]
+		return v, ok
+	}
+	for _, mode := range []string{"development", "production"} {
+		if _, file, err := config.LoadControlPlane(config.Source{Mode: mode, Env: env}, handlers()); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if _, file, err := config.LoadAgent(config.Source{Mode: "production", Env: env}); err != nil {
+		t.Errorf("%s: %v", file, err)
+	}
+	// Nothing but the token, which the control plane writes, may be missing.
+	var problems config.Problems
+	_, file, err := config.LoadAgent(config.Source{Mode: "development", Env: env})
+	if !errors.As(err, &problems) || len(problems) != 1 || problems[0].Key != "server.token_file" {
+		t.Errorf("%s: %v", file, err)
+	}
+}
+
+func TestMode(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"", "staging", "../development", "agent/development"} {
+		_, _, err := config.LoadControlPlane(config.Source{Mode: mode}, handlers())
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("mode %q", mode)) {
+			t.Errorf("mode %q: got error %v", mode, err)
+		}
+	}
+}
+
+func TestModeFileOfTheWorkingDirectory(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.Mkdir("config", 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("config/staging.config.yaml", []byte("task_types: [backup]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, file, err := config.LoadControlPlane(config.Source{Mode: "staging"}, handlers())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.TaskTypes[0].Name != "backup" || file != filepath.Join("config", "staging.config.yaml") {
+		t.Errorf("got %v from %s", c.TaskTypes, file)
+	}
+}
+
+// TestSecretsAreHidden prints whole configurations in every way one might.
+func TestSecretsAreHidden(t *testing.T) {
+	t.Parallel()
+	c, err := controlPlane(t, `
+task_types: [ping]
+database: {uri: "${DSN}"}
+message_queue: {uri: "amqp://tasker:hunter2@127.0.0.1:5672/tasker"}
+rabbitmq: {password: hunter2, apiurl: "http://localhost:15672/api"}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Database.URI.Reveal() != "mysql://tasker:hunter2@db:3306/tasker" {
+		t.Errorf("Reveal returned %q", c.Database.URI.Reveal())
+	}
+	var b strings.Builder
+	slog.New(slog.NewTextHandler(&b, nil)).Info("text", "config", c, "uri", c.Database.URI, "password", c.RabbitMQ.Password)
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("json", "config", c, "uri", c.Database.URI, "password", c.RabbitMQ.Password)
+	marshalled, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Write(marshalled)
+	fmt.Fprintf(&b, "%v %+v %#v %s %q %v", c, c, *c, c.Database.URI, c.RabbitMQ.Password, config.URI("mysql://a:hunter2@[x/"))
+	if strings.Contains(b.String(), "hunter2") {
+		t.Errorf("a password is shown in:\n%s", b.String())
+	}
+	if want := "mysql://tasker:********@db:3306/tasker"; c.Database.URI.String() != want {
+		t.Errorf("got %s, want %s", c.Database.URI, want)
+	}
+}
+
+func TestClient(t *testing.T) {
+	t.Parallel()
+	c, err := config.LoadClient(config.Source{File: filepath.Join(t.TempDir(), "none.yaml")})
+	if err != nil || c.URL != "" {
+		t.Errorf("a missing file: %v, %v", c, err)
+	}
+	token := write(t, "abc\n")
+	c, err = config.LoadClient(config.Source{File: write(t, "url: https://tasker.example.net\ntoken_file: "+token)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret, err := c.Secret(); err != nil || secret.Reveal() != "abc" {
+		t.Errorf("token %q, %v", secret.Reveal(), err)
+	}
+}

@@ -1,0 +1,99 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// Secret is a text that is hidden wherever it is printed, logged or marshalled.
+type Secret string
+
+const hidden = "********"
+
+// Reveal returns the text.
+func (s Secret) Reveal() string { return string(s) }
+
+// String hides the text.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return hidden
+}
+
+// GoString hides the text.
+func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }
+
+// MarshalText hides the text.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// URI is a URI whose password is hidden wherever it is printed, logged or
+// marshalled.
+type URI string
+
+// Reveal returns the whole URI.
+func (u URI) Reveal() string { return string(u) }
+
+// Scheme is what stands before the first colon, in lower case.
+func (u URI) Scheme() string {
+	scheme, _, found := strings.Cut(string(u), ":")
+	if !found {
+		return ""
+	}
+	return strings.ToLower(scheme)
+}
+
+// String hides the password.
+func (u URI) String() string {
+	parsed, err := url.Parse(string(u))
+	if err != nil {
+		return u.Scheme() + ":" + hidden
+	}
+	if _, ok := parsed.User.Password(); !ok {
+		return string(u)
+	}
+	// Built by hand, because url.URL would escape the stars.
+	user := url.User(parsed.User.Username()).String()
+	parsed.User = nil
+	return strings.Replace(parsed.String(), "://", "://"+user+":"+hidden+"@", 1)
+}
+
+// GoString hides the password.
+func (u URI) GoString() string { return fmt.Sprintf("%q", u.String()) }
+
+// MarshalText hides the password.
+func (u URI) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// Switch is written on or off.
+type Switch bool
+
+// UnmarshalText reads on or off, or true or false.
+func (s *Switch) UnmarshalText(b []byte) error {
+	switch strings.ToLower(string(b)) {
+	case "on", "true":
+		*s = true
+	case "off", "false":
+		*s = false
+	default:
+		return fmt.Errorf("%q is neither on nor off", b)
+	}
+	return nil
+}
+
+// readToken returns the text of a file without the white space around it.
+func readToken(file string) (Secret, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("read the token: %s does not hold exactly one word", file)
+	}
+	return Secret(token), nil
+}

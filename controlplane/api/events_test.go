@@ -1,0 +1,241 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/controlplane/watch"
+)
+
+// events is an open stream.
+type events struct {
+	t    *testing.T
+	resp *http.Response
+	scan *bufio.Scanner
+}
+
+type event struct {
+	id int64
+	state
+}
+
+// watch opens a stream, after an event if last is not empty.
+func (s *server) watch(t *testing.T, path, last string) *events {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last != "" {
+		r.Header.Set("Last-Event-ID", last)
+	}
+	resp, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("GET %s: %d %s", path, resp.StatusCode, resp.Header.Get("Content-Type"))
+	}
+	scan := bufio.NewScanner(resp.Body)
+	scan.Buffer(nil, 16<<20)
+	return &events{t, resp, scan}
+}
+
+// next waits for an event; false is the end of the stream.
+func (e *events) next() (event, bool) {
+	e.t.Helper()
+	var ev event
+	var data string
+	for e.scan.Scan() {
+		line := e.scan.Text()
+		switch field, value, _ := strings.Cut(line, ": "); {
+		case field == "id":
+			ev.id, _ = strconv.ParseInt(value, 10, 64)
+		case field == "data":
+			data = value
+		case line == "" && data != "":
+			if err := json.Unmarshal([]byte(data), &ev.state); err != nil {
+				e.t.Fatal(err)
+			}
+			if ev.id != ev.Task.Version {
+				e.t.Errorf("event id %d of version %d", ev.id, ev.Task.Version)
+			}
+			return ev, true
+		}
+	}
+	if err := e.scan.Err(); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		e.t.Fatal(err)
+	}
+	return event{}, false
+}
+
+// must waits for an event.
+func (e *events) must() event {
+	e.t.Helper()
+	ev, ok := e.next()
+	if !ok {
+		e.t.Fatal("the stream has ended")
+	}
+	return ev
+}
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	apply(t, s.store, hello("a"), hello("b"))
+	task := s.create(t, "/ping", `{"identifier":"1","endpoints":["a","b"]}`)
+	stream := s.watch(t, "/ping/1/events", "")
+
+	first := stream.must()
+	if first.Task.ID != task.ID || len(first.Responses) != 2 {
+		t.Fatalf("the first event is not the whole: %+v", first)
+	}
+	apply(t, s.store, update(task, "a", 1, tasker.Running))
+	second := stream.must()
+	if second.Task.Status != tasker.TaskRunning || len(second.Responses) != 1 || second.Responses[0].Endpoint != "a" || second.id <= first.id {
+		t.Errorf("the second event is not the change: %+v", second)
+	}
+	apply(t, s.store, update(task, "b", 1, tasker.Succeeded))
+	third := stream.must()
+	if len(third.Responses) != 1 || third.Responses[0].Endpoint != "b" {
+		t.Errorf("the third event is not the change: %+v", third)
+	}
+
+	resumed := s.watch(t, "/ping/"+task.ID+"/events", strconv.FormatInt(second.id, 10))
+	if got := resumed.must(); got.id != third.id || len(got.Responses) != 1 || got.Responses[0].Endpoint != "b" {
+		t.Errorf("resumed with %+v", got)
+	}
+	fromNowhere := s.watch(t, "/ping/1/events", "1000000")
+	if got := fromNowhere.must(); len(got.Responses) != 2 {
+		t.Errorf("an id of another database resumed with %+v", got)
+	}
+
+	apply(t, s.store, update(task, "a", 2, tasker.Failed))
+	for _, e := range []*events{stream, resumed, fromNowhere} {
+		last := e.must()
+		if last.Task.Status != tasker.TaskFailed || last.Task.FinishedAt == nil || len(last.Responses) != 1 {
+			t.Errorf("the last event: %+v", last)
+		}
+		if _, more := e.next(); more {
+			t.Error("the stream goes on after the end")
+		}
+	}
+
+	if got := s.watch(t, "/ping/1/events", "").must(); len(got.Responses) != 2 || got.Task.FinishedAt == nil {
+		t.Errorf("the stream of a finished task: %+v", got)
+	}
+	now := decode[state](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK)
+	again := s.do(t, http.MethodGet, "/ping/1/events", "", "Last-Event-ID", strconv.FormatInt(now.Task.Version, 10))
+	if again.status != http.StatusNoContent {
+		t.Errorf("asked again for what comes after the end: %d", again.status)
+	}
+}
+
+func TestEventsWrittenByAnotherControlPlane(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	other := serveStore(t, s.store, watch.NewFanout()) // its watchers hear of no commit
+	apply(t, s.store, hello("a"))
+	task := s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
+	stream := other.watch(t, "/ping/1/events", "")
+	stream.must()
+	apply(t, s.store, update(task, "a", 1, tasker.Succeeded))
+	if got := stream.must(); got.Task.Status != tasker.TaskSucceeded {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestManyChangesAreGathered(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	apply(t, s.store, hello("a"))
+	task := s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
+	stream := s.watch(t, "/ping/1/events", "")
+	stream.must()
+	const changes = 200
+	for i := range int64(changes) {
+		r := update(task, "a", i+1, tasker.Running)
+		r.Update.Progress = &tasker.Progress{Percent: float64(i) / 2}
+		apply(t, s.store, r)
+	}
+	apply(t, s.store, update(task, "a", changes+1, tasker.Succeeded))
+	n := 0
+	last := int64(0)
+	for {
+		ev, ok := stream.next()
+		if !ok {
+			break
+		}
+		n++
+		last = ev.id
+	}
+	if n == 0 || n >= changes {
+		t.Errorf("%d events for %d changes", n, changes)
+	}
+	if now := decode[state](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK); last != now.Task.Version {
+		t.Errorf("the last event was of version %d, the task has %d", last, now.Task.Version)
+	}
+}
+
+func TestStreamsEnd(t *testing.T) {
+	t.Parallel()
+	fanout := watch.NewFanout()
+	o := storetest.SQLite(t)
+	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}}
+	s := serveStore(t, storetest.Open(t, o), fanout)
+	s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
+
+	left := s.watch(t, "/ping/1/events", "")
+	left.must()
+	left.resp.Body.Close()
+	eventually(t, "the watcher that left is forgotten", func() bool { return fanout.Watchers() == 0 })
+
+	stays := s.watch(t, "/ping/1/events", "")
+	stays.must()
+	s.api.Drain()
+	if _, more := stays.next(); more {
+		t.Error("the stream goes on after Drain")
+	}
+	eventually(t, "the drained watcher is forgotten", func() bool { return fanout.Watchers() == 0 })
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Config.Shutdown(ctx); err != nil {
+		t.Errorf("shut down: %v", err)
+	}
+}
+
+func TestHeadOfEvents(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
+	if a := s.do(t, http.MethodHead, "/ping/1/events", ""); a.status != http.StatusOK || len(a.body) != 0 {
+		t.Errorf("got %d %q", a.status, a.body)
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(20 * time.Second)
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/api"
+	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/controlplane/watch"
+	"github.com/MatthiasWiesner/tasker/handlers"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const seedBody = `{
+   "identifier":"e7bd91d0-16ad-11e2-892e-0800200c9a66",
+   "payload":{
+	  "foo":"bar"
+   },
+   "endpoints":[
+	  "loadbalancer-1",
+	  "loadbalancer-2"
+   ]
+}`
+
+const commandSchema = `{
+	"type": "object", "additionalProperties": false, "required": ["argv"],
+	"properties": {"argv": {"type": "array", "minItems": 1, "items": {"type": "string"}, "description": "The program and its arguments."}},
+	"examples": [{"argv": ["/usr/bin/uptime"]}]
+}`
+
+// server is an API on a real store, behind a real HTTP server.
+type server struct {
+	*httptest.Server
+	api   *api.API
+	store *store.Store
+	log   *lockedBuffer
+	reg   *prometheus.Registry
+}
+
+// serve starts a server with the task types ping (takes anything) and command
+// (has a schema and a timeout of 10m); change may alter its options.
+func serve(t *testing.T, change ...func(*api.Options)) *server {
+	t.Helper()
+	fanout := watch.NewFanout()
+	o := storetest.SQLite(t)
+	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}, {Name: "command", Handler: "command", Timeout: 10 * time.Minute}}
+	o.Heartbeat = 10 * time.Second
+	o.OnCommit = func(c store.Commit) { fanout.Publish(c.Tasks) }
+	st := storetest.Open(t, o)
+	return serveStore(t, st, fanout, change...)
+}
+
+// serveStore starts a server on a store that is shared, perhaps, with others.
+func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...func(*api.Options)) *server {
+	t.Helper()
+	guard, err := access.NewGuard(access.Options{Off: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := handlers.CompileSchema(json.RawMessage(commandSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{store: st, log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
+	options := api.Options{
+		Store: st,
+		Types: []api.Type{
+			{Name: "ping", Handler: "ping"},
+			{Name: "command", Handler: "command", Schema: json.RawMessage(commandSchema), Validate: schema.Validate, Timeout: 10 * time.Minute},
+		},
+		Watch: fanout, Guard: guard, Checks: map[string]func(context.Context) error{"database": st.Check},
+		ReceiveTimeout: 30 * time.Second, Version: "1.2.3",
+		Log:        slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registerer: s.reg, Gatherer: s.reg,
+	}
+	for _, f := range change {
+		f(&options)
+	}
+	if s.api, err = api.New(options); err != nil {
+		t.Fatal(err)
+	}
+	s.Server = httptest.NewServer(s.api)
+	t.Cleanup(func() {
+		s.api.Drain()
+		s.Close()
+	})
+	return s
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do makes a request; header is pairs of names and values.
+func (s *server) do(t *testing.T, method, path, body string, header ...string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if method == http.MethodPost && body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Del(header[i])
+		if header[i+1] != "" {
+			r.Header.Set(header[i], header[i+1])
+		}
+	}
+	client := *s.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return answer{resp.StatusCode, resp.Header, b}
+}
+
+// problem is an RFC 9457 problem.
+type problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Errors []struct {
+		Location string `json:"location"`
+		Message  string `json:"message"`
+	} `json:"errors"`
+}
+
+// problem checks that the answer is a whole problem of this status.
+func (a answer) problem(t *testing.T, status int) problem {
+	t.Helper()
+	var p problem
+	if a.status != status || a.header.Get("Content-Type") != "application/problem+json" {
+		t.Fatalf("got %d %s %.500s, want a problem of status %d", a.status, a.header.Get("Content-Type"), a.body, status)
+	}
+	if err := json.Unmarshal(a.body, &p); err != nil {
+		t.Fatalf("problem: %v in %s", err, a.body)
+	}
+	if p.Status != status || p.Title != http.StatusText(status) || p.Detail == "" {
+		t.Errorf("the problem is not whole: %s", a.body)
+	}
+	return p
+}
+
+// decode checks the status and reads the JSON of an answer.
+func decode[T any](t *testing.T, a answer, status int) T {
+	t.Helper()
+	var v T
+	if a.status != status || a.header.Get("Content-Type") != "application/json" {
+		t.Fatalf("got %d %s %.500s, want JSON of status %d", a.status, a.header.Get("Content-Type"), a.body, status)
+	}
+	if err := json.Unmarshal(a.body, &v); err != nil {
+		t.Fatalf("%v in %.500s", err, a.body)
+	}
+	return v
+}
+
+type state struct {
+	Task      tasker.Task       `json:"task"`
+	Responses []tasker.Response `json:"responses"`
+}
+
+func (s *server) create(t *testing.T, path, body string) tasker.Task {
+	t.Helper()
+	return decode[tasker.Task](t, s.do(t, http.MethodPost, path, body), http.StatusCreated)
+}
+
+// apply hands reports to the store as collect does.
+func apply(t *testing.T, st *store.Store, reports ...tasker.Report) {
+	t.Helper()
+	if _, err := st.Apply(t.Context(), reports); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hello(endpoint string) tasker.Report {
+	return tasker.Report{
+		Version: tasker.WireVersion, Endpoint: endpoint, Instance: "instance-of-" + endpoint,
+		Hello: &tasker.Hello{Session: "s", Presence: tasker.Presence{
+			Version: "1.2.3", Handlers: []string{"ping", "command"},
+			Labels: map[string]string{"role": "loadbalancer", "site.of/rack": "b-7"}, Metrics: endpoint + ".example:9464",
+		}},
+	}
+}
+
+// update is a report on a task; seq also stands for the time.
+func update(task tasker.Task, endpoint string, seq int64, status tasker.ResponseStatus) tasker.Report {
+	now := task.CreatedAt.Add(time.Duration(seq) * time.Second)
+	u := &tasker.Update{
+		TaskID: task.ID, Type: task.Type, Attempt: 1, Seq: seq, Status: status, ReceivedAt: &now, StartedAt: &now,
+		Result: json.RawMessage(`{"pong":true}`),
+	}
+	if status.Ended() {
+		u.FinishedAt = &now
+	}
+	return tasker.Report{Version: tasker.WireVersion, Endpoint: endpoint, Instance: "instance-of-" + endpoint, Update: u}
+}
+
+// lockedBuffer is a log that may be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

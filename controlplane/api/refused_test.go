@@ -1,0 +1,199 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	const post, get = http.MethodPost, http.MethodGet
+	many := `["` + strings.TrimSuffix(strings.Repeat(`a","`, 10_001), `","`) + `"]`
+	tests := []struct {
+		name, method, path, body string
+		header                   []string
+		status                   int
+		// at is the location of one of the faults, says a part of its message, or
+		// of the detail where there is no location.
+		at, says string
+	}{
+		// The request as a whole.
+		{"no body", post, "/ping", "", []string{"Content-Type", "application/json"}, 400, "", "body is required"},
+		{"white space only", post, "/ping", " \n", nil, 400, "body", "empty"},
+		{"no content type", post, "/ping", seedBody, []string{"Content-Type", ""}, 415, "header.Content-Type", "missing"},
+		{"a form", post, "/ping", "identifier=1", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "header.Content-Type", "x-www-form-urlencoded"},
+		{"JSON called text", post, "/ping", seedBody, []string{"Content-Type", "text/plain"}, 415, "header.Content-Type", "text/plain"},
+		{"JSON called something like JSON", post, "/ping", seedBody, []string{"Content-Type", "application/vnd.x+json"}, 415, "header.Content-Type", "vnd.x"},
+		{"a content type that is none", post, "/ping", seedBody, []string{"Content-Type", ";;;"}, 415, "header.Content-Type", ";;;"},
+		{"another character set", post, "/ping", seedBody, []string{"Content-Type", "application/json; charset=latin1"}, 415, "header.Content-Type", "latin1"},
+		{"malformed", post, "/ping", `{"identifier":"1"`, nil, 400, "body", "not valid JSON"},
+		{"no JSON at all", post, "/ping", `hello`, nil, 400, "body", "not valid JSON at byte 1"},
+		{"trailing data", post, "/ping", `{"identifier":"1"}{"identifier":"2"}`, nil, 400, "body", "after top-level value"},
+		{"trailing comma", post, "/ping", `{"identifier":"1",}`, nil, 400, "body", "not valid JSON"},
+		{"byte order mark", post, "/ping", "\xef\xbb\xbf" + `{"identifier":"1"}`, nil, 400, "body", "byte order mark"},
+		{"no UTF-8", post, "/ping", "{\"identifier\":\"\xff\"}", nil, 400, "body", "UTF-8"},
+		{"no UTF-8 in the payload", post, "/ping", "{\"identifier\":\"1\",\"payload\":\"\xc3(\"}", nil, 400, "body", "UTF-8"},
+		{"a list", post, "/ping", `[]`, nil, 422, "body", "is a list"},
+		{"a text", post, "/ping", `"identifier"`, nil, 422, "body", "is a string"},
+		{"a number", post, "/ping", `1`, nil, 422, "body", "is a number"},
+		{"null", post, "/ping", `null`, nil, 422, "body", "is null"},
+		{"too large", post, "/ping", `{"identifier":"1","payload":"` + strings.Repeat("x", 5<<20) + `"}`, nil, 413, "", "too large"},
+		{"unknown field", post, "/ping", `{"identifier":"1","priority":1}`, nil, 422, "body.priority", "not known"},
+		{"field in another case", post, "/ping", `{"Identifier":"1"}`, nil, 422, "body.Identifier", "not known"},
+		{"field of the answer", post, "/ping", `{"identifier":"1","status":"succeeded"}`, nil, 422, "body.status", "not known"},
+		{"field of later", post, "/ping", `{"identifier":"1","rollout":{}}`, nil, 422, "body.rollout", "not known"},
+		{"field twice", post, "/ping", `{"identifier":"1","identifier":"2"}`, nil, 400, "body.identifier", "twice"},
+
+		// identifier
+		{"no identifier", post, "/ping", `{}`, nil, 422, "body.identifier", "mandatory"},
+		{"identifier null", post, "/ping", `{"identifier":null}`, nil, 422, "body.identifier", "is null"},
+		{"identifier a number", post, "/ping", `{"identifier":1}`, nil, 422, "body.identifier", "is a number, but must be a string"},
+		{"identifier a boolean", post, "/ping", `{"identifier":true}`, nil, 422, "body.identifier", "is a boolean"},
+		{"identifier a list", post, "/ping", `{"identifier":["1"]}`, nil, 422, "body.identifier", "is a list"},
+		{"identifier an object", post, "/ping", `{"identifier":{}}`, nil, 422, "body.identifier", "is an object"},
+		{"identifier empty", post, "/ping", `{"identifier":""}`, nil, 422, "body.identifier", "mandatory"},
+		{"identifier too long", post, "/ping", `{"identifier":"` + strings.Repeat("x", 256) + `"}`, nil, 422, "body.identifier", "256 bytes"},
+		{"identifier too long in bytes", post, "/ping", `{"identifier":"` + strings.Repeat("ü", 128) + `"}`, nil, 422, "body.identifier", "256 bytes"},
+		{"identifier with a slash", post, "/ping", `{"identifier":"a/b"}`, nil, 422, "body.identifier", "'/'"},
+		{"identifier with an escaped slash", post, "/ping", `{"identifier":"a\/b"}`, nil, 422, "body.identifier", "'/'"},
+		{"identifier with a line end", post, "/ping", `{"identifier":"a\nb"}`, nil, 422, "body.identifier", "control character"},
+		{"identifier with a NUL", post, "/ping", `{"identifier":"a\u0000b"}`, nil, 422, "body.identifier", "control character"},
+		{"identifier with half a character", post, "/ping", `{"identifier":"a\ud83d"}`, nil, 400, "body", "surrogate"},
+
+		// payload
+		{"payload too large", post, "/ping", `{"identifier":"1","payload":"` + strings.Repeat("x", tasker.MaxPayload-1) + `"}`, nil, 413, "body.payload", "1048577 bytes"},
+		{"payload with a key twice", post, "/ping", `{"identifier":"1","payload":{"a":{"b":1,"b":2}}}`, nil, 400, "body.payload.a.b", "twice"},
+		{"payload nested too deep", post, "/ping", `{"identifier":"1","payload":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, nil, 400, "body.payload[0][0]", "nested"},
+		{"payload nested beyond any reader", post, "/ping", `{"identifier":"1","payload":` + strings.Repeat("[", 50_000), nil, 400, "body", "JSON"},
+		{"payload with a number beyond any reader", post, "/ping", `{"identifier":"1","payload":{"n":1e999999999}}`, nil, 400, "body.payload.n", "number"},
+		{"payload that misses what its schema wants", post, "/command", `{"identifier":"1","payload":{}}`, nil, 422, "body.payload.argv", "missing"},
+		{"payload left out, which its schema does not take", post, "/command", `{"identifier":"1"}`, nil, 422, "body.payload.argv", "missing"},
+		{"payload of another type", post, "/command", `{"identifier":"1","payload":"uptime"}`, nil, 422, "body.payload", "must be an object"},
+		{"payload with a part of another type", post, "/command", `{"identifier":"1","payload":{"argv":["a",2]}}`, nil, 422, "body.payload.argv[1]", "must be a string"},
+		{"payload with an unknown part", post, "/command", `{"identifier":"1","payload":{"argv":["a"],"shell":true}}`, nil, 422, "body.payload.shell", "not known"},
+		{"payload with an empty list", post, "/command", `{"identifier":"1","payload":{"argv":[]}}`, nil, 422, "body.payload.argv", "length 0"},
+
+		// endpoints
+		{"endpoints empty", post, "/ping", `{"identifier":"1","endpoints":[]}`, nil, 422, "body.endpoints", "is empty"},
+		{"endpoints a text", post, "/ping", `{"identifier":"1","endpoints":"loadbalancer-1"}`, nil, 422, "body.endpoints", "is a string"},
+		{"endpoints an object", post, "/ping", `{"identifier":"1","endpoints":{"a":1}}`, nil, 422, "body.endpoints", "is an object"},
+		{"endpoints a boolean", post, "/ping", `{"identifier":"1","endpoints":false}`, nil, 422, "body.endpoints", "is a boolean"},
+		{"endpoint a number", post, "/ping", `{"identifier":"1","endpoints":["a",2]}`, nil, 422, "body.endpoints[1]", "is a number"},
+		{"endpoint null", post, "/ping", `{"identifier":"1","endpoints":[null]}`, nil, 422, "body.endpoints[0]", "is null"},
+		{"endpoint a list", post, "/ping", `{"identifier":"1","endpoints":[["a"]]}`, nil, 422, "body.endpoints[0]", "is a list"},
+		{"endpoint empty", post, "/ping", `{"identifier":"1","endpoints":["a",""]}`, nil, 422, "body.endpoints[1]", "not valid"},
+		{"endpoint in upper case", post, "/ping", `{"identifier":"1","endpoints":["Loadbalancer-1"]}`, nil, 422, "body.endpoints[0]", "Loadbalancer-1"},
+		{"endpoint with a space", post, "/ping", `{"identifier":"1","endpoints":["a b"]}`, nil, 422, "body.endpoints[0]", "not valid"},
+		{"endpoint with a line end", post, "/ping", `{"identifier":"1","endpoints":["a\n"]}`, nil, 422, "body.endpoints[0]", "not valid"},
+		{"endpoint with a slash", post, "/ping", `{"identifier":"1","endpoints":["a/b"]}`, nil, 422, "body.endpoints[0]", "not valid"},
+		{"endpoint with a wildcard", post, "/ping", `{"identifier":"1","endpoints":["*all*"]}`, nil, 422, "body.endpoints[0]", "not valid"},
+		{"endpoint that begins with a dash", post, "/ping", `{"identifier":"1","endpoints":["-a"]}`, nil, 422, "body.endpoints[0]", "not valid"},
+		{"endpoint too long", post, "/ping", `{"identifier":"1","endpoints":["` + strings.Repeat("a", 129) + `"]}`, nil, 422, "body.endpoints[0]", "not valid"},
+		{"endpoint twice", post, "/ping", `{"identifier":"1","endpoints":["a","b","a"]}`, nil, 422, "body.endpoints[2]", "endpoints[0] is already"},
+		{"too many endpoints", post, "/ping", `{"identifier":"1","endpoints":` + many + `}`, nil, 422, "body.endpoints", "10001 names"},
+
+		// receive_timeout and timeout
+		{"receive_timeout a boolean", post, "/ping", `{"identifier":"1","receive_timeout":true}`, nil, 422, "body.receive_timeout", "is a boolean"},
+		{"receive_timeout a list", post, "/ping", `{"identifier":"1","receive_timeout":[30]}`, nil, 422, "body.receive_timeout", "is a list"},
+		{"receive_timeout no duration", post, "/ping", `{"identifier":"1","receive_timeout":"soon"}`, nil, 422, "body.receive_timeout", "soon"},
+		{"receive_timeout empty", post, "/ping", `{"identifier":"1","receive_timeout":""}`, nil, 422, "body.receive_timeout", "no duration"},
+		{"receive_timeout negative", post, "/ping", `{"identifier":"1","receive_timeout":-1}`, nil, 422, "body.receive_timeout", "negative"},
+		{"receive_timeout zero", post, "/ping", `{"identifier":"1","receive_timeout":0}`, nil, 422, "body.receive_timeout", "between"},
+		{"receive_timeout too long", post, "/ping", `{"identifier":"1","receive_timeout":"8760h"}`, nil, 422, "body.receive_timeout", "between"},
+		{"receive_timeout beyond an int64", post, "/ping", `{"identifier":"1","receive_timeout":1e300}`, nil, 422, "body.receive_timeout", "not valid"},
+		{"timeout an object", post, "/ping", `{"identifier":"1","timeout":{}}`, nil, 422, "body.timeout", "is an object"},
+		{"timeout no duration", post, "/ping", `{"identifier":"1","timeout":"5 minutes"}`, nil, 422, "body.timeout", "5 minutes"},
+		{"timeout zero", post, "/ping", `{"identifier":"1","timeout":"0s"}`, nil, 422, "body.timeout", "between"},
+		{"timeout above the type's", post, "/command", `{"identifier":"1","payload":{"argv":["a"]},"timeout":"10m1s"}`, nil, 422, "body.timeout", "10m0s"},
+		{"timeout too long where the type has none", post, "/ping", `{"identifier":"1","timeout":"721h"}`, nil, 422, "body.timeout", "between"},
+
+		// Paths, methods and queries.
+		{"unknown type", post, "/reboot", seedBody, nil, 404, "", "configured are: ping, command"},
+		{"unknown type, list", get, "/reboot", "", nil, 404, "", "configured are: ping, command"},
+		{"type in another case", post, "/Ping", seedBody, nil, 404, "", `"Ping"`},
+		{"a slash too many", post, "/ping/", seedBody, nil, 404, "", "nothing under this path"},
+		{"two slashes", post, "//ping", seedBody, nil, 404, "", "nothing under this path"},
+		{"post to the root", post, "/", seedBody, nil, 405, "", "GET, HEAD"},
+		{"post to a task", post, "/ping/1", seedBody, nil, 405, "", "GET, HEAD"},
+		{"put", http.MethodPut, "/ping", seedBody, nil, 405, "", "GET, HEAD, POST"},
+		{"delete", http.MethodDelete, "/ping/1", "", nil, 405, "", "DELETE is not possible"},
+		{"get a cancel", get, "/ping/1/cancel", "", nil, 405, "", "POST"},
+		{"unknown query parameter", post, "/ping?wait=true", seedBody, nil, 422, "query.wait", "unknown"},
+		{"unreadable query", post, "/ping?a=%zz", seedBody, nil, 400, "", "query string"},
+		{"unknown status", get, "/ping?status=done", "", nil, 422, "query.status", "expected value to be one of"},
+		{"limit no number", get, "/ping?limit=all", "", nil, 422, "query.limit", "integer"},
+		{"limit zero", get, "/ping?limit=0", "", nil, 422, "query.limit", ">= 1"},
+		{"limit too high", get, "/ping?limit=1000000", "", nil, 422, "query.limit", "<= 200"},
+		{"limit twice", get, "/ping?limit=1&limit=2", "", nil, 422, "query.limit", "2 times"},
+		{"cursor of nobody", get, "/ping?cursor=nonsense!", "", nil, 422, "query.cursor", "not the next"},
+		{"no such task", get, "/ping/nope", "", nil, 404, "", `"nope"`},
+		{"no such task to cancel", post, "/ping/nope/cancel", "", nil, 404, "", `"nope"`},
+		{"no such task to retry", post, "/ping/nope/retry", "", nil, 404, "", `"nope"`},
+		{"no such task to watch", get, "/ping/nope/events", "", nil, 404, "", `"nope"`},
+		{"no such task's output", get, "/ping/nope/responses/a/output", "", nil, 404, "", `"nope"`},
+		{"a task's name with a slash", get, "/ping/a%2Fb", "", nil, 404, "", `"a/b"`},
+		{"a task's name that is no UTF-8", get, "/ping/%ff", "", nil, 404, "", `\xff`},
+		{"a task's name that is too long", get, "/ping/" + strings.Repeat("x", 300), "", nil, 404, "", "xxx…"},
+		{"a body for a cancel", post, "/ping/nope/cancel", `{"endpoints":["a"]}`, nil, 422, "body", "must be empty"},
+		{"an event id that is none", get, "/ping/nope/events", "", []string{"Last-Event-ID", "x"}, 422, "header.Last-Event-ID", "integer"},
+		{"no such endpoint", get, "/endpoints/nope", "", nil, 404, "", `"nope"`},
+		{"no name of an endpoint", get, "/endpoints/NOPE", "", nil, 404, "", `"NOPE"`},
+		{"agents where none connect", get, "/agent/orders", "", nil, 404, "", "message queue"},
+	}
+	s := serve(t)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := s.do(t, tt.method, tt.path, tt.body, tt.header...)
+			p := a.problem(t, tt.status)
+			if len(a.body) > 4000 {
+				t.Errorf("the problem has %d bytes", len(a.body))
+			}
+			named := tt.at == "" && strings.Contains(p.Detail, tt.says)
+			for _, e := range p.Errors {
+				named = named || tt.at != "" && strings.HasPrefix(e.Location, tt.at) && strings.Contains(e.Message, tt.says)
+			}
+			if !named {
+				t.Errorf("the problem does not say %q at %q: %s", tt.says, tt.at, a.body)
+			}
+			if tt.status == http.StatusMethodNotAllowed && a.header.Get("Allow") == "" {
+				t.Error("Allow is missing")
+			}
+			for _, taskType := range []string{"ping", "command"} {
+				page, err := s.store.Tasks(t.Context(), store.TaskQuery{Type: taskType})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page.Tasks) > 0 {
+					t.Fatalf("something was stored: %+v", page.Tasks)
+				}
+			}
+		})
+	}
+}
+
+func TestAllFaultsOfARequestAreToldAtOnce(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	p := s.do(t, http.MethodPost, "/ping", `{"name":"1","endpoints":["A","b","b"],"timeout":"x"}`).problem(t, 422)
+	var at []string
+	for _, e := range p.Errors {
+		at = append(at, e.Location)
+	}
+	if got, want := strings.Join(at, " "), "body.endpoints[0] body.endpoints[2] body.identifier body.name body.timeout"; got != want {
+		t.Errorf("faults at %s, want %s", got, want)
+	}
+
+	names, err := json.Marshal(strings.Split(strings.Repeat("BAD,", 5000), ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = s.do(t, http.MethodPost, "/ping", `{"identifier":"1","endpoints":`+string(names)+`}`).problem(t, 422)
+	if len(p.Errors) != 21 || !strings.Contains(p.Errors[20].Message, "4981 more") {
+		t.Errorf("%d faults, the last one is %+v", len(p.Errors), p.Errors[len(p.Errors)-1])
+	}
+}

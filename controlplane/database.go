@@ -1,0 +1,43 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
+)
+
+// openStore opens the database and brings its tables up to date. One that is
+// away is waited for; waiting, if not nil, is told at each try.
+func openStore(ctx context.Context, log *slog.Logger, waiting func(error), opts store.Options) (*store.Store, error) {
+	wait := backoff.Policy{First: 500 * time.Millisecond, Cap: 10 * time.Second}
+	for tries := 0; ; tries++ {
+		s, err := openOnce(ctx, opts)
+		if !errors.Is(err, store.ErrUnavailable) {
+			return s, err
+		}
+		if tries == 0 {
+			log.Warn("database is away; trying again", "error", err)
+		}
+		if waiting != nil {
+			waiting(err)
+		}
+		if err := wait.Sleep(ctx, tries); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func openOnce(ctx context.Context, opts store.Options) (*store.Store, error) {
+	s, err := store.Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Migrate(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}

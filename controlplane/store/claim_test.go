@@ -1,0 +1,208 @@
+package store_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+func TestClaimDue(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1"))
+		got := f.claim(t, 1)
+		want := []store.Claim{{
+			Order: tasker.Order{
+				Version: tasker.WireVersion, Endpoint: "lb-1", Type: "ping", Expires: task.ReceiveDeadline,
+				Assignment: &tasker.Assignment{
+					TaskID: task.ID, Identifier: "a", Attempt: 1, Handler: "ping", Payload: []byte(`{"foo":"bar"}`),
+					Timeout: tasker.Duration(time.Minute), Deadline: task.ReceiveDeadline,
+				},
+			},
+			TaskID: task.ID, Endpoint: "lb-1", Attempt: 1,
+		}}
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(store.Claim{})); diff != "" {
+			t.Errorf("claim (-want +got):\n%s", diff)
+		}
+		f.claim(t, 0) // it is held
+		next, err := f.NextDue(t.Context())
+		must(t, err)
+		if want := f.Now().Add(store.ClaimHold); !next.Equal(want) {
+			t.Errorf("NextDue = %v, want %v", next, want)
+		}
+		must(t, f.MarkSent(t.Context(), got))
+		r := f.want(t, task.ID, "sent", "lb-1", "sent")["lb-1"]
+		if r.SentAt == nil || !r.SentAt.Equal(f.Now()) || r.Version != 2 {
+			t.Errorf("sent at %v, version %d", r.SentAt, r.Version)
+		}
+		next, err = f.NextDue(t.Context())
+		must(t, err)
+		if !next.IsZero() {
+			t.Errorf("NextDue = %v, want none", next)
+		}
+		f.Add(store.ClaimHold)
+		f.claim(t, 0)
+	})
+}
+
+// A claim whose holder dies is due again by itself, until the deadline.
+func TestClaimDies(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		n := request("a", "lb-1")
+		n.ReceiveTimeout = 2*store.ClaimHold + time.Second
+		f.create(t, n)
+		for tries := range 3 {
+			if c := f.claim(t, 1); c[0].Tries != tries {
+				t.Errorf("tries = %d, want %d", c[0].Tries, tries)
+			}
+			f.Add(store.ClaimHold)
+		}
+		f.claim(t, 0)
+		next, err := f.NextDue(t.Context())
+		must(t, err)
+		if !next.IsZero() {
+			t.Errorf("NextDue = %v after the deadline, want none", next)
+		}
+	})
+}
+
+func TestMarkUnsent(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1"))
+		claims := f.claim(t, 1)
+		f.told()
+		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "unroutable", After: 5 * time.Second}}))
+		if r := f.want(t, task.ID, "pending", "lb-1", "pending")["lb-1"]; r.Reason != "unroutable" || r.Version != 2 {
+			t.Errorf("reason %q, version %d", r.Reason, r.Version)
+		}
+		if n := len(f.told()); n != 1 {
+			t.Errorf("OnCommit was called %d times, want once", n)
+		}
+		f.claim(t, 0)
+		f.Add(5 * time.Second)
+		claims = f.claim(t, 1)
+		f.told()
+		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "unroutable", After: time.Second}}))
+		if c := f.told(); len(c) != 0 {
+			t.Errorf("the same reason again is told: %v", c)
+		}
+		f.Add(time.Second)
+		f.send(t, 1)
+		if r := f.want(t, task.ID, "sent", "lb-1", "sent")["lb-1"]; r.Reason != "" {
+			t.Errorf("reason %q after it was sent", r.Reason)
+		}
+		// What was said of the row before is of no effect on a newer attempt.
+		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Failed))
+		_, err := f.RetryTask(t.Context(), "ping", "a", "")
+		must(t, err)
+		must(t, f.MarkSent(t.Context(), claims))
+		f.want(t, task.ID, "pending", "lb-1", "pending")
+	})
+}
+
+// What became due again while a claim was under way stays due.
+func TestHelloDuringClaim(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.create(t, request("a", "lb-1"))
+		f.create(t, request("b", "lb-1"))
+		claims := f.claim(t, 2)
+		f.Add(time.Second)
+		f.apply(t, hello("lb-1", "s1"))
+		must(t, f.MarkSent(t.Context(), claims[:1]))
+		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[1], Reason: "x", After: time.Hour}}))
+		f.claim(t, 2)
+	})
+}
+
+func TestClaimsDoNotOverlap(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		const tasks = 60
+		for i := range tasks {
+			f.create(t, request(string(rune('a'+i)), "lb-1", "lb-2"))
+		}
+		var mu sync.Mutex
+		seen := map[string]int{}
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for {
+					claims, err := f.ClaimDue(t.Context(), 7)
+					if err != nil {
+						t.Errorf("ClaimDue: %v", err)
+						return
+					}
+					if len(claims) == 0 {
+						// Rows that another one has locked are skipped: it is done
+						// when none is waiting.
+						next, err := f.NextDue(t.Context())
+						if err != nil || next.IsZero() || next.After(f.Now()) {
+							return
+						}
+						continue
+					}
+					mu.Lock()
+					for _, c := range claims {
+						seen[c.TaskID+c.Endpoint]++
+					}
+					mu.Unlock()
+					if err := f.MarkSent(t.Context(), claims); err != nil {
+						t.Errorf("MarkSent: %v", err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if len(seen) != 2*tasks {
+			t.Errorf("%d rows were claimed, want %d", len(seen), 2*tasks)
+		}
+		for k, n := range seen {
+			if n != 1 {
+				t.Errorf("%s was claimed %d times", k, n)
+			}
+		}
+	})
+}
+
+// A claim of many big payloads stays bounded; the rest stays due.
+func TestClaimBigPayloads(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		payload := make([]byte, tasker.MaxPayload)
+		for i := range payload {
+			payload[i] = '1'
+		}
+		const tasks = 60
+		for i := range tasks {
+			n := request(string(rune('a'+i)), "lb-1")
+			n.Payload = payload
+			f.create(t, n)
+		}
+		claims, err := f.ClaimDue(t.Context(), 1000)
+		must(t, err)
+		if len(claims) == 0 || len(claims) == tasks {
+			t.Fatalf("%d claims, want some of %d", len(claims), tasks)
+		}
+		first := len(claims)
+		for _, c := range claims {
+			if len(c.Order.Assignment.Payload) != tasker.MaxPayload {
+				t.Fatalf("a payload of %d bytes", len(c.Order.Assignment.Payload))
+			}
+		}
+		f.claim(t, tasks-first)
+	})
+}
+
+func TestUnconfiguredType(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		n := request("a", "lb-1")
+		n.Type = "gone"
+		f.create(t, n)
+		if c := f.claim(t, 1); c[0].Order.Assignment.Handler != tasker.ScriptHandler {
+			t.Errorf("handler %q", c[0].Order.Assignment.Handler)
+		}
+	})
+}

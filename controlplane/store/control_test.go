@@ -1,0 +1,217 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+func (f *fixture) cancel(t *testing.T, ref string) tasker.Task {
+	t.Helper()
+	task, err := f.CancelTask(t.Context(), "ping", ref, "alice")
+	must(t, err)
+	return task
+}
+
+func TestCancelInEachStatus(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "ended", "running", "received", "sent"))
+		f.send(t, 4)
+		f.apply(t, update("ended", task.ID, 1, 1, tasker.Succeeded), update("running", task.ID, 1, 1, tasker.Running),
+			update("received", task.ID, 1, 1, tasker.Received))
+		got := f.cancel(t, "a")
+		if got.CancelRequestedBy != "alice" || got.CancelRequestedAt == nil || !got.CancelRequestedAt.Equal(f.Now()) {
+			t.Errorf("cancelled by %q at %v", got.CancelRequestedBy, got.CancelRequestedAt)
+		}
+		f.want(t, task.ID, "running", "ended", "succeeded", "running", "running", "received", "received", "sent", "sent")
+		f.Add(time.Second)
+		again := f.cancel(t, task.ID)
+		if diff := cmp.Diff(got, again); diff != "" {
+			t.Errorf("a second cancel (-first +second):\n%s", diff)
+		}
+		addressed := map[string]bool{}
+		claims := f.claim(t, 3)
+		for _, c := range claims {
+			addressed[c.Endpoint] = true
+			want := &tasker.Cancel{TaskID: task.ID, Attempt: 1, Deadline: task.ReceiveDeadline}
+			if diff := cmp.Diff(want, c.Order.Cancel); diff != "" || !c.Cancel || c.Order.Endpoint != c.Endpoint || c.Order.Type != "ping" {
+				t.Errorf("order %+v (-want +got):\n%s", c.Order, diff)
+			}
+		}
+		if diff := cmp.Diff(map[string]bool{"running": true, "received": true, "sent": true}, addressed); diff != "" {
+			t.Errorf("cancels to (-want +got):\n%s", diff)
+		}
+		must(t, f.MarkSent(t.Context(), claims))
+		f.Add(store.ClaimHold - 2*time.Second)
+		f.claim(t, 0)
+		// Nothing is said for the agents, but that the deadline has passed.
+		f.apply(t, update("running", task.ID, 1, 2, tasker.Cancelled))
+		f.want(t, task.ID, "running", "ended", "succeeded", "running", "cancelled", "received", "received", "sent", "sent")
+		f.Add(time.Minute)
+		f.expire(t, 1)
+		f.apply(t, update("received", task.ID, 1, 2, tasker.Cancelled))
+		f.want(t, task.ID, "incomplete", "ended", "succeeded", "running", "cancelled", "received", "cancelled", "sent", "missing")
+	})
+}
+
+func TestCancelPending(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1", "lb-2"))
+		f.cancel(t, "a")
+		r := f.want(t, task.ID, "cancelled", "lb-1", "cancelled", "lb-2", "cancelled")["lb-1"]
+		if r.Presumed || r.FinishedAt == nil || r.Reason == "" {
+			t.Errorf("response %+v", r)
+		}
+		f.claim(t, 0)
+		f.Add(time.Hour)
+		f.expire(t, 0)
+	})
+}
+
+// A cancel that meets an order on its way follows it, and the agent says what
+// became of it.
+func TestCancelDuringClaim(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1"))
+		claims := f.claim(t, 1)
+		f.cancel(t, "a")
+		f.want(t, task.ID, "pending", "lb-1", "pending")
+		must(t, f.MarkSent(t.Context(), claims))
+		f.want(t, task.ID, "sent", "lb-1", "sent")
+		if c := f.claim(t, 1); !c[0].Cancel {
+			t.Errorf("claimed %+v, want a cancel", c[0])
+		} else {
+			must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: c[0], Reason: "offline", After: time.Second}}))
+		}
+		f.Add(time.Second)
+		f.claim(t, 1)
+		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Running))
+		f.want(t, task.ID, "running", "lb-1", "running")
+		f.apply(t, update("lb-1", task.ID, 1, 2, tasker.Cancelled))
+		f.want(t, task.ID, "cancelled", "lb-1", "cancelled")
+	})
+}
+
+// A cancelled order that cannot be sent is cancelled, whether that shows before
+// the cancel or after it; if it was sent after all, the agent's word counts.
+func TestCancelOfWhatCannotBeSent(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1"))
+		unsent := func() {
+			t.Helper()
+			must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: f.claim(t, 1)[0], Reason: "offline", After: time.Second}}))
+		}
+		for range 2 {
+			unsent()
+			f.cancel(t, "a")
+			if r := f.want(t, task.ID, "cancelled", "lb-1", "cancelled")["lb-1"]; !r.Presumed {
+				t.Errorf("response %+v, want it presumed", r)
+			}
+			if _, err := f.RetryTask(t.Context(), "ping", "a", "alice"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		claims := f.claim(t, 1)
+		f.cancel(t, "a")
+		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "offline", After: time.Second}}))
+		f.want(t, task.ID, "cancelled", "lb-1", "cancelled")
+		if c := f.claim(t, 1); !c[0].Cancel {
+			t.Errorf("claimed %+v, want a cancel", c[0])
+		}
+		f.apply(t, update("lb-1", task.ID, 3, 1, tasker.Running))
+		f.want(t, task.ID, "running", "lb-1", "running")
+	})
+}
+
+// Cancels that could not be sent are tried until the response has ended, and
+// again when the agent is back.
+func TestCancelBacksOff(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1"))
+		f.send(t, 1)
+		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Running))
+		f.Add(3 * time.Hour)
+		f.cancel(t, "a")
+		claims := f.claim(t, 1)
+		if !claims[0].Order.Expires.After(f.Now()) {
+			t.Errorf("a cancel of what runs expires at %v, now is %v", claims[0].Order.Expires, f.Now())
+		}
+		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "offline", After: 30 * time.Second}}))
+		f.claim(t, 0)
+		f.apply(t, hello("lb-1", "s1", tasker.AssignmentRef{TaskID: task.ID, Attempt: 1}))
+		f.send(t, 1)
+		// It may have been lost with the connection.
+		f.apply(t, hello("lb-1", "s2", tasker.AssignmentRef{TaskID: task.ID, Attempt: 1}))
+		claims = f.claim(t, 1)
+		f.apply(t, update("lb-1", task.ID, 1, 2, tasker.Succeeded))
+		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "offline", After: time.Second}}))
+		f.Add(time.Minute)
+		f.claim(t, 0)
+		f.want(t, task.ID, "succeeded", "lb-1", "succeeded")
+	})
+}
+
+func TestRetry(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1", "lb-2", "lb-3"))
+		retry := func() error {
+			_, err := f.RetryTask(t.Context(), "ping", "a", "bob")
+			return err
+		}
+		if err := retry(); !errors.Is(err, store.ErrOpen) {
+			t.Errorf("retry of an open task = %v, want ErrOpen", err)
+		}
+		f.send(t, 3)
+		f.cancel(t, "a")
+		failed := update("lb-2", task.ID, 1, 5, tasker.Failed)
+		failed.Update.Error, failed.Update.Result, failed.Update.Output = "e", []byte("1"), []tasker.Chunk{{Data: []byte("old")}}
+		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Succeeded), failed)
+		f.Add(time.Minute)
+		f.expire(t, 1)
+		f.want(t, task.ID, "incomplete", "lb-1", "succeeded", "lb-2", "failed", "lb-3", "missing")
+		before, _ := f.task(t, task.ID)
+		f.told()
+		must(t, retry())
+		after, responses := f.task(t, task.ID)
+		f.want(t, task.ID, "running", "lb-1", "succeeded", "lb-2", "pending", "lb-3", "pending")
+		if after.CancelRequestedAt != nil || after.FinishedAt != nil || after.Version != before.Version+1 ||
+			!after.ReceiveDeadline.Equal(f.Now().Add(30*time.Second)) {
+			t.Errorf("task %+v", after)
+		}
+		want := tasker.Response{TaskID: task.ID, Endpoint: "lb-2", Status: "pending", Attempt: 2, Version: after.Version}
+		if diff := cmp.Diff(want, responses["lb-2"]); diff != "" {
+			t.Errorf("response (-want +got):\n%s", diff)
+		}
+		if c := f.told(); len(c) != 1 || !c[0].Due {
+			t.Errorf("OnCommit was told %v", c)
+		}
+		out, err := f.Output(t.Context(), "ping", "a", "lb-2")
+		must(t, err)
+		if len(out.Chunks) != 0 || out.Attempt != 2 {
+			t.Errorf("output of the last attempt %+v", out)
+		}
+		for _, c := range f.send(t, 2) {
+			if a := c.Order.Assignment; a.Attempt != 2 || !a.Deadline.Equal(after.ReceiveDeadline) {
+				t.Errorf("assignment %+v", a)
+			}
+		}
+		// A word on the first attempt is of no effect on the second.
+		a := f.apply(t, update("lb-3", task.ID, 1, 9, tasker.Failed))
+		if a.Updates["stale"] != 1 {
+			t.Errorf("updates %v", a.Updates)
+		}
+		f.apply(t, update("lb-2", task.ID, 2, 1, tasker.Succeeded), update("lb-3", task.ID, 2, 1, tasker.Succeeded))
+		f.want(t, task.ID, "succeeded", "lb-1", "succeeded", "lb-2", "succeeded", "lb-3", "succeeded")
+		if err := retry(); !errors.Is(err, store.ErrNothingToRetry) {
+			t.Errorf("retry of what succeeded = %v, want ErrNothingToRetry", err)
+		}
+		if _, err := f.RetryTask(t.Context(), "ping", "nothing", ""); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("retry of nothing = %v, want ErrNotFound", err)
+		}
+	})
+}

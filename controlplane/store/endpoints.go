@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// silentBeats is after how many heartbeats without a word an endpoint counts as
+// disconnected.
+const silentBeats = 3
+
+// endpointRow is a row of endpoints.
+type endpointRow struct {
+	name, instance string
+	// session is that of the last hello.
+	session string
+	// connected: it has spoken, and not said goodbye since.
+	connected bool
+	firstSeen micros
+	lastSeen  micros
+	presence  tasker.Presence
+}
+
+const endpointState = "name, instance, session, connected, first_seen, last_seen, presence"
+
+func scanEndpoint(row scanner) (*endpointRow, error) {
+	var e endpointRow
+	var presence []byte
+	if err := row.Scan(&e.name, &e.instance, &e.session, &e.connected, &e.firstSeen, &e.lastSeen, &presence); err != nil {
+		return nil, fmt.Errorf("read an endpoint: %w", err)
+	}
+	if err := json.Unmarshal(presence, &e.presence); err != nil {
+		return nil, fmt.Errorf("read the presence of endpoint %s: %w", e.name, err)
+	}
+	return &e, nil
+}
+
+// values are the row's columns in the order of endpointState.
+func (e *endpointRow) values() ([]any, error) {
+	presence, err := json.Marshal(e.presence)
+	if err != nil {
+		return nil, fmt.Errorf("write the presence of endpoint %s: %w", e.name, err)
+	}
+	return []any{e.name, e.instance, e.session, e.connected, e.firstSeen, e.lastSeen, string(presence)}, nil
+}
+
+func (e *endpointRow) online(now micros, heartbeat time.Duration) bool {
+	return e.connected && e.lastSeen > now.add(-silentBeats*heartbeat)
+}
+
+func (s *Store) endpoint(e *endpointRow, now micros) tasker.Endpoint {
+	out := tasker.Endpoint{
+		Name: e.name, Instance: e.instance, Connected: e.online(now, s.heartbeat),
+		FirstSeen: e.firstSeen.time(), LastSeen: e.lastSeen.time(), Types: []string{}, Presence: e.presence,
+	}
+	for name, t := range s.types {
+		if t.ServedBy(e.presence) {
+			out.Types = append(out.Types, name)
+		}
+	}
+	slices.Sort(out.Types)
+	return out
+}
+
+// endpoints reads endpoints by name; those unknown are left out. lock is
+// forUpdate or empty.
+func (c *conn) endpoints(ctx context.Context, names []string, lock string) (map[string]*endpointRow, error) {
+	known := map[string]*endpointRow{}
+	for names := range slices.Chunk(names, 1000) {
+		query := "SELECT " + endpointState + " FROM endpoints WHERE name IN (" + marks(len(names)) + ") ORDER BY name" + lock
+		err := c.rows(ctx, query, anys(names), func(r *sql.Rows) error {
+			e, err := scanEndpoint(r)
+			if err == nil {
+				known[e.name] = e
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read endpoints: %w", err)
+		}
+	}
+	return known, nil
+}
+
+// Endpoints lists endpoints by name, up to limit, those after the name given.
+func (s *Store) Endpoints(ctx context.Context, limit int, after string) ([]tasker.Endpoint, error) {
+	const doing = "list endpoints"
+	c := s.direct()
+	now, err := s.now(ctx, c)
+	if err != nil {
+		return nil, s.fail(doing, err)
+	}
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	list := []tasker.Endpoint{}
+	err = c.rows(ctx, "SELECT "+endpointState+" FROM endpoints WHERE name > ? ORDER BY name LIMIT ?", []any{after, limit}, func(r *sql.Rows) error {
+		e, err := scanEndpoint(r)
+		if err == nil {
+			list = append(list, s.endpoint(e, now))
+		}
+		return err
+	})
+	return list, s.fail(doing, err)
+}
+
+// Endpoint reads one endpoint.
+func (s *Store) Endpoint(ctx context.Context, name string) (tasker.Endpoint, error) {
+	const doing = "read an endpoint"
+	if tasker.ValidateEndpoint(name) != nil {
+		return tasker.Endpoint{}, fmt.Errorf("%s: %w", doing, ErrNotFound)
+	}
+	c := s.direct()
+	now, err := s.now(ctx, c)
+	if err != nil {
+		return tasker.Endpoint{}, s.fail(doing, err)
+	}
+	known, err := c.endpoints(ctx, []string{name}, "")
+	if err == nil && known[name] == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return tasker.Endpoint{}, s.fail(doing, err)
+	}
+	return s.endpoint(known[name], now), nil
+}

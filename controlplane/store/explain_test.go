@@ -1,0 +1,214 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+// No statement reads a whole table or index: every one that the store runs is
+// explained by the database, on tables that are not tiny.
+func TestEveryStatementUsesAnIndex(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		fill(t, f)
+		type statement struct {
+			query string
+			args  []any
+		}
+		statements := map[string]statement{} // by shape
+		list := regexp.MustCompile(`\(\?(,\?)*\)(,\(\?(,\?)*\))*`)
+		f.Trace(func(query string, args []any) {
+			statements[list.ReplaceAllString(query, "(?)")+fmt.Sprint(len(args))] = statement{query, args}
+		})
+		everything(t, f)
+		f.Trace(nil)
+		shapes := map[string]bool{}
+		for key, s := range statements {
+			query := s.query
+			if strings.HasPrefix(query, "INSERT") || strings.Contains(query, "UNIX_TIMESTAMP") {
+				continue
+			}
+			shapes[strings.TrimRight(key, "0123456789")] = true
+			if bad := explain(t, f, query, s.args); bad != "" {
+				t.Errorf("%s\n  %s", query, bad)
+			}
+		}
+		if len(shapes) < 25 {
+			t.Errorf("%d statements were seen, there are more", len(shapes))
+		}
+	})
+}
+
+// explain returns what is bad about the plan of a statement.
+func explain(t *testing.T, f *fixture, query string, args []any) string {
+	t.Helper()
+	prefix := "EXPLAIN QUERY PLAN "
+	if f.Dialect() == "mysql" {
+		prefix = "EXPLAIN "
+	}
+	rows, err := f.DB().QueryContext(t.Context(), prefix+query, args...)
+	if err != nil {
+		t.Fatalf("explain %s: %v", query, err)
+	}
+	defer func() { must(t, rows.Close()) }()
+	columns, err := rows.Columns()
+	must(t, err)
+	var bad []string
+	for rows.Next() {
+		values := make([]*string, len(columns))
+		dest := make([]any, len(columns))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		must(t, rows.Scan(dest...))
+		row := map[string]string{}
+		for i, v := range values {
+			if v != nil {
+				row[strings.ToLower(columns[i])] = *v
+			}
+		}
+		if f.Dialect() == "mysql" {
+			// That index has a row per endpoint, however long the history.
+			perEndpoint := row["type"] == "index" && row["key"] == "endpoints_by_last_seen"
+			derived := strings.HasPrefix(row["table"], "<") // the bounded inner query of a count
+			if (row["type"] == "ALL" || row["type"] == "index") && !derived && !perEndpoint {
+				bad = append(bad, fmt.Sprint(row))
+			}
+		} else if d := row["detail"]; strings.HasPrefix(d, "SCAN ") && d != "SCAN due" && d != "SCAN present" && d != "SCAN open" && d != "SCAN CONSTANT ROW" {
+			// A scan of the partial index of what waits is what it is there for.
+			if !regexp.MustCompile(`^SCAN (tasks|responses) USING (COVERING )?INDEX \w+_due$`).MatchString(d) {
+				bad = append(bad, d)
+			}
+		}
+	}
+	must(t, rows.Err())
+	return strings.Join(bad, "\n  ")
+}
+
+// fill loads what a control plane has after a while: mostly what has ended.
+func fill(t *testing.T, f *fixture) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	names := make([]string, 20)
+	for i := range names {
+		names[i] = fmt.Sprintf("ep-%04d", i)
+		f.apply(t, heartbeat(names[i]))
+	}
+	f.apply(t, f.others()...)
+	var reports []tasker.Report
+	tasks := 1500
+	if f.Dialect() == "sqlite" {
+		tasks = 200 // without ANALYZE its plans do not depend on the number
+	}
+	for i := range tasks {
+		n := request(fmt.Sprintf("old-%d", i), names[:2]...)
+		if i%100 == 0 {
+			n.Endpoints = names
+		}
+		if i%150 == 7 {
+			n.Endpoints = nil
+		}
+		task := f.create(t, n)
+		status := tasker.Succeeded
+		if i%50 == 1 {
+			status = tasker.Running
+		}
+		if i > tasks-50 {
+			continue
+		}
+		for _, name := range n.Endpoints {
+			u := update(name, task.ID, 1, 1, status)
+			u.Update.Output = []tasker.Chunk{{Data: []byte("x")}}
+			reports = append(reports, u)
+		}
+	}
+	f.apply(t, reports...)
+	if f.Dialect() == "mysql" {
+		rows, err := f.DB().QueryContext(ctx, "ANALYZE TABLE tasks, responses, chunks, endpoints")
+		must(t, err)
+		must(t, rows.Close())
+	}
+}
+
+// others are signs of life of the endpoints that have no part in a task.
+func (f *fixture) others() []tasker.Report {
+	var beats []tasker.Report
+	for i := 100; i < 1000; i++ {
+		beats = append(beats, heartbeat(fmt.Sprintf("ep-%04d", i)))
+	}
+	return beats
+}
+
+// everything calls every method so that each of its statements runs.
+func everything(t *testing.T, f *fixture) {
+	t.Helper()
+	ctx := t.Context()
+	task := f.create(t, request("x", "ep-0000", "ep-0001", "ep-0002"))
+	for _, id := range []string{"y", "z"} {
+		f.create(t, request(id, "ep-0003"))
+	}
+	f.create(t, request("all"))
+	_, _, err := f.CreateTask(ctx, request("x", "ep-0000", "ep-0001", "ep-0002"))
+	must(t, err)
+	for range 2 {
+		claims, err := f.ClaimDue(ctx, 20)
+		must(t, err)
+		must(t, f.MarkSent(ctx, claims[:10]))
+		var unsent []store.Unsent
+		for _, c := range claims[10:] {
+			unsent = append(unsent, store.Unsent{Claim: c, Reason: "x", After: time.Second})
+		}
+		must(t, f.MarkUnsent(ctx, unsent))
+	}
+	f.apply(t, hello("ep-0002", "s"), hello("ep-0003", "s"), hello("new", "s"))
+	u := update("ep-0000", task.ID, 1, 1, tasker.Running)
+	u.Update.Output = []tasker.Chunk{{Data: []byte("x")}}
+	f.apply(t, u, update("ep-0001", task.ID, 1, 1, tasker.Running))
+	_, err = f.CancelTask(ctx, "ping", "x", "")
+	must(t, err)
+	_, err = f.ClaimDue(ctx, 1000)
+	must(t, err)
+	_, err = f.NextDue(ctx)
+	must(t, err)
+	_, err = f.Stats(ctx)
+	must(t, err)
+	for _, q := range []store.TaskQuery{{}, {Status: "pending"}} {
+		q.Type, q.Limit = "ping", 5
+		for range 2 {
+			page, err := f.Tasks(ctx, q)
+			must(t, err)
+			q.Cursor = page.Next
+		}
+	}
+	_, _, err = f.TaskWithResponses(ctx, "ping", "x")
+	must(t, err)
+	_, _, err = f.Changes(ctx, task.ID, 2)
+	must(t, err)
+	_, err = f.Output(ctx, "ping", "x", "ep-0000")
+	must(t, err)
+	_, err = f.Endpoints(ctx, 10, "ep-0100")
+	must(t, err)
+	_, err = f.Endpoint(ctx, "ep-0100")
+	must(t, err)
+	f.Add(time.Minute)
+	if n, _, err := f.ExpireMissing(ctx, time.Time{}, 50); err != nil || n == 0 {
+		t.Fatalf("ExpireMissing = %d, %v", n, err)
+	}
+	f.Add(2 * time.Hour)
+	f.apply(t, f.others()...)
+	if n, _, err := f.ExpireSilent(ctx, time.Hour, 50); err != nil || n == 0 {
+		t.Fatalf("ExpireSilent = %d, %v", n, err)
+	}
+	for range 20 {
+		_, _, err = f.ExpireMissing(ctx, time.Time{}, 1000)
+		must(t, err)
+	}
+	_, err = f.RetryTask(ctx, "ping", "y", "")
+	must(t, err)
+}

@@ -1,0 +1,28 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+)
+
+// Trace has fn called with every statement.
+func (s *Store) Trace(fn func(query string, args []any)) { s.trace = fn }
+
+// DB is the connection that reads.
+func (s *Store) DB() *sql.DB { return s.read }
+
+// Writer is the connection that writes.
+func (s *Store) Writer() *sql.DB { return s.write }
+
+// Dialect is sqlite or mysql.
+func (s *Store) Dialect() string { return s.dialect.name }
+
+// Clear empties the tables, which is quicker than Reset.
+func (s *Store) Clear(ctx context.Context) error {
+	for _, table := range []string{"tasks", "endpoints"} {
+		if _, err := s.write.ExecContext(ctx, "DELETE FROM "+table); err != nil {
+			return err
+		}
+	}
+	return nil
+}

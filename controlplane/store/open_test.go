@@ -1,0 +1,202 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+)
+
+func TestReopen(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1", "lb-2"))
+		f.send(t, 2)
+		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Succeeded))
+		again := &fixture{clock: f.clock, Store: storetest.Open(t, f.options)}
+		again.want(t, task.ID, "running", "lb-1", "succeeded", "lb-2", "sent")
+		f.Add(time.Minute)
+		again.expire(t, 1)
+		f.want(t, task.ID, "incomplete", "lb-1", "succeeded", "lb-2", "missing")
+	})
+}
+
+func TestSchema(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		must(t, f.Check(t.Context()))
+		task := f.create(t, request("a", "lb-1"))
+		must(t, f.Migrate(t.Context()))
+		f.want(t, task.ID, "pending", "lb-1", "pending")
+		must(t, f.Reset(t.Context()))
+		if _, err := f.Task(t.Context(), "ping", "a"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("after the reset: %v, want ErrNotFound", err)
+		}
+		must(t, f.Check(t.Context()))
+	})
+}
+
+// Several control planes start at once on a database without tables.
+func TestMigrateRace(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options(t)
+			var wg sync.WaitGroup
+			for range 4 {
+				s, err := store.Open(t.Context(), o)
+				must(t, err)
+				defer func() { must(t, s.Close()) }()
+				wg.Go(func() {
+					if err := s.Migrate(t.Context()); err != nil {
+						t.Errorf("Migrate: %v", err)
+					}
+					if err := s.Check(t.Context()); err != nil {
+						t.Errorf("Check: %v", err)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+func TestCheckWithoutTables(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, err := store.Open(t.Context(), options(t))
+			must(t, err)
+			defer func() { must(t, s.Close()) }()
+			if err := s.Check(t.Context()); !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), "initialize") {
+				t.Errorf("Check = %v, want ErrSchema that says what to do", err)
+			}
+		})
+	}
+}
+
+// The database's own clock is close to this machine's, for both are on it.
+func TestDatabaseClock(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := storetest.Open(t, options(t))
+			task, _, err := s.CreateTask(t.Context(), request("a", "lb-1"))
+			must(t, err)
+			if d := time.Since(task.CreatedAt).Abs(); d > time.Minute {
+				t.Errorf("created at %v, that is %v off", task.CreatedAt, d)
+			}
+			if z := task.CreatedAt.Location(); z != time.UTC {
+				t.Errorf("created at in %v", z)
+			}
+		})
+	}
+}
+
+func TestFilesArePrivate(t *testing.T) {
+	t.Parallel()
+	o := storetest.SQLite(t)
+	o.DataDir = filepath.Join(o.DataDir, "a b?c#d%20", "data")
+	s := storetest.Open(t, o)
+	_, _, err := s.CreateTask(t.Context(), request("a", "lb-1"))
+	must(t, err)
+	entries, err := os.ReadDir(o.DataDir)
+	must(t, err)
+	if len(entries) == 0 {
+		t.Error("no file in the data directory")
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v, want 0600", e.Name(), info.Mode().Perm())
+		}
+	}
+	info, err := os.Stat(o.DataDir)
+	must(t, err)
+	if info.Mode().Perm() != 0o700 {
+		t.Errorf("the directory has mode %v, want 0700", info.Mode().Perm())
+	}
+}
+
+// An accepted task survives a power cut: every commit is synced.
+func TestSQLiteIsDurable(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t, storetest.SQLite(t))
+	for pragma, want := range map[string]string{"synchronous": "2", "journal_mode": "wal", "foreign_keys": "1", "busy_timeout": "10000"} {
+		var got string
+		must(t, s.Writer().QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got))
+		if got != want {
+			t.Errorf("%s is %s, want %s", pragma, got, want)
+		}
+	}
+}
+
+func TestBadURI(t *testing.T) {
+	t.Parallel()
+	for _, uri := range []string{
+		"", "sqlite:", "postgres://tasker:s3cret@h/db", "mysql://", "mysql://tasker:s3cret@h", "mysql://tasker:s3cret@h/a/b",
+		"mysql://tasker:s3cret%zz@h/db", "mysql://tasker:s3cret@h:port/db", "mysql://tasker:s3cret@h/db?x=1", "mysql://tasker:s3cret@h/db?tls=maybe",
+		"mysql://tasker:s3/cret@h/db",
+	} {
+		s, err := store.Open(t.Context(), store.Options{URI: uri, DataDir: t.TempDir()})
+		if err == nil {
+			t.Errorf("%q was opened", uri)
+			_ = s.Close()
+		} else if strings.Contains(err.Error(), "cret") {
+			t.Errorf("%q: the error shows the password: %v", uri, err)
+		}
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	address := l.Addr().String()
+	must(t, l.Close())
+	_, err = store.Open(t.Context(), store.Options{URI: "mysql://tasker:s3cret@" + address + "/tasker"})
+	if !errors.Is(err, store.ErrUnavailable) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("Open = %v, want ErrUnavailable without the password", err)
+	}
+	err = store.CreateDatabase(t.Context(), "mysql://tasker:s3cret@"+address+"/tasker")
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("CreateDatabase = %v, want ErrUnavailable", err)
+	}
+}
+
+func TestCreateDatabase(t *testing.T) {
+	t.Parallel()
+	must(t, store.CreateDatabase(t.Context(), "sqlite:x.db"))
+	o := storetest.MySQL(t)
+	must(t, store.CreateDatabase(t.Context(), o.URI)) // it is there
+	s := storetest.Open(t, o)
+	_, err := s.DB().ExecContext(t.Context(), "DROP DATABASE "+o.URI[strings.LastIndex(o.URI, "/")+1:])
+	must(t, err)
+	must(t, store.CreateDatabase(t.Context(), o.URI))
+	again := storetest.Open(t, o)
+	must(t, again.Check(t.Context()))
+}
+
+// A context that ends is an error of its own, not of the database.
+func TestContext(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, _, err := f.CreateTask(ctx, request("a", "lb-1"))
+		if !errors.Is(err, context.Canceled) || errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("CreateTask = %v, want context.Canceled", err)
+		}
+		f.create(t, request("a", "lb-1"))
+	})
+}

@@ -1,0 +1,80 @@
+// Package storetest gives tests databases of their own.
+package storetest
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+// Env is the environment variable that names the MySQL server, as
+// mysql://user:password@host:port/.
+const Env = "TASKER_TEST_MYSQL"
+
+// SQLite returns options for a database file in a directory of the test's own.
+func SQLite(t testing.TB) store.Options {
+	t.Helper()
+	return store.Options{URI: "sqlite:tasker.db", DataDir: t.TempDir()}
+}
+
+// MySQL returns options for an empty database of the test's own on the server
+// that TASKER_TEST_MYSQL names; it is dropped when the test ends. Without the
+// variable the test is skipped, with an unreachable server it fails.
+func MySQL(t testing.TB) store.Options {
+	t.Helper()
+	server := os.Getenv(Env)
+	if server == "" {
+		t.Skipf("left out: the tests on MySQL, because %s is not set; make test sets it up", Env)
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Scheme != "mysql" || u.Host == "" {
+		t.Fatalf("%s: want mysql://user:password@host:port/", Env)
+	}
+	cfg := mysql.NewConfig()
+	cfg.Net, cfg.Addr, cfg.User = "tcp", u.Host, u.User.Username()
+	cfg.Passwd, _ = u.User.Password()
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		t.Fatalf("%s: %v", Env, err)
+	}
+	db := sql.OpenDB(connector)
+	name := "tasker_test_" + strings.ToLower(rand.Text())
+	if _, err := db.ExecContext(t.Context(), "CREATE DATABASE `"+name+"`"); err != nil {
+		_ = db.Close()
+		t.Fatalf("%s: create a database: %v", Env, err)
+	}
+	t.Cleanup(func() {
+		if _, err := db.ExecContext(context.Background(), "DROP DATABASE `"+name+"`"); err != nil {
+			t.Errorf("drop database %s: %v", name, err)
+		}
+		_ = db.Close()
+	})
+	u.Path = "/" + name
+	return store.Options{URI: u.String(), DataDir: t.TempDir()}
+}
+
+// Open opens and migrates the database, and closes it when the test ends.
+func Open(t testing.TB, o store.Options) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), o)
+	if err != nil {
+		t.Fatalf("open the store: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close the store: %v", err)
+		}
+	})
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatalf("migrate the store: %v", err)
+	}
+	return s
+}

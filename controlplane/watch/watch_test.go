@@ -1,0 +1,100 @@
+package watch_test
+
+import (
+	"strconv"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/watch"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func woken(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestPublishWakesOnlyWatchersOfTheTask(t *testing.T) {
+	t.Parallel()
+	f := watch.NewFanout()
+	a1, cancelA1 := f.Subscribe("a")
+	a2, cancelA2 := f.Subscribe("a")
+	b, cancelB := f.Subscribe("b")
+	defer cancelA1()
+	defer cancelA2()
+	defer cancelB()
+
+	f.Publish([]string{"a", "nobody watches this"})
+	if !woken(a1) || !woken(a2) {
+		t.Error("a watcher of the published task was not woken")
+	}
+	if woken(b) {
+		t.Error("a watcher of another task was woken")
+	}
+}
+
+func TestWakeUpsOfASlowWatcherAreCoalesced(t *testing.T) {
+	t.Parallel()
+	f := watch.NewFanout()
+	c, cancel := f.Subscribe("a")
+	defer cancel()
+	for range 1000 {
+		f.Publish([]string{"a"})
+	}
+	if !woken(c) {
+		t.Fatal("not woken")
+	}
+	if woken(c) {
+		t.Error("woken twice for what one look shows")
+	}
+	f.Publish([]string{"a"})
+	if !woken(c) {
+		t.Error("not woken by what was published after the look")
+	}
+}
+
+func TestCancelForgets(t *testing.T) {
+	t.Parallel()
+	f := watch.NewFanout()
+	gone, cancel := f.Subscribe("a")
+	stays, cancelStays := f.Subscribe("a")
+	cancel()
+	cancel()
+	f.Publish([]string{"a"})
+	if woken(gone) {
+		t.Error("woken after cancel")
+	}
+	if !woken(stays) {
+		t.Error("a cancel silenced another watcher")
+	}
+	cancelStays()
+	if n := f.Watchers(); n != 0 {
+		t.Errorf("%d watchers are left after every cancel", n)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	f := watch.NewFanout()
+	var wg sync.WaitGroup
+	for i := range 50 {
+		id := strconv.Itoa(i % 5)
+		wg.Go(func() {
+			c, cancel := f.Subscribe(id)
+			defer cancel()
+			f.Publish([]string{id})
+			<-c
+		})
+	}
+	wg.Wait()
+	if n := f.Watchers(); n != 0 {
+		t.Errorf("%d watchers are left", n)
+	}
+}

@@ -1,0 +1,238 @@
+package process_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/process"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// trees are commands that do their best to leave something behind. Each prints
+// "ready" when all of it runs, and ends only if it is killed.
+func trees() map[string]string {
+	const stubborn = `trap "" TERM HUP INT; `
+	return map[string]string{
+		"child":             `sleep 1000 & echo ready; wait`,
+		"setsid":            `setsid sleep 1000 & echo ready; wait`,
+		"TERM ignored":      stubborn + `echo ready; while :; do sleep 1000; done`,
+		"double fork":       `(setsid sh -c '(setsid sh -c "sleep 1000; :" &) ; exit 0' &); sleep 0.1; echo ready; sleep 1000`,
+		"stubborn daemon":   `(setsid sh -c '` + stubborn + `echo ready; while :; do sleep 1000; done' &) ; sleep 1000`,
+		"no environment":    `(setsid env -i /bin/sh -c 'trap "" TERM; echo ready; while :; do /bin/sleep 1000; done' &) ; sleep 1000`,
+		"fork storm":        `echo ready; storm() { for i in 1 2 3; do sh -c 'while :; do /bin/true; done' & setsid sh -c 'while :; do /bin/true; done' & done; }; storm; wait`,
+		"ever detaching":    `hop='trap "" TERM; setsid sh -c "$hop" & exit 0'; export hop; echo ready; setsid sh -c "$hop"; sleep 1000`,
+		"stopped":           `sleep 1000 & kill -STOP $!; echo ready; kill -STOP $$`,
+		"cleans up on TERM": `trap 'sh -c "` + stubborn + `sleep 1000"' TERM; echo ready; while :; do sleep 0.05; done`,
+	}
+}
+
+func TestCancelLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for name, script := range trees() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, f *fixture) {
+				if _, err := f.cancelWhen("ready", f.sh(script)); !errors.Is(err, handlers.ErrCancelled) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestDaemonsEndWithTheCommand(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		exit, err := f.Run(t.Context(), f.sh(`(setsid sh -c 'trap "" TERM; sleep 1000' >/dev/null 2>&1 &); exit 4`))
+		if err != nil || exit.Code != 4 {
+			t.Errorf("got %+v, %v", exit, err)
+		}
+	})
+}
+
+func TestPipeHeldOpenByAGrandchild(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		_, err := f.Run(t.Context(), f.sh(`echo before; (setsid sleep 1000 &); echo after`))
+		if err != nil || f.out.String() != "before\nafter\n" {
+			t.Errorf("got %v, %q", err, f.out)
+		}
+	})
+}
+
+func TestPipeHeldOpenByAStranger(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		// The test opens the command's own pipe, as a daemon would that was handed it.
+		var held *os.File
+		f.out.notify("ready", func() {
+			var err error
+			if held, err = os.OpenFile(fmt.Sprintf("/proc/%d/fd/1", f.process(1).PID), os.O_WRONLY, 0); err != nil {
+				t.Error(err)
+			}
+		})
+		exit, err := f.Run(t.Context(), f.sh(`echo ready; sleep 0.3; head -c 60000 /dev/zero; exit 6`))
+		if err != nil || exit.Code != 6 || held == nil {
+			t.Errorf("got %+v, %v", exit, err)
+		}
+		if n := len(f.out.String()); n != len("ready\n")+60000 {
+			t.Errorf("%d bytes of output", n)
+		}
+		held.Close()
+	})
+}
+
+func TestSupervisorKilled(t *testing.T) {
+	t.Parallel()
+	for name, script := range trees() {
+		if name == "ever detaching" || name == "no environment" {
+			continue // Without supervisor and environment only a cgroup finds these.
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, f *fixture) {
+				f.out.notify("ready", func() {
+					if err := syscall.Kill(f.process(0).PID, syscall.SIGKILL); err != nil {
+						t.Error(err)
+					}
+				})
+				if _, err := f.Run(t.Context(), f.sh(script)); !errors.Is(err, process.ErrSupervisorLost) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestSupervisorTold(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, f *fixture) {
+		f.out.notify("ready", func() {
+			if err := syscall.Kill(f.process(0).PID, syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+		})
+		exit, err := f.Run(t.Context(), f.sh("echo ready; sleep 1000"))
+		if err == nil || exit.Signal != syscall.SIGTERM {
+			t.Errorf("got %+v, %v", exit, err)
+		}
+	})
+}
+
+// killAgent starts an agent that runs a script, waits until the script is
+// ready, and kills the agent.
+func killAgent(t *testing.T, f *fixture, script string) {
+	t.Helper()
+	var out buffer
+	ready := make(chan struct{})
+	out.notify("ready", func() { close(ready) })
+	cmd := exec.Command("/proc/self/exe", "agent", f.taskID, f.Cgroup, script)
+	cmd.Stdout = &out
+	cmd.WaitDelay = time.Millisecond
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ready:
+	case <-time.After(20 * time.Second):
+		t.Error("the agent's command was not ready")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the agent ended well")
+	}
+	for line := range strings.Lines(out.String()) {
+		var p handlers.Process
+		if n, _ := fmt.Sscanf(line, "spawned %d %d %s", &p.PID, &p.StartTime, &p.Cgroup); n >= 2 {
+			f.spawned = append(f.spawned, p)
+		}
+	}
+	if len(f.spawned) == 0 {
+		t.Fatalf("spawned %v", f.spawned)
+	}
+}
+
+func TestAgentKilled(t *testing.T) {
+	t.Parallel()
+	for name, script := range trees() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, f *fixture) {
+				killAgent(t, f, script)
+				waitFor(t, "the supervisor ends the tree", func() bool {
+					// Of an orphan that has ended PID 1 may let a zombie stand for a while.
+					args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", f.spawned[0].PID))
+					return (err != nil || len(args) == 0) && len(f.left()) == 0
+				})
+			})
+		})
+	}
+}
+
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	for name, script := range trees() {
+		if name == "ever detaching" || name == "no environment" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, f *fixture) {
+				left := process.Leftovers{Endpoint: endpoint, Grace: 200 * time.Millisecond, Log: f.Log}
+				killAgent(t, f, script)
+				if err := syscall.Kill(f.process(0).PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+					t.Error(err)
+				}
+				if err := left.Kill(t.Context(), f.spawned, f.taskID); err != nil {
+					t.Error(err)
+				}
+				if pids := f.left(); len(pids) > 0 {
+					t.Errorf("left: %v", pids)
+				}
+			})
+		})
+	}
+}
+
+func TestLeftoversSpareOthers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	ready := make(chan struct{})
+	f.out.notify("ready", func() { close(ready) })
+	go func() {
+		_, err := f.Run(ctx, f.sh("echo ready; exec sleep 1000"))
+		done <- err
+	}()
+	<-ready
+	other := handlers.Process{PID: f.process(1).PID, StartTime: f.process(1).StartTime - 1, Cgroup: "/sys/fs/cgroup"}
+	for _, left := range []process.Leftovers{
+		{Endpoint: endpoint, Log: f.Log},
+		{Endpoint: "another", Log: f.Log},
+	} {
+		if err := left.Kill(t.Context(), []handlers.Process{other}, f.taskID+"-another"); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(f.left()) != 1 {
+		t.Errorf("left: %v", f.left())
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,134 @@
+package script
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// parsed is all that comes of a script's stdout.
+type parsed struct{ out, progress, result, err string }
+
+func parse(t interface{ Fatal(...any) }, chunks ...string) parsed {
+	var out bytes.Buffer
+	var p parsed
+	d := directives{out: &out, progress: func(percent float64, message string) {
+		p.progress += fmt.Sprintf("%g %s|", percent, message)
+	}}
+	for _, c := range chunks {
+		if n, err := d.Write([]byte(c)); err != nil || n != len(c) {
+			t.Fatal("write: ", n, err)
+		}
+	}
+	if err := d.flush(); err != nil {
+		t.Fatal("flush: ", err)
+	}
+	p.out, p.result = out.String(), string(d.result)
+	if d.err != nil {
+		p.err = d.err.Error()
+	}
+	return p
+}
+
+func TestDirectives(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", tasker.MaxResult+10)
+	tests := []struct {
+		name, in string
+		want     parsed
+	}{
+		{"nothing", "", parsed{}},
+		{"plain", "a\nb", parsed{out: "a\nb"}},
+		{"empty lines", "\n\n", parsed{out: "\n\n"}},
+		{"progress", "a\n::progress 40 unpacking files\nb\n", parsed{out: "a\nb\n", progress: "40 unpacking files|"}},
+		{"progress alone", "::progress 40", parsed{progress: "40 |"}},
+		{"progress forms", "::progress  12.5%  x \n::progress 100\n", parsed{progress: "12.5 x|100 |"}},
+		{"no progress", "::progress abc\n::progress 101 x\n::progress -1\n::progress NaN\n::progress \n", parsed{out: "::progress abc\n::progress 101 x\n::progress -1\n::progress NaN\n::progress \n"}},
+		{"result", "::result {\"a\": 1}\n", parsed{result: `{"a": 1}`}},
+		{"result without newline", "::result [1]", parsed{result: `[1]`}},
+		{"carriage return", "::result 3\r\n", parsed{result: `3`}},
+		{"the last result counts", "::result 1\n::result 2\n", parsed{result: `2`}},
+		{"no JSON", "::result 1\n::result {a}\n", parsed{err: "the line ::result is not JSON: {a}"}},
+		{"no JSON, then some", "::result {a}\n::result 1\n", parsed{result: `1`}},
+		{"other colons", "::\n: :result 1\n::resul\n::results 1\n ::result 1\nx::result 1\n", parsed{out: "::\n: :result 1\n::resul\n::results 1\n ::result 1\nx::result 1\n"}},
+		{"a prefix at the end", "::resu", parsed{out: "::resu"}},
+		{"huge plain line", long + "\n::result 1\n", parsed{out: long + "\n", result: "1"}},
+		{"huge result", "::result \"" + long + "\"\nafter\n", parsed{out: "after\n", err: "the line ::result is longer than 262144 bytes"}},
+		{"largest result", `::result "` + long[:tasker.MaxResult-2] + "\"\n", parsed{result: `"` + long[:tasker.MaxResult-2] + `"`}},
+		{"huge progress", "::progress 7 " + long + "\nafter\n", parsed{out: "after\n", progress: "7 " + long[:maxError] + "…|"}},
+		{"binary", "\x00\xff::result 1\n\xfe", parsed{out: "\x00\xff::result 1\n\xfe"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := parse(t, tt.in); got != tt.want {
+				t.Errorf("whole: got %+v", got)
+			}
+			if got := parse(t, strings.Split(tt.in, "")...); got != tt.want {
+				t.Errorf("byte by byte: got %.2000s", fmt.Sprintf("%+v", got))
+			}
+		})
+	}
+}
+
+// However the output is cut into pieces, the same comes of it.
+func TestDirectivesDoNotDependOnChunks(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		chunks := rapid.SliceOf(rapid.SampledFrom([]string{
+			"::", ":", "progress", "::progress ", "4", "0", " ", "::result ", "{}", "\n", "\n", "x", "::resu", "lt ", "\r",
+		})).Draw(t, "chunks")
+		if a, b := parse(t, chunks...), parse(t, strings.Join(chunks, "")); a != b {
+			t.Fatalf("in pieces %+v, whole %+v", a, b)
+		}
+	})
+}
+
+func TestPartialLinesAreNotHeldBack(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	d := directives{out: &out}
+	for _, step := range []struct{ write, out string }{
+		{"Continue? ", "Continue? "}, {"y", "Continue? y"}, {"\n::x", "Continue? y\n::x"},
+	} {
+		if _, err := d.Write([]byte(step.write)); err != nil || out.String() != step.out {
+			t.Errorf("after %q: %q, %v", step.write, out.String(), err)
+		}
+	}
+}
+
+func TestLastLine(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 3*maxError)
+	for in, want := range map[string]string{
+		"":                       "",
+		"\n \n":                  "",
+		"one":                    "one",
+		"one\ntwo\n\n  \n":       "two",
+		"one\r\ntwo\r\n":         "two",
+		"one\n\xfftwo":           "\uFFFDtwo",
+		"first\n" + long + "\n":  long[:maxError],
+		long + "\nlast, short\n": "last, short",
+	} {
+		for _, chunks := range [][]string{{in}, strings.Split(in, "")} {
+			var out bytes.Buffer
+			l := lastLine{out: &out}
+			for _, c := range chunks {
+				if _, err := l.Write([]byte(c)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := l.text(); got != want {
+				t.Errorf("%.40q: got %.40q, want %.40q", in, got, want)
+			}
+			if out.String() != in {
+				t.Errorf("%.40q: passed on %.40q", in, out.String())
+			}
+		}
+	}
+}

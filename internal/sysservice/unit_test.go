@@ -1,0 +1,96 @@
+package sysservice_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker/internal/sysservice"
+)
+
+const text = "[Service]\nExecStartPre=/usr/bin/thing check\nExecStart=/usr/bin/thing run\n"
+
+// What needs systemd itself (install, start, …) is tested on the test hosts.
+func TestUnitKeepsOffWhatIsNotItsOwn(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, file, content string
+		act                 func(*sysservice.Unit) error
+		want                error
+	}{
+		{"install beside a package", "usr/lib/systemd/system", text, (*sysservice.Unit).Install, sysservice.ErrPackaged},
+		{"install beside an old package", "lib/systemd/system", text, (*sysservice.Unit).Install, sysservice.ErrPackaged},
+		{"install over a unit", "etc/systemd/system", text, (*sysservice.Unit).Install, sysservice.ErrInstalled},
+		{"uninstall what a package installed", "usr/lib/systemd/system", text, (*sysservice.Unit).Uninstall, sysservice.ErrPackaged},
+		{"uninstall what an administrator wrote", "etc/systemd/system", text, (*sysservice.Unit).Uninstall, sysservice.ErrNotOurs},
+		{"uninstall nothing", "", "", (*sysservice.Unit).Uninstall, sysservice.ErrNotInstalled},
+		{"start nothing", "", "", (*sysservice.Unit).Start, sysservice.ErrNotInstalled},
+		{"stop nothing", "", "", (*sysservice.Unit).Stop, sysservice.ErrNotInstalled},
+		{"restart nothing", "", "", (*sysservice.Unit).Restart, sysservice.ErrNotInstalled},
+		{"status of nothing", "", "", func(u *sysservice.Unit) error { _, err := u.Status(); return err }, sysservice.ErrNotInstalled},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			file := filepath.Join(root, test.file, "thing.service")
+			if test.file != "" {
+				if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(file, []byte(test.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			u, err := sysservice.NewUnit(sysservice.UnitOptions{Name: "thing", Text: text, Program: "/opt/thing", Root: root})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := test.act(u); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if test.file != "" {
+				if got, err := os.ReadFile(file); err != nil || string(got) != test.content { //nolint:gosec // in t.TempDir
+					t.Errorf("the unit is now %q, %v", got, err)
+				}
+			}
+		})
+	}
+}
+
+func TestNewUnitRefuses(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, text, program, want string }{
+		{"a relative program", text, "thing", "plain absolute path"},
+		{"a program with a space", text, "/opt/my thing", "plain absolute path"},
+		{"a program with a specifier", text, "/opt/%n", "plain absolute path"},
+		{"a unit that starts nothing", "[Service]\n", "/opt/thing", "ExecStart"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := sysservice.NewUnit(sysservice.UnitOptions{Name: "thing", Text: test.text, Program: test.program})
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want …%s…", err, test.want)
+			}
+		})
+	}
+}
+
+func TestCommandReturnsWhyThereIsNoUnit(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for _, verb := range []string{"install", "uninstall", "start", "stop", "restart", "status"} {
+		cmd := sysservice.Command(func() (*sysservice.Unit, error) { return nil, broken })
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SetErr(&out)
+		cmd.SetArgs([]string{verb})
+		if err := cmd.ExecuteContext(t.Context()); !errors.Is(err, broken) {
+			t.Errorf("service %s: %v", verb, err)
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package httplink
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+)
+
+// HubOptions say what a Hub works with.
+type HubOptions struct {
+	// Types are the configured task types.
+	Types []tasker.TaskType
+	// Heartbeat is the agents' interval. One that was silent for three of them
+	// has lost its stream, and its name to another agent that asks for it. 10 s
+	// when zero.
+	Heartbeat time.Duration
+	// Keepalive is the interval of signs of life on idle streams; 5 s when zero.
+	Keepalive time.Duration
+	// Speaker says why a request may not speak for the endpoint it names; nil
+	// believes every one.
+	Speaker func(r *http.Request, endpoint string) error
+	Log     *slog.Logger
+	// Metrics may be nil.
+	Metrics *Metrics
+	// Clock is time.Now unless set; the silence of agents and the expiry of
+	// orders go by it.
+	Clock func() time.Time
+}
+
+// Hub is the control plane's end. The streams belong to the requests of the
+// server that calls Handler; the Hub waits for them in Close.
+type Hub struct {
+	opts  HubOptions
+	posts chan post
+	// bodies bounds the memory for reports that wait to be stored.
+	bodies *semaphore.Weighted
+
+	ctx  context.Context // done, with cause ErrClosed, when the hub is closed
+	end  context.CancelCauseFunc
+	work sync.WaitGroup // the streams, the signs of life and Receive
+
+	mu      sync.Mutex
+	closed  bool
+	streams map[string]*stream
+}
+
+// allBodies is the most memory, in bytes, for reports that wait to be stored.
+const allBodies = 64 << 20
+
+// NewHub makes a Hub; Close must be called.
+func NewHub(opts HubOptions) *Hub {
+	if opts.Heartbeat == 0 {
+		opts.Heartbeat = 10 * time.Second
+	}
+	if opts.Keepalive == 0 {
+		opts.Keepalive = 5 * time.Second
+	}
+	if opts.Clock == nil {
+		opts.Clock = time.Now
+	}
+	h := &Hub{
+		opts: opts, posts: make(chan post), bodies: semaphore.NewWeighted(allBodies),
+		streams: map[string]*stream{},
+	}
+	h.ctx, h.end = context.WithCancelCause(context.Background())
+	h.work.Go(h.attend)
+	return h
+}
+
+// Handler answers the agents, below /agent/.
+func (h *Hub) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+ordersPath, h.serveOrders)
+	mux.HandleFunc("POST "+reportsPath, h.serveReports)
+	return mux
+}
+
+// Close implements transport.Hub. It ends the streams, so that a server can
+// shut down.
+func (h *Hub) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.end(transport.ErrClosed)
+	h.work.Wait()
+	return nil
+}
+
+// begin counts a piece of work that Close waits for; false after Close.
+func (h *Hub) begin() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.work.Add(1)
+	}
+	return !h.closed
+}
+
+// learn remembers what the endpoint serves, and that it lives.
+func (h *Hub) learn(r tasker.Report) {
+	var p *tasker.Presence
+	switch {
+	case r.Hello != nil:
+		p = &r.Hello.Presence
+	case r.Heartbeat != nil:
+		p = &r.Heartbeat.Presence
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.streams[r.Endpoint]
+	if s == nil || s.instance != r.Instance {
+		return
+	}
+	s.heard = h.opts.Clock()
+	if p == nil || s.serves == nil && r.Hello == nil {
+		return
+	}
+	s.serves = make(map[string]bool, len(h.opts.Types))
+	for _, t := range h.opts.Types {
+		if t.ServedBy(*p) {
+			s.serves[t.Name] = true
+		}
+	}
+}
+
+// attend gives the idle streams their signs of life, and ends those whose agent
+// fell silent: what is written to them reaches nobody. One goroutine serves all
+// streams; it looks often, so that they are not all written to at once.
+func (h *Hub) attend() {
+	tick := time.NewTicker(max(h.opts.Keepalive/10, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		h.mu.Lock()
+		now, idle := h.opts.Clock(), time.Now().Add(-h.opts.Keepalive)
+		for _, s := range h.streams {
+			if s.serves != nil && h.silent(s, now) {
+				s.end(errSilentAgent)
+			}
+			s.keepAlive(idle)
+		}
+		h.mu.Unlock()
+	}
+}
+
+// silent says whether the agent has not been heard of for too long.
+func (h *Hub) silent(s *stream, now time.Time) bool {
+	return now.Sub(s.heard) >= 3*h.opts.Heartbeat
+}

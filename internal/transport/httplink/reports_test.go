@@ -1,0 +1,192 @@
+package httplink_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+func TestMalformedReports(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	batches := collect(t, s.newHub(t), nil)
+	const good = `{"v":1,"endpoint":"web-1","goodbye":{}}`
+	for _, tt := range []struct {
+		body   string
+		status int
+	}{
+		{``, http.StatusBadRequest},
+		{` `, http.StatusBadRequest},
+		{`[`, http.StatusBadRequest},
+		{`[` + good, http.StatusBadRequest},
+		{`[` + good + `,]`, http.StatusBadRequest},
+		{`[` + good + `]x`, http.StatusBadRequest},
+		{good + "\n" + `{"v":1,`, http.StatusBadRequest},
+		{`null`, http.StatusBadRequest},
+		{`1`, http.StatusBadRequest},
+		{`"text"`, http.StatusBadRequest},
+		{`[null]`, http.StatusBadRequest},
+		{`[1]`, http.StatusBadRequest},
+		{`[[]]`, http.StatusBadRequest},
+		{`[{}]`, http.StatusBadRequest},
+		{`{"v":1,"endpoint":"web-1"}`, http.StatusBadRequest},
+		{`{"v":"1","endpoint":"web-1","goodbye":{}}`, http.StatusBadRequest},
+		{`{"v":1,"endpoint":"web-1","update":[]}`, http.StatusBadRequest},
+		{`{"v":1,"endpoint":"web-1","update":{"attempt":1.5}}`, http.StatusBadRequest},
+		{`[` + good + `,{"v":1,"endpoint":"web-1","hello":7}]`, http.StatusBadRequest},
+		{"\x00\xff", http.StatusBadRequest},
+		{strings.Repeat("[", 20_000), http.StatusBadRequest},
+		{`{"v":1,"goodbye":{}}`, http.StatusForbidden},
+		{`{"v":1,"endpoint":"web-2","goodbye":{}}`, http.StatusForbidden},
+		{`[` + good + `,{"v":1,"endpoint":"web-2","goodbye":{}}]`, http.StatusForbidden},
+		{`[]`, http.StatusNoContent},
+		{`{"v":2,"endpoint":"web-1","goodbye":{}}`, http.StatusNoContent},
+	} {
+		if got := s.post(t, "web-1", []byte(tt.body)); got != tt.status {
+			t.Errorf("%.60q is answered %d, want %d", tt.body, got, tt.status)
+		}
+	}
+	for _, body := range []string{good, good + "\n" + good + "\n", good + good, " [\n" + good + " , " + good + "] "} {
+		before := 0
+		for _, b := range batches() {
+			before += len(b)
+		}
+		if got := s.post(t, "web-1", []byte(body)); got != http.StatusNoContent {
+			t.Errorf("%q is answered %d", body, got)
+		}
+		after := 0
+		for _, b := range batches() {
+			after += len(b)
+		}
+		if want := strings.Count(body, "goodbye"); after-before != want {
+			t.Errorf("%q: %d reports handed over, want %d", body, after-before, want)
+		}
+	}
+	if n := len(batches()); n != 4 {
+		t.Errorf("%d batches: something malformed was handed over", n)
+	}
+}
+
+func TestSizesOfReports(t *testing.T) {
+	t.Parallel()
+	const limit = 8 << 20
+	s := newServer(t)
+	batches := collect(t, s.newHub(t), nil)
+	good := reports(t, update("web-1", 1))
+	body := func(size int) []byte { return append(good, bytes.Repeat([]byte(" "), size-len(good))...) }
+	if got := s.post(t, "web-1", body(limit)); got != http.StatusNoContent {
+		t.Errorf("%d bytes are answered %d", limit, got)
+	}
+	// One that says how large it is need not be read.
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /agent/v1/reports HTTP/1.1\r\nHost: x\r\nTasker-Endpoint: web-1\r\nTasker-Instance: i\r\nContent-Length: %d\r\n\r\n", limit+1)
+	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.Contains(line, " 413 ") {
+		t.Errorf("%d bytes are answered %s, %v", limit+1, line, err)
+	}
+	// One whose size is not known beforehand.
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/agent/v1/reports", io.MultiReader(bytes.NewReader(body(limit+1))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Tasker-Endpoint", "web-1")
+	req.Header.Set("Tasker-Instance", "i")
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("a stream of more than %d bytes is answered %d", limit, resp.StatusCode)
+	}
+	if n := len(batches()); n != 1 {
+		t.Errorf("%d batches handed over, want 1", n)
+	}
+}
+
+func TestPostsAreStoredTogether(t *testing.T) {
+	t.Parallel()
+	const posts = 60
+	s := newServer(t)
+	var underway, stored atomic.Int32
+	all := make(chan struct{})
+	var first sync.Once
+	batches := collect(t, s.newHub(t), func(batch []tasker.Report) error {
+		first.Do(func() { <-all }) // the others come meanwhile
+		stored.Add(int32(len(batch)))
+		return nil
+	})
+	var posting sync.WaitGroup
+	for i := range posts {
+		posting.Go(func() {
+			if underway.Add(1) == posts {
+				close(all)
+			}
+			name := fmt.Sprint("web-", i)
+			if got := s.post(t, name, reports(t, update(name, i))); got != http.StatusNoContent {
+				t.Errorf("answered %d", got)
+			}
+			if stored.Load() == 0 {
+				t.Error("answered before anything was stored")
+			}
+		})
+	}
+	posting.Wait()
+	n := 0
+	for _, b := range batches() {
+		n += len(b)
+	}
+	if n != posts || len(batches()) > posts/2 {
+		t.Errorf("%d of %d reports stored in %d batches, want far fewer batches", n, posts, len(batches()))
+	}
+}
+
+func TestBatchesAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	batches := collect(t, s.newHub(t), nil)
+	var posting sync.WaitGroup
+	total := 0
+	for i, n := range []int{1500, 150, 99, 101, 1, 1, 1, 200} {
+		total += n
+		posting.Go(func() {
+			name := fmt.Sprint("web-", i)
+			rs := make([]tasker.Report, n)
+			for j := range rs {
+				rs[j] = update(name, j)
+			}
+			if got := s.post(t, name, reports(t, rs...)); got != http.StatusNoContent {
+				t.Errorf("answered %d", got)
+			}
+		})
+	}
+	posting.Wait()
+	n, next := 0, map[string]int{}
+	for _, b := range batches() {
+		n += len(b)
+		if len(b) > 200 {
+			t.Errorf("a batch of %d", len(b))
+		}
+		for _, r := range b {
+			if want := fmt.Sprint("task-", next[r.Endpoint]); r.Update.TaskID != want {
+				t.Fatalf("%s of %s, want %s", r.Update.TaskID, r.Endpoint, want)
+			}
+			next[r.Endpoint]++
+		}
+	}
+	if n != total {
+		t.Errorf("%d reports handed over, want %d", n, total)
+	}
+}

@@ -1,0 +1,312 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+)
+
+func TestSendNamesWhatIsUnroutable(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	reg := prometheus.NewRegistry()
+	metrics := rabbitmq.NewMetrics(reg)
+	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) { o.Metrics = metrics })
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	names := make([]string, 50)
+	for i := range names {
+		names[i] = fmt.Sprintf("web-%d", i)
+		link := newLink(t, b.URI, names[i])
+		send(t, link, hello(names[i], "ping"))
+	}
+	eventually(t, "all hellos", func() bool { return len(in.all()) >= len(names) })
+
+	const n = 5000
+	orders, want := make([]tasker.Order, n), []int{}
+	for i := range orders {
+		orders[i] = assignment("ping", names[i%len(names)], i)
+		switch {
+		case i%7 == 3:
+			orders[i].Endpoint = fmt.Sprintf("nobody-%d", i)
+		case i == 1000:
+			orders[i].Type = "facts" // configured, but served by nobody
+		case i == 2000:
+			orders[i].Type = "never-heard-of"
+		case i == 3000:
+			orders[i].Endpoint = "Not A Name"
+		default:
+			continue
+		}
+		want = append(want, i)
+	}
+	var partly *transport.SendError
+	if err := hub.Send(t.Context(), orders...); !errors.As(err, &partly) {
+		t.Fatalf("Send returned %v, want a SendError", err)
+	}
+	got := []int{}
+	for i, err := range partly.Failed {
+		if !errors.Is(err, transport.ErrUnroutable) {
+			t.Errorf("order %d failed with %v, want ErrUnroutable", i, err)
+		}
+		got = append(got, i)
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" || partly.Of != n {
+		t.Errorf("of %d, failed (-want +got):\n%s", partly.Of, diff)
+	}
+	waiting := 0
+	for _, name := range names {
+		waiting += b.Messages(t, rabbitmq.Queue(name))
+	}
+	if waiting != n-len(want) {
+		t.Errorf("%d orders wait in the queues, want %d", waiting, n-len(want))
+	}
+	const returned = "tasker_controlplane_rabbitmq_returned_orders_total"
+	if got, err := testutil.GatherAndCount(reg, returned); err != nil || got != 1 {
+		t.Errorf("metric %s: %d, %v", returned, got, err)
+	}
+}
+
+func TestBindingsFollowTheHeartbeat(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	hub := newHub(t, b.URI)
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	link := newLink(t, b.URI, "web-1")
+	for _, step := range []struct {
+		report      tasker.Report
+		ping, facts []string
+	}{
+		{hello("web-1", "ping"), []string{tasker.Everyone, "web-1"}, []string{}},
+		{beat("web-1", "ping", "facts"), []string{tasker.Everyone, "web-1"}, []string{tasker.Everyone, "web-1"}},
+		{beat("web-1", "facts"), []string{}, []string{tasker.Everyone, "web-1"}},
+		{beat("web-1"), []string{}, []string{}},
+	} {
+		before := len(in.all())
+		send(t, link, step.report)
+		eventually(t, "the report", func() bool { return len(in.all()) > before })
+		for taskType, want := range map[string][]string{"ping": step.ping, "facts": step.facts} {
+			got := b.Keys(t, rabbitmq.Exchange(taskType), rabbitmq.Queue("web-1"))
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("bound to %s (-want +got):\n%s", taskType, diff)
+			}
+		}
+	}
+}
+
+func TestBindingsOfARestartedHub(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	link := newLink(t, b.URI, "web-1")
+	for _, handlers := range [][]string{{"ping", "facts"}, {"ping"}} {
+		hub, in := newHub(t, b.URI), &inbox[tasker.Report]{}
+		receive(t, hub, in)
+		send(t, link, beat("web-1", handlers...))
+		eventually(t, "the heartbeat", func() bool { return len(in.all()) > 0 })
+		closed(t, hub)
+	}
+	if got := b.Keys(t, rabbitmq.Exchange("facts"), rabbitmq.Queue("web-1")); len(got) != 0 {
+		t.Errorf("still bound to facts by %v, which the endpoint serves no longer", got)
+	}
+}
+
+func TestHeldBatchIsHandedOverAgain(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	if err := rabbitmq.Declare(t.Context(), b.URI, types()); err != nil {
+		t.Fatal(err)
+	}
+	link := newLink(t, b.URI, "web-1")
+	reports := make([]tasker.Report, 100)
+	for i := range reports {
+		reports[i] = update("web-1", i)
+	}
+	send(t, link, reports...)
+
+	var refused atomic.Pointer[[]tasker.Report]
+	in := &inbox[tasker.Report]{refuse: func(batch []tasker.Report) error {
+		if refused.CompareAndSwap(nil, &[]tasker.Report{}) {
+			kept := slices.Clone(batch)
+			refused.Store(&kept)
+			clear(batch) // it is ours until we return
+			return errors.New("the database is away")
+		}
+		return nil
+	}}
+	hub := newHub(t, b.URI)
+	done := receive(t, hub, in)
+	eventually(t, "all reports", func() bool { return len(in.all()) >= len(reports) })
+	if diff := cmp.Diff(*refused.Load(), in.batches[0]); diff != "" {
+		t.Errorf("another batch than the one refused (-refused +handed over):\n%s", diff)
+	}
+	if diff := cmp.Diff(reports, in.all()); diff != "" {
+		t.Errorf("reports, in order and once (-want +got):\n%s", diff)
+	}
+	closed(t, hub)
+	<-done
+	if n := b.Messages(t, rabbitmq.ReportsQueue); n != 0 {
+		t.Errorf("%d reports are left in the queue", n)
+	}
+}
+
+func TestReportsThatCannotBeAccepted(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	reg := prometheus.NewRegistry()
+	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) { o.Metrics = rabbitmq.NewMetrics(reg) })
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	if err := hub.Send(t.Context(), assignment("ping", tasker.Everyone, 0)); err != nil {
+		t.Fatal(err) // what is declared is there from now on
+	}
+	endpoint := "intruder-" + b.Vhost
+	other := b.AddUser(t, endpoint, "^$", ".*", ".*")
+
+	good, err := json.Marshal(update("web-1", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	poison := []struct {
+		name, key, user string
+		body            string
+	}{
+		{"no JSON", "web-1", b.Username, "\x00\x01"},
+		{"no report", "web-1", b.Username, `{"v":1,"endpoint":"web-1"}`},
+		{"a higher version", "web-1", b.Username, `{"v":2,"endpoint":"web-1","goodbye":{}}`},
+		{"another endpoint's name", "web-2", b.Username, string(good)},
+		{"no name", "Not A Name", b.Username, `{"v":1,"endpoint":"Not A Name","goodbye":{}}`},
+		{"no user", "web-1", "", string(good)},
+	}
+	for _, p := range poison {
+		put(t, b, rabbitmq.ReportsExchange, p.key, amqp.Publishing{UserId: p.user, Body: []byte(p.body)})
+	}
+	send(t, newLink(t, other, endpoint), update(endpoint, 2)) // speaks for itself
+	send(t, newLink(t, other, "web-1"), update("web-1", 3))   // speaks for another
+	send(t, newLink(t, b.URI, "web-1"), update("web-1", 4))   // the control plane's own user
+	eventually(t, "the accepted reports", func() bool { return len(in.all()) >= 2 })
+	eventually(t, "the others to be set aside", func() bool { return b.Messages(t, rabbitmq.SetAsideQueue) == len(poison)+1 })
+	if diff := cmp.Diff(map[string]int{"task-2": 1, "task-4": 1}, updates(in.all())); diff != "" {
+		t.Errorf("accepted (-want +got):\n%s", diff)
+	}
+	got := map[string]float64{}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "tasker_controlplane_rabbitmq_refused_reports_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+		}
+	}
+	if diff := cmp.Diff(map[string]float64{"undecodable": 2, "version": 1, "speaker": 4}, got); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
+	}
+}
+
+func TestRestartedHubFindsWaitingReports(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	first := newHub(t, b.URI)
+	send(t, first, assignment("ping", tasker.Everyone, 0))
+	closed(t, first)
+
+	link := newLink(t, b.URI, "web-1")
+	send(t, link, hello("web-1", "ping"), update("web-1", 1), update("web-1", 2))
+	second, in := newHub(t, b.URI), &inbox[tasker.Report]{}
+	receive(t, second, in)
+	eventually(t, "the reports", func() bool { return len(in.all()) == 3 })
+	if err := second.Send(t.Context(), assignment("ping", "web-1", 1)); err != nil {
+		t.Errorf("the hello that waited made no queue: %v", err)
+	}
+}
+
+func TestOrdersExpire(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	hub := newHub(t, b.URI)
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
+	eventually(t, "the hello", func() bool { return len(in.all()) > 0 })
+	past, kept := assignment("ping", "web-1", 1), assignment("ping", "web-1", 2)
+	past.Expires = time.Now().Add(-time.Minute)
+	kept.Expires = time.Time{}
+	if err := hub.Send(t.Context(), past, kept); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "one of them to expire", func() bool { return b.Messages(t, rabbitmq.Queue("web-1")) == 1 })
+	_, orders := serve(t, b.URI, "web-1", "ping")
+	eventually(t, "the other one", func() bool { return tasks(orders.all())["task-2"] == 1 })
+	if n := tasks(orders.all())["task-1"]; n != 0 {
+		t.Errorf("the expired order was delivered %d times", n)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	hub, link := newHub(t, b.URI), newLink(t, b.URI, "web-1")
+	closed(t, hub)
+	closed(t, link)
+	if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); !errors.Is(err, transport.ErrClosed) {
+		t.Errorf("Send of a closed hub returned %v", err)
+	}
+	if err := link.Send(t.Context(), hello("web-1")); !errors.Is(err, transport.ErrClosed) {
+		t.Errorf("Send of a closed link returned %v", err)
+	}
+	if err := hub.Receive(t.Context(), func(context.Context, []tasker.Report) error { return nil }); !errors.Is(err, transport.ErrClosed) {
+		t.Errorf("Receive of a closed hub returned %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := newLink(t, b.URI, "web-2").Receive(ctx, func(context.Context, []tasker.Order) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("Receive with a context that is done returned %v", err)
+	}
+}
+
+func TestHelloIsTakenOnlyWithAQueue(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	b.Do(t, func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclare(rabbitmq.Queue("web-1"), false, false, false, false, nil) // not durable: not ours
+		return err
+	})
+	hub := newHub(t, b.URI)
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"), update("web-1", 1))
+	send(t, newLink(t, b.URI, "web-2"), hello("web-2", "ping"))
+	eventually(t, "the update and the other hello", func() bool { return len(in.all()) >= 2 })
+	for _, r := range in.all() {
+		if r.Endpoint == "web-1" && r.Hello != nil {
+			t.Error("the hello was taken although the queue could not be made")
+		}
+	}
+	if err := hub.Send(t.Context(), assignment("ping", "web-2", 1)); err != nil {
+		t.Errorf("the other endpoint suffers: %v", err)
+	}
+	b.DeleteQueue(t, rabbitmq.Queue("web-1"))
+	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
+	eventually(t, "the next hello to be taken", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
+}

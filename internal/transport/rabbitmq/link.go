@@ -1,0 +1,115 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+)
+
+// LinkOptions say what a Link works with.
+type LinkOptions struct {
+	// URI is the broker's: amqp(s)://user:password@host:port/vhost. The user is
+	// named as the endpoint, or is the control plane's.
+	URI string
+	// Endpoint is the name of the agent's endpoint.
+	Endpoint string
+	// Instance identifies the agent's journal; it shows as the consumer's tag.
+	Instance string
+	// Log carries the endpoint's name already.
+	Log *slog.Logger
+	// Observer may be nil.
+	Observer transport.Observer
+}
+
+// Link is an agent's end. It has one connection.
+type Link struct {
+	opts      LinkOptions
+	user      string
+	standing  *standing
+	line      *line
+	reception reception
+}
+
+// The parts of a link's standing, flowing besides.
+const (
+	connected  = "connection"
+	subscribed = "queue"
+)
+
+// patience is how long another holder of the endpoint's name may be one that
+// the broker has not yet given up.
+const patience = 3 * heartbeat
+
+// NewLink begins to connect. Its error is about the options only.
+func NewLink(opts LinkOptions) (*Link, error) {
+	at, err := parseURI(opts.URI)
+	if err != nil {
+		return nil, err
+	}
+	if err := tasker.ValidateEndpoint(opts.Endpoint); err != nil {
+		return nil, err
+	}
+	l := &Link{opts: opts, user: at.user, standing: newStanding(opts.Observer, connected, subscribed, flowing)}
+	l.line = &line{at: at, name: "tasker-agent " + opts.Endpoint, log: opts.Log, setup: l.setUp, tell: l.standing.tell(connected)}
+	l.reception.line = l.line
+	l.line.start()
+	return l, nil
+}
+
+func (l *Link) setUp(s *session) error {
+	s.onFlow = l.standing.tell(flowing)
+	s.onFlow(nil)
+	s.watchFlow()
+	var err error
+	s.publisher, err = newPublisher(s)
+	return err
+}
+
+// Close implements transport.Link.
+func (l *Link) Close() error {
+	l.reception.close()
+	l.line.close()
+	return nil
+}
+
+// Send implements transport.Link: custody has passed when the broker has
+// confirmed that the report is in the queue of reports.
+func (l *Link) Send(ctx context.Context, reports ...tasker.Report) error {
+	failed := map[int]error{}
+	msgs, index := make([]message, 0, len(reports)), make([]int, 0, len(reports))
+	for i, r := range reports {
+		p, err := encodeReport(r)
+		if err == nil && r.Endpoint != l.opts.Endpoint {
+			err = fmt.Errorf("endpoint %q does not speak for %q", l.opts.Endpoint, r.Endpoint)
+		}
+		if err != nil {
+			failed[i] = fmt.Errorf("%w: %w", transport.ErrRefused, err)
+			continue
+		}
+		p.UserId = l.user
+		msgs = append(msgs, message{exchange: ReportsExchange, key: r.Endpoint, mandatory: true, Publishing: p})
+		index = append(index, i)
+	}
+	if len(msgs) > 0 {
+		s, err := l.line.now(ctx)
+		if err != nil {
+			return err
+		}
+		for j, err := range s.publisher.publish(ctx, msgs) {
+			if errors.Is(err, errReturned) {
+				err = fmt.Errorf("%w: queue %s is missing until a control plane runs", transport.ErrUnavailable, ReportsQueue)
+			}
+			if err != nil {
+				failed[index[j]] = err
+			}
+		}
+	}
+	if len(failed) > 0 {
+		return &transport.SendError{Failed: failed, Of: len(reports)}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
+)
+
+// Receive implements transport.Link. A session in the sense of the seam begins
+// with each taking of the queue, also when the queue was deleted and made again.
+func (l *Link) Receive(ctx context.Context, handle func(context.Context, []tasker.Order) error) error {
+	return l.reception.run(ctx, func(ctx context.Context, s *session) error {
+		for {
+			err := l.attend(ctx, s, handle)
+			if ctx.Err() != nil {
+				return err
+			}
+			l.standing.set(subscribed, err)
+			if !errors.Is(err, errQueueGone) {
+				return err
+			}
+			l.opts.Log.Warn("queue was deleted; the next hello makes it again")
+		}
+	})
+}
+
+// attend takes the queue and what comes out of it, until that ends.
+func (l *Link) attend(ctx context.Context, s *session, handle func(context.Context, []tasker.Order) error) error {
+	greet := sync.OnceValue(func() error {
+		l.standing.set(subscribed, nil)
+		return hand(ctx, s, l.opts.Log, func() []tasker.Order { return nil }, handle)
+	})
+	in, err := l.takeQueue(ctx, s, greet)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	l.standing.set(subscribed, nil)
+	if err := greet(); err != nil {
+		return err
+	}
+	for {
+		if err := l.take(ctx, in, handle); err != nil {
+			return err
+		}
+	}
+}
+
+// soon is how many looks for a queue are close together, because a control plane
+// that runs makes it at once.
+const soon = 25
+
+// takeQueue consumes the endpoint's queue, exclusively, so that a name has one
+// agent. It waits for whoever has it. While nobody has it because it is not
+// there yet, it greets: the hello makes the control plane declare it. An agent
+// whose name is in use by another one does not greet.
+func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*intake, error) {
+	orders := consumer{
+		queue: Queue(l.opts.Endpoint), tag: "tasker-agent " + l.opts.Instance, exclusive: true,
+		batch: 32, prefetch: 32,
+	}
+	began := time.Now()
+	for tries := 0; ; tries++ {
+		in, err := subscribe(s, orders)
+		wait := reconnect()
+		switch {
+		case err == nil:
+			return in, nil
+		case refusedWith(err, amqp.NotFound):
+			if err := greet(); err != nil {
+				return nil, err
+			}
+			if tries < soon {
+				// Taken late, the queue could be another's by then.
+				err, wait = nil, backoff.Policy{First: 20 * time.Millisecond, Cap: 20 * time.Millisecond}
+			} else {
+				err, wait = fmt.Errorf("waiting for a control plane to make queue %s", orders.queue), hold()
+			}
+		case refusedWith(err, amqp.AccessRefused) && strings.Contains(err.Error(), "exclusive use"):
+			err = fmt.Errorf("endpoint name %q is in use by another agent, or by one that RabbitMQ gives up only %s after it fell silent", l.opts.Endpoint, patience)
+			l.contend(began, tries, err)
+		default:
+			return nil, err
+		}
+		l.standing.set(subscribed, err)
+		if err := s.pause(ctx, wait, tries); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// contend logs that the name is in use: first mildly, and as an error once the
+// other one cannot be merely a remnant.
+func (l *Link) contend(began time.Time, tries int, err error) {
+	level := slog.LevelDebug
+	switch {
+	case tries == 0:
+		level = slog.LevelWarn
+	case time.Since(began) > patience:
+		level = slog.LevelError
+	}
+	l.opts.Log.Log(context.Background(), level, "cannot take the endpoint's queue; trying again", "error", err)
+}
+
+// take receives one batch, hands it over and acknowledges it.
+func (l *Link) take(ctx context.Context, in *intake, handle func(context.Context, []tasker.Order) error) error {
+	deliveries, err := in.next(ctx)
+	if err != nil {
+		return err
+	}
+	good := deliveries[:0]
+	for _, d := range deliveries {
+		if _, err := decodeOrder(d.Body); err != nil {
+			l.opts.Log.Error("order cannot be read and is dropped", "kind", d.Type, "bytes", len(d.Body), "error", err)
+			if err := in.setAside(d); err != nil {
+				return err
+			}
+			continue
+		}
+		good = append(good, d)
+	}
+	if len(good) == 0 {
+		return nil
+	}
+	batch := func() []tasker.Order {
+		orders := make([]tasker.Order, len(good))
+		for i, d := range good {
+			orders[i], _ = decodeOrder(d.Body)
+		}
+		return orders
+	}
+	if err := hand(ctx, in.session, l.opts.Log, batch, handle); err != nil {
+		return err
+	}
+	return in.ack(good[len(good)-1])
+}
+
+// refusedWith says whether the broker refused something with this reply code.
+func refusedWith(err error, code int) bool {
+	var refused *amqp.Error
+	return errors.As(err, &refused) && refused.Code == code
+}

@@ -1,0 +1,155 @@
+package transporttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+)
+
+// wires are those that a fabric has.
+func (f Fabric) wires() []*Proxy {
+	if f.HubWire == nil {
+		return []*Proxy{f.AgentWire}
+	}
+	return []*Proxy{f.AgentWire, f.HubWire}
+}
+
+// cutting cuts the wires, each time after something has passed, until stop.
+func (f Fabric) cutting(passed func() int, stop <-chan struct{}) {
+	const cuts = 6
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	seen := passed()
+	for n := 0; n < cuts; {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		if now := passed(); now > seen {
+			seen = now
+			f.wires()[n%len(f.wires())].Cut()
+			n++
+		}
+	}
+}
+
+func reportsOverCuts(t *testing.T, f Fabric) {
+	h := f.hub(t)
+	a := f.introduced(t, h, "web-1", "ping")
+	const rounds, each = 40, 100
+	stop := make(chan struct{})
+	var cutting sync.WaitGroup
+	cutting.Go(func() { f.cutting(func() int { return len(tasks(h.in.all())) }, stop) })
+	for r := range rounds {
+		a.send(t, updates("web-1", fmt.Sprint("report-", r), each)...)
+	}
+	close(stop)
+	cutting.Wait()
+	for r := range rounds {
+		eventually(t, "the reports that have passed", func() bool {
+			return missing(names(fmt.Sprint("report-", r), each), tasks(h.in.all())) == nil
+		})
+	}
+}
+
+// ordersOverCuts sends orders as a dispatcher would: again what has not passed
+// and, where nothing keeps orders, what was not received by the time of a hello.
+func ordersOverCuts(t *testing.T, f Fabric) {
+	h := f.hub(t)
+	a := f.introduced(t, h, "web-1", "ping")
+	const rounds, each = 40, 100
+	stop := make(chan struct{})
+	var cutting sync.WaitGroup
+	cutting.Go(func() { f.cutting(func() int { return len(a.in.all()) }, stop) })
+	for r := range rounds {
+		h.send(t, assignments("web-1", fmt.Sprint("order-", r), each)...)
+	}
+	close(stop)
+	cutting.Wait()
+	for r := range rounds {
+		prefix := fmt.Sprint("order-", r)
+		var again time.Time
+		eventually(t, "the orders that have passed", func() bool {
+			left := missing(names(prefix, each), told(a.in.all()))
+			if !f.Queues && time.Since(again) > time.Second {
+				for _, task := range left {
+					h.send(t, assignment("web-1", "ping", task))
+				}
+				again = time.Now()
+			}
+			return left == nil
+		})
+	}
+}
+
+func reconnects(t *testing.T, f Fabric) {
+	h := f.hub(t)
+	a := f.introduced(t, h, "web-1", "ping")
+	h.send(t, assignment("web-1", "ping", "before"))
+	for i := range 3 {
+		eventually(t, "the observer to be told of the session", a.standing.well)
+		before, greeted := a.in.empty(), hellos(h, "web-1")
+		for _, w := range f.wires() {
+			w.Refuse()
+		}
+		eventually(t, "the observer to be told of the loss", func() bool { return a.standing.unwell("") })
+		if err := a.Send(t.Context(), update("web-1", "nowhere")); !errors.Is(err, transport.ErrUnavailable) {
+			t.Errorf("Send without a wire returned %v, want ErrUnavailable", err)
+		}
+		for _, w := range f.wires() {
+			w.Accept(t)
+		}
+		eventually(t, "the cue of the next session", func() bool { return a.in.empty() > before })
+		eventually(t, "the hello of the next session", func() bool { return hellos(h, "web-1") > greeted })
+		h.send(t, assignment("web-1", "ping", fmt.Sprint("after-", i)))
+		eventually(t, "the order", func() bool { return missing([]string{fmt.Sprint("after-", i)}, told(a.in.all())) == nil })
+	}
+}
+
+func stalls(t *testing.T, f Fabric) {
+	h := f.hub(t)
+	a := f.introduced(t, h, "web-1", "ping")
+	for i := range 2 {
+		for _, w := range f.wires() {
+			w.Stall()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := a.Send(ctx, update("web-1", fmt.Sprint("stalled-", i))); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Send of a report into a stalled wire returned %v, want DeadlineExceeded", err)
+		}
+		cancel()
+		for _, w := range f.wires() {
+			w.Resume()
+		}
+		a.send(t, update("web-1", fmt.Sprint("report-", i)))
+		eventually(t, "the report", func() bool { return missing([]string{fmt.Sprint("report-", i)}, tasks(h.in.all())) == nil })
+		h.send(t, assignment("web-1", "ping", fmt.Sprint("order-", i)))
+		eventually(t, "the order", func() bool { return missing([]string{fmt.Sprint("order-", i)}, told(a.in.all())) == nil })
+	}
+}
+
+func oneName(t *testing.T, f Fabric) {
+	h := f.hub(t)
+	first := f.introduced(t, h, "web-1", "ping")
+	var seen standing
+	second := work(t, f.NewLink(t, "web-1", "another journal", seen.observe), nil)
+	eventually(t, "the second to be refused", func() bool { return seen.unwell("in use by another agent") })
+	h.send(t, assignment("web-1", "ping", "to the first"))
+	eventually(t, "the first to get its order", func() bool { return len(first.in.all()) == 1 })
+	if n := second.in.empty() + len(second.in.all()); n != 0 {
+		t.Errorf("the second was handed %d batches or orders while the first lives", n)
+	}
+	first.close(t)
+	eventually(t, "the second to take over", func() bool { return seen.well() && second.in.empty() == 1 })
+	greeting := hello("web-1", "ping")
+	greeting.Instance = "another journal"
+	second.send(t, greeting)
+	h.send(t, assignment("web-1", "ping", "to the second"))
+	eventually(t, "the second to get its order", func() bool { return missing([]string{"to the second"}, told(second.in.all())) == nil })
+}

@@ -1,0 +1,175 @@
+package transporttest
+
+import (
+	"net"
+	"sync"
+	"testing"
+)
+
+// Proxy is a wire that can be pulled: it passes TCP connections on to a target
+// until it is told to misbehave.
+type Proxy struct {
+	// Address is the host:port to connect to.
+	Address string
+
+	target string
+	work   sync.WaitGroup
+
+	mu     sync.Mutex
+	listen net.Listener // nil while it refuses
+	conns  map[net.Conn]bool
+	near   map[net.Conn]bool // those of clients
+	open   chan struct{}     // closed while bytes may pass
+}
+
+// NewProxy starts a Proxy to target (host:port) that ends with the test.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	p := &Proxy{target: target, conns: map[net.Conn]bool{}, near: map[net.Conn]bool{}, open: make(chan struct{})}
+	close(p.open)
+	p.serve(t, "127.0.0.1:0")
+	t.Cleanup(func() {
+		p.Refuse()
+		p.Resume()
+		p.work.Wait()
+	})
+	return p
+}
+
+// Cut cuts all connections. Further ones are passed on.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+// Refuse cuts all connections and refuses further ones.
+func (p *Proxy) Refuse() {
+	p.mu.Lock()
+	if p.listen != nil {
+		_ = p.listen.Close()
+		p.listen = nil
+	}
+	p.mu.Unlock()
+	p.Cut()
+}
+
+// Accept ends Refuse.
+func (p *Proxy) Accept(t testing.TB) {
+	t.Helper()
+	p.serve(t, p.Address)
+}
+
+// Stall keeps all connections open and lets nothing pass, either way.
+func (p *Proxy) Stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.open:
+		p.open = make(chan struct{})
+	default:
+	}
+}
+
+// Resume ends Stall; what was held is passed on.
+func (p *Proxy) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.open:
+	default:
+		close(p.open)
+	}
+}
+
+// Inject writes bytes to all clients, as if the target had sent them.
+func (p *Proxy) Inject(t testing.TB, bytes []byte) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.near {
+		if _, err := c.Write(bytes); err != nil {
+			t.Fatalf("inject bytes: %v", err)
+		}
+	}
+}
+
+func (p *Proxy) serve(t testing.TB, address string) {
+	t.Helper()
+	listen, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatalf("listen as a proxy: %v", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listen, p.Address = listen, listen.Addr().String()
+	p.work.Go(func() {
+		for {
+			near, err := listen.Accept()
+			if err != nil {
+				return
+			}
+			p.work.Go(func() { p.pass(near) })
+		}
+	})
+}
+
+func (p *Proxy) pass(near net.Conn) {
+	defer near.Close()
+	far, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	if !p.enter(near, far) {
+		return
+	}
+	defer p.leave(near, far)
+	var both sync.WaitGroup
+	both.Go(func() { p.copy(far, near) })
+	both.Go(func() { p.copy(near, far) })
+	both.Wait()
+}
+
+// copy copies until either side is closed, and closes both then.
+func (p *Proxy) copy(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		p.mu.Lock()
+		open := p.open
+		p.mu.Unlock()
+		<-open
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// enter counts a connection in, unless the proxy refuses by now.
+func (p *Proxy) enter(near, far net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listen == nil {
+		return false
+	}
+	p.conns[near], p.conns[far], p.near[near] = true, true, true
+	return true
+}
+
+func (p *Proxy) leave(near, far net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, near)
+	delete(p.conns, far)
+	delete(p.near, near)
+}

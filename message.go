@@ -1,0 +1,158 @@
+package tasker
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// WireVersion is the version of the messages below. A reader ignores fields it
+// does not know and refuses a message of a higher version.
+const WireVersion = 1
+
+// Everyone is the address of an order to all who serve its type. It is no valid
+// endpoint name.
+const Everyone = "*all*"
+
+// Order is what the control plane sends. Exactly one of Assignment, Cancel and
+// Welcome is set.
+type Order struct {
+	Version int `json:"v"`
+	// Endpoint is the address: an endpoint's name or Everyone.
+	Endpoint string `json:"endpoint"`
+	// Type is the task type; empty on a welcome.
+	Type       string      `json:"type,omitempty"`
+	Assignment *Assignment `json:"assignment,omitempty"`
+	Cancel     *Cancel     `json:"cancel,omitempty"`
+	Welcome    *Welcome    `json:"welcome,omitempty"`
+	// Expires is when the order is of no more use and the transport may drop it;
+	// zero is never.
+	Expires time.Time `json:"expires,omitzero"`
+	// Signature is reserved for the control plane's signature of the order.
+	Signature []byte `json:"signature,omitempty"`
+}
+
+// Assignment tells one endpoint to perform one task. (TaskID, endpoint, Attempt)
+// names it; sending the same one again is always safe.
+type Assignment struct {
+	TaskID     string          `json:"task_id"`
+	Identifier string          `json:"identifier"`
+	Attempt    int             `json:"attempt"`
+	Handler    string          `json:"handler"`
+	Payload    json.RawMessage `json:"payload"`
+	// Timeout bounds the execution; zero is none.
+	Timeout Duration `json:"timeout"`
+	// Deadline is when it must have been received, by the control plane's clock.
+	Deadline time.Time `json:"deadline"`
+}
+
+// Cancel tells an endpoint to end an assignment or, as a tombstone, never to
+// start it.
+type Cancel struct {
+	TaskID  string `json:"task_id"`
+	Attempt int    `json:"attempt"`
+	// Deadline is the assignment's; the tombstone is of no use an hour past it.
+	Deadline time.Time `json:"deadline"`
+	// Broadcast: the endpoint was not asked by name, so an agent that does not
+	// know the assignment says nothing.
+	Broadcast bool `json:"broadcast,omitempty"`
+}
+
+// Welcome answers a hello.
+type Welcome struct {
+	// Session is the hello's, so that a stale welcome is recognised.
+	Session string `json:"session"`
+	// Now is the control plane's time.
+	Now time.Time `json:"now"`
+	// Heartbeat is the interval at which heartbeats are expected.
+	Heartbeat Duration `json:"heartbeat"`
+}
+
+// Report is what an agent sends. Exactly one of Hello, Heartbeat, Goodbye and
+// Update is set.
+type Report struct {
+	Version int `json:"v"`
+	// Endpoint is who speaks; the transport checks it.
+	Endpoint string `json:"endpoint"`
+	// Instance identifies the agent's journal.
+	Instance  string     `json:"instance"`
+	Hello     *Hello     `json:"hello,omitempty"`
+	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
+	Goodbye   *Goodbye   `json:"goodbye,omitempty"`
+	Update    *Update    `json:"update,omitempty"`
+}
+
+// Presence is what an agent says of itself.
+type Presence struct {
+	// Version is the agent program's.
+	Version string            `json:"version"`
+	Labels  map[string]string `json:"labels"`
+	// Handlers are the names of its handlers, Scripts the task types for which
+	// its script handler has an executable.
+	Handlers []string `json:"handlers"`
+	Scripts  []string `json:"scripts"`
+	// Metrics is the host:port of its metrics; empty is none.
+	Metrics string `json:"metrics"`
+	// Running is the number of assignments being performed, Waiting of those
+	// accepted and not yet started.
+	Running int `json:"running"`
+	Waiting int `json:"waiting"`
+	// Load is the server's one-minute load average.
+	Load float64 `json:"load"`
+}
+
+// Hello is an agent's first report after each (re)connection.
+type Hello struct {
+	Presence
+	// Session is chosen anew for each hello.
+	Session string `json:"session"`
+	// Unfinished are the assignments in the journal whose final report has not
+	// been confirmed: what is not among them and not ended, the agent has lost.
+	Unfinished []AssignmentRef `json:"unfinished"`
+}
+
+// AssignmentRef names an assignment of the endpoint that speaks.
+type AssignmentRef struct {
+	TaskID  string `json:"task_id"`
+	Attempt int    `json:"attempt"`
+}
+
+// Heartbeat says that the agent lives, and how it is.
+type Heartbeat struct {
+	Presence
+}
+
+// Goodbye says that the agent was stopped on purpose.
+type Goodbye struct{}
+
+// Update says what became of an assignment. It carries the whole state of the
+// assignment, not a change, so only the one with the highest Seq matters, and an
+// agent may leave out those that a newer one replaces. Output is the exception:
+// each piece is kept under its offset, and pieces may come twice.
+type Update struct {
+	TaskID  string `json:"task_id"`
+	Type    string `json:"type"`
+	Attempt int    `json:"attempt"`
+	// Seq increases with each update of the attempt, over restarts too.
+	Seq      int64           `json:"seq"`
+	Status   ResponseStatus  `json:"status"`
+	Reason   string          `json:"reason,omitempty"`
+	Error    string          `json:"error,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	ExitCode *int            `json:"exit_code,omitempty"`
+	Progress *Progress       `json:"progress,omitempty"`
+
+	// The times are the control plane's, as far as the agent knows them.
+	ReceivedAt *time.Time `json:"received_at,omitempty"`
+	StartedAt  *time.Time `json:"started_at,omitempty"`
+	FinishedAt *time.Time `json:"finished_at,omitempty"`
+
+	Output          []Chunk `json:"output,omitempty"`
+	OutputBytes     int64   `json:"output_bytes,omitempty"`
+	OutputTruncated bool    `json:"output_truncated,omitempty"`
+}
+
+// Chunk is a piece of what a handler printed, at its true offset in bytes.
+type Chunk struct {
+	Offset int64  `json:"offset"`
+	Data   []byte `json:"data"`
+}

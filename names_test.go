@@ -1,0 +1,67 @@
+package tasker_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name           string
+		endpoint, kind bool
+	}{
+		{"loadbalancer-1", true, true},
+		{"a", true, true},
+		{"0", true, true},
+		{"web.example.org", true, true},
+		{"update_app", true, true},
+		{strings.Repeat("a", 64), true, true},
+		{strings.Repeat("a", 65), true, false},
+		{strings.Repeat("a", 128), true, false},
+		{strings.Repeat("a", 129), false, false},
+		{"", false, false},
+		{"-a", false, false},
+		{".a", false, false},
+		{"_a", false, false},
+		{"A", false, false},
+		{"a b", false, false},
+		{"a/b", false, false},
+		{"a\n", false, false},
+		{"ä", false, false},
+		{tasker.Everyone, false, false},
+		{"endpoints", true, false},
+		{"metrics", true, false},
+	}
+	for _, tt := range tests {
+		if err := tasker.ValidateEndpoint(tt.name); (err == nil) != tt.endpoint {
+			t.Errorf("ValidateEndpoint(%.20q) = %v", tt.name, err)
+		}
+		if err := tasker.ValidateTaskType(tt.name); (err == nil) != tt.kind {
+			t.Errorf("ValidateTaskType(%.20q) = %v", tt.name, err)
+		}
+	}
+}
+
+func TestIdentifiers(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{
+		"e7bd91d0-16ad-11e2-892e-0800200c9a66": true,
+		"release 2.0 für alle":                 true,
+		strings.Repeat("x", 255):               true,
+		strings.Repeat("x", 256):               false,
+		strings.Repeat("ü", 128):               false,
+		"":                                     false,
+		"a/b":                                  false,
+		"a\x00b":                               false,
+		"a\u0085b":                             false,
+		"a\xffb":                               false,
+	}
+	for id, ok := range tests {
+		if err := tasker.ValidateIdentifier(id); (err == nil) != ok {
+			t.Errorf("ValidateIdentifier(%.20q) = %v", id, err)
+		}
+	}
+}

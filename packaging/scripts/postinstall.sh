@@ -1,0 +1,76 @@
+set -e
+
+# dpkg says in words what is done, rpm by the number of versions that are installed
+# then; apk and pacman have a script for each, which sets step.
+case ${1:-} in
+configure) if [ -z "${2:-}" ]; then step=install; else step=upgrade; fi ;;
+abort-*) exit 0 ;;
+1) step=install ;;
+[2-9]) step=upgrade ;;
+esac
+
+config=/etc/$program/config.yaml
+
+if [ "$user" != root ]; then
+	if ! getent passwd "$user" >/dev/null; then
+		if command -v useradd >/dev/null; then
+			useradd --system --user-group --home-dir "$state" --no-create-home --shell /usr/sbin/nologin "$user"
+		else
+			addgroup -S "$user"
+			adduser -S -D -H -h "$state" -s /sbin/nologin -G "$user" "$user"
+		fi
+	fi
+	chown "$user:$user" "$state"
+	# The service reads it and may not write it. Another group is the administrator's.
+	if [ "$(stat -c %G "$config")" = root ]; then
+		chgrp "$user" "$config"
+	fi
+fi
+
+# configured says whether the program could start, and if not, why.
+configured() (
+	if [ -r "/etc/$program/environment" ]; then
+		while IFS= read -r line; do
+			case $line in
+			[A-Za-z_]*=\"*\" | [A-Za-z_]*=\'*\')
+				value=${line#*=?}
+				export "${line%%=*}=${value%?}"
+				;;
+			[A-Za-z_]*=*) export "${line?}" ;;
+			esac
+		done <"/etc/$program/environment"
+	fi
+	{ "/usr/bin/$program" check-config --config "$config" >/dev/null; } 2>&1
+)
+
+# A machine that is not running systemd (a chroot, a container) is only prepared.
+running() { [ -d /run/systemd/system ]; }
+
+# invoke lets Debian's policy-rc.d forbid starts.
+invoke() {
+	if command -v deb-systemd-invoke >/dev/null; then
+		deb-systemd-invoke "$@"
+	else
+		systemctl "$@"
+	fi || echo "$program: it did not $1; see: journalctl --unit=$program" >&2
+}
+
+command -v systemctl >/dev/null || exit 0
+if running; then systemctl daemon-reload; fi
+case $step in
+install)
+	if reason=$(configured); then
+		systemctl enable --quiet "$program.service"
+		if running; then invoke start "$program.service"; fi
+	else
+		printf '%s\n' "$reason" "$program is installed and not started, as it is not configured yet." \
+			"Edit $config, then: systemctl enable --now $program" >&2
+	fi
+	;;
+upgrade)
+	# One that was disabled stays so, and runs only if it did.
+	if running && { systemctl is-active --quiet "$program.service" || systemctl is-enabled --quiet "$program.service"; }; then
+		invoke restart "$program.service"
+	fi
+	;;
+esac

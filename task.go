@@ -1,0 +1,92 @@
+package tasker
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// The sizes tasker accepts, in bytes.
+const (
+	MaxPayload = 1 << 20
+	MaxResult  = 256 << 10
+)
+
+// Task is one request of a customer, as stored.
+type Task struct {
+	// ID is ours, a UUIDv7.
+	ID string `json:"id"`
+	// Identifier is the customer's, unique within the type.
+	Identifier string          `json:"identifier"`
+	Type       string          `json:"type"`
+	Payload    json.RawMessage `json:"payload"`
+	// Endpoints are the expected ones; nil is a broadcast, performed by
+	// everyone who serves the type.
+	Endpoints []string   `json:"endpoints"`
+	Status    TaskStatus `json:"status"`
+	// Reason says why, for a task that is incomplete with no response at all.
+	Reason string `json:"reason"`
+	Counts Counts `json:"counts"`
+
+	CreatedAt time.Time `json:"created_at"`
+	// FinishedAt is set when every response has ended.
+	FinishedAt *time.Time `json:"finished_at"`
+	// ReceiveTimeout is the time in which all endpoints should receive the task.
+	ReceiveTimeout Duration `json:"receive_timeout"`
+	// ReceiveDeadline is when it ends, by the database's clock.
+	ReceiveDeadline time.Time `json:"receive_deadline"`
+	// Timeout bounds the execution on each endpoint; zero is none.
+	Timeout Duration `json:"timeout"`
+
+	CancelRequestedAt *time.Time `json:"cancel_requested_at"`
+	CancelRequestedBy string     `json:"cancel_requested_by"`
+
+	// Version is bumped by each write to the task or to one of its responses.
+	Version int64 `json:"version"`
+}
+
+// Broadcast says whether the task is for everyone who serves its type.
+func (t Task) Broadcast() bool { return t.Endpoints == nil }
+
+// TaskType is a kind of task, as configured: one API path, one exchange and
+// one handler.
+type TaskType struct {
+	Name string
+	// Handler is the handler that performs it on the agents.
+	Handler string
+	// Timeout bounds the execution; zero is none.
+	Timeout time.Duration
+}
+
+// ServedBy says whether an agent with this presence can perform the type.
+func (t TaskType) ServedBy(p Presence) bool {
+	if t.Handler == ScriptHandler {
+		return contains(p.Handlers, t.Handler) && contains(p.Scripts, t.Name)
+	}
+	return contains(p.Handlers, t.Handler)
+}
+
+// ScriptHandler is the name of the handler that runs the executable that is
+// named as the task type.
+const ScriptHandler = "script"
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Endpoint is a server with an agent, as last heard of.
+type Endpoint struct {
+	Name     string `json:"name"`
+	Instance string `json:"instance"`
+	// Connected: heard of within three heartbeats, and not stopped since.
+	Connected bool      `json:"connected"`
+	FirstSeen time.Time `json:"first_seen"`
+	LastSeen  time.Time `json:"last_seen"`
+	// Types are the configured task types it serves.
+	Types []string `json:"types"`
+	Presence
+}

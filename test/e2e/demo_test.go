@@ -1,0 +1,65 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+)
+
+func TestDemoSucceedsAndLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	grounds := map[string]func(t *testing.T) []string{
+		"defaults": func(*testing.T) []string { return nil },
+		"rabbitmq+mysql": func(t *testing.T) []string {
+			t.Helper()
+			return []string{"--database", storetest.MySQL(t).URI, "--message-queue", rabbitmqtest.New(t).URI}
+		},
+	}
+	for name, ground := range grounds {
+		t.Run(name, func(t *testing.T) { // one after the other: both like the usual ports best
+			demo := start(t, "tasker", append([]string{"demo"}, ground(t)...)...)
+			eventually(t, "the demo to stay up", func() bool { return strings.Contains(demo.log.String(), "Everything stays up") })
+			printed := demo.log.String()
+			if !strings.Contains(printed, "succeeded (2 succeeded)") {
+				t.Errorf("the demo's task did not succeed:\n%s", printed)
+			}
+			dir := regexp.MustCompile(`in (\S+) \(removed`).FindStringSubmatch(printed)
+			if dir == nil {
+				t.Fatalf("the demo does not say where it is:\n%s", printed)
+			}
+			demo.signal(t, syscall.SIGINT)
+			<-demo.done
+			if code := demo.cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("Ctrl-C made it exit with %d:\n%s", code, demo.log)
+			}
+			if _, err := os.Stat(dir[1]); !os.IsNotExist(err) {
+				t.Errorf("%s is still there", dir[1])
+			}
+			if left := processesWith(t, dir[1]); len(left) > 0 {
+				t.Errorf("still running: %v", left)
+			}
+		})
+	}
+}
+
+// processesWith returns the command lines that contain a text.
+func processesWith(t *testing.T, text string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, file := range files {
+		if line, err := os.ReadFile(file); err == nil && strings.Contains(string(line), text) { //nolint:gosec // below /proc
+			found = append(found, strings.ReplaceAll(string(line), "\x00", " "))
+		}
+	}
+	return found
+}

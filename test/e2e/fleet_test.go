@@ -1,0 +1,254 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+)
+
+// fabric is what a fleet stands on: the sections of the configurations that say
+// where things are.
+type fabric struct {
+	controlplane string
+	// initialize: the database and the broker have to be set up.
+	initialize bool
+	// agents returns the agents' server section, given the API's address.
+	agents func(api string) string
+}
+
+// fabrics are the two that are supported.
+func fabrics() map[string]func(t *testing.T) fabric {
+	return map[string]func(t *testing.T) fabric{
+		"http+sqlite": func(*testing.T) fabric {
+			return fabric{
+				controlplane: `database: {uri: "sqlite:tasker.db"}` + "\n",
+				agents:       func(api string) string { return fmt.Sprintf("server: {uri: %q}\n", "http://"+api) },
+			}
+		},
+		"rabbitmq+mysql": func(t *testing.T) fabric {
+			t.Helper()
+			broker, db := rabbitmqtest.New(t), storetest.MySQL(t)
+			return fabric{
+				controlplane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}\n",
+					db.URI, broker.URI, broker.APIURL, broker.Username, broker.Password),
+				initialize: true,
+				agents:     func(string) string { return fmt.Sprintf("server: {uri: %q}\n", broker.URI) },
+			}
+		},
+	}
+}
+
+// onEachFabric runs a test on both.
+func onEachFabric(t *testing.T, test func(t *testing.T, f *fleet)) {
+	t.Helper()
+	for name, make := range fabrics() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newFleet(t, make(t)))
+		})
+	}
+}
+
+// fleet is a control plane and agents under test.
+type fleet struct {
+	t      *testing.T
+	dir    string
+	fabric fabric
+	api    string
+	config string
+	cp     *process
+	agents map[string]*process
+}
+
+// types are the task types that every test's control plane knows.
+const types = `task_types:
+  - ping
+  - facts
+  - command
+  - {name: update-app, handler: script, timeout: 10m}
+`
+
+func newFleet(t *testing.T, f fabric) *fleet {
+	t.Helper()
+	fl := &fleet{t: t, dir: t.TempDir(), fabric: f, api: freeAddress(t), agents: map[string]*process{}}
+	host, port, _ := net.SplitHostPort(fl.api)
+	fl.config = fl.write("controlplane.yaml", types+f.controlplane+fmt.Sprintf(
+		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 20s, auth: off}\n", filepath.Join(fl.dir, "cp"), host, port))
+	if f.initialize {
+		init := start(t, "tasker-controlplane", "initialize", "--config", fl.config)
+		<-init.done
+		if code := init.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Fatalf("initialize exited with %d:\n%s", code, init.log)
+		}
+	}
+	fl.startControlPlane()
+	return fl
+}
+
+// startControlPlane starts it and waits until it is ready.
+func (f *fleet) startControlPlane() {
+	f.t.Helper()
+	f.cp = start(f.t, "tasker-controlplane", "run", "--config", f.config)
+	eventually(f.t, "the control plane to be ready", func() bool {
+		resp, err := http.Get("http://" + f.api + "/readyz") //nolint:noctx // bounded by eventually
+		if err != nil {
+			return false
+		}
+		defer func() { _ = resp.Body.Close() }()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// startAgent starts an agent, with further lines of configuration, and waits
+// until it is connected.
+func (f *fleet) startAgent(name string, further ...string) *process {
+	f.t.Helper()
+	scripts := filepath.Join(f.dir, "handlers.d")
+	if err := os.MkdirAll(scripts, 0o755); err != nil { //nolint:gosec // as a package would make it
+		f.t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(freeAddress(f.t))
+	config := f.write(name+".yaml", f.fabric.agents(f.api)+fmt.Sprintf(`endpoint: %s
+data_dir: %q
+labels: {role: loadbalancer}
+metrics: {address: 127.0.0.1, port: %s}
+kill_grace: 1s
+handlers:
+  command: {allow: [["/bin/sleep", "*"], ["/bin/sh", "-c", "*"]]}
+  script: {directory: %q}
+%s
+`, name, filepath.Join(f.dir, name), port, scripts, strings.Join(further, "\n")))
+	p := start(f.t, "tasker-agent", "run", "--config", config)
+	f.agents[name] = p
+	eventually(f.t, name+" to be connected", func() bool { return f.endpoint(name).Connected })
+	return p
+}
+
+// script drops an executable into the agents' handlers directory.
+func (f *fleet) script(name, body string) {
+	f.t.Helper()
+	path := f.write(filepath.Join("handlers.d", name), body)
+	if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // it is to be executed
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fleet) write(name, content string) string {
+	f.t.Helper()
+	path := filepath.Join(f.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as a package would make it
+		f.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	return path
+}
+
+// answer is what GET /{type}/{id} returns.
+type answer struct {
+	Task      tasker.Task       `json:"task"`
+	Responses []tasker.Response `json:"responses"`
+}
+
+// of returns one endpoint's response.
+func (a answer) of(endpoint string) tasker.Response {
+	for _, r := range a.Responses {
+		if r.Endpoint == endpoint {
+			return r
+		}
+	}
+	return tasker.Response{}
+}
+
+// post creates a task and returns it; the API must take it.
+func (f *fleet) post(taskType, body string) tasker.Task {
+	f.t.Helper()
+	var task tasker.Task
+	if code := f.call(http.MethodPost, "/"+taskType, body, &task); code != http.StatusCreated {
+		f.t.Fatalf("POST /%s answered %d", taskType, code)
+	}
+	return task
+}
+
+func (f *fleet) get(taskType, ref string) answer {
+	f.t.Helper()
+	var a answer
+	if code := f.call(http.MethodGet, "/"+taskType+"/"+ref, "", &a); code != http.StatusOK {
+		f.t.Fatalf("GET /%s/%s answered %d", taskType, ref, code)
+	}
+	return a
+}
+
+// ends waits until the task is finished and returns the answer.
+func (f *fleet) ends(task tasker.Task) answer {
+	f.t.Helper()
+	var a answer
+	eventually(f.t, "task "+task.Identifier+" to finish", func() bool {
+		a = f.get(task.Type, task.ID)
+		return a.Task.FinishedAt != nil
+	})
+	return a
+}
+
+func (f *fleet) endpoint(name string) tasker.Endpoint {
+	f.t.Helper()
+	var e tasker.Endpoint
+	f.call(http.MethodGet, "/endpoints/"+name, "", &e)
+	return e
+}
+
+// call makes a request and decodes a 2xx answer into out.
+func (f *fleet) call(method, path, body string, out any) int {
+	f.t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(f.t.Context(), method, "http://"+f.api+path, reader)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		f.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		f.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if resp.StatusCode/100 == 2 && out != nil {
+		if err := json.NewDecoder(bytes.NewReader(raw)).Decode(out); err != nil {
+			f.t.Fatalf("%s %s: %v in %s", method, path, err, raw)
+		}
+	} else if resp.StatusCode/100 != 2 && resp.StatusCode != http.StatusNotFound {
+		f.t.Logf("%s %s answered %d: %s", method, path, resp.StatusCode, raw)
+	}
+	return resp.StatusCode
+}
+
+// freeAddress is a loopback address nobody listens on right now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}

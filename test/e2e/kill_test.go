@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// Whatever is killed at whatever moment, every accepted task ends, nothing is
+// started twice, and succeeded is said of what was done and of nothing else.
+func TestKillsLoseNothingAndRepeatNothing(t *testing.T) {
+	t.Parallel()
+	onEachFabric(t, func(t *testing.T, f *fleet) {
+		done := newLedger(f)
+		names := []string{"web-1", "web-2"}
+		for _, n := range names {
+			f.startAgent(n)
+		}
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // moments, not secrets
+		const rounds, perRound = 4, 15
+		var tasks []tasker.Task
+		for round := range rounds {
+			for i := range perRound {
+				tasks = append(tasks, f.post("update-app", fmt.Sprintf(
+					`{"identifier":"%d-%d","endpoints":["web-1","web-2"],"payload":0.0%d,"receive_timeout":60}`, round, i, random.IntN(10))))
+			}
+			// Killed once so many more were begun: at another moment each time.
+			begun := len(done.count(t)) + random.IntN(perRound)
+			eventually(t, "some to begin", func() bool { return len(done.count(t)) >= begun })
+			if round%2 == 0 {
+				f.cp.kill(t)
+				f.startControlPlane()
+			} else {
+				name := names[random.IntN(len(names))]
+				f.agents[name].kill(t)
+				f.startAgent(name)
+			}
+		}
+		ended := tasker.Counts{}
+		for _, task := range tasks {
+			a := f.ends(task)
+			done.truthful(t, a)
+			for _, r := range a.Responses {
+				ended[r.Status]++
+				if _, n := done.of(t, task.ID, r.Endpoint, r.Attempt); r.Status != tasker.Succeeded && r.Status != tasker.Interrupted {
+					t.Errorf("%s on %s is %s (%s, %s); it was done %d times", task.Identifier, r.Endpoint, r.Status, r.Reason, r.Error, n)
+				}
+			}
+		}
+		t.Logf("%v", ended)
+		if ended[tasker.Succeeded] < rounds*perRound {
+			t.Errorf("only %v", ended)
+		}
+	})
+}

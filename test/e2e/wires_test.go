@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+	"github.com/MatthiasWiesner/tasker/internal/transport/transporttest"
+)
+
+// wires are those of a fleet that a test can pull. Those of the control plane to
+// broker and database are nil where there are none.
+type wires struct {
+	agents, broker, database *transporttest.Proxy
+	// target is where the agents' wire leads to.
+	target string
+}
+
+// onWires runs a test on each fabric, with a wire that can be pulled between
+// all that speak with each other.
+func onWires(t *testing.T, test func(t *testing.T, f *fleet, w *wires)) {
+	t.Helper()
+	t.Run("http+sqlite", func(t *testing.T) {
+		t.Parallel()
+		w := &wires{}
+		f := newFleet(t, fabric{
+			controlplane: `database: {uri: "sqlite:tasker.db"}` + "\n",
+			agents: func(string) string {
+				return fmt.Sprintf("server: {uri: %q}\n", "http://"+w.agents.Address)
+			},
+		})
+		w.target = f.api
+		w.agents = transporttest.NewProxy(t, f.api)
+		test(t, f, w)
+	})
+	t.Run("rabbitmq+mysql", func(t *testing.T) {
+		t.Parallel()
+		broker, db := rabbitmqtest.New(t), storetest.MySQL(t)
+		u, err := url.Parse(db.URI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &wires{
+			target:   broker.Address,
+			agents:   transporttest.NewProxy(t, broker.Address),
+			broker:   transporttest.NewProxy(t, broker.Address),
+			database: transporttest.NewProxy(t, u.Host),
+		}
+		u.Host = w.database.Address
+		at := func(p *transporttest.Proxy) string { return broker.URIAt(p.Address, broker.Username, broker.Password) }
+		test(t, newFleet(t, fabric{
+			controlplane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}\n",
+				u, at(w.broker), broker.APIURL, broker.Username, broker.Password),
+			initialize: true,
+			agents:     func(string) string { return fmt.Sprintf("server: {uri: %q}\n", at(w.agents)) },
+		}), w)
+	})
+}
+
+// ledger is a file in which a script writes down what it did.
+type ledger struct{ path string }
+
+// newLedger makes update-app a script that writes down each of its starts and
+// ends, and in between sleeps for as many seconds as the payload says.
+func newLedger(f *fleet) ledger {
+	f.t.Helper()
+	l := ledger{filepath.Join(f.dir, "ledger")}
+	f.script("update-app", `#!/bin/sh
+me="$TASKER_TASK_ID $TASKER_ENDPOINT $TASKER_ATTEMPT"
+echo "began $me" >>`+l.path+`
+sleep "$(tr -cd '0-9.')"
+echo "ended $me" >>`+l.path+`
+`)
+	return l
+}
+
+// count returns how often each line was written.
+func (l ledger) count(t *testing.T) map[string]int {
+	t.Helper()
+	raw, err := os.ReadFile(l.path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	n := map[string]int{}
+	for line := range strings.Lines(string(raw)) {
+		n[strings.TrimSpace(line)]++
+	}
+	return n
+}
+
+// of returns how often one endpoint began and ended an attempt of a task.
+func (l ledger) of(t *testing.T, task, endpoint string, attempt int) (began, ended int) {
+	t.Helper()
+	n := l.count(t)
+	me := fmt.Sprintf(" %s %s %d", task, endpoint, attempt)
+	return n["began"+me], n["ended"+me]
+}
+
+// truthful holds what an answer says against what was done.
+func (l ledger) truthful(t *testing.T, a answer) {
+	t.Helper()
+	for _, r := range a.Responses {
+		began, ended := l.of(t, a.Task.ID, r.Endpoint, r.Attempt)
+		switch {
+		case began > 1:
+			t.Errorf("task %s was started %d times on %s", a.Task.Identifier, began, r.Endpoint)
+		case (r.Status == "succeeded") && ended != 1:
+			t.Errorf("task %s is succeeded on %s, which has not done it", a.Task.Identifier, r.Endpoint)
+		case (r.Status == "missing" || r.Status == "rejected") && began > 0:
+			t.Errorf("task %s is %s (%s) on %s, which has started it", a.Task.Identifier, r.Status, r.Reason, r.Endpoint)
+		case !r.Status.Ended():
+			t.Errorf("task %s is %s on %s", a.Task.Identifier, r.Status, r.Endpoint)
+		}
+	}
+}

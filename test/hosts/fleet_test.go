@@ -1,0 +1,206 @@
+package hosts
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+const (
+	plane = "controlplane"
+	one   = "loadbalancer-1"
+	two   = "loadbalancer-2"
+	agent = "tasker-agent"
+)
+
+// fleet is a control plane on one host and agents on two others.
+type fleet struct {
+	*lab
+	client *http.Client
+	api    string
+	token  string
+}
+
+const planeConfig = `task_types: [ping, command]
+data_dir: /var/lib/tasker
+api: {address: 0.0.0.0, port: 8888, wait_for_endpoints_timeout: 20s, auth: on}
+log: {level: debug}
+%s
+`
+
+const agentConfig = `endpoint: %s
+data_dir: /var/lib/tasker-agent
+kill_grace: 1s
+stop_timeout: 3s
+handlers:
+  command: {allow: [["/bin/sh", "-c", "*"], ["/bin/sleep", "*"]]}
+log: {level: debug}
+%s
+`
+
+// unit is the unit file of a program, as packages install it.
+func unit(program string) string {
+	return filepath.Join("../../packaging/units", program+".service")
+}
+
+// newFleet installs the services on hosts of their own and waits until both
+// agents are connected.
+func newFleet(t *testing.T, on fabric) *fleet {
+	t.Helper()
+	l := newLab(t, plane, one, two)
+	f := &fleet{lab: l, client: &http.Client{Transport: &http.Transport{DialContext: l.dial}}}
+	t.Cleanup(f.client.CloseIdleConnections)
+	t.Cleanup(func() {
+		if t.Failed() {
+			f.logs()
+		}
+	})
+	f.api = "http://" + l.do("ip", plane) + ":8888"
+	if len(on.ports) > 0 {
+		l.do(append([]string{"bridge"}, on.ports...)...)
+	}
+	f.sh(plane, "useradd --system --user-group --home-dir /var/lib/tasker --shell /usr/sbin/nologin tasker")
+	f.install(plane, "tasker-controlplane", fmt.Sprintf(planeConfig, on.plane))
+	f.token = l.sh(plane, "cat /var/lib/tasker/admin.token")
+	agents := l.sh(plane, "cat /var/lib/tasker/agent.token")
+	for _, host := range []string{one, two} {
+		l.put(host, "/etc/tasker-agent/token", agents, "600")
+		f.install(host, agent, fmt.Sprintf(agentConfig, host, on.server))
+		f.connected(host)
+	}
+	return f
+}
+
+// install makes a program a service of a host, and starts it. It is ready then.
+func (f *fleet) install(host, program, config string) {
+	f.t.Helper()
+	path := "/etc/" + program + "/config.yaml"
+	f.put(host, path, config, "644")
+	f.copy(host, filepath.Join("../../bin", program), "/usr/bin/"+program, "755")
+	f.copy(host, unit(program), "/usr/lib/systemd/system/"+program+".service", "644")
+	if strings.Contains(config, "message_queue:") {
+		f.sh(host, program+" initialize --config "+path)
+	}
+	f.sh(host, "systemctl daemon-reload; systemctl enable --now "+program)
+}
+
+func (f *fleet) logs() {
+	for host, unit := range map[string]string{plane: "tasker-controlplane", one: agent, two: agent} {
+		out, err := f.try("", "exec", host, "journalctl", "--no-pager", "--lines=80", "--unit="+unit)
+		f.t.Logf("log of %s (%v):\n%s", host, err, out)
+	}
+}
+
+// connected waits until the control plane says so of an endpoint.
+func (f *fleet) connected(endpoint string) {
+	f.t.Helper()
+	eventually(f.t, endpoint+" to be connected", func() bool {
+		var e tasker.Endpoint
+		return f.call(http.MethodGet, "/endpoints/"+endpoint, "", &e) == http.StatusOK && e.Connected
+	})
+}
+
+// answer is what GET /{type}/{id} returns.
+type answer struct {
+	Task      tasker.Task       `json:"task"`
+	Responses []tasker.Response `json:"responses"`
+}
+
+func (a answer) of(t *testing.T, endpoint string) tasker.Response {
+	t.Helper()
+	for _, r := range a.Responses {
+		if r.Endpoint == endpoint {
+			return r
+		}
+	}
+	t.Fatalf("no response of %s in %+v", endpoint, a)
+	return tasker.Response{}
+}
+
+// command has agents run a shell script.
+func (f *fleet) command(identifier, script string, endpoints ...string) tasker.Task {
+	f.t.Helper()
+	return f.post("command", identifier, map[string]any{"argv": []string{"/bin/sh", "-c", script}}, endpoints...)
+}
+
+func (f *fleet) post(taskType, identifier string, payload any, endpoints ...string) tasker.Task {
+	f.t.Helper()
+	body, err := json.Marshal(map[string]any{"identifier": identifier, "payload": payload, "endpoints": endpoints})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var task tasker.Task
+	if code := f.call(http.MethodPost, "/"+taskType, string(body), &task); code != http.StatusCreated {
+		f.t.Fatalf("POST /%s %s answered %d", taskType, body, code)
+	}
+	return task
+}
+
+func (f *fleet) get(task tasker.Task) answer {
+	f.t.Helper()
+	var a answer
+	if code := f.call(http.MethodGet, "/"+task.Type+"/"+task.ID, "", &a); code != http.StatusOK {
+		f.t.Fatalf("GET of task %s answered %d", task.ID, code)
+	}
+	return a
+}
+
+// begins waits until an endpoint runs its part of the task.
+func (f *fleet) begins(task tasker.Task, endpoint string) {
+	f.t.Helper()
+	eventually(f.t, endpoint+" to run "+task.Identifier, func() bool {
+		return f.get(task).of(f.t, endpoint).Status == tasker.Running
+	})
+}
+
+// ends waits until the task has finished.
+func (f *fleet) ends(task tasker.Task) answer {
+	f.t.Helper()
+	var a answer
+	eventually(f.t, task.Identifier+" to finish", func() bool {
+		a = f.get(task)
+		return a.Task.FinishedAt != nil
+	})
+	return a
+}
+
+// pings checks that an endpoint performs tasks.
+func (f *fleet) pings(identifier string, endpoints ...string) {
+	f.t.Helper()
+	if a := f.ends(f.post("ping", identifier, "hello", endpoints...)); a.Task.Status != tasker.TaskSucceeded {
+		f.t.Errorf("ping of %v: %+v", endpoints, a)
+	}
+}
+
+// call makes a request and decodes a 2xx answer into out; 0 is no answer.
+func (f *fleet) call(method, path, body string, out any) int {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(f.t.Context(), method, f.api+path, strings.NewReader(body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+f.token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := f.client.Do(req)
+	if err != nil {
+		f.t.Logf("%s %s: %v", method, path, err)
+		return 0
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		f.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if resp.StatusCode/100 != 2 {
+		f.t.Logf("%s %s answered %d: %s", method, path, resp.StatusCode, raw)
+	} else if err := json.Unmarshal(raw, out); out != nil && err != nil {
+		f.t.Fatalf("%s %s: %v in %s", method, path, err, raw)
+	}
+	return resp.StatusCode
+}

@@ -1,0 +1,137 @@
+package hosts
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lab is a set of hosts of one test.
+type lab struct {
+	t    *testing.T
+	name string
+}
+
+// made counts the labs of this process, for their names.
+var made atomic.Int32
+
+// newLab boots hosts, which are gone when the test has ended.
+func newLab(t *testing.T, hosts ...string) *lab {
+	t.Helper()
+	wanted(t)
+	name := os.Getenv("LAB_NAME")
+	if name == "" {
+		name = fmt.Sprintf("tasker-lab-%d", os.Getpid())
+	}
+	l := &lab{t: t, name: fmt.Sprintf("%s.%d", name, made.Add(1))}
+	t.Cleanup(func() { l.do("down") })
+	l.do(append([]string{"up"}, hosts...)...)
+	return l
+}
+
+// do runs the script; it must succeed.
+func (l *lab) do(args ...string) string {
+	l.t.Helper()
+	out, err := l.try("", args...)
+	if err != nil {
+		l.t.Fatalf("lab %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// try runs the script and returns what it prints.
+func (l *lab) try(input string, args ...string) (string, error) {
+	l.t.Helper()
+	// Not the test's context: it is done when the cleanups run.
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "./lab", args...)
+	cmd.Env = append(os.Environ(), "LAB_NAME="+l.name)
+	cmd.Stdin = strings.NewReader(input)
+	// Files, as the hosts live on and would keep a pipe open.
+	out, err := os.CreateTemp(l.t.TempDir(), "out")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	cmd.Stdout, cmd.Stderr = out, out
+	err = cmd.Run()
+	printed, readErr := os.ReadFile(out.Name())
+	if readErr != nil {
+		l.t.Fatal(readErr)
+	}
+	return string(bytes.TrimSpace(printed)), err
+}
+
+// sh runs a shell script on a host; it must succeed.
+func (l *lab) sh(host, script string) string {
+	l.t.Helper()
+	return l.do("exec", host, "sh", "-euc", script)
+}
+
+// put writes a file on a host.
+func (l *lab) put(host, path, content, mode string) {
+	l.t.Helper()
+	script := fmt.Sprintf("mkdir -p %s; cat >%s; chmod %s %[2]s", filepath.Dir(path), path, mode)
+	if out, err := l.try(content, "exec", host, "sh", "-euc", script); err != nil {
+		l.t.Fatalf("write %s on %s: %v\n%s", path, host, err, out)
+	}
+}
+
+// copy puts a file of this machine on a host.
+func (l *lab) copy(host, from, to, mode string) {
+	l.t.Helper()
+	content, err := os.ReadFile(from) //nolint:gosec // a file of the project
+	if err != nil {
+		l.t.Fatalf("%v: `make build` makes the programs", err)
+	}
+	l.put(host, to, string(content), mode)
+}
+
+// dial connects from within the lab's network. A socket stays in the network in
+// which it was made, so only the thread that makes it has to go there.
+func (l *lab) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	runtime.LockOSThread()
+	home, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = home.Close() }()
+	there, err := os.Open(filepath.Join("/run/netns", l.name))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = there.Close() }()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("enter the network of the lab: %w", err)
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread() // else the thread ends with its goroutine
+	}
+	return conn, err
+}
+
+// eventually waits until ok says true and fails the test after a time that only
+// a broken program needs.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(90 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for: %s", what)
+		}
+		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // the pause of a polling loop
+	}
+}

@@ -110,8 +110,8 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 	keep := deadline.Options{
 		Facts: c.store, Drained: c.collect.Drained, LostAfter: opts.LostAfter, Log: opts.Log, Finished: done,
 	}
-	if opts.Transport != nil {
-		keep.Away = func() bool { return opts.Transport.Check(ctx) != nil }
+	keep.Away = func() bool {
+		return c.dispatch.Failing() || c.collect.Held() || opts.Transport != nil && opts.Transport.Check(ctx) != nil
 	}
 	c.deadline = deadline.New(keep)
 	if opts.Transport != nil {

@@ -46,10 +46,13 @@ const large = 50
 // New makes a Collector; Run starts it.
 func New(opts Options) *Collector { return &Collector{opts: opts} }
 
+// Held says whether reports wait because they cannot be stored now.
+func (c *Collector) Held() bool { return c.held.Load() }
+
 // Drained says whether no report waits to be stored and no backlog of reports
 // was seen for a second.
 func (c *Collector) Drained() bool {
-	return !c.held.Load() && time.Since(time.Unix(0, c.busy.Load())) > time.Second
+	return !c.Held() && time.Since(time.Unix(0, c.busy.Load())) > time.Second
 }
 
 // Run collects until ctx is done or the hub is closed, and returns the error of

@@ -24,8 +24,8 @@ type Facts interface {
 // Options say what a Keeper works with.
 type Options struct {
 	Facts Facts
-	// Away says whether the transport is away, so that nobody can report; nil is
-	// never.
+	// Away says whether orders or reports are held up on the control plane's side:
+	// the transport is away, or what it brought cannot be stored. Nil is never.
 	Away func() bool
 	// Drained says whether the reports that waited during an outage are stored.
 	Drained func() bool

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -48,12 +49,20 @@ type Dispatcher struct {
 	wake chan struct{}
 	// probe is received from when the loop comes round.
 	probe chan struct{}
+	// failing: the last round could not read or write the outbox.
+	failing atomic.Bool
 }
 
-// retry spreads the tries of one order that could not be sent, and those of the
-// outbox while the database is away.
+// retry spreads the tries of one order that its endpoint does not take.
 func retry() backoff.Policy {
 	return backoff.Policy{First: 500 * time.Millisecond, Cap: 30 * time.Second}
+}
+
+// resume spreads the tries while the control plane itself is cut off, from its
+// database or its broker. Its cap is well below the time for which deadline
+// excuses an outage, so that what waited for the end of one is sent in time.
+func resume() backoff.Policy {
+	return backoff.Policy{First: 500 * time.Millisecond, Cap: 5 * time.Second}
 }
 
 // New makes a Dispatcher; Run starts it.
@@ -75,8 +84,10 @@ func (d *Dispatcher) Wake() {
 	}
 }
 
-// Alive says whether Run comes round before ctx is done; while the outbox cannot
-// be read that takes up to the cap of the back-off.
+// Failing says whether orders wait because the outbox cannot be read or written.
+func (d *Dispatcher) Failing() bool { return d.failing.Load() }
+
+// Alive says whether Run comes round before ctx is done.
 func (d *Dispatcher) Alive(ctx context.Context) bool {
 	select {
 	case d.probe <- struct{}{}:
@@ -93,6 +104,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for failures := 0; ; {
 		n, err := d.round(ctx)
+		pause := d.opts.Poll
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -100,23 +112,21 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			if failures == 0 {
 				d.opts.Log.Warn("orders cannot be dispatched; trying again", "error", err)
 			}
-			if err := retry().Sleep(ctx, failures); err != nil {
-				return err
-			}
+			pause = resume().Wait(failures)
 			failures++
-			continue
 		case failures > 0:
 			d.opts.Log.Info("orders are dispatched again")
 			failures = 0
 		}
-		if n == d.opts.Batch {
+		d.failing.Store(err != nil)
+		if n == d.opts.Batch && err == nil {
 			continue // there may be more
 		}
-		timer.Reset(d.opts.Poll)
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-d.wake:
+		case <-d.wake: // somebody could write, so the database is there
 		case <-d.probe:
 		case <-timer.C:
 		}
@@ -168,18 +178,20 @@ func (d *Dispatcher) sort(claims []store.Claim, err error) ([]store.Claim, []sto
 		}
 		d.opts.Log.Debug("order not sent", "task", c.TaskID, "type", c.Order.Type, "endpoint", c.Order.Endpoint,
 			"tries", c.Tries+1, "error", why)
-		unsent = append(unsent, store.Unsent{Claim: c, Reason: reason(why), After: retry().Wait(c.Tries)})
+		reason, again := verdict(why)
+		unsent = append(unsent, store.Unsent{Claim: c, Reason: reason, After: again.Wait(c.Tries)})
 	}
 	return sent, unsent
 }
 
-// reason says for a person, in the words of the API, why an order did not pass.
-func reason(err error) string {
+// verdict says for a person, in the words of the API, why an order did not pass,
+// and how its tries are spread.
+func verdict(err error) (string, backoff.Policy) {
 	switch {
 	case errors.Is(err, transport.ErrOffline):
-		return "offline"
+		return "offline", retry()
 	case errors.Is(err, transport.ErrUnroutable):
-		return "unroutable: no agent of this name is subscribed to the task type; it has not connected yet, or has neither handler nor script for it"
+		return "unroutable: no agent of this name is subscribed to the task type; it has not connected yet, or has neither handler nor script for it", retry()
 	}
-	return err.Error()
+	return err.Error(), resume()
 }

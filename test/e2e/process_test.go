@@ -38,6 +38,7 @@ func start(t *testing.T, program string, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.signal(t, syscall.SIGTERM)
+		p.signal(t, syscall.SIGCONT) // a test that failed may have left it stopped
 		select {
 		case <-p.done:
 		case <-time.After(30 * time.Second):

@@ -1,0 +1,217 @@
+package dispatch_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/dispatch"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+)
+
+// outbox is a database that can be away, with claims that are due at once.
+type outbox struct {
+	mu     sync.Mutex
+	away   error
+	due    []store.Claim
+	sent   []store.Claim
+	unsent []store.Unsent
+	looked int
+}
+
+func (o *outbox) ClaimDue(_ context.Context, limit int) ([]store.Claim, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.looked++
+	if o.away != nil {
+		return nil, o.away
+	}
+	n := min(limit, len(o.due))
+	claims := o.due[:n]
+	o.due = o.due[n:]
+	return claims, nil
+}
+
+func (o *outbox) MarkSent(ctx context.Context, claims []store.Claim) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sent = append(o.sent, claims...)
+	return ctx.Err()
+}
+
+func (o *outbox) MarkUnsent(_ context.Context, unsent []store.Unsent) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unsent = append(o.unsent, unsent...)
+	return nil
+}
+
+func (o *outbox) NextDue(context.Context) (time.Time, error) { return time.Time{}, nil }
+
+// set makes orders due; away is what the database answers from now on.
+func (o *outbox) set(away error, due ...store.Claim) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.away, o.due = away, append(o.due, due...)
+}
+
+func (o *outbox) seen() (sent, unsent, looked int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.sent), len(o.unsent), o.looked
+}
+
+// sender answers every Send with what it says.
+type sender func(orders []tasker.Order) error
+
+func (s sender) Send(_ context.Context, orders ...tasker.Order) error { return s(orders) }
+
+func claims(n int) []store.Claim { return make([]store.Claim, n) }
+
+// run starts a Dispatcher in the bubble of t; the returned function ends it.
+func run(t *testing.T, o *outbox, send sender, batch int) (*dispatch.Dispatcher, func()) {
+	t.Helper()
+	d := dispatch.New(dispatch.Options{Outbox: o, Hub: send, Log: slog.New(slog.DiscardHandler), Batch: batch})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	synctest.Wait()
+	return d, func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v", err)
+		}
+	}
+}
+
+func all([]tasker.Order) error { return nil }
+
+func TestMoreThanABatchIsSentWithoutAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{due: claims(25)}
+		began := time.Now()
+		_, stop := run(t, o, all, 10)
+		defer stop()
+		if sent, unsent, _ := o.seen(); sent != 25 || unsent != 0 || !time.Now().Equal(began) {
+			t.Errorf("%d sent, %d unsent after %s, want 25 at once", sent, unsent, time.Since(began))
+		}
+	})
+}
+
+// An outage of the database is waited out, and over as soon as somebody in this
+// process could write again, however long the back-off has become.
+func TestWakeEndsTheBackOffOfAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{away: store.ErrUnavailable}
+		d, stop := run(t, o, all, 10)
+		defer stop()
+		if !d.Failing() {
+			t.Error("not failing while the database is away")
+		}
+		time.Sleep(5 * time.Minute) //nolint:forbidigo // the bubble's time
+		synctest.Wait()
+		if _, _, looked := o.seen(); looked < 60 || looked > 600 {
+			t.Errorf("looked %d times in 5 minutes of outage, want back-off with a cap of seconds", looked)
+		}
+		o.set(nil, claims(1)...)
+		began := time.Now()
+		d.Wake()
+		synctest.Wait()
+		if sent, _, _ := o.seen(); sent != 1 || d.Failing() || !time.Now().Equal(began) {
+			t.Errorf("after the outage %d sent, failing: %t, want 1 at once", sent, d.Failing())
+		}
+	})
+}
+
+func TestAliveWhileTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{away: store.ErrUnavailable}
+		d, stop := run(t, o, all, 10)
+		time.Sleep(time.Minute) //nolint:forbidigo // the bubble's time
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if !d.Alive(ctx) {
+			t.Error("not alive in an outage")
+		}
+		stop()
+		if d.Alive(ctx) {
+			t.Error("alive after its end")
+		}
+	})
+}
+
+// An endpoint that is not there is tried ever more rarely; where the control
+// plane itself is cut off, the next try comes within what deadline excuses.
+func TestWhenAnUnsentOrderIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	const tries = 20
+	tests := map[string]struct {
+		err        error
+		reason     string
+		most, some time.Duration
+	}{
+		"offline":    {transport.ErrOffline, "offline", 30 * time.Second, 10 * time.Second},
+		"unroutable": {transport.ErrUnroutable, "unroutable: ", 30 * time.Second, 10 * time.Second},
+		"cut off":    {errors.New("broker is away"), "broker is away", 5 * time.Second, time.Second},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := &outbox{due: claims(100)}
+				for i := range o.due {
+					o.due[i].Tries = tries
+				}
+				_, stop := run(t, o, func(orders []tasker.Order) error {
+					failed := map[int]error{}
+					for i := range orders[1:] {
+						failed[i+1] = tt.err
+					}
+					return &transport.SendError{Failed: failed}
+				}, 100)
+				stop()
+				if len(o.sent) != 1 || len(o.unsent) != 99 {
+					t.Fatalf("%d sent, %d unsent, want 1 and 99", len(o.sent), len(o.unsent))
+				}
+				var longest time.Duration
+				for _, u := range o.unsent {
+					longest = max(longest, u.After)
+					if len(u.Reason) < len(tt.reason) || u.Reason[:len(tt.reason)] != tt.reason {
+						t.Fatalf("reason %q, want %q", u.Reason, tt.reason)
+					}
+				}
+				if longest > tt.most || longest < tt.some {
+					t.Errorf("tried again after up to %s, want up to %s", longest, tt.most)
+				}
+			})
+		})
+	}
+}
+
+// What was sent is written down even when the process is told to stop meanwhile.
+func TestStopAfterSendIsWrittenDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{due: claims(3)}
+		ctx, cancel := context.WithCancel(t.Context())
+		d := dispatch.New(dispatch.Options{Outbox: o, Log: slog.New(slog.DiscardHandler), Hub: sender(func([]tasker.Order) error {
+			cancel()
+			return nil
+		})})
+		if err := d.Run(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v", err)
+		}
+		if sent, _, _ := o.seen(); sent != 3 {
+			t.Errorf("%d written down as sent, want 3", sent)
+		}
+	})
+}

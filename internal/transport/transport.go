@@ -60,6 +60,12 @@ var (
 	ErrRefused = errors.New("refused")
 )
 
+// ErrShutOut: the other side does not let this agent in, or not speak in its name:
+// its credential is wrong, revoked, or another's. It is in what a Link tells its
+// Observer, and in the ErrUnavailable of its Send, because what it has to say
+// passes once it is let in. A Link that is shut out tries again, but slowly.
+var ErrShutOut = errors.New("shut out")
+
 // SendError says for which messages of one Send custody has not passed.
 type SendError struct {
 	// Failed maps the index of a message to the reason.

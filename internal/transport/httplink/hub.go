@@ -24,7 +24,10 @@ type HubOptions struct {
 	// Keepalive is the interval of signs of life on idle streams; 5 s when zero.
 	Keepalive time.Duration
 	// Speaker says why a request may not speak for the endpoint it names; nil
-	// believes every one.
+	// believes every one. An error with transport.ErrUnavailable in it says that
+	// this cannot be told now. It is asked anew when a stream stands and when the
+	// reports of a request have been read, so that one who is shut out at any time
+	// is either refused by it or met by Disconnect.
 	Speaker func(r *http.Request, endpoint string) error
 	Log     *slog.Logger
 	// Metrics may be nil.
@@ -91,6 +94,17 @@ func (h *Hub) Close() error {
 	h.end(transport.ErrClosed)
 	h.work.Wait()
 	return nil
+}
+
+// Disconnect ends the endpoint's stream at once. Speaker decides whether its agent
+// may open another.
+func (h *Hub) Disconnect(endpoint string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.streams[endpoint]; s != nil {
+		delete(h.streams, endpoint)
+		s.end(errDisconnected)
+	}
 }
 
 // begin counts a piece of work that Close waits for; false after Close.

@@ -143,18 +143,21 @@ func (l *Link) do(ctx context.Context, method, path string, body io.Reader) (*ht
 	return resp, nil
 }
 
-// explain makes an error of an answer that is no success.
-func explain(resp *http.Response) *problem {
+// explain makes an error, with a *problem in it, of an answer that is no success.
+func explain(resp *http.Response) error {
 	p := &problem{}
 	_ = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(p) // the status alone says enough
 	p.Status = resp.StatusCode
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized:
-		p.Detail = "the control plane does not accept the token; set server.token_file to a file with the control plane's agent.token"
+		p.Detail = "the control plane does not accept the token: the endpoint was revoked or never enrolled there, or the token is another's; enrol it anew with tasker-agent enrol, or set server.token_file to a file with the control plane's agent.token"
 	case resp.StatusCode/100 == 3:
 		p.Detail = fmt.Sprintf("the control plane is elsewhere; set server.uri to what leads to %s", resp.Header.Get("Location"))
 	case p.Detail == "":
 		p.Detail = fmt.Sprintf("%s answered %s", resp.Request.URL.Redacted(), resp.Status)
+	}
+	if p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden && p.Report == nil {
+		return fmt.Errorf("%w: %w", transport.ErrShutOut, p)
 	}
 	return p
 }

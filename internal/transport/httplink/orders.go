@@ -2,11 +2,13 @@ package httplink
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 // serveOrders is GET /agent/v1/orders.
@@ -39,6 +41,10 @@ func (h *Hub) serveOrders(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.leave(s)
+	if refusal := h.allow(r, name); refusal != nil { // who may speak may have changed before it could be disconnected
+		refusal.answer(w)
+		return
+	}
 	h.opts.Metrics.stream(1)
 	defer h.opts.Metrics.stream(-1)
 	w.Header().Set("Content-Type", streamType)
@@ -89,10 +95,20 @@ func (h *Hub) speaker(r *http.Request) (string, *problem) {
 	if r.Header.Get(instanceHeader) == "" {
 		return "", failure(http.StatusBadRequest, "header %s is missing", instanceHeader)
 	}
-	if h.opts.Speaker != nil {
-		if err := h.opts.Speaker(r, name); err != nil {
-			return "", failure(http.StatusForbidden, "%v", err)
-		}
+	return name, h.allow(r, name)
+}
+
+// allow says why a request may not speak for the endpoint.
+func (h *Hub) allow(r *http.Request, endpoint string) *problem {
+	if h.opts.Speaker == nil {
+		return nil
 	}
-	return name, nil
+	switch err := h.opts.Speaker(r, endpoint); {
+	case err == nil:
+		return nil
+	case errors.Is(err, transport.ErrUnavailable):
+		return failure(http.StatusServiceUnavailable, "who may speak for the endpoint cannot be told now; try again: %v", err)
+	default:
+		return failure(http.StatusForbidden, "%v", err)
+	}
 }

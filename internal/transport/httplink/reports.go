@@ -70,6 +70,9 @@ func (h *Hub) take(w http.ResponseWriter, r *http.Request, name string) *problem
 	if refusal != nil {
 		return refusal
 	}
+	if refusal := h.allow(r, name); refusal != nil { // reading may have taken long
+		return refusal
+	}
 	for _, report := range p.reports {
 		h.learn(report)
 	}

@@ -46,7 +46,11 @@ func (l *Link) Receive(ctx context.Context, handle func(context.Context, []taske
 		if time.Since(began) > steady {
 			tries = 0
 		}
-		if reconnect().Sleep(ctx, tries) != nil {
+		wait := reconnect()
+		if errors.Is(err, transport.ErrShutOut) {
+			wait = admission()
+		}
+		if wait.Sleep(ctx, tries) != nil {
 			return ended(ctx)
 		}
 	}

@@ -111,14 +111,21 @@ func (l *Link) postOnce(ctx context.Context, parcels []parcel) error {
 	if resp.StatusCode/100 == 2 {
 		return nil
 	}
-	p := explain(resp)
+	err = explain(resp)
+	var p *problem
+	if errors.As(err, &p) && p.refuses() {
+		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
+	}
+	return fmt.Errorf("%w: %w", transport.ErrUnavailable, err)
+}
+
+// refuses says whether a POST is answered so for what is in it.
+func (p *problem) refuses() bool {
 	switch p.Status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return fmt.Errorf("%w: %w", transport.ErrRefused, p)
+		return true
 	case http.StatusForbidden:
-		if p.Report != nil {
-			return fmt.Errorf("%w: %w", transport.ErrRefused, p)
-		}
+		return p.Report != nil
 	}
-	return fmt.Errorf("%w: %w", transport.ErrUnavailable, p)
+	return false
 }

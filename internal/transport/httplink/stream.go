@@ -25,8 +25,9 @@ const (
 )
 
 var (
-	errSilentAgent = errors.New("the agent fell silent")
-	errReplaced    = errors.New("the agent opened another stream")
+	errSilentAgent  = errors.New("the agent fell silent")
+	errReplaced     = errors.New("the agent opened another stream")
+	errDisconnected = errors.New("the endpoint was shut out")
 )
 
 // line is one line of a stream.

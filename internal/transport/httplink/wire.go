@@ -53,6 +53,12 @@ func reconnect() backoff.Policy {
 	return backoff.Policy{First: 500 * time.Millisecond, Cap: 10 * time.Second}
 }
 
+// admission spreads the tries of a link that is shut out: what is wrong takes a
+// person.
+func admission() backoff.Policy {
+	return backoff.Policy{First: 4 * time.Second, Cap: time.Minute}
+}
+
 // hand hands messages over until they are taken, decoded anew for each try
 // because they belong to handle. Its error says that ctx is done.
 func hand[M any](ctx context.Context, log *slog.Logger, batch func() []M, handle func(context.Context, []M) error) error {

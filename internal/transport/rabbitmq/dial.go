@@ -10,6 +10,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 const (
@@ -22,7 +24,8 @@ const (
 )
 
 // ErrCredentials: the broker does not know the user, or not with this password.
-var ErrCredentials = errors.New("unknown, or the password is wrong")
+// It is a transport.ErrShutOut.
+var ErrCredentials = fmt.Errorf("%w: the user is unknown, or the password is wrong", transport.ErrShutOut)
 
 // address is where a broker is and who we are there.
 type address struct {
@@ -91,6 +94,8 @@ func explain(at address, err error) error {
 	switch {
 	case errors.Is(err, amqp.ErrCredentials):
 		return fmt.Errorf("RabbitMQ at %s refuses user %q: %w", at.where, at.user, ErrCredentials)
+	case errors.As(err, &refused) && refused.Code == amqp.NotAllowed && strings.Contains(refused.Reason, "refused for user"):
+		return fmt.Errorf("%w: RabbitMQ at %s gives user %q no access to the vhost; tasker-controlplane initialize --rabbitmq does for the control plane's, tasker-agent enrol for an agent's: %w", transport.ErrShutOut, at.where, at.user, err)
 	case errors.As(err, &refused) && refused.Code == amqp.NotAllowed:
 		return fmt.Errorf("RabbitMQ at %s lets user %q not in; tasker-controlplane initialize --rabbitmq makes vhost and permissions: %w", at.where, at.user, err)
 	}

@@ -32,6 +32,8 @@ type line struct {
 	// tell is told nil for a session that has begun and the reason why one could
 	// not begin or has ended.
 	tell func(error)
+	// shutOut is how it waits when it is not let in; as after any error when nil.
+	shutOut *backoff.Policy
 
 	ctx  context.Context // done, with cause ErrClosed, when the line is closed
 	end  context.CancelCauseFunc
@@ -73,7 +75,11 @@ func (l *line) run() {
 			tries = 0
 		}
 		l.log.Debug("no connection to RabbitMQ; trying again", "connection", l.name, "broker", l.at.where, "error", err)
-		if reconnect().Sleep(l.ctx, tries) != nil {
+		wait := reconnect()
+		if l.shutOut != nil && errors.Is(err, transport.ErrShutOut) {
+			wait = *l.shutOut
+		}
+		if wait.Sleep(l.ctx, tries) != nil {
 			l.set(nil, transport.ErrClosed)
 			return
 		}

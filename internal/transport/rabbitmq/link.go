@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
@@ -44,6 +46,12 @@ const (
 // the broker has not yet given up.
 const patience = 3 * heartbeat
 
+// admission is how a link waits that is shut out: what is wrong takes a person,
+// and thousands of failed logins would fill the broker's log.
+func admission() *backoff.Policy {
+	return &backoff.Policy{First: 4 * time.Second, Cap: time.Minute}
+}
+
 // NewLink begins to connect. Its error is about the options only.
 func NewLink(opts LinkOptions) (*Link, error) {
 	at, err := parseURI(opts.URI)
@@ -54,7 +62,10 @@ func NewLink(opts LinkOptions) (*Link, error) {
 		return nil, err
 	}
 	l := &Link{opts: opts, user: at.user, standing: newStanding(opts.Observer, connected, subscribed, flowing)}
-	l.line = &line{at: at, name: "tasker-agent " + opts.Endpoint, log: opts.Log, setup: l.setUp, tell: l.standing.tell(connected)}
+	l.line = &line{
+		at: at, name: "tasker-agent " + opts.Endpoint, log: opts.Log,
+		setup: l.setUp, tell: l.standing.tell(connected), shutOut: admission(),
+	}
 	l.reception.line = l.line
 	l.line.start()
 	return l, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 // Receive implements transport.Link. A session in the sense of the seam begins
@@ -88,6 +89,8 @@ func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*
 		case refusedWith(err, amqp.AccessRefused) && strings.Contains(err.Error(), "exclusive use"):
 			err = fmt.Errorf("endpoint name %q is in use by another agent, or by one that RabbitMQ gives up only %s after it fell silent", l.opts.Endpoint, patience)
 			l.contend(began, tries, err)
+		case refusedWith(err, amqp.AccessRefused):
+			return nil, fmt.Errorf("%w: RabbitMQ user %q may not read queue %s; does it belong to another endpoint? %w", transport.ErrShutOut, l.user, orders.queue, err)
 		default:
 			return nil, err
 		}

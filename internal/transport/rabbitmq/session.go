@@ -11,6 +11,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 // farewell bounds the closing of a connection and of a channel.
@@ -53,6 +54,9 @@ func newSession(ctx context.Context, conn *amqp.Connection, raw net.Conn) *sessi
 func lost(err *amqp.Error) error {
 	if err == nil {
 		return errors.New("the connection was closed")
+	}
+	if err.Code == amqp.AccessRefused {
+		return fmt.Errorf("%w: the broker denies the user a right that it needs: %w", transport.ErrShutOut, err)
 	}
 	return fmt.Errorf("the connection was lost: %w", err)
 }

@@ -34,7 +34,10 @@ func NewClient(apiURL, user, password string) (*Client, error) {
 	u.User = nil
 	return &Client{
 		base: strings.TrimRight(u.String(), "/"), user: user, password: password,
-		http: &http.Client{Timeout: 30 * time.Second},
+		http: &http.Client{
+			Timeout:   30 * time.Second,
+			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: 90 * time.Second},
+		},
 	}, nil
 }
 

@@ -1,0 +1,261 @@
+package httplink_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
+)
+
+// gate is a Speaker that lets everyone in until it is shut.
+type gate struct {
+	why atomic.Pointer[error]
+	// asked is called with the number of each question, from 1, once it has been
+	// answered but before the answer is given; nil does nothing.
+	asked func(n int32)
+	n     atomic.Int32
+}
+
+func (g *gate) shut(why error) { g.why.Store(&why) }
+func (g *gate) open()          { g.why.Store(nil) }
+
+func (g *gate) speaker(*http.Request, string) error {
+	why := g.why.Load()
+	if n := g.n.Add(1); g.asked != nil {
+		g.asked(n)
+	}
+	if why != nil {
+		return *why
+	}
+	return nil
+}
+
+func (g *gate) of(o *httplink.HubOptions) { o.Speaker = g.speaker }
+
+// shutOut says whether the last word was that, in words that contain text.
+func (o *observer) shutOut(text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.told) == 0 {
+		return false
+	}
+	last := o.told[len(o.told)-1]
+	return errors.Is(last, transport.ErrShutOut) && strings.Contains(last.Error(), text)
+}
+
+var errRevoked = errors.New("endpoint web-1 was revoked")
+
+func TestShutOutAndLetInAgain(t *testing.T) {
+	t.Parallel()
+	s, g := newServer(t), &gate{}
+	hub := s.newHub(t, g.of)
+	collect(t, hub, nil)
+	var seen observer
+	link := newLink(t, s.url, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = link.Receive(context.Background(), func(ctx context.Context, orders []tasker.Order) error {
+			if len(orders) == 0 {
+				return link.Send(ctx, hello("web-1", "ping"))
+			}
+			return nil
+		})
+	}()
+	t.Cleanup(func() {
+		closed(t, link)
+		<-done
+	})
+	eventually(t, "an order to pass", func() bool { return hub.Send(t.Context(), assignment("web-1", 1)) == nil })
+	hub.Disconnect("web-2") // nobody
+
+	g.shut(errRevoked)
+	hub.Disconnect("web-1")
+	if err := hub.Send(t.Context(), assignment("web-1", 2)); !errors.Is(err, transport.ErrOffline) {
+		t.Errorf("Send to an endpoint that is shut out returned %v, want ErrOffline", err)
+	}
+	eventually(t, "the observer to be told", func() bool { return seen.shutOut("shut out: endpoint web-1 was revoked") })
+	if err := link.Send(t.Context(), update("web-1", 1)); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrShutOut) {
+		t.Errorf("Send of the agent returned %v, want ErrUnavailable and ErrShutOut", err)
+	}
+
+	g.open()
+	eventually(t, "an order to pass again", func() bool { return hub.Send(t.Context(), assignment("web-1", 3)) == nil })
+}
+
+// TestShutOutWhileAStreamIsOpened shuts an endpoint out in the middle of a
+// question that was answered before.
+func TestShutOutWhileAStreamIsOpened(t *testing.T) {
+	t.Parallel()
+	for question, status := range map[int32]int{1: http.StatusForbidden, 2: http.StatusOK} {
+		t.Run(fmt.Sprint("question ", question), func(t *testing.T) {
+			t.Parallel()
+			s, g := newServer(t), &gate{}
+			var hub *httplink.Hub
+			g.asked = func(n int32) {
+				if n == question {
+					g.shut(errRevoked)
+					hub.Disconnect("web-1")
+				}
+			}
+			hub = s.newHub(t, g.of)
+			stream := s.open(t, nil, "web-1", "i")
+			if stream.status != status {
+				t.Errorf("answered %d %s, want %d", stream.status, stream.problem, status)
+			}
+			if line, err := stream.next(); !errors.Is(err, io.EOF) {
+				t.Errorf("the stream goes on with %q, %v", line, err)
+			}
+			if again := s.open(t, nil, "web-1", "i"); again.status != http.StatusForbidden {
+				t.Errorf("then a stream is answered %d", again.status)
+			}
+		})
+	}
+}
+
+func TestOneWhoMayNotSpeakTakesNoStreamAway(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	hub := s.newHub(t, func(o *httplink.HubOptions) {
+		o.Speaker = func(r *http.Request, endpoint string) error {
+			if r.Header.Get("User-Agent") == "intruder" {
+				return fmt.Errorf("this token is not that of %s", endpoint)
+			}
+			return nil
+		}
+	})
+	collect(t, hub, nil)
+	stream := s.open(t, nil, "web-1", "journal-of-web-1")
+	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
+	intruder := &http.Client{Transport: agentNamed("intruder")}
+	if got := s.open(t, intruder, "web-1", "journal-of-web-1"); got.status != http.StatusForbidden {
+		t.Errorf("the intruder is answered %d", got.status)
+	}
+	if err := hub.Send(t.Context(), assignment("web-1", 1)); err != nil {
+		t.Errorf("Send returned %v", err)
+	}
+	if line, err := stream.next(); !strings.Contains(line, "task-1") {
+		t.Errorf("the stream has %q, %v", line, err)
+	}
+}
+
+// agentNamed sends requests under the name of a user agent.
+type agentNamed string
+
+func (a agentNamed) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("User-Agent", string(a))
+	return (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+}
+
+func TestDisconnectEndsASendThatWaits(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	hub := s.newHub(t)
+	collect(t, hub, nil)
+	s.open(t, nil, "web-1", "journal-of-web-1") // reads nothing
+	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
+	many := make([]tasker.Order, 30)
+	for i := range many {
+		many[i] = assignment("web-1", i)
+		many[i].Assignment.Payload = json.RawMessage(`"` + strings.Repeat("x", 1<<20-2) + `"`)
+	}
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		if err := hub.Send(t.Context(), many...); err == nil {
+			t.Error("Send to one who reads nothing returned nil")
+		}
+	})
+	hub.Disconnect("web-1")
+	sending.Wait()
+	if err := hub.Send(t.Context(), assignment("web-1", 99)); !errors.Is(err, transport.ErrOffline) {
+		t.Errorf("Send returned %v, want ErrOffline", err)
+	}
+}
+
+func TestReportsThatAreHeldBackAreRefused(t *testing.T) {
+	t.Parallel()
+	s, g := newServer(t), &gate{}
+	asked := make(chan struct{}, 2)
+	g.asked = func(int32) { asked <- struct{}{} }
+	batches := collect(t, s.newHub(t, g.of), nil)
+	body, rest := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/agent/v1/reports", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Tasker-Endpoint", "web-1")
+	req.Header.Set("Tasker-Instance", "i")
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		<-asked
+		g.shut(errRevoked)
+		_, err := rest.Write(reports(t, update("web-1", 1)))
+		_ = rest.CloseWithError(err)
+	})
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	writing.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden || len(batches()) != 0 {
+		t.Errorf("answered %d, and %d batches were handed over", resp.StatusCode, len(batches()))
+	}
+}
+
+func TestWhoMaySpeakCannotBeTold(t *testing.T) {
+	t.Parallel()
+	s, g := newServer(t), &gate{}
+	hub := s.newHub(t, g.of)
+	collect(t, hub, nil)
+	g.shut(fmt.Errorf("%w: the database is away", transport.ErrUnavailable))
+	if got := s.open(t, nil, "web-1", "i"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.problem, "the database is away") {
+		t.Errorf("a stream is answered %d %s", got.status, got.problem)
+	}
+	if got := s.post(t, "web-1", reports(t, update("web-1", 1))); got != http.StatusServiceUnavailable {
+		t.Errorf("a report is answered %d", got)
+	}
+	err := newLink(t, s.url, "web-1").Send(t.Context(), update("web-1", 1))
+	if !errors.Is(err, transport.ErrUnavailable) || errors.Is(err, transport.ErrShutOut) {
+		t.Errorf("Send returned %v, want ErrUnavailable and not ErrShutOut", err)
+	}
+}
+
+func TestWhichAnswersShutOut(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]bool{
+		http.StatusUnauthorized: true, http.StatusForbidden: true,
+		http.StatusBadRequest: false, http.StatusConflict: false, http.StatusServiceUnavailable: false, http.StatusBadGateway: false,
+	} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+			s.handler.Store(&handler)
+			var seen observer
+			link := newLink(t, s.url, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe })
+			listen(t, link)
+			eventually(t, "the observer to be told", func() bool { return seen.heard("") })
+			seen.mu.Lock()
+			if got := slices.ContainsFunc(seen.told, func(err error) bool { return errors.Is(err, transport.ErrShutOut) }); got != want {
+				t.Errorf("the observer was told %v", seen.told)
+			}
+			seen.mu.Unlock()
+			if err := link.Send(t.Context(), update("web-1", 1)); errors.Is(err, transport.ErrShutOut) != want {
+				t.Errorf("Send returned %v", err)
+			}
+		})
+	}
+}

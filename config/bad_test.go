@@ -93,6 +93,8 @@ func TestBadControlPlane(t *testing.T) {
 		{"auth off for the world", ok + "api:\n  address: 0.0.0.0\n  auth: off\n", 4, "api.auth", "loopback only"},
 		{"certificate without a key", ok + "api: {tls: {cert: a.pem}}\n", 2, "api.tls.key", "missing"},
 		{"key without a certificate", ok + "api: {tls: {key: a.pem}}\n", 2, "api.tls.cert", "missing"},
+		{"unknown TLS", ok + "api: {tls: maybe}\n", 2, "api.tls.mode", "neither auto nor off"},
+		{"no TLS with a certificate", ok + "api: {tls: {mode: off, cert: a.pem, key: a.key}}\n", 2, "api.tls.mode", "leave out"},
 		{"no such certificate", ok + "api:\n  tls: {cert: /none.pem, key: /none.key}\n", 3, "api.tls", "no such file"},
 		{"unknown database", ok + "database: {uri: postgres://u:hunter2@db/x}\n", 2, "database.uri", "neither sqlite:FILE nor mysql:"},
 		{"empty database", ok + `database: {uri: ""}`, 2, "database.uri", "neither sqlite:FILE nor mysql:"},

@@ -153,10 +153,15 @@ func (d *document) checkCertificates(key, file string) {
 	}
 }
 
-// checkKeyPair checks that a certificate and its key belong together.
-func (d *document) checkKeyPair(key string, t TLS) {
+// checkTLS checks the mode, and that a certificate and its key belong together.
+func (d *document) checkTLS(key string, t TLS) {
+	if t.Mode != tlsAuto && t.Mode != tlsOff {
+		d.problem(key+".mode", "%q is neither auto nor off; to use a certificate of yours, name its files: {cert: FILE, key: FILE}", t.Mode)
+	}
 	switch {
 	case t.Cert == "" && t.Key == "":
+	case t.Mode == tlsOff:
+		d.problem(key+".mode", "is off, but there is a certificate; leave out one of them")
 	case t.Cert == "":
 		d.problem(key+".cert", "is missing beside the key; name both or none")
 	case t.Key == "":

@@ -80,7 +80,7 @@ func (d *document) checkAPI(a API) {
 	if !bool(a.Auth) && !IsLoopback(a.Address) {
 		d.problem("api.auth", "off is allowed on loopback only, and api.address is %s; remove it, or set api.address to 127.0.0.1", a.Address)
 	}
-	d.checkKeyPair("api.tls", a.TLS)
+	d.checkTLS("api.tls", a.TLS)
 }
 
 func (d *document) checkDatabase(uri URI) {

@@ -62,18 +62,36 @@ type API struct {
 	Heartbeat tasker.Duration `yaml:"heartbeat"`
 	// Auth is whether callers need a token; on. It can be off on loopback only.
 	Auth Switch `yaml:"auth"`
-	// TLS makes the API speak https; it speaks http.
+	// TLS is whether the API speaks https; auto.
 	TLS TLS `yaml:"tls"`
 }
 
-// TLS names PEM files; both or none.
+// TLS is auto, off, or an object that names the PEM files of a certificate and
+// its key. Auto is https, with a certificate that the control plane makes itself,
+// unless it listens on loopback only.
 type TLS struct {
+	Mode string `yaml:"mode"`
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
 }
 
-// Enabled says whether there is a certificate.
-func (t TLS) Enabled() bool { return t.Cert != "" }
+// The modes of TLS without files.
+const (
+	tlsAuto = "auto"
+	tlsOff  = "off"
+)
+
+// shorthand is what a bare text in place of the object sets.
+func (t *TLS) shorthand() any { return &t.Mode }
+
+// Files says whether there are files of a certificate.
+func (t TLS) Files() bool { return t.Cert != "" }
+
+// SelfCertified says whether the API speaks https with a certificate that it makes
+// itself.
+func (a API) SelfCertified() bool {
+	return a.TLS.Mode == tlsAuto && !a.TLS.Files() && !IsLoopback(a.Address)
+}
 
 // Database is where tasks are kept.
 type Database struct {
@@ -116,6 +134,7 @@ func defaultControlPlane() *ControlPlane {
 			LostAfter:               tasker.Duration(time.Hour),
 			Heartbeat:               tasker.Duration(10 * time.Second),
 			Auth:                    true,
+			TLS:                     TLS{Mode: tlsAuto},
 		},
 		Database: Database{URI: "sqlite:tasker.db"},
 		RabbitMQ: RabbitMQ{APIURL: "http://localhost:15672/api", Username: "guest", Password: "guest"},

@@ -84,9 +84,29 @@ rabbitmq: {apiurl: "http://localhost:15672/api", username: guest, password: gues
 	wantAPI := config.API{
 		Address: "127.0.0.1", Port: 9999, WaitForEndpointsTimeout: tasker.Duration(5 * time.Second),
 		LostAfter: tasker.Duration(time.Hour), Heartbeat: tasker.Duration(10 * time.Second), Auth: false,
+		TLS: config.TLS{Mode: "auto"},
 	}
 	if diff := cmp.Diff(wantAPI, got.API); diff != "" {
 		t.Errorf("api (-want +got):\n%s", diff)
+	}
+}
+
+// Who listens for other machines speaks https, unless told not to.
+func TestWhenTheAPIMakesItsOwnCertificate(t *testing.T) {
+	t.Parallel()
+	for api, want := range map[string]bool{
+		"{}":                              false,
+		"{tls: auto}":                     false,
+		"{address: '::1'}":                false,
+		"{address: 0.0.0.0}":              true,
+		"{address: '::'}":                 true,
+		"{address: 192.0.2.1, tls: auto}": true,
+		"{address: 0.0.0.0, tls: off}":    false,
+	} {
+		c, err := controlPlane(t, "task_types: [ping]\napi: "+api+"\n")
+		if err != nil || c.API.SelfCertified() != want {
+			t.Errorf("api: %s: SelfCertified = %t, %v, want %t", api, c.API.SelfCertified(), err, want)
+		}
 	}
 }
 
@@ -102,6 +122,7 @@ func TestControlPlaneDefaults(t *testing.T) {
 		API: config.API{
 			Address: "127.0.0.1", Port: 8888, WaitForEndpointsTimeout: tasker.Duration(30 * time.Second),
 			LostAfter: tasker.Duration(time.Hour), Heartbeat: tasker.Duration(10 * time.Second), Auth: true,
+			TLS: config.TLS{Mode: "auto"},
 		},
 		Database: config.Database{URI: "sqlite:tasker.db"},
 		RabbitMQ: config.RabbitMQ{APIURL: "http://localhost:15672/api", Username: "guest", Password: "guest"},

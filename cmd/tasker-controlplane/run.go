@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,17 +60,16 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		ReceiveTimeout: c.API.WaitForEndpointsTimeout.D(), LostAfter: c.API.LostAfter.D(), Heartbeat: c.API.Heartbeat.D(),
 		Log: log, Registry: registry,
 		Listening: func(address net.Addr) {
+			if err := announce(c, address, c.API.TLS.Files() || c.API.SelfCertified()); err != nil {
+				log.Warn("the command line on this machine has to be told the URL", "error", err)
+			}
 			notify.Ready()
 			notify.Status("API at " + address.String())
 		},
 		Waiting: func(reason error) { notify.Waiting("the database: " + reason.Error()) },
 	}
-	if c.API.TLS.Enabled() {
-		cert, err := tls.LoadX509KeyPair(c.API.TLS.Cert, c.API.TLS.Key)
-		if err != nil {
-			return fmt.Errorf("read api.tls: %w", err)
-		}
-		opts.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+	if opts.TLS, _, err = https(c); err != nil {
+		return err
 	}
 	if opts.Hub, opts.Agents, opts.Transport, err = newHub(c, log, registry); err != nil {
 		return err

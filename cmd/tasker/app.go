@@ -1,12 +1,12 @@
 package main
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,12 +30,6 @@ type app struct {
 
 const defaultURL = "http://127.0.0.1:8888"
 
-// tokenFiles are where a control plane on this machine keeps its token: one in
-// development mode, started in this directory, and an installed one.
-func tokenFiles() []string {
-	return []string{".tasker/controlplane/admin.token", "/var/lib/tasker/admin.token"}
-}
-
 func newRoot(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tasker",
@@ -45,8 +39,8 @@ func newRoot(a *app) *cobra.Command {
 The control plane and the token are taken from, in this order: the flags; the
 environment (TASKER_URL, TASKER_TOKEN, TASKER_CA_FILE); the file
 ~/.config/tasker/config.yaml (url, token or token_file, ca_file), whose token is
-sent to its own url only; the admin.token of a control plane on this machine,
-which is sent to this machine only.
+sent to its own url only; the data directory of a control plane on this machine
+(its URL, its admin.token, which is sent to this machine only, and its certificate).
 
 ` + exitCodes,
 		Args:          cobra.NoArgs,
@@ -126,8 +120,9 @@ func (a *app) client() (*client.Client, error) {
 	if o.URL == "" {
 		o.URL = settings.URL.Reveal()
 	}
+	here := findLocal(dataDirs())
 	if o.URL == "" {
-		o.URL = defaultURL
+		o.URL = here.url
 	}
 	if o.Token = a.from(a.token, "TASKER_TOKEN"); o.Token == "" && own {
 		secret, err := settings.Secret()
@@ -136,14 +131,17 @@ func (a *app) client() (*client.Client, error) {
 		}
 		o.Token = secret.Reveal()
 	}
-	if o.Token == "" && isLocal(o.URL) {
-		o.Token = localToken()
-	}
 	ca := a.from(a.caFile, "TASKER_CA_FILE")
 	if ca == "" {
 		ca = settings.CAFile
 	}
-	if o.RootCAs, err = certificates(ca); err != nil {
+	local := o.URL == here.url || isLocal(o.URL)
+	if o.Token == "" && local {
+		o.Token = here.token
+	}
+	if ca == "" && local {
+		o.TLS = here.trust
+	} else if o.TLS, err = certificates(ca); err != nil {
 		return nil, err
 	}
 	return client.New(o)
@@ -167,25 +165,9 @@ func (a *app) configFile() string {
 	return filepath.Join(home, ".config", "tasker", "config.yaml")
 }
 
-func isLocal(address string) bool {
-	u, err := url.Parse(address)
-	return err == nil && config.IsLoopback(u.Hostname())
-}
-
-// localToken is the token of a control plane on this machine. One that may not
-// be read is as good as none: the control plane says that a token is needed.
-func localToken() string {
-	for _, file := range tokenFiles() {
-		if b, err := os.ReadFile(file); err == nil { //nolint:gosec // the files above
-			return strings.TrimSpace(string(b))
-		}
-	}
-	return ""
-}
-
-func certificates(file string) (*x509.CertPool, error) {
+func certificates(file string) (*tls.Config, error) {
 	if file == "" {
-		return nil, nil //nolint:nilnil // no pool is the system's
+		return nil, nil //nolint:nilnil // the system's
 	}
 	pem, err := os.ReadFile(file) //nolint:gosec // the user names the file
 	if err != nil {
@@ -201,5 +183,5 @@ func certificates(file string) (*x509.CertPool, error) {
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
 	}
-	return pool, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
 }

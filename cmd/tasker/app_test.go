@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
 // TestWhoGetsWhichToken: a token is sent to whom it is meant for, and to nobody
@@ -44,7 +47,7 @@ func TestWhoGetsWhichToken(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got = "unset"
 			put(".config/tasker/config.yaml", strings.ReplaceAll(tt.file, "URL", server.URL))
-			put(tokenFiles()[0], tt.local)
+			put(filepath.Join(dataDirs()[0], "admin.token"), tt.local)
 			env := map[string]string{"HOME": dir, "TASKER_TOKEN": tt.env}
 			a := &app{url: server.URL, token: tt.flag, env: func(name string) (string, bool) {
 				v, ok := env[name]
@@ -74,5 +77,45 @@ func TestLocalTokenStaysOnThisMachine(t *testing.T) {
 		if got := isLocal(address); got != want {
 			t.Errorf("isLocal(%q) = %t", address, got)
 		}
+	}
+}
+
+func TestFindLocal(t *testing.T) {
+	t.Parallel()
+	none, plain, secure := t.TempDir(), t.TempDir(), t.TempDir()
+	for name, content := range map[string]string{
+		filepath.Join(plain, "admin.token"):  "a\n",
+		filepath.Join(secure, "admin.token"): "b\n",
+		filepath.Join(secure, "api.url"):     "https://127.0.0.1:9999\n",
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := selfcert.Load(secure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	server.StartTLS()
+	defer server.Close()
+
+	if got := findLocal([]string{none}); got != (local{url: defaultURL}) {
+		t.Errorf("nothing there: %+v", got)
+	}
+	if got := findLocal([]string{none, plain, secure}); got != (local{url: defaultURL, token: "a"}) {
+		t.Errorf("without a certificate: %+v", got)
+	}
+	got := findLocal([]string{secure, plain})
+	if got.url != "https://127.0.0.1:9999" || got.token != "b" || got.trust == nil {
+		t.Fatalf("with a certificate: %+v", got)
+	}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: got.trust}}
+	defer c.CloseIdleConnections()
+	if resp, err := c.Get(server.URL); err != nil {
+		t.Errorf("its certificate is not trusted: %v", err)
+	} else {
+		_ = resp.Body.Close()
 	}
 }

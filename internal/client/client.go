@@ -5,7 +5,7 @@ package client
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,8 +31,8 @@ type Options struct {
 	URL string
 	// Token is who calls; empty is nobody.
 	Token string
-	// RootCAs are trusted; nil is the system's.
-	RootCAs *x509.CertPool
+	// TLS is whom to trust over https; nil trusts the system's authorities.
+	TLS *tls.Config
 	// UserAgent names the program.
 	UserAgent string
 }
@@ -56,8 +56,8 @@ func New(o Options) (*Client, error) {
 		return nil, errors.New("the HTTP transport was replaced")
 	}
 	transport = transport.Clone()
-	if o.RootCAs != nil {
-		transport.TLSClientConfig.RootCAs = o.RootCAs
+	if o.TLS != nil {
+		transport.TLSClientConfig = o.TLS
 	}
 	return &Client{
 		base: strings.TrimRight(o.URL, "/"), token: o.Token, userAgent: o.UserAgent,

@@ -116,6 +116,16 @@ func write(path, kind string, der []byte) error {
 // characters.
 func Fingerprint(cert tls.Certificate) string { return fingerprint(cert.Certificate[0]) }
 
+// FingerprintPEM is the fingerprint of the first certificate in PEM.
+func FingerprintPEM(content []byte) (string, error) {
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			return fingerprint(block.Bytes), nil
+		}
+	}
+	return "", errors.New("there is no certificate in PEM")
+}
+
 func fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
 	return base64.RawURLEncoding.EncodeToString(sum[:])

@@ -44,6 +44,7 @@ func TestBadControlPlane(t *testing.T) {
 	t.Parallel()
 	notADir := write(t, "")
 	const ok = "task_types: [ping]\n"
+	const queue = "message_queue:\n  uri: amqp://u:hunter2@localhost/tasker\n"
 	tests := []bad{
 		{"empty file", "", 0, "task_types", "list at least one"},
 		{"comment only", "# nothing\n", 0, "task_types", "list at least one"},
@@ -107,6 +108,13 @@ func TestBadControlPlane(t *testing.T) {
 		{"mysql with a slash in the password", ok + "database: {uri: mysql://u:hunter2/x@db:3306/tasker}\n", 2, "database.uri", "percent-encoded"},
 		{"queue that is no URI", ok + "message_queue: {uri: localhost}\n", 2, "message_queue.uri", "agents that connect to the API"},
 		{"queue over http", ok + "message_queue: {uri: http://localhost}\n", 2, "message_queue.uri", "agents that connect to the API"},
+		{"agents without a queue", ok + "message_queue: {agents_uri: amqp://broker}\n", 2, "message_queue.agents_uri", "without message_queue.uri"},
+		{"agents over http", ok + queue + "  agents_uri: http://broker\n", 4, "message_queue.agents_uri", "is not like amqp://HOST:5672"},
+		{"agents without a host", ok + queue + "  agents_uri: amqp:///tasker\n", 4, "message_queue.agents_uri", "no valid host"},
+		{"agents at a port that is none", ok + queue + "  agents_uri: amqp://broker:70000\n", 4, "message_queue.agents_uri", "port 70000"},
+		{"agents with a user", ok + queue + "  agents_uri: amqp://u:hunter2@broker\n", 4, "message_queue.agents_uri", "has a user"},
+		{"agents with parameters", ok + queue + "  agents_uri: amqp://broker/tasker?heartbeat=1\n", 4, "message_queue.agents_uri", "after ?"},
+		{"agents in another vhost", ok + queue + "  agents_uri: amqp://broker/other\n", 4, "message_queue.agents_uri", "another vhost"},
 		{"queue without a user", ok + "message_queue: {uri: amqp://localhost/tasker}\n", 2, "message_queue.uri", "no user and password"},
 		{"queue without a password", ok + "message_queue: {uri: amqp://u@localhost/tasker}\n", 2, "message_queue.uri", "no user and password"},
 		{"queue without a vhost", ok + "message_queue: {uri: amqp://u:hunter2@localhost:5672}\n", 2, "message_queue.uri", "no vhost"},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -24,6 +25,9 @@ func (d *document) checkControlPlane(c *ControlPlane, handlers []string) {
 	d.checkDatabase(c.Database.URI)
 	if c.MessageQueue.URI != "" {
 		d.checkMessageQueue(c.MessageQueue.URI)
+	}
+	if c.MessageQueue.AgentsURI != "" {
+		d.checkAgentsURI(c.MessageQueue)
 	}
 	d.checkHTTP("rabbitmq.apiurl", c.RabbitMQ.APIURL)
 	if c.RabbitMQ.Username == "" {
@@ -118,5 +122,31 @@ func (d *document) checkMessageQueue(uri URI) {
 		d.checkAMQP(key, uri)
 	default:
 		d.problem(key, `%q is not like %s; leave it empty ("") for agents that connect to the API`, uri, amqpForm)
+	}
+}
+
+// checkAgentsURI checks where agents are told to connect to.
+func (d *document) checkAgentsURI(q MessageQueue) {
+	const key, form = "message_queue.agents_uri", "amqp://HOST:5672 or amqps://HOST:5671"
+	if q.URI == "" {
+		d.problem(key, "is of no use without message_queue.uri; remove it, agents connect to the API")
+		return
+	}
+	if s := q.AgentsURI.Scheme(); s != "amqp" && s != "amqps" {
+		d.problem(key, "%q is not like %s", q.AgentsURI, form)
+		return
+	}
+	u, ok := d.checkURI(key, q.AgentsURI, form)
+	if !ok {
+		return
+	}
+	own, err := url.Parse(q.URI.Reveal())
+	switch path := strings.Trim(u.EscapedPath(), "/"); {
+	case u.User != nil:
+		d.problem(key, "has a user in it; each agent gets its own, write it like %s", form)
+	case u.RawQuery != "":
+		d.problem(key, "%s has a part after ?; remove it", q.AgentsURI)
+	case path != "" && err == nil && path != strings.TrimPrefix(own.EscapedPath(), "/"):
+		d.problem(key, "%s names another vhost than message_queue.uri; leave the vhost out", q.AgentsURI)
 	}
 }

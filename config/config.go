@@ -27,7 +27,8 @@ type ControlPlane struct {
 	Database Database `yaml:"database"`
 	// MessageQueue is how agents are reached.
 	MessageQueue MessageQueue `yaml:"message_queue"`
-	// RabbitMQ is the broker's superuser, used by initialize only.
+	// RabbitMQ is the broker's superuser, used by initialize, and for the users of
+	// agents that enrol.
 	RabbitMQ RabbitMQ `yaml:"rabbitmq"`
 	Log      Log      `yaml:"log"`
 }
@@ -105,6 +106,9 @@ type MessageQueue struct {
 	// URI is "amqp(s)://USER:PASSWORD@HOST:PORT/VHOST", or empty, the default, for
 	// agents that connect to the API.
 	URI URI `yaml:"uri"`
+	// AgentsURI is where agents that enrol are told to connect to,
+	// "amqp(s)://HOST:PORT" without user; that of URI when empty.
+	AgentsURI URI `yaml:"agents_uri"`
 }
 
 // RabbitMQ is the broker's management API and a superuser of it.

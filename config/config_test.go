@@ -110,6 +110,16 @@ func TestWhenTheAPIMakesItsOwnCertificate(t *testing.T) {
 	}
 }
 
+func TestWhereAgentsAreToldToConnect(t *testing.T) {
+	t.Parallel()
+	for _, uri := range []string{"amqps://mq.example.org", "amqp://192.0.2.1:5672/", "amqp://[2001:db8::1]:5672/ta%2Fsker"} {
+		c, err := controlPlane(t, "task_types: [ping]\nmessage_queue:\n  uri: amqp://u:hunter2@localhost/ta%2Fsker\n  agents_uri: \""+uri+"\"\n")
+		if err != nil || c.MessageQueue.AgentsURI.Reveal() != uri {
+			t.Errorf("agents_uri: %s: %v", uri, err)
+		}
+	}
+}
+
 func TestControlPlaneDefaults(t *testing.T) {
 	t.Parallel()
 	got, err := controlPlane(t, "task_types: [ping]\napi:\ndatabase: {uri: }\n")

@@ -25,7 +25,14 @@ type HubOptions struct {
 	URI string
 	// Types are the configured task types.
 	Types []tasker.TaskType
-	Log   *slog.Logger
+	// Speaker says why a RabbitMQ user, the endpoint's own or the control plane's,
+	// may not introduce an agent of the endpoint; nil believes everyone. An error
+	// with transport.ErrUnavailable in it says that this cannot be told now. It is
+	// asked when the endpoint's queue has been made, which is deleted again if it
+	// may not: so a queue that is deleted because its endpoint was shut out is not
+	// made again by a hello that was on its way.
+	Speaker func(ctx context.Context, user, endpoint string) error
+	Log     *slog.Logger
 	// Observer may be nil.
 	Observer transport.Observer
 	// Metrics may be nil.
@@ -61,7 +68,7 @@ func NewHub(opts HubOptions) (*Hub, error) {
 		opts:     opts,
 		user:     at.user,
 		standing: newStanding(opts.Observer, publishing, consuming, flowing),
-		routes:   newRoutes(opts.Types, opts.Log),
+		routes:   newRoutes(opts),
 	}
 	h.publish = &line{at: at, name: "tasker-controlplane " + publishing, log: opts.Log, setup: h.setUpPublishing, tell: h.tell(publishing)}
 	h.consume = &line{at: at, name: "tasker-controlplane " + consuming, log: opts.Log, setup: h.setUpConsuming, tell: h.tell(consuming)}

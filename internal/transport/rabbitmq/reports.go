@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 // reports says how a hub consumes. The prefetch keeps the next batch ready
@@ -39,7 +41,7 @@ func (h *Hub) take(ctx context.Context, in *intake, handle func(context.Context,
 	if err != nil {
 		return err
 	}
-	good, reports := deliveries[:0], make([]tasker.Report, 0, len(deliveries))
+	good, reports, all := deliveries[:0], make([]tasker.Report, 0, len(deliveries)), make([]said, 0, len(deliveries))
 	for _, d := range deliveries {
 		r, err := h.read(d)
 		if err != nil {
@@ -49,17 +51,24 @@ func (h *Hub) take(ctx context.Context, in *intake, handle func(context.Context,
 			h.refuse(d, err)
 			continue
 		}
-		good, reports = append(good, d), append(reports, r)
+		good, reports, all = append(good, d), append(reports, r), append(all, said{Report: r, user: d.UserId})
 	}
 	if len(good) == 0 {
 		return nil
 	}
-	refused, err := h.routes.follow(in.session, reports)
+	refused, err := h.follow(ctx, in.session, all)
 	if err != nil {
 		return err
 	}
+	for _, err := range refused {
+		if errors.Is(err, errSpeaker) {
+			h.opts.Metrics.refuse(err)
+		}
+	}
 	last := good[len(good)-1]
-	withheld := func(r tasker.Report) bool { return refused[r.Endpoint] && (r.Hello != nil || r.Heartbeat != nil) }
+	withheld := func(r tasker.Report) bool {
+		return refused[r.Endpoint] != nil && (r.Hello != nil || r.Heartbeat != nil)
+	}
 	batch := func() []tasker.Report {
 		if reports == nil {
 			for _, d := range good {
@@ -77,6 +86,20 @@ func (h *Hub) take(ctx context.Context, in *intake, handle func(context.Context,
 		}
 	}
 	return in.ack(last)
+}
+
+// follow puts the routes right, however long it takes to tell who may speak.
+func (h *Hub) follow(ctx context.Context, s *session, reports []said) (map[string]error, error) {
+	for tries := 0; ; tries++ {
+		refused, err := h.routes.follow(ctx, s, reports)
+		if !errors.Is(err, transport.ErrUnavailable) {
+			return refused, err
+		}
+		h.opts.Log.Warn("who may speak cannot be told now; holding what was received", "tries", tries+1, "error", err)
+		if err := s.pause(ctx, hold(), tries); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // read decodes a report and checks who speaks: the routing key must be the

@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,9 +9,8 @@ import (
 	"sync"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
-
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 // routesExpiry is how long a heartbeat is taken to have the bindings that were
@@ -20,8 +20,9 @@ const routesExpiry = 10 * time.Minute
 // routes keeps the queue and the bindings of each endpoint as its hellos and
 // heartbeats ask for.
 type routes struct {
-	types []tasker.TaskType
-	log   *slog.Logger
+	types   []tasker.TaskType
+	log     *slog.Logger
+	speaker func(ctx context.Context, user, endpoint string) error
 
 	mu    sync.Mutex
 	bound map[string]bound // by endpoint
@@ -33,8 +34,8 @@ type bound struct {
 	at    time.Time
 }
 
-func newRoutes(types []tasker.TaskType, log *slog.Logger) *routes {
-	return &routes{types: types, log: log, bound: map[string]bound{}}
+func newRoutes(o HubOptions) *routes {
+	return &routes{types: o.Types, log: o.Log, speaker: o.Speaker, bound: map[string]bound{}}
 }
 
 // known says whether a type is configured.
@@ -52,53 +53,116 @@ func (r *routes) forget(endpoint string) {
 // plan is what an endpoint's queue is to be bound to, and unbound from.
 type plan struct {
 	endpoint     string
+	user         string // who asks for it
 	serves, drop []string
 }
 
 // planners is how many channels a batch of plans is spread over.
 const planners = 4
 
+// said is a report and the RabbitMQ user who vouches for it.
+type said struct {
+	tasker.Report
+	user string
+}
+
+// verdict is for which endpoints the hellos and heartbeats are not taken.
+type verdict struct {
+	mu      sync.Mutex
+	refused map[string]error
+	// away is why it cannot be told now for some.
+	away error
+}
+
+func (v *verdict) refuse(endpoint string, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if errors.Is(err, transport.ErrUnavailable) {
+		v.away = err
+		return
+	}
+	if v.refused == nil {
+		v.refused = map[string]error{}
+	}
+	v.refused[endpoint] = err
+}
+
 // follow puts queues and bindings right as far as the reports ask for it, and
-// returns the endpoints for which the broker refused that. An error means that
-// the session is of no more use.
-func (r *routes) follow(s *session, reports []tasker.Report) (refused map[string]bool, err error) {
+// returns the endpoints for which that was refused, and why: by the broker, or
+// because they may not speak (errSpeaker). An error with ErrUnavailable in it says
+// that the same is to be tried again; any other, that the session is of no more
+// use.
+func (r *routes) follow(ctx context.Context, s *session, reports []said) (map[string]error, error) {
 	plans := r.plan(reports)
-	var mu sync.Mutex
+	var v verdict
 	var work sync.WaitGroup
 	for part := range slices.Chunk(plans, max(1, (len(plans)+planners-1)/planners)) {
 		work.Go(func() {
-			if r.carryOut(s, part) == nil {
-				return
+			done := part
+			if r.carryOut(s, part) != nil {
+				done = r.oneByOne(s, part, &v)
 			}
-			// One of them is at fault; the others must not suffer.
-			for _, p := range part {
-				if err := r.carryOut(s, []plan{p}); err != nil && !s.conn.IsClosed() {
-					r.log.Error("queue of an endpoint cannot be set up, so its hello is not taken", "endpoint", p.endpoint, "queue", Queue(p.endpoint), "error", err)
-					mu.Lock()
-					refused = add(refused, p.endpoint)
-					mu.Unlock()
+			for _, p := range done {
+				if err := r.allow(ctx, s, p); err != nil {
+					v.refuse(p.endpoint, err)
 				}
 			}
 		})
 	}
 	work.Wait()
-	if s.conn.IsClosed() {
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case s.conn.IsClosed():
 		return nil, errors.New("the connection was lost while queues were set up")
 	}
-	return refused, nil
+	return v.refused, v.away
 }
 
-func add(set map[string]bool, name string) map[string]bool {
-	if set == nil {
-		set = map[string]bool{}
+// oneByOne carries out plans of which one is at fault: the others must not suffer.
+// It returns those that were carried out.
+func (r *routes) oneByOne(s *session, plans []plan, v *verdict) (done []plan) {
+	for _, p := range plans {
+		err := r.carryOut(s, []plan{p})
+		switch {
+		case err == nil:
+			done = append(done, p)
+		case !s.conn.IsClosed():
+			r.log.Error("queue of an endpoint cannot be set up, so its hello is not taken", "endpoint", p.endpoint, "queue", Queue(p.endpoint), "error", err)
+			v.refuse(p.endpoint, err)
+		}
 	}
-	set[name] = true
-	return set
+	return done
+}
+
+// allow says why what has been carried out may not be, and undoes it then.
+func (r *routes) allow(ctx context.Context, s *session, p plan) error {
+	if r.speaker == nil {
+		return nil
+	}
+	err := r.speaker(ctx, p.user, p.endpoint)
+	if err == nil {
+		return nil
+	}
+	r.forget(p.endpoint)
+	if ctx.Err() != nil || errors.Is(err, transport.ErrUnavailable) {
+		return err
+	}
+	r.log.Warn("endpoint may not speak, so its hello is not taken", "endpoint", p.endpoint, "user", p.user, "error", err)
+	ch, failure := s.conn.Channel()
+	if failure == nil {
+		defer s.dismiss(ch)
+		_, failure = ch.QueueDelete(Queue(p.endpoint), false, false, false)
+	}
+	if failure != nil && !s.conn.IsClosed() {
+		r.log.Error("queue of an endpoint that may not speak cannot be deleted", "queue", Queue(p.endpoint), "error", failure)
+	}
+	return fmt.Errorf("%w: %w", errSpeaker, err)
 }
 
 // plan says what the reports ask for: the last word of each endpoint counts. A
 // hello always asks, because the queue may have been deleted.
-func (r *routes) plan(reports []tasker.Report) []plan {
+func (r *routes) plan(reports []said) []plan {
 	var plans []plan
 	index := map[string]int{}
 	for _, report := range reports {
@@ -111,7 +175,7 @@ func (r *routes) plan(reports []tasker.Report) []plan {
 		default:
 			continue
 		}
-		p := plan{endpoint: report.Endpoint, serves: []string{}}
+		p := plan{endpoint: report.Endpoint, user: report.user, serves: []string{}}
 		for _, t := range r.types {
 			if t.ServedBy(presence) {
 				p.serves = append(p.serves, t.Name)
@@ -148,57 +212,4 @@ func (r *routes) last(endpoint string) ([]string, bool) {
 		return nil, false
 	}
 	return slices.Clone(was.types), true
-}
-
-// carryOut makes the queues, binds them to what their endpoints serve, and then
-// unbinds them from the rest. What can be is sent without waiting for each
-// answer: a refusal closes the channel, which the last call finds out.
-func (r *routes) carryOut(s *session, plans []plan) error {
-	ch, err := s.conn.Channel()
-	if err != nil {
-		return fmt.Errorf("open a channel to declare: %w", err)
-	}
-	defer s.dismiss(ch)
-	for _, p := range plans {
-		if err := bind(ch, p); err != nil {
-			r.forget(p.endpoint)
-			return err
-		}
-	}
-	if _, err := ch.QueueDeclarePassive(Queue(plans[len(plans)-1].endpoint), true, false, false, false, nil); err != nil {
-		for _, p := range plans {
-			r.forget(p.endpoint)
-		}
-		return declareError("queue", Queue(plans[len(plans)-1].endpoint), err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, p := range plans {
-		r.bound[p.endpoint] = bound{types: p.serves, at: time.Now()}
-	}
-	return nil
-}
-
-func bind(ch *amqp.Channel, p plan) error {
-	queue := Queue(p.endpoint)
-	args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic}
-	if _, err := ch.QueueDeclare(queue, true, false, false, true, args); err != nil {
-		return declareError("queue", queue, err)
-	}
-	keys := []string{tasker.Everyone, p.endpoint}
-	for _, t := range p.serves {
-		for _, key := range keys {
-			if err := ch.QueueBind(queue, key, Exchange(t), true, nil); err != nil {
-				return fmt.Errorf("bind %s to %s: %w", queue, Exchange(t), err)
-			}
-		}
-	}
-	for _, t := range p.drop {
-		for _, key := range keys {
-			if err := ch.QueueUnbind(queue, key, Exchange(t), nil); err != nil {
-				return fmt.Errorf("unbind %s from %s: %w", queue, Exchange(t), err)
-			}
-		}
-	}
-	return nil
 }

@@ -1,0 +1,117 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+)
+
+func TestAHelloOfOneWhoMayNotSpeak(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	reg := prometheus.NewRegistry()
+	var let atomic.Bool
+	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
+		o.Metrics = rabbitmq.NewMetrics(reg)
+		o.Speaker = func(_ context.Context, user, endpoint string) error {
+			if user != b.Username {
+				t.Errorf("user %q vouches for %s, want %q", user, endpoint, b.Username)
+			}
+			if endpoint == "web-1" && !let.Load() {
+				return errors.New("web-1 was revoked")
+			}
+			return nil
+		}
+	})
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"), beat("web-1", "ping"), update("web-1", 1))
+	send(t, newLink(t, b.URI, "web-2"), hello("web-2", "ping"), update("web-2", 2))
+	eventually(t, "the updates and the other hello", func() bool { return len(in.all()) >= 3 })
+	for _, r := range in.all() {
+		if r.Endpoint == "web-1" && r.Update == nil {
+			t.Errorf("%+v was taken", r)
+		}
+	}
+	if n := b.Messages(t, rabbitmq.Queue("web-1")); n != -1 {
+		t.Error("it has a queue")
+	}
+	if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); !errors.Is(err, transport.ErrUnroutable) {
+		t.Errorf("Send returned %v, want ErrUnroutable", err)
+	}
+	if err := hub.Send(t.Context(), assignment("ping", "web-2", 1)); err != nil {
+		t.Errorf("the other endpoint suffers: %v", err)
+	}
+	const refused = "tasker_controlplane_rabbitmq_refused_reports_total"
+	if n, err := testutil.GatherAndCount(reg, refused); err != nil || n == 0 {
+		t.Errorf("metric %s: %d, %v", refused, n, err)
+	}
+	let.Store(true)
+	send(t, newLink(t, b.URI, "web-1"), beat("web-1", "ping"))
+	eventually(t, "it to be taken again", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
+}
+
+// TestShutOutWhileAHelloIsTaken deletes the queue in the middle of a question that
+// was answered before.
+func TestShutOutWhileAHelloIsTaken(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
+		o.Speaker = func(context.Context, string, string) error {
+			b.DeleteQueue(t, rabbitmq.Queue("web-1"))
+			return nil
+		}
+	})
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
+	eventually(t, "the hello", func() bool { return len(in.all()) == 1 })
+	if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); !errors.Is(err, transport.ErrUnroutable) {
+		t.Errorf("Send returned %v, want ErrUnroutable", err)
+	}
+}
+
+func TestWhoMaySpeakCannotBeTold(t *testing.T) {
+	t.Parallel()
+	for name, report := range map[string]tasker.Report{"a hello": hello("web-1", "ping"), "a heartbeat": beat("web-1", "ping")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := rabbitmqtest.New(t)
+			var asked, handed atomic.Int32
+			hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
+				o.Speaker = func(context.Context, string, string) error {
+					if asked.Add(1) > 3 {
+						return nil
+					}
+					return fmt.Errorf("%w: the database is away", transport.ErrUnavailable)
+				}
+			})
+			in := &inbox[tasker.Report]{refuse: func([]tasker.Report) error {
+				if asked.Load() < 4 {
+					t.Error("handed over before it was told who may speak")
+				}
+				handed.Add(1)
+				return nil
+			}}
+			receive(t, hub, in)
+			send(t, newLink(t, b.URI, "web-1"), report)
+			eventually(t, "the report", func() bool { return len(in.all()) == 1 })
+			if handed.Load() != 1 {
+				t.Errorf("handed over %d times", handed.Load())
+			}
+			if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); err != nil {
+				t.Errorf("Send returned %v", err)
+			}
+		})
+	}
+}

@@ -23,6 +23,9 @@ type HubOptions struct {
 	Heartbeat time.Duration
 	// Keepalive is the interval of signs of life on idle streams; 5 s when zero.
 	Keepalive time.Duration
+	// WriteTimeout is how long an agent may read nothing of what is written to it
+	// before it counts as gone; 10 s when zero.
+	WriteTimeout time.Duration
 	// Speaker says why a request may not speak for the endpoint it names; nil
 	// believes every one. An error with transport.ErrUnavailable in it says that
 	// this cannot be told now. It is asked anew when a stream stands and when the
@@ -64,6 +67,9 @@ func NewHub(opts HubOptions) *Hub {
 	}
 	if opts.Keepalive == 0 {
 		opts.Keepalive = 5 * time.Second
+	}
+	if opts.WriteTimeout == 0 {
+		opts.WriteTimeout = 10 * time.Second
 	}
 	if opts.Clock == nil {
 		opts.Clock = time.Now

@@ -171,6 +171,10 @@ func TestAStuckAgentHoldsUpNobody(t *testing.T) {
 	well := s.open(t, nil, "web-1", "journal-of-web-1")
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
 
+	// It is given up in its time, which on a busy machine may be any time.
+	stuck := func(err error) bool {
+		return errors.Is(err, transport.ErrUnavailable) || errors.Is(err, transport.ErrOffline)
+	}
 	large := json.RawMessage(`"` + strings.Repeat("x", 1<<20-2) + `"`)
 	many := make([]tasker.Order, 30) // more than the buffers on the way hold
 	for i := range many {
@@ -186,12 +190,12 @@ func TestAStuckAgentHoldsUpNobody(t *testing.T) {
 	}
 	sending.Wait()
 	var partly *transport.SendError
-	if !errors.As(got, &partly) || partly.Failed[29] == nil || partly.Failed[30] != nil || !errors.Is(got, transport.ErrUnavailable) {
-		t.Fatalf("Send returned %v, want a SendError with ErrUnavailable for some of the stuck one's", got)
+	if !errors.As(got, &partly) || partly.Failed[29] == nil || partly.Failed[30] != nil || !stuck(got) {
+		t.Fatalf("Send returned %v, want a SendError with ErrUnavailable or ErrOffline for some of the stuck one's", got)
 	}
 	// From now on it is known.
-	if err := hub.Send(t.Context(), assignment("stuck", 50), assignment(tasker.Everyone, 51)); !errors.Is(err, transport.ErrUnavailable) {
-		t.Errorf("Send returned %v, want ErrUnavailable", err)
+	if err := hub.Send(t.Context(), assignment("stuck", 50), assignment(tasker.Everyone, 51)); !stuck(err) {
+		t.Errorf("Send returned %v, want ErrUnavailable or ErrOffline", err)
 	}
 	if line, err := well.next(); !strings.Contains(line, "task-51") {
 		t.Errorf("the one that is well has %q, %v", line, err)
@@ -204,7 +208,7 @@ func TestAStuckAgentHoldsUpNobody(t *testing.T) {
 func TestASlowAgentCatchesUp(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	hub := s.newHub(t)
+	hub := s.newHub(t, func(o *httplink.HubOptions) { o.WriteTimeout = patience })
 	collect(t, hub, nil)
 	slow := s.open(t, nil, "web-1", "journal-of-web-1")
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))

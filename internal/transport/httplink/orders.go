@@ -33,7 +33,7 @@ func (h *Hub) serveOrders(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(h.ctx, func() { end(context.Cause(h.ctx)) })()
 	s := &stream{
 		endpoint: name, instance: r.Header.Get(instanceHeader), heard: h.opts.Clock(), end: end,
-		more: make(chan struct{}, 1),
+		timeout: h.opts.WriteTimeout, more: make(chan struct{}, 1),
 	}
 	if refusal := h.join(s); refusal != nil {
 		h.opts.Log.Warn("stream of orders refused", "endpoint", name, "error", refusal)

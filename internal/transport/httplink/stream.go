@@ -15,10 +15,8 @@ import (
 const (
 	// maxWaiting bounds the lines that wait for one agent to read, in bytes.
 	maxWaiting = 64 << 20
-	// piece is how much is written at once, in bytes, and writeTimeout how long
-	// an agent may take none of it before it counts as gone.
-	piece        = 64 << 10
-	writeTimeout = 10 * time.Second
+	// piece is how much is written at once, in bytes.
+	piece = 64 << 10
 	// farewell is how long a stream that is to end may take for what is being
 	// written.
 	farewell = time.Second
@@ -58,6 +56,8 @@ type stream struct {
 	endpoint, instance string
 	// end makes the request return, for a reason.
 	end context.CancelCauseFunc
+	// timeout is how long the agent may take none of a piece.
+	timeout time.Duration
 
 	// These belong to the hub's mutex: when the agent last spoke, and the types it
 	// serves (nil until its hello).
@@ -163,7 +163,7 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 					size += len(lines[n].body)
 					n++
 				}
-				if err := put(ctx, control, w, lines[:n]); err != nil {
+				if err := put(ctx, control, w, lines[:n], s.timeout); err != nil {
 					settle(lines, fmt.Errorf("%w: %w", transport.ErrOffline, err))
 					return err
 				}
@@ -176,9 +176,9 @@ func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
 
 // put hands lines to the network. Each piece has its own deadline, so that a
 // slow agent is not mistaken for one that is gone.
-func put(ctx context.Context, control *http.ResponseController, w http.ResponseWriter, lines []line) error {
+func put(ctx context.Context, control *http.ResponseController, w http.ResponseWriter, lines []line, timeout time.Duration) error {
 	extend := func() error {
-		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		if err := control.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return fmt.Errorf("set a deadline: %w", err)
 		}
 		return context.Cause(ctx) // if it is done after this, it sets a deadline itself

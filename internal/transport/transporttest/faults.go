@@ -137,11 +137,14 @@ func stalls(t *testing.T, f Fabric) {
 func oneName(t *testing.T, f Fabric) {
 	h := f.hub(t)
 	first := f.introduced(t, h, "web-1", "ping")
+	// It has the name when it gets an order; its hello may come before that.
+	h.send(t, assignment("web-1", "ping", "claim"))
+	eventually(t, "the first to get its order", func() bool { return len(first.in.all()) == 1 })
 	var seen standing
 	second := work(t, f.NewLink(t, "web-1", "another journal", seen.observe), nil)
 	eventually(t, "the second to be refused", func() bool { return seen.unwell("in use by another agent") })
 	h.send(t, assignment("web-1", "ping", "to the first"))
-	eventually(t, "the first to get its order", func() bool { return len(first.in.all()) == 1 })
+	eventually(t, "the first to get its next order", func() bool { return len(first.in.all()) == 2 })
 	if n := second.in.empty() + len(second.in.all()); n != 0 {
 		t.Errorf("the second was handed %d batches or orders while the first lives", n)
 	}

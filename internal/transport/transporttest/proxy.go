@@ -1,6 +1,8 @@
 package transporttest
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -27,13 +29,26 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	p := &Proxy{target: target, conns: map[net.Conn]bool{}, near: map[net.Conn]bool{}, open: make(chan struct{})}
 	close(p.open)
-	p.serve(t, "127.0.0.1:0")
+	p.serve(t, home(t)+":0")
 	t.Cleanup(func() {
 		p.Refuse()
 		p.Resume()
 		p.work.Wait()
 	})
 	return p
+}
+
+// home is a loopback address that no other Proxy has, where there is one, lest
+// somebody else takes the port while it refuses.
+func home(t testing.TB) string {
+	t.Helper()
+	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.N(254), rand.N(256), 1+rand.N(254))
+	listen, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", host+":0")
+	if err != nil {
+		return "127.0.0.1" // not every system has more than one
+	}
+	_ = listen.Close()
+	return host
 }
 
 // Cut cuts all connections. Further ones are passed on.

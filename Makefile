@@ -35,9 +35,10 @@ test: ## every test, on a real RabbitMQ and MariaDB that are set up first (TESTA
 	go test -race -count=1 $(TESTARGS) ./...
 
 .PHONY: test-hosts
-test-hosts: build ## the daemons as services of servers with systemd, made for it (root; TESTARGS=… for go test)
+test-hosts: ## the packages and services on servers with systemd, made for it (root; TESTARGS=… for go test)
+	@test/install mmdebstrap systemd-nspawn=systemd-container ip=iproute2 unshare=util-linux pgrep=procps socat
 	@test/servers
-	TASKER_TEST_HOSTS=1 test/hosts/lab run go test -count=1 $(TESTARGS) ./test/hosts
+	TASKER_TEST_HOSTS=1 test/hosts/lab run go test -count=1 -timeout 15m $(TESTARGS) ./test/hosts
 
 .PHONY: lint
 lint: tools ## go vet, golangci-lint (with the import rules and gofumpt) and shellcheck
@@ -64,10 +65,11 @@ $(GOLANGCI):
 .PHONY: packages
 packages: ## .deb, .rpm, .apk and Arch packages of all programs into ./dist, the same bytes each time
 	rm -rf dist
-	go -C packaging run ./cmd/packages -version $(VERSION)
+	go -C packaging run ./cmd/packages -programs $(VERSION)
 
 .PHONY: test-packages
-test-packages: ## the tests of the packages, which build them all
+test-packages: ## the tests of the packages, which build them all; their tools are installed first
+	@test/install lintian rpm rpmlint systemd-analyze=systemd shellcheck
 	cd packaging && go vet ./... && go test -count=1 $(TESTARGS) ./...
 
 .PHONY: check-release

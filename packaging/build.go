@@ -46,6 +46,8 @@ type Options struct {
 	Time time.Time
 	// Architectures are as in GOARCH; empty: all that are described.
 	Architectures []string
+	// Formats are as in nfpm (deb, rpm, apk, archlinux); empty: all that are described.
+	Formats []string
 }
 
 // Build makes all packages and their checksums; the same options make the same
@@ -74,6 +76,9 @@ func Build(ctx context.Context, o Options) ([]string, error) {
 		}
 		for _, arch := range archs {
 			for _, format := range p.Formats {
+				if len(o.Formats) > 0 && !slices.Contains(o.Formats, format) {
+					continue
+				}
 				name, err := o.pack(p, format, arch, prog.Binary, programs[built{prog.ID, arch}])
 				if err != nil {
 					return nil, fmt.Errorf("make the package %s, %s for %s: %w", p.PackageName, format, arch, err)
@@ -81,6 +86,9 @@ func Build(ctx context.Context, o Options) ([]string, error) {
 				names = append(names, name)
 			}
 		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no packages are described for the architectures %q in the formats %q", o.Architectures, o.Formats)
 	}
 	return append(names, sums), o.checksums(names)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,10 +12,11 @@ import (
 )
 
 const (
-	plane = "controlplane"
-	one   = "loadbalancer-1"
-	two   = "loadbalancer-2"
-	agent = "tasker-agent"
+	plane   = "controlplane"
+	one     = "loadbalancer-1"
+	two     = "loadbalancer-2"
+	agent   = "tasker-agent"
+	control = "tasker-controlplane"
 )
 
 // fleet is a control plane on one host and agents on two others.
@@ -29,7 +29,7 @@ type fleet struct {
 
 const planeConfig = `task_types: [ping, command]
 data_dir: /var/lib/tasker
-api: {address: 0.0.0.0, port: 8888, wait_for_endpoints_timeout: 20s, auth: on}
+api: {address: 0.0.0.0, port: 8888, tls: off, wait_for_endpoints_timeout: 20s, auth: on}
 log: {level: debug}
 %s
 `
@@ -44,14 +44,15 @@ log: {level: debug}
 %s
 `
 
-// unit is the unit file of a program, as packages install it.
-func unit(program string) string {
-	return filepath.Join("../../packaging/units", program+".service")
+// newFleet is a fleet of the newer version on Debian.
+func newFleet(t *testing.T, on fabric) *fleet {
+	t.Helper()
+	return newFleetOf(t, on, deb(), newer)
 }
 
-// newFleet installs the services on hosts of their own and waits until both
+// newFleetOf installs the programs on hosts of their own and waits until both
 // agents are connected.
-func newFleet(t *testing.T, on fabric) *fleet {
+func newFleetOf(t *testing.T, on fabric, k kind, version string) *fleet {
 	t.Helper()
 	l := newLab(t, plane, one, two)
 	f := &fleet{lab: l, client: &http.Client{Transport: &http.Transport{DialContext: l.dial}}}
@@ -65,33 +66,42 @@ func newFleet(t *testing.T, on fabric) *fleet {
 	if len(on.ports) > 0 {
 		l.do(append([]string{"bridge"}, on.ports...)...)
 	}
-	f.sh(plane, "useradd --system --user-group --home-dir /var/lib/tasker --shell /usr/sbin/nologin tasker")
-	f.install(plane, "tasker-controlplane", fmt.Sprintf(planeConfig, on.plane))
+	for _, host := range []string{plane, one, two} {
+		f.sh(host, k.prepare)
+	}
+	f.install(plane, control, version, k)
+	f.configure(plane, control, fmt.Sprintf(planeConfig, on.plane))
+	if len(on.ports) > 0 {
+		f.sh(plane, "systemctl stop "+control+"; "+control+" initialize --config /etc/tasker-controlplane/config.yaml")
+	}
+	f.sh(plane, "systemctl enable "+control+"; systemctl restart "+control)
 	f.token = l.sh(plane, "cat /var/lib/tasker/admin.token")
-	agents := l.sh(plane, "cat /var/lib/tasker/agent.token")
 	for _, host := range []string{one, two} {
-		l.put(host, "/etc/tasker-agent/token", agents, "600")
-		f.install(host, agent, fmt.Sprintf(agentConfig, host, on.server))
+		f.install(host, agent, version, k)
+		f.join(host, on)
 		f.connected(host)
 	}
 	return f
 }
 
-// install makes a program a service of a host, and starts it. It is ready then.
-func (f *fleet) install(host, program, config string) {
+// join lets the agent that is installed on a host take part, and starts it.
+func (f *fleet) join(host string, on fabric) {
 	f.t.Helper()
-	path := "/etc/" + program + "/config.yaml"
-	f.put(host, path, config, "644")
-	f.copy(host, filepath.Join("../../bin", program), "/usr/bin/"+program, "755")
-	f.copy(host, unit(program), "/usr/lib/systemd/system/"+program+".service", "644")
-	if strings.Contains(config, "message_queue:") {
-		f.sh(host, program+" initialize --config "+path)
+	f.put(host, "/etc/tasker-agent/token", f.sh(plane, "cat /var/lib/tasker/agent.token"), "600")
+	f.configure(host, agent, fmt.Sprintf(agentConfig, host, on.server))
+	f.sh(host, "systemctl enable --now "+agent)
+}
+
+// configure edits the configuration of a program, which keeps its owner and mode.
+func (f *fleet) configure(host, program, config string) {
+	f.t.Helper()
+	if out, err := f.try(config, "exec", host, "sh", "-euc", "cat >/etc/"+program+"/config.yaml"); err != nil {
+		f.t.Fatalf("configure %s on %s: %v\n%s", program, host, err, out)
 	}
-	f.sh(host, "systemctl daemon-reload; systemctl enable --now "+program)
 }
 
 func (f *fleet) logs() {
-	for host, unit := range map[string]string{plane: "tasker-controlplane", one: agent, two: agent} {
+	for host, unit := range map[string]string{plane: control, one: agent, two: agent} {
 		out, err := f.try("", "exec", host, "journalctl", "--no-pager", "--lines=80", "--unit="+unit)
 		f.t.Logf("log of %s (%v):\n%s", host, err, out)
 	}

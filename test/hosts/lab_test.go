@@ -94,7 +94,7 @@ func (l *lab) copy(host, from, to, mode string) {
 	l.t.Helper()
 	content, err := os.ReadFile(from) //nolint:gosec // a file of the project
 	if err != nil {
-		l.t.Fatalf("%v: `make build` makes the programs", err)
+		l.t.Fatal(err)
 	}
 	l.put(host, to, string(content), mode)
 }

@@ -16,7 +16,8 @@ func TestServiceCommand(t *testing.T) {
 		}
 	})
 	const program = "/opt/tasker/tasker-agent"
-	l.copy(one, "../../bin/tasker-agent", program, "755")
+	file := l.file(one, agent, newer, deb())
+	l.sh(one, "dpkg-deb --fsys-tarfile "+file+" | tar -C /opt --strip-components=3 --one-top-level=tasker -x ./usr/bin/tasker-agent")
 	l.put(one, "/etc/tasker-agent/token", "none", "600")
 	// Nothing listens there: the agent knows what it waits for, and that is ready.
 	l.put(one, "/etc/tasker-agent/config.yaml", fmt.Sprintf("endpoint: %s\nserver: {uri: \"http://127.0.0.1:8888\", token_file: /etc/tasker-agent/token}\n", one), "600")
@@ -69,7 +70,7 @@ func TestServiceCommand(t *testing.T) {
 	l.sh(one, "test -d /var/lib/tasker-agent -a -e /etc/tasker-agent/config.yaml")
 
 	// Beside a package, and over what an administrator wrote, it keeps off.
-	l.copy(one, unit(agent), "/usr/lib/systemd/system/tasker-agent.service", "644")
+	l.copy(one, "../../packaging/units/tasker-agent.service", "/usr/lib/systemd/system/tasker-agent.service", "644")
 	l.sh(one, "systemctl daemon-reload")
 	refuses("install", "belongs to a package")
 	refuses("uninstall", "belongs to a package")

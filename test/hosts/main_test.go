@@ -1,0 +1,42 @@
+package hosts
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// The versions that are built. A fleet is of the newer one unless its test says more.
+const older, newer = "1.0.0", "1.1.0"
+
+// built is the folder of the packages, built once for all tests.
+var built string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Getenv("TASKER_TEST_HOSTS") != "1" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "tasker-hosts-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	built = dir
+	for _, version := range []string{older, newer} {
+		build := exec.Command("go", "-C", "../../packaging", "run", "./cmd/packages", //nolint:gosec // the versions are above
+			"-out", filepath.Join(dir, version), "-version", version, "-architectures", runtime.GOARCH, "-formats", "deb,rpm")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build the packages: %v\n%s", err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}

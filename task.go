@@ -86,6 +86,10 @@ type Endpoint struct {
 	Connected bool      `json:"connected"`
 	FirstSeen time.Time `json:"first_seen"`
 	LastSeen  time.Time `json:"last_seen"`
+	// EnrolledAt is when it got a secret of its own, RevokedAt since when it is shut
+	// out.
+	EnrolledAt *time.Time `json:"enrolled_at,omitempty"`
+	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
 	// Types are the configured task types it serves.
 	Types []string `json:"types"`
 	Presence

@@ -100,17 +100,25 @@ func (s *Store) Endpoints(ctx context.Context, limit int, after string) ([]taske
 		limit = defaultPage
 	}
 	list := []tasker.Endpoint{}
+	var names []string
 	err = c.rows(ctx, "SELECT "+endpointState+" FROM endpoints WHERE name > ? ORDER BY name LIMIT ?", []any{after, limit}, func(r *sql.Rows) error {
 		e, err := scanEndpoint(r)
 		if err == nil {
-			list = append(list, s.endpoint(e, now))
+			list, names = append(list, s.endpoint(e, now)), append(names, e.name)
 		}
 		return err
 	})
+	if err != nil {
+		return nil, s.fail(doing, err)
+	}
+	credentials, err := c.credentials(ctx, names, "")
+	for i := range list {
+		list[i] = credentials[names[i]].mark(list[i])
+	}
 	return list, s.fail(doing, err)
 }
 
-// Endpoint reads one endpoint.
+// Endpoint reads one endpoint. One that is enrolled is there before it connects.
 func (s *Store) Endpoint(ctx context.Context, name string) (tasker.Endpoint, error) {
 	const doing = "read an endpoint"
 	if tasker.ValidateEndpoint(name) != nil {
@@ -122,11 +130,20 @@ func (s *Store) Endpoint(ctx context.Context, name string) (tasker.Endpoint, err
 		return tasker.Endpoint{}, s.fail(doing, err)
 	}
 	known, err := c.endpoints(ctx, []string{name}, "")
-	if err == nil && known[name] == nil {
+	if err != nil {
+		return tasker.Endpoint{}, s.fail(doing, err)
+	}
+	credentials, err := c.credentials(ctx, []string{name}, "")
+	credential, enrolled := credentials[name]
+	if err == nil && known[name] == nil && !enrolled {
 		err = ErrNotFound
 	}
 	if err != nil {
 		return tasker.Endpoint{}, s.fail(doing, err)
 	}
-	return s.endpoint(known[name], now), nil
+	e := tasker.Endpoint{Name: name, Types: []string{}}
+	if known[name] != nil {
+		e = s.endpoint(known[name], now)
+	}
+	return credential.mark(e), nil
 }

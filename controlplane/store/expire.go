@@ -38,9 +38,13 @@ func (s *Store) ExpireMissing(ctx context.Context, createdAfter time.Time, limit
 		if err != nil {
 			return err
 		}
+		credentials, err := tx.credentials(ctx, endpointsOf(keys), "")
+		if err != nil {
+			return err
+		}
 		for k, r := range u.rows {
 			if r.expiresAt != 0 && r.expiresAt <= tx.now {
-				u.end(r, tasker.Missing, s.whyMissing(r, known[k.endpoint], tx.now), true)
+				u.end(r, tasker.Missing, s.whyMissing(r, known[k.endpoint], credentials[k.endpoint], tx.now), true)
 				changed++
 			}
 		}
@@ -57,8 +61,10 @@ func (s *Store) ExpireMissing(ctx context.Context, createdAfter time.Time, limit
 }
 
 // whyMissing says for people why a response was not received.
-func (s *Store) whyMissing(r *responseRow, e *endpointRow, now micros) string {
+func (s *Store) whyMissing(r *responseRow, e *endpointRow, c Credential, now micros) string {
 	switch {
+	case c.RevokedAt != nil:
+		return "revoked at " + c.RevokedAt.Format(time.RFC3339)
 	case r.Status == tasker.Pending && strings.HasPrefix(r.Reason, "unroutable"):
 		return r.Reason
 	case e == nil:
@@ -110,11 +116,7 @@ func (s *Store) ExpireSilent(ctx context.Context, after time.Duration, limit int
 			if e == nil || e.lastSeen > since || (r.Status != tasker.Received && r.Status != tasker.Running) {
 				continue
 			}
-			status := tasker.Interrupted
-			if u.tasks[k.task].CancelRequestedAt != nil {
-				status = tasker.Cancelled
-			}
-			u.end(r, status, "silent since "+e.lastSeen.rfc3339(), true)
+			u.end(r, u.lostStatus(r), "silent since "+e.lastSeen.rfc3339(), true)
 			changed++
 		}
 		finished, err = u.flush(ctx)

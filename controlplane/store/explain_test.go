@@ -129,8 +129,12 @@ func fill(t *testing.T, f *fixture) {
 		}
 	}
 	f.apply(t, reports...)
+	for i := range 1000 {
+		_, err := f.Writer().ExecContext(ctx, "INSERT INTO credentials (endpoint, token_id, revoked_by) VALUES (?, '', '')", fmt.Sprintf("gone-%04d", i))
+		must(t, err)
+	}
 	if f.Dialect() == "mysql" {
-		rows, err := f.DB().QueryContext(ctx, "ANALYZE TABLE tasks, responses, chunks, endpoints")
+		rows, err := f.DB().QueryContext(ctx, "ANALYZE TABLE tasks, responses, chunks, endpoints, credentials")
 		must(t, err)
 		must(t, rows.Close())
 	}
@@ -211,4 +215,24 @@ func everything(t *testing.T, f *fixture) {
 	}
 	_, err = f.RetryTask(ctx, "ping", "y", "")
 	must(t, err)
+	f.token(t, "t", 3)
+	_, err = f.EnrolTokens(ctx, 10)
+	must(t, err)
+	for range 2 {
+		_, err = f.Enrol(ctx, digest("t"), "ep-2000", digest("s"))
+		must(t, err)
+	}
+	_, err = f.Identify(ctx, digest("s"))
+	must(t, err)
+	_, err = f.Credential(ctx, "ep-2000")
+	must(t, err)
+	_, err = f.RevokeEndpoint(ctx, "ep-2000", "")
+	must(t, err)
+	_, err = f.Enrol(ctx, digest("t"), "ep-2000", digest("anew"))
+	must(t, err)
+	_, err = f.RevokeEndpoint(ctx, "ep-0002", "")
+	must(t, err)
+	_, err = f.SigningKey(ctx, [32]byte{})
+	must(t, err)
+	must(t, f.RevokeEnrolToken(ctx, "id-of-t"))
 }

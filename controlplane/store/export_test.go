@@ -19,7 +19,7 @@ func (s *Store) Dialect() string { return s.dialect.name }
 
 // Clear empties the tables, which is quicker than Reset.
 func (s *Store) Clear(ctx context.Context) error {
-	for _, table := range []string{"tasks", "endpoints"} {
+	for _, table := range []string{"tasks", "endpoints", "enrol_tokens", "credentials", "signing_keys"} {
 		if _, err := s.write.ExecContext(ctx, "DELETE FROM "+table); err != nil {
 			return err
 		}

@@ -15,7 +15,9 @@ import (
 const versionTable = "schema_versions"
 
 // tables are all tables, in an order in which they can be dropped.
-func tables() []string { return []string{"chunks", "responses", "tasks", "endpoints", versionTable} }
+func tables() []string {
+	return []string{"chunks", "responses", "tasks", "endpoints", "enrol_tokens", "credentials", "signing_keys", versionTable}
+}
 
 func (s *Store) provider() (*goose.Provider, error) {
 	files, err := fs.Sub(migrations.Files, s.dialect.name)

@@ -27,6 +27,12 @@ var (
 	ErrCursor = errors.New("cursor is not one that a page gave")
 	// ErrUnavailable: the database cannot be reached now.
 	ErrUnavailable = errors.New("database is unavailable")
+	// ErrToken: an enrolment token is not valid (any more).
+	ErrToken = errors.New("the enrolment token is not valid")
+	// ErrTaken: another server has the endpoint's name.
+	ErrTaken = errors.New("is taken")
+	// ErrRevoked: the endpoint's secret was revoked.
+	ErrRevoked = errors.New("its secret was revoked")
 	// ErrSchema: the tables are missing or of another version.
 	ErrSchema = errors.New("database schema")
 )

@@ -128,6 +128,16 @@ func (s *Store) update(ctx context.Context, doing string, fn func(*tx) error) er
 	}
 }
 
+// updateUnique is update for a fn that inserts what another transaction may insert
+// as well: then it runs once more, and sees what the other one did.
+func (s *Store) updateUnique(ctx context.Context, doing string, fn func(*tx) error) error {
+	err := s.update(ctx, doing, fn)
+	if s.dialect.fault(err) == faultDuplicate {
+		err = s.update(ctx, doing, fn)
+	}
+	return err
+}
+
 func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
 	q, err := s.write.BeginTx(ctx, nil)
 	if err != nil {

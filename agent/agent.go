@@ -31,6 +31,8 @@ type Handlers interface {
 	Validate(name string, payload json.RawMessage) error
 	// Restart is the restart contract of a handler for a task type.
 	Restart(name, taskType string) handlers.Restart
+	// Detached says whether a handler's work goes on without the agent.
+	Detached(name string) bool
 }
 
 // Leftovers ends what an earlier agent process has left running.
@@ -229,10 +231,11 @@ func (a *Agent) drain() error {
 	a.log.Info("agent is stopping", "running", a.count().running)
 	idle := make(chan struct{})
 	go func() { a.performers.Wait(); close(idle) }()
+	a.endRunning(func(w *work) bool { return a.opts.Handlers.Detached(w.handler) })
 	if within(idle, a.opts.StopTimeout) {
 		return nil
 	}
-	n := a.endRunning()
+	n := a.endRunning(func(*work) bool { return true })
 	a.log.Warn("assignments still run and are ended", "running", n, "waited", a.opts.StopTimeout)
 	if within(idle, a.opts.KillGrace+returnGrace) {
 		return nil

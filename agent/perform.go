@@ -30,7 +30,7 @@ func (a *Agent) perform(ctx context.Context, cancel context.CancelCauseFunc, w *
 	handler, _ := a.opts.Handlers.Lookup(w.handler)
 	started := a.markStarting(ctx, w)
 	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, handlers.ErrCancelled):
+	case errors.Is(cause, handlers.ErrCancelled) && !w.detached:
 		a.end(a.base, outcome{status: tasker.Cancelled, reason: "cancelled before it was started"}, w)
 		return
 	case !started:
@@ -98,10 +98,13 @@ func (a *Agent) call(ctx context.Context, h handlers.Handler, w *work, payload [
 			d = done{err: fmt.Errorf("handler %s panicked: %v", w.handler, p)}
 		}
 	}()
+	a.mu.Lock()
+	outputBytes := w.last.OutputBytes
+	a.mu.Unlock()
 	result, err := h.Handle(ctx, handlers.Call{
 		TaskID: w.ref.TaskID, Identifier: w.identifier, Endpoint: a.opts.Endpoint, Type: w.typ,
 		Attempt: w.ref.Attempt, Payload: payload, Resumed: w.resumed,
-		Output:   w.out.Load(),
+		Output: w.out.Load(), OutputBytes: outputBytes,
 		Progress: func(percent float64, message string) { a.progress(w, percent, message) },
 		Spawned:  func(p handlers.Process) error { return a.journal.Spawned(w.ref, p) },
 	})

@@ -146,7 +146,7 @@ func (p *plan) carryOut(ctx context.Context) {
 
 // stopAttemptsLocked cancels a task's works up to an attempt. It returns those
 // that had not been started, taken out of their lines, for the caller to end;
-// held ones and leftovers are left to those who see to them.
+// held ones, leftovers and detached ones are left to those who see to them.
 func (a *Agent) stopAttemptsLocked(id string, upTo int, why string) []*work {
 	var ended []*work
 	for _, w := range a.tasks[id].works {
@@ -157,7 +157,7 @@ func (a *Agent) stopAttemptsLocked(id string, upTo int, why string) []*work {
 				w.why = why
 			}
 			w.cancel(handlers.ErrCancelled)
-		case w.waiting:
+		case w.waiting && !w.detached:
 			a.dequeueLocked(w)
 			w.why = why
 			ended = append(ended, w)

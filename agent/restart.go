@@ -154,6 +154,12 @@ func (a *Agent) takeUp(ctx context.Context, left []*work) {
 		switch {
 		case w.unended != nil:
 			o.reason = "agent was restarted, and cannot end what it had started: " + limit(w.unended.Error(), maxMessage)
+		case a.opts.Handlers.Detached(w.handler):
+			a.mu.Lock()
+			w.resumed, w.detached = true, true
+			a.enqueueLocked(w)
+			a.mu.Unlock()
+			continue
 		case cancelled || replaced:
 			o.status, o.reason = tasker.Cancelled, "cancelled while it was running"
 		case restart == handlers.RestartRetry || restart == handlers.RestartResume:
@@ -177,7 +183,7 @@ func (a *Agent) dismiss() {
 	for _, t := range a.tasks {
 		for _, w := range t.works {
 			switch {
-			case !w.waiting:
+			case !w.waiting || w.detached:
 				continue
 			case t.stone >= w.ref.Attempt:
 				cancelled = append(cancelled, w)

@@ -43,6 +43,9 @@ type work struct {
 	processes []handlers.Process
 	unended   error
 	resumed   bool
+	// detached: what that process had started may still run, and only the handler
+	// can end it.
+	detached bool
 
 	// out is set while it is performed; both are safe for concurrent use.
 	out      atomic.Pointer[output]
@@ -162,6 +165,9 @@ func (a *Agent) schedule(types ...string) {
 			a.tasks[w.ref.TaskID].busy = true
 			ctx, cancel := context.WithCancelCause(a.base)
 			w.cancel = cancel
+			if t := a.tasks[w.ref.TaskID]; w.detached && (t.stone >= w.ref.Attempt || t.seen() > w.ref.Attempt) {
+				cancel(handlers.ErrCancelled)
+			}
 			a.performers.Go(func() {
 				defer cancel(nil)
 				a.perform(ctx, cancel, w)
@@ -225,14 +231,14 @@ func (a *Agent) unfinished() []tasker.AssignmentRef {
 	return refs
 }
 
-// endRunning tells the running handlers that the agent is stopping.
-func (a *Agent) endRunning() int {
+// endRunning tells the running handlers of some works that the agent is stopping.
+func (a *Agent) endRunning(of func(*work) bool) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := 0
 	for _, t := range a.tasks {
 		for _, w := range t.works {
-			if w.cancel != nil {
+			if w.cancel != nil && of(w) {
 				w.cancel(handlers.ErrStopping)
 				n++
 			}

@@ -18,8 +18,8 @@ type Handler interface {
 	Info() Info
 	// Handle performs one assignment and returns its result. It is called from
 	// many goroutines at once. It must return soon after ctx is done, with
-	// nothing of its work left running; context.Cause(ctx) then is ErrCancelled,
-	// ErrTimedOut or ErrStopping. An error made by Reject means that nothing was
+	// nothing of its work left running (but see Info.Detached); context.Cause(ctx)
+	// then is ErrCancelled, ErrTimedOut or ErrStopping. An error made by Reject means that nothing was
 	// started. A nil error means that the work is done, even if ctx is done too.
 	Handle(ctx context.Context, call Call) (Result, error)
 }
@@ -47,6 +47,12 @@ type Info struct {
 	Schema json.RawMessage
 	// Restart is RestartNever when empty.
 	Restart Restart
+	// Detached: the work goes on without the agent. When the agent stops, it does
+	// not wait for the work: Handle is told at once, and returns with the work still
+	// running. Handle is called again by the next agent process, even if the
+	// assignment was cancelled meanwhile; ctx is done then, and Handle is to end the
+	// work. Restart must be RestartResume.
+	Detached bool
 }
 
 // Call is one assignment, as a handler sees it.
@@ -62,6 +68,9 @@ type Call struct {
 	Resumed bool
 	// Output is what people read; it is safe for concurrent use and never fails.
 	Output io.Writer
+	// OutputBytes is how much of the output was recorded by earlier agent processes;
+	// what is written to Output follows it.
+	OutputBytes int64
 	// Progress says how far the work is (0 to 100) and what it is at. It may be
 	// called as often as one likes: only the last one in a while is reported.
 	Progress func(percent float64, message string)

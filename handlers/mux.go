@@ -34,6 +34,9 @@ func NewMux(hs ...Handler) (*Mux, error) {
 		default:
 			return nil, fmt.Errorf("handler %q: unknown restart contract %q", info.Name, info.Restart)
 		}
+		if info.Detached && info.Restart != RestartResume {
+			return nil, fmt.Errorf("handler %q is detached, and then its restart contract has to be %q", info.Name, RestartResume)
+		}
 		schema, err := CompileSchema(info.Schema)
 		if err != nil {
 			return nil, fmt.Errorf("handler %q: %w", info.Name, err)
@@ -81,6 +84,13 @@ func (m *Mux) Restart(name, taskType string) Restart {
 		return RestartNever
 	}
 	return restart
+}
+
+// Detached says whether the work of the handler of that name goes on without the
+// agent; see Info.Detached.
+func (m *Mux) Detached(name string) bool {
+	h, ok := m.handlers[name]
+	return ok && h.Info().Detached
 }
 
 // Validate checks a payload against the schema of the handler of that name. It

@@ -12,6 +12,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/ping"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/script"
+	"github.com/MatthiasWiesner/tasker/handlers/upgrade"
 )
 
 // Options are what the built-in handlers need of an agent.
@@ -22,7 +23,9 @@ type Options struct {
 	Scripts string
 	// Runner runs the processes of both.
 	Runner *process.Runner
-	Log    *slog.Logger
+	// Units is where the handler upgrade-agent keeps what must outlive the agent.
+	Units string
+	Log   *slog.Logger
 }
 
 // New makes the handlers.
@@ -36,10 +39,11 @@ func New(o Options) ([]handlers.Handler, error) {
 		facts.New(),
 		cmd,
 		script.New(script.Options{Directory: o.Scripts, Runner: o.Runner, Log: o.Log}),
+		upgrade.New(upgrade.Options{Dir: o.Units, Grace: o.Runner.Grace, Log: o.Log}),
 	}, nil
 }
 
 // Infos describes the handlers: their names, and the schemas of their payloads.
 func Infos() []handlers.Info {
-	return []handlers.Info{ping.New().Info(), facts.New().Info(), command.Info(), script.Info()}
+	return []handlers.Info{ping.New().Info(), facts.New().Info(), command.Info(), script.Info(), upgrade.Info()}
 }

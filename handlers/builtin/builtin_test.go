@@ -23,7 +23,7 @@ func TestHandlersAreAsDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := mux.Names(); !slices.Equal(got, []string{"command", "facts", "ping", "script"}) {
+	if got := mux.Names(); !slices.Equal(got, []string{"command", "facts", "ping", "script", "upgrade-agent"}) {
 		t.Errorf("names %v", got)
 	}
 	var infos []handlers.Info

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -80,6 +81,7 @@ func newMux(c *config.Agent, log *slog.Logger, extra []handlers.Handler) (*handl
 	}
 	all, err := builtin.New(builtin.Options{
 		Allow: c.Handlers.Command.Allow, Scripts: c.Handlers.Script.Directory, Log: log,
+		Units:  filepath.Join(c.DataDir, "units"),
 		Runner: &process.Runner{Grace: c.KillGrace.D(), Cgroup: cgroup, Log: log},
 	})
 	if err != nil {

@@ -1,0 +1,151 @@
+package upgrade
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/transient"
+)
+
+func TestPayloads(t *testing.T) {
+	t.Parallel()
+	schema, err := handlers.CompileSchema(Info().Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct{ payload, want string }{
+		{``, ""},
+		{`{}`, ""},
+		{`{"version":"1.2.3"}`, ""},
+		{`{"version":"1:1.2.3~rc1-1"}`, ""},
+		{`{"file":"/var/cache/tasker agent_1.deb"}`, ""},
+		{`{"version":"v1.2.3"}`, "payload.version: pattern"},
+		{`{"version":"1.2.3 --force"}`, "payload.version: pattern"},
+		{`{"version":"-o=x"}`, "payload.version: pattern"},
+		{`{"version":""}`, "payload.version: pattern"},
+		{`{"version":"1*"}`, "payload.version: pattern"},
+		{`{"file":"tasker.deb"}`, "payload.file: pattern"},
+		{`{"file":"/etc/passwd"}`, "payload.file: pattern"},
+		{`{"version":"1","file":"/x.deb"}`, "payload: maxProperties"},
+		{`{"to":"1"}`, "payload.to: is not known"},
+		{`{"version":1}`, "payload.version: must be a string"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.payload, func(t *testing.T) {
+			t.Parallel()
+			err := schema.Validate(json.RawMessage(tt.payload))
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// A test's program belongs to no package, and perhaps systemd does not run here:
+// nothing is started then.
+func TestRefusedWithoutPackage(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "units")
+	_, err := New(Options{Dir: dir}).Handle(t.Context(), handlers.Call{TaskID: "t", Attempt: 1})
+	var reject *handlers.RejectError
+	if !errors.As(err, &reject) || !strings.HasPrefix(reject.Reason, "the agent cannot upgrade itself: ") {
+		t.Errorf("got %v, want a rejection", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s was made (%v)", dir, err)
+	}
+}
+
+func TestFilesAreChecked(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("none"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	if err := os.Mkdir(filepath.Join(dir, "d.deb"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	apt := manager{tool: tools()[0], pack: "tasker-agent"}
+	tests := map[string]struct{ file, want string }{
+		"of another manager": {"/x.rpm", "is no absolute path of a .deb"},
+		"away":               {filepath.Join(dir, "away.deb"), "there is no "},
+		"folder":             {filepath.Join(dir, "d.deb"), "is no file"},
+		"of everyone":        {file("open.deb", 0o666), "must belong to root"},
+	}
+	if os.Geteuid() == 0 {
+		tests["no package"] = struct{ file, want string }{file("bad.deb", 0o600), "is no package"}
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := apt.check(t.Context(), Payload{File: tt.file})
+			var reject *handlers.RejectError
+			if !errors.As(err, &reject) || !strings.Contains(reject.Reason, tt.want) {
+				t.Errorf("got %v, want a rejection with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	t.Parallel()
+	old, done := state{"1.0.0-1", true, "installed"}, state{"1.1.0-1", true, "installed"}
+	half := state{"1.1.0-1", false, "half-configured"}
+	killed := transient.Exit{Signal: "SIGTERM", Result: "success"}
+	tests := map[string]struct {
+		v    verdict
+		want string
+	}{
+		"upgraded":                {verdict{after: done, wanted: "1.1.0"}, ""},
+		"to the newest":           {verdict{after: done}, ""},
+		"nothing newer":           {verdict{after: old}, ""},
+		"by its whole version":    {verdict{after: done, wanted: "1.1.0-1"}, ""},
+		"failed":                  {verdict{after: old, exit: transient.Exit{Code: 100}}, "the package manager failed with exit code 100; p is at version 1.0.0"},
+		"another version":         {verdict{after: old, wanted: "1.1.0"}, "p is at version 1.0.0, not 1.1.0"},
+		"broken":                  {verdict{after: half}, "p is at version 1.1.0 and not completely installed (half-configured)"},
+		"broken and wanted":       {verdict{after: half, wanted: "1.1.0"}, "p is at version 1.1.0 and not completely installed (half-configured), not 1.1.0"},
+		"lost but there":          {verdict{after: done, wanted: "1.1.0", ended: transient.ErrLost}, ""},
+		"lost but newer":          {verdict{after: done, ended: transient.ErrLost}, ""},
+		"lost":                    {verdict{after: old, ended: transient.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.0.0"},
+		"lost midway":             {verdict{after: half, wanted: "1.1.0", ended: transient.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.1.0 and not completely installed (half-configured)"},
+		"killed":                  {verdict{after: old, exit: killed}, "the package manager was interrupted: killed by SIGTERM (success); p is at version 1.0.0"},
+		"killed when it was done": {verdict{after: done, exit: killed}, ""},
+		"cancelled":               {verdict{after: old, exit: killed, ended: handlers.ErrCancelled}, "cancelled"},
+		"cancelled midway":        {verdict{after: half, exit: killed, ended: handlers.ErrCancelled}, "cancelled; p is at version 1.1.0 and not completely installed (half-configured)"},
+		"not restarted":           {verdict{after: done, outdated: true}, "p is at version 1.1.0, but the agent was not restarted and still runs the old program; on the server: systemctl restart p"},
+		"reinstalled, and is old": {verdict{after: old, outdated: true}, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tt.v.pack, tt.v.from = "p", "1.0.0-1"
+			if got := tt.v.err(); fmt.Sprint(got) != tt.want && (got != nil || tt.want != "") {
+				t.Errorf("got  %v\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]string{
+		"1.0.0-1": "1.0.0", "1.0.0": "1.0.0", "1:1.0.0~rc1-1.2": "1.0.0~rc1", "0.0.0.4-1": "0.0.0.4",
+	} {
+		if got := short(version); got != want {
+			t.Errorf("short(%s) = %s, want %s", version, got, want)
+		}
+	}
+}

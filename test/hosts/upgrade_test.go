@@ -1,0 +1,224 @@
+package hosts
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+const upgradeType = "upgrade-agent"
+
+// What the package transient promises is tested on a host, by its own tests.
+func TestTransientUnits(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, one)
+	binary := filepath.Join(t.TempDir(), "transient.test")
+	build := exec.Command("go", "test", "-c", "-o", binary, "../../handlers/transient") //nolint:gosec // a file of the project
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the tests of transient: %v\n%s", err, out)
+	}
+	l.copy(one, binary, "/run/transient.test", "755")
+	out, err := l.try("", "exec", one, "/run/transient.test", "-test.v", "-test.timeout=3m")
+	if err != nil || strings.Contains(out, "SKIP") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// An upgrade of the agent by a task is reported by the new agent, with what was
+// installed before and after and all that the package manager has printed.
+func TestUpgradeByTask(t *testing.T) {
+	t.Parallel()
+	for _, k := range []kind{deb(), rpm()} {
+		t.Run(k.suffix, func(t *testing.T) {
+			t.Parallel()
+			f := newUpgradeFleet(t, k)
+			config := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml")
+			other := f.command("other", "while [ ! -e /run/go ]; do sleep 0.05; done", two)
+			f.begins(other, two)
+			steps := []struct{ version, from string }{{newer, older}, {older, newer}, {newer, older}, {newer, newer}}
+			for i, step := range steps {
+				path := f.file(one, agent, step.version, k)
+				task := f.post(upgradeType, fmt.Sprintf("file-%d", i), map[string]string{"file": path}, one)
+				f.upgraded(task, step.from, step.version)
+				f.runs(one, step.version)
+				f.pings(fmt.Sprintf("after-%d", i), one)
+			}
+			if got := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml"); got != config {
+				t.Errorf("the configuration was %s and is %s", config, got)
+			}
+			if r := f.get(other).of(t, two); r.Status != tasker.Running {
+				t.Errorf("the task on the other host: %+v", r)
+			}
+			f.fails("another-package", map[string]string{"file": f.file(one, "tasker", newer, k)}, tasker.Rejected, "is not the package tasker-agent but tasker")
+			f.fails("away", map[string]string{"file": "/tmp/away." + k.suffix}, tasker.Rejected, "there is no /tmp/away."+k.suffix)
+			f.fails("unknown", map[string]string{"version": "7.7.7"}, tasker.Failed, "the package manager failed with exit code ")
+			if code := f.call(http.MethodPost, "/"+upgradeType, `{"identifier":"bad","payload":{"version":"; reboot"}}`, nil); code != http.StatusUnprocessableEntity {
+				t.Errorf("a version that is none was answered with %d", code)
+			}
+		})
+	}
+}
+
+// From a repository: a version, older or newer, or the newest one.
+func TestUpgradeFromRepository(t *testing.T) {
+	t.Parallel()
+	k := deb()
+	f := newUpgradeFleet(t, k)
+	f.sh(one, "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; mkdir /srv/repository; echo 'deb [trusted=yes] file:/srv/repository ./' >/etc/apt/sources.list.d/tasker.list")
+	offer := func(versions ...string) {
+		t.Helper()
+		f.sh(one, "rm -f /srv/repository/*; : >/srv/repository/Packages")
+		for _, version := range versions {
+			path := f.file(one, agent, version, k)
+			f.sh(one, fmt.Sprintf(`mv %s /srv/repository; cd /srv/repository; p=%s
+				{ dpkg-deb --field $p; echo "Filename: ./$p"; echo "Size: $(stat -c %%s $p)"; echo "SHA256: $(sha256sum $p | cut -d' ' -f1)"; echo; } >>Packages`, path, filepath.Base(path)))
+		}
+	}
+	offer(older)
+	f.upgraded(f.post(upgradeType, "nothing-newer", map[string]string{}, one), older, older)
+	offer(older, newer)
+	f.upgraded(f.post(upgradeType, "newest", map[string]string{}, one), older, newer)
+	f.upgraded(f.post(upgradeType, "back", map[string]string{"version": older}, one), newer, older)
+	f.upgraded(f.post(upgradeType, "whole-version", map[string]string{"version": newer + "-1"}, one), older, newer)
+	f.runs(one, newer)
+	f.sh(one, "rm -r /srv/repository")
+	// The newest cannot be told when the repository is away.
+	f.fails("away", map[string]string{}, tasker.Failed, "the package manager failed with exit code 1")
+}
+
+// What ends the agent while its upgrade waits for dpkg, and then what ends the
+// upgrade.
+func TestUpgradeWithoutAgent(t *testing.T) {
+	t.Parallel()
+	k := deb()
+	f := newUpgradeFleet(t, k)
+	const path = "/srv/agent.deb" // a boot empties /tmp
+	f.sh(one, "mv "+f.file(one, agent, newer, k)+" "+path)
+	begin := func(identifier string) tasker.Task {
+		t.Helper()
+		f.sh(one, `rm -f /run/free; systemd-run --quiet --collect --unit=hold python3 -c '
+import fcntl, os, time
+lock = open("/var/lib/dpkg/lock-frontend", "w")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+open("/run/held", "w")
+while not os.path.exists("/run/free"):
+	time.sleep(0.05)
+'; until [ -e /run/held ]; do sleep 0.05; done; rm /run/held`)
+		task := f.post(upgradeType, identifier, map[string]string{"file": path}, one)
+		eventually(t, "the upgrade to wait for dpkg", func() bool { return f.sh(one, "pgrep --exact apt-get || true") != "" })
+		f.begins(task, one)
+		return task
+	}
+	const free = "touch /run/free; while systemctl is-active --quiet hold; do sleep 0.05; done"
+
+	task := begin("cancelled")
+	f.sh(one, "systemctl stop "+agent)
+	f.sh(one, "systemctl is-active tasker-upgrade-agent-"+task.ID+"-1")
+	if code := f.call(http.MethodPost, "/"+upgradeType+"/"+task.ID+"/cancel", "", nil); code/100 != 2 {
+		t.Fatalf("cancel answered %d", code)
+	}
+	f.sh(one, "systemctl start "+agent)
+	if a := f.ends(task); a.of(t, one).Status != tasker.Cancelled {
+		t.Errorf("the cancelled upgrade: %+v", a)
+	}
+	f.nothingRuns()
+	f.sh(one, free)
+
+	task = begin("killed")
+	second := f.post(upgradeType, "second", map[string]string{"file": path}, one)
+	f.begins(second, one)
+	f.sh(one, "systemctl kill --signal=KILL --kill-whom=main "+agent)
+	f.connected(one)
+	f.sh(one, "systemctl is-active tasker-upgrade-agent-"+task.ID+"-1; ! systemctl is-active tasker-upgrade-agent-"+second.ID+"-1")
+	f.sh(one, free)
+	f.upgraded(task, older, newer)
+	f.upgraded(second, newer, newer)
+	f.runs(one, newer)
+	f.nothingRuns()
+
+	task = begin("rebooted")
+	f.do("reboot", one)
+	a := f.ends(task)
+	if r := a.of(t, one); r.Status != tasker.Failed || !strings.Contains(r.Error, "the package manager was interrupted") || !strings.HasSuffix(r.Error, "tasker-agent is at version 1.1.0") {
+		t.Errorf("the upgrade in which the host was rebooted: %+v", r)
+	}
+	task = begin("without-power")
+	f.do("cut", one)
+	f.do("up", one)
+	if r := f.ends(task).of(t, one); r.Status != tasker.Failed || !strings.Contains(r.Error, "how the command ended is not known") {
+		t.Errorf("the upgrade in which the host lost its power: %+v", r)
+	}
+	f.pings("afterwards", one, two)
+}
+
+// newUpgradeFleet is a fleet of the older version that serves the task type.
+func newUpgradeFleet(t *testing.T, k kind) *fleet {
+	t.Helper()
+	f := newFleetOf(t, overHTTP(), k, older)
+	f.sh(plane, "sed -i '1s/]/, "+upgradeType+"]/' /etc/tasker-controlplane/config.yaml; systemctl restart "+control)
+	f.connected(one)
+	f.connected(two)
+	return f
+}
+
+// upgraded waits for an upgrade that succeeds.
+func (f *fleet) upgraded(task tasker.Task, from, to string) {
+	f.t.Helper()
+	a := f.ends(task)
+	r := a.of(f.t, one)
+	var got struct{ From, To string }
+	if err := json.Unmarshal(r.Result, &got); err != nil || a.Task.Status != tasker.TaskSucceeded || got.From != from || got.To != to || r.ExitCode == nil || *r.ExitCode != 0 {
+		f.t.Errorf("the upgrade from %s to %s: %+v, %s (%v)\n%s", from, to, r, r.Result, err, f.output(task))
+	}
+	// What was said before and after the restart is one text, each line once.
+	text := f.output(task)
+	if from != to && strings.Count(text, "Setting up "+agent) != 1 && strings.Count(text, "Complete!") != 1 {
+		f.t.Errorf("the output of the upgrade:\n%s", text)
+	}
+}
+
+// fails checks how an upgrade fails.
+func (f *fleet) fails(identifier string, payload any, status tasker.ResponseStatus, why string) {
+	f.t.Helper()
+	r := f.ends(f.post(upgradeType, identifier, payload, one)).of(f.t, one)
+	if r.Status != status || !strings.Contains(r.Error+r.Reason, why) {
+		f.t.Errorf("%s: %+v, want %s with %q", identifier, r, status, why)
+	}
+}
+
+// output is what a task has printed on the first host.
+func (f *fleet) output(task tasker.Task) string {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, f.api+"/"+task.Type+"/"+task.ID+"/responses/"+one+"/output", http.NoBody)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+f.token)
+	resp, err := f.client.Do(req)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		f.t.Fatalf("the output was answered with %d (%v): %s", resp.StatusCode, err, text)
+	}
+	return string(text)
+}
+
+// nothingRuns checks that no upgrade is left.
+func (f *fleet) nothingRuns() {
+	f.t.Helper()
+	if got := f.sh(one, "systemctl list-units --all --no-legend 'tasker-upgrade-*'; pgrep -a apt-get || true"); got != "" {
+		f.t.Errorf("left running: %s", got)
+	}
+}

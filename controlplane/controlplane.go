@@ -21,6 +21,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/collect"
 	"github.com/MatthiasWiesner/tasker/controlplane/deadline"
 	"github.com/MatthiasWiesner/tasker/controlplane/dispatch"
+	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
@@ -41,6 +42,13 @@ type Options struct {
 	Agents http.Handler
 	// Transport is how the hub stands now; nil where it cannot be away.
 	Transport *Standing
+
+	// Gate is what the hub asks who speaks for an endpoint; or nil.
+	Gate *Gate
+	// Broker, Unsupported and Disconnect are as in enrol.Options.
+	Broker      enrol.Broker
+	Unsupported bool
+	Disconnect  func(endpoint string)
 
 	// Address is the host:port of the API; Auth says whether it asks for tokens.
 	Address string
@@ -67,6 +75,7 @@ type ControlPlane struct {
 	opts     Options
 	log      *slog.Logger
 	store    *store.Store
+	enrol    *enrol.Service
 	api      *api.API
 	dispatch *dispatch.Dispatcher
 	collect  *collect.Collector
@@ -101,11 +110,21 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 	}
 	opts.Registry.MustRegister(&statistics{store: c.store, log: opts.Log})
 	done := func(tasks []tasker.Task) { c.finished(finished, tasks) }
+	c.enrol, err = enrol.New(ctx, enrol.Options{
+		Store: c.store, Broker: opts.Broker, Unsupported: opts.Unsupported, Disconnect: opts.Disconnect, Finished: done, Log: opts.Log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, c.store.Close())
+	}
+	if opts.Gate != nil {
+		opts.Gate.service.Store(c.enrol)
+	}
+	hub := &signing{Hub: opts.Hub, key: c.enrol.Key()}
 	c.dispatch = dispatch.New(dispatch.Options{
-		Outbox: c.store, Hub: opts.Hub, Log: opts.Log, Metrics: dispatch.NewMetrics(opts.Registry),
+		Outbox: c.store, Hub: hub, Log: opts.Log, Metrics: dispatch.NewMetrics(opts.Registry),
 	})
 	c.collect = collect.New(collect.Options{
-		Sink: c.store, Hub: opts.Hub, Log: opts.Log, Metrics: collect.NewMetrics(opts.Registry), Finished: done,
+		Sink: c.store, Hub: hub, Log: opts.Log, Metrics: collect.NewMetrics(opts.Registry), Finished: done,
 	})
 	keep := deadline.Options{
 		Facts: c.store, Drained: c.collect.Drained, LostAfter: opts.LostAfter, Log: opts.Log, Finished: done,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 
@@ -21,9 +20,6 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/builtin"
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
-	"github.com/MatthiasWiesner/tasker/internal/transport"
-	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
-	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 )
 
 func runCommand(src *config.Source) *cobra.Command {
@@ -71,10 +67,11 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 	if opts.TLS, _, err = https(c); err != nil {
 		return err
 	}
-	if opts.Hub, opts.Agents, opts.Transport, err = newHub(c, log, registry); err != nil {
+	free, err := connect(c, &opts)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, opts.Hub.Close()) }()
+	defer func() { err = errors.Join(err, free()) }()
 	plane, err := controlplane.New(ctx, opts)
 	if err != nil {
 		return err
@@ -82,25 +79,6 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 	defer func() { err = errors.Join(err, plane.Close()) }()
 	defer notify.Watchdog(plane.Alive)()
 	return plane.Run(ctx)
-}
-
-// newHub chooses the wire: RabbitMQ where one is configured, else the API itself.
-func newHub(c *config.ControlPlane, log *slog.Logger, reg prometheus.Registerer) (transport.Hub, http.Handler, *controlplane.Standing, error) {
-	if c.MessageQueue.URI == "" {
-		hub := httplink.NewHub(httplink.HubOptions{
-			Types: c.Types(), Heartbeat: c.API.Heartbeat.D(), Log: log, Metrics: httplink.NewMetrics(reg),
-		})
-		return hub, hub.Handler(), nil, nil
-	}
-	standing := controlplane.NewStanding(log)
-	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
-		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: log,
-		Observer: standing.Observe, Metrics: rabbitmq.NewMetrics(reg),
-	})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	return hub, nil, standing, nil
 }
 
 // apiTypes gives each configured type the description and the schema of its

@@ -128,6 +128,9 @@ func (s *Service) Enrol(ctx context.Context, token string, req tasker.EnrolReque
 	return e, repeated, nil
 }
 
+// expelTimeout bounds what undoes an enrolment.
+const expelTimeout = 10 * time.Second
+
 // admit makes the account of an endpoint that is enrolled. It may have been revoked
 // meanwhile, so it is looked at again afterwards.
 func (s *Service) admit(ctx context.Context, req tasker.EnrolRequest) (server string, err error) {
@@ -138,10 +141,16 @@ func (s *Service) admit(ctx context.Context, req tasker.EnrolRequest) (server st
 		return "", fmt.Errorf("endpoint %s: %w; repeat it: %w", req.Endpoint, ErrBroker, err)
 	}
 	owner, err := s.Identify(ctx, req.Secret)
-	if owner == req.Endpoint || err != nil && !errors.Is(err, ErrNotFound) {
-		return server, err
+	if err == nil && owner == req.Endpoint {
+		return server, nil
 	}
-	if err := s.expel(ctx, req.Endpoint); err != nil {
+	// Also when in doubt: whoever is enrolled repeats the request.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), expelTimeout)
+	defer cancel()
+	if failed := s.expel(ctx, req.Endpoint); failed != nil {
+		return "", errors.Join(err, failed)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return "", err
 	}
 	return "", fmt.Errorf("endpoint %s: %w while it was being enrolled", req.Endpoint, ErrRevoked)

@@ -70,7 +70,7 @@ func (s *Store) Identify(ctx context.Context, digest Digest) (string, error) {
 	var revoked micros
 	err := s.direct().row(ctx, "SELECT endpoint, revoked_at FROM credentials WHERE hash = ?", []any{digest[:]}, &endpoint, &revoked)
 	if err == nil && revoked != 0 {
-		err = ErrNotFound
+		endpoint, err = "", ErrNotFound
 	}
 	return endpoint, s.fail("look for a credential", err)
 }

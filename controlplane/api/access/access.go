@@ -30,6 +30,8 @@ type Identity struct {
 	// Name is for people and for the record of who cancelled what.
 	Name string
 	Role Role
+	// Endpoint is set where the secret is an endpoint's own: it speaks for no other.
+	Endpoint string
 }
 
 // Options say who is let in.

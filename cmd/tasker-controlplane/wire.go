@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/MatthiasWiesner/tasker/config"
+	"github.com/MatthiasWiesner/tasker/controlplane"
+	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
+	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/management"
+)
+
+// connect chooses the wire, RabbitMQ where one is configured, else the API itself,
+// and sets what goes with it. What it returns frees all that.
+func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() error, err error) {
+	opts.Gate = controlplane.NewGate(opts.Auth)
+	if c.MessageQueue.URI == "" {
+		hub := httplink.NewHub(httplink.HubOptions{
+			Types: c.Types(), Heartbeat: c.API.Heartbeat.D(), Log: opts.Log, Metrics: httplink.NewMetrics(opts.Registry),
+			Speaker: opts.Gate.Request,
+		})
+		opts.Hub, opts.Agents, opts.Disconnect = hub, hub.Handler(), hub.Disconnect
+		return hub.Close, nil
+	}
+	forget := func() {}
+	if opts.Unsupported = c.RabbitMQ.APIURL == ""; !opts.Unsupported {
+		kept, err := management.NewAccounts(management.AccountOptions{
+			APIURL: c.RabbitMQ.APIURL.Reveal(), Username: c.RabbitMQ.Username, Password: c.RabbitMQ.Password.Reveal(),
+			URI: c.MessageQueue.URI.Reveal(), AgentsURI: c.MessageQueue.AgentsURI.Reveal(),
+		})
+		if err != nil {
+			return nil, err
+		}
+		opts.Broker, forget = accounts{kept}, kept.Close
+	}
+	opts.Transport = controlplane.NewStanding(opts.Log)
+	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
+		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: opts.Log, Speaker: opts.Gate.User,
+		Observer: opts.Transport.Observe, Metrics: rabbitmq.NewMetrics(opts.Registry),
+	})
+	if err != nil {
+		return nil, err
+	}
+	opts.Hub = hub
+	return func() error {
+		forget()
+		return hub.Close()
+	}, nil
+}
+
+// accounts are the agents' users of RabbitMQ, with the errors that enrol knows.
+type accounts struct{ *management.Accounts }
+
+// Admit implements enrol.Broker.
+func (a accounts) Admit(ctx context.Context, endpoint, secret string) (string, error) {
+	server, err := a.Accounts.Admit(ctx, endpoint, secret)
+	if errors.Is(err, management.ErrForeignUser) {
+		err = fmt.Errorf("the name %s %w: %w", endpoint, enrol.ErrTaken, err)
+	}
+	return server, err
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 // sink is a database that can be away, and that cannot store the reports of the
 // endpoint "bad". What happens is written down in order.
 type sink struct {
+	mu         sync.Mutex // for what the test changes while the Collector runs
 	away, sick error
 	stored     []string
 	tries      int
@@ -26,6 +28,8 @@ type sink struct {
 }
 
 func (s *sink) Apply(_ context.Context, reports []tasker.Report) (store.Applied, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.tries++
 	if s.away != nil {
 		return store.Applied{}, s.away
@@ -47,7 +51,18 @@ func (s *sink) Apply(_ context.Context, reports []tasker.Report) (store.Applied,
 	return applied, nil
 }
 
-func (s *sink) Check(context.Context) error { return s.sick }
+func (s *sink) Check(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sick
+}
+
+// set says what the database answers from now on.
+func (s *sink) set(away, sick error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away, s.sick = away, sick
+}
 
 // hub hands over the batches it is given, each until it is acknowledged, a second
 // apart, as the transports do.
@@ -128,7 +143,7 @@ func pass(d time.Duration) {
 
 func TestABatchIsHeldWhileTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
-	for name, outage := range map[string]sink{
+	for name, outage := range map[string]struct{ away, sick error }{
 		"away": {away: store.ErrUnavailable},
 		"sick": {away: errors.New("disk I/O error"), sick: errors.New("disk I/O error")},
 	} {
@@ -140,13 +155,13 @@ func TestABatchIsHeldWhileTheDatabaseIsAway(t *testing.T) {
 				if f.Held() || !f.Drained() {
 					t.Errorf("at first held: %t, drained: %t", f.Held(), f.Drained())
 				}
-				f.away, f.sick = outage.away, outage.sick
+				f.set(outage.away, outage.sick)
 				f.report("web-1", "web-2")
 				pass(time.Minute)
 				if !f.Held() || f.Drained() || f.tries < 30 || len(f.stored) > 0 {
 					t.Errorf("in the outage held: %t, drained: %t, %d tries, stored: %q", f.Held(), f.Drained(), f.tries, f.stored)
 				}
-				f.away, f.sick = nil, nil
+				f.set(nil, nil)
 				pass(time.Second)
 				if f.Held() || !f.Drained() || !slices.Equal(f.stored, []string{"web-1", "web-2"}) || f.finished != 2 {
 					t.Errorf("afterwards held: %t, drained: %t, stored: %q, finished: %d", f.Held(), f.Drained(), f.stored, f.finished)

@@ -38,7 +38,7 @@ test: ## every test, on a real RabbitMQ and MariaDB that are set up first (TESTA
 test-hosts: ## the packages and services on servers with systemd, made for it (root; TESTARGS=… for go test)
 	@test/install mmdebstrap systemd-nspawn=systemd-container ip=iproute2 unshare=util-linux pgrep=procps socat
 	@test/servers
-	TASKER_TEST_HOSTS=1 test/hosts/lab run go test -count=1 -timeout 15m $(TESTARGS) ./test/hosts
+	TASKER_TEST_HOSTS=1 test/hosts/lab run go test -count=1 -parallel 4 -timeout 15m $(TESTARGS) ./test/hosts
 
 .PHONY: lint
 lint: tools ## go vet, golangci-lint (with the import rules and gofumpt) and shellcheck

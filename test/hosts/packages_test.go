@@ -32,9 +32,9 @@ func deb() kind {
 func rpm() kind {
 	return kind{
 		suffix:    "rpm",
-		install:   "dnf install -q -y",
-		downgrade: "dnf downgrade -q -y",
-		remove:    "dnf remove -q -y",
+		install:   "dnf install -y",
+		downgrade: "dnf downgrade -y",
+		remove:    "dnf remove -y",
 		kept:      "/etc/tasker-agent/config.yaml.rpmsave",
 		// What is there belongs to dpkg; rpm has to be told.
 		prepare: `cat >/tmp/there.spec <<-'END'

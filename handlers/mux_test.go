@@ -181,6 +181,7 @@ func TestNewMuxRefuses(t *testing.T) {
 		"no name":          {newUpdate("")},
 		"bad schema":       {handlers.Typed(handlers.Info{Name: "a", Schema: json.RawMessage(`{`)}, none)},
 		"unknown contract": {handlers.Typed(handlers.Info{Name: "a", Restart: "always"}, none)},
+		"forgets its work": {handlers.Typed(handlers.Info{Name: "a", Detached: true, Restart: handlers.RestartRetry}, none)},
 	} {
 		if _, err := handlers.NewMux(hs...); err == nil {
 			t.Errorf("%s: no error", name)

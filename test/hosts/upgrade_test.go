@@ -157,6 +157,9 @@ while not os.path.exists("/run/free"):
 	if r := f.ends(task).of(t, one); r.Status != tasker.Failed || !strings.Contains(r.Error, "how the command ended is not known") {
 		t.Errorf("the upgrade in which the host lost its power: %+v", r)
 	}
+	// A package that is left half installed is repaired.
+	f.sh(one, "dpkg --unpack "+path+"; [ \"$(dpkg-query --show --showformat='${db:Status-Status}' "+agent+")\" = unpacked ]")
+	f.upgraded(f.post(upgradeType, "repaired", map[string]string{"file": path}, one), newer, newer)
 	f.pings("afterwards", one, two)
 }
 

@@ -54,6 +54,9 @@ type Options struct {
 	Address string
 	Auth    bool
 	TLS     *tls.Config
+	// Fingerprint is that of a certificate of TLS that the control plane has made
+	// itself, else empty.
+	Fingerprint string
 
 	ReceiveTimeout time.Duration
 	LostAfter      time.Duration
@@ -136,15 +139,15 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 	if opts.Transport != nil {
 		opts.Transport.onReturn(c.deadline.Outage)
 	}
-	if c.api, err = newAPI(opts, c.store, watchers); err != nil {
+	if c.api, err = newAPI(opts, c.store, c.enrol, watchers); err != nil {
 		return nil, errors.Join(err, c.store.Close())
 	}
 	return c, nil
 }
 
 // newAPI makes the API with its tokens and its checks.
-func newAPI(opts Options, s *store.Store, watchers *watch.Fanout) (*api.API, error) {
-	guarded := access.Options{Off: !opts.Auth}
+func newAPI(opts Options, s *store.Store, service *enrol.Service, watchers *watch.Fanout) (*api.API, error) {
+	guarded := access.Options{Off: !opts.Auth, Endpoints: service}
 	if opts.Auth {
 		var err error
 		if guarded.Tokens, err = access.LoadTokens(opts.DataDir); err != nil {
@@ -160,7 +163,7 @@ func newAPI(opts Options, s *store.Store, watchers *watch.Fanout) (*api.API, err
 		checks["message_queue"] = opts.Transport.Check
 	}
 	return api.New(api.Options{
-		Store: s, Types: opts.Types, Watch: watchers, Guard: guard, Agents: opts.Agents, Checks: checks,
+		Store: s, Types: opts.Types, Watch: watchers, Guard: guard, Enrol: service, Fingerprint: opts.Fingerprint, Agents: opts.Agents, Checks: checks,
 		ReceiveTimeout: opts.ReceiveTimeout, Version: opts.Version, Log: opts.Log,
 		Registerer: opts.Registry, Gatherer: opts.Registry,
 	})

@@ -64,7 +64,7 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		},
 		Waiting: func(reason error) { notify.Waiting("the database: " + reason.Error()) },
 	}
-	if opts.TLS, _, err = https(c); err != nil {
+	if opts.TLS, opts.Fingerprint, err = https(c); err != nil {
 		return err
 	}
 	free, err := connect(c, &opts)

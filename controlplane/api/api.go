@@ -44,6 +44,10 @@ type Options struct {
 	// Watch wakes the streams of events.
 	Watch *watch.Fanout
 	Guard *access.Guard
+	Enrol Enroller
+	// Fingerprint is that of a certificate that the server has made itself; it goes
+	// with the enrolment tokens. Empty is none.
+	Fingerprint string
 	// Agents answers below /agent/; nil where agents do not connect here.
 	Agents http.Handler
 	// Checks are the parts that must be there for the control plane to be ready.
@@ -63,6 +67,8 @@ type API struct {
 	types          []Type
 	watch          *watch.Fanout
 	guard          *access.Guard
+	enrol          Enroller
+	certificate    string // its fingerprint
 	agents         bool
 	checks         map[string]func(context.Context) error
 	receiveTimeout time.Duration
@@ -79,11 +85,11 @@ type API struct {
 
 // New makes an API.
 func New(o Options) (*API, error) {
-	if o.Store == nil || o.Watch == nil || o.Guard == nil || o.Log == nil || o.Registerer == nil || o.Gatherer == nil || len(o.Types) == 0 || o.ReceiveTimeout <= 0 {
+	if o.Store == nil || o.Watch == nil || o.Guard == nil || o.Enrol == nil || o.Log == nil || o.Registerer == nil || o.Gatherer == nil || len(o.Types) == 0 || o.ReceiveTimeout <= 0 {
 		return nil, errors.New("api: an option is missing")
 	}
 	a := &API{
-		store: o.Store, types: o.Types, watch: o.Watch, guard: o.Guard, agents: o.Agents != nil, checks: o.Checks,
+		store: o.Store, types: o.Types, watch: o.Watch, guard: o.Guard, enrol: o.Enrol, certificate: o.Fingerprint, agents: o.Agents != nil, checks: o.Checks,
 		receiveTimeout: o.ReceiveTimeout, version: o.Version, log: o.Log, metrics: NewMetrics(o.Registerer),
 		mux: http.NewServeMux(), draining: make(chan struct{}),
 	}
@@ -97,6 +103,7 @@ func New(o Options) (*API, error) {
 		a.metrics.created.WithLabelValues(t.Name)
 	}
 	a.endpointRoutes()
+	a.enrolRoutes()
 	a.healthRoutes()
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 	if o.Agents != nil {

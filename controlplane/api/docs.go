@@ -36,7 +36,7 @@ func noToken() []map[string][]string { return []map[string][]string{{}} }
 
 // tags are the headings of the page, in its order.
 func tags(types []Type) []*huma.Tag {
-	list := make([]*huma.Tag, 0, len(types)+2)
+	list := make([]*huma.Tag, 0, len(types)+3)
 	for _, t := range types {
 		text := t.Summary
 		if text == "" {
@@ -46,6 +46,7 @@ func tags(types []Type) []*huma.Tag {
 	}
 	return append(list,
 		&huma.Tag{Name: "endpoints", Description: "The servers with an agent."},
+		&huma.Tag{Name: "enrolment", Description: "Letting servers in, and shutting them out."},
 		&huma.Tag{Name: "operation", Description: "The control plane itself."})
 }
 

@@ -68,7 +68,7 @@ func TestDescription(t *testing.T) {
 			t.Errorf("the heading %s has no description", tag.Name)
 		}
 	}
-	if !slices.Equal(headings, []string{"ping", "command", "endpoints", "operation"}) {
+	if !slices.Equal(headings, []string{"ping", "command", "endpoints", "enrolment", "operation"}) {
 		t.Errorf("headings: %v", headings)
 	}
 	check := compiler(t, a.body)

@@ -18,6 +18,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
 	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
@@ -76,6 +77,10 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...f
 	if err != nil {
 		t.Fatal(err)
 	}
+	service, err := enrol.New(t.Context(), enrol.Options{Store: st, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &server{store: st, log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
 	options := api.Options{
 		Store: st,
@@ -83,7 +88,7 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...f
 			{Name: "ping", Handler: "ping"},
 			{Name: "command", Handler: "command", Schema: json.RawMessage(commandSchema), Validate: schema.Validate, Timeout: 10 * time.Minute},
 		},
-		Watch: fanout, Guard: guard, Checks: map[string]func(context.Context) error{"database": st.Check},
+		Watch: fanout, Guard: guard, Enrol: service, Checks: map[string]func(context.Context) error{"database": st.Check},
 		ReceiveTimeout: 30 * time.Second, Version: "1.2.3",
 		Log:        slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: s.reg, Gatherer: s.reg,

@@ -40,6 +40,9 @@ func deny(w http.ResponseWriter, err error) {
 	if denied.Challenge != "" {
 		w.Header().Set("WWW-Authenticate", denied.Challenge)
 	}
+	if denied.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	writeProblem(w, problem(denied.Status, denied.Detail))
 }
 

@@ -46,7 +46,7 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 // well, so that strangers cannot find out which task types there are.
 func need(pattern string) access.Role {
 	switch routeOf(pattern) {
-	case "/healthz", "/readyz", docsPath, docsPath + "/":
+	case "/healthz", "/readyz", docsPath, docsPath + "/", enrolPath: // enrolling asks for a token of its own
 		return access.Anyone
 	case agentsPath:
 		return access.Agent

@@ -38,6 +38,13 @@ const (
 	endpointText  = "What the endpoint last said of itself."
 	targetsText   = "Prometheus' HTTP service discovery: the metrics address of every agent, with the label `endpoint` and, for relabelling, " +
 		"`__meta_tasker_connected`, `__meta_tasker_version`, `__meta_tasker_types` and one `__meta_tasker_label_NAME` for each label of the endpoint."
+	createTokenText = "Makes a token with which servers enrol (`tasker-agent enrol --server URL --token TOKEN`), each with a name of its own. " +
+		"`ttl` is how long it is good, 1m to 720h, `max_uses` for how many servers. The token is in this answer only."
+	listTokensText  = "The newest thousand, newest first, without the tokens themselves."
+	revokeTokenText = "Nobody can enrol with it any more. Those who have stay."
+	enrolText       = "A server gets in: its endpoint's name becomes that of the secret it has chosen (32 random bytes in base64url), which is good for its own calls only. " +
+		"Repeating the same request changes nothing and answers 200. 401: the token is not known, revoked, expired or used up. 409: the name is in use."
+	revokeText = "Its secret is of no more use, at once, and what it was at is `interrupted`. Its name can be enrolled anew, with another secret. Repeating it changes nothing."
 	healthText = "Answers as long as the program runs. No token is needed."
 	readyText  = "200 if the database and the transport can be reached, 503 with the parts that cannot otherwise. No token is needed; the reasons are told only with one."
 )
@@ -110,6 +117,24 @@ func fieldTexts() map[string]map[string]string {
 			"bytes":     "How many bytes were printed, all in all.",
 			"truncated": "Less than that was kept.",
 			"chunks":    "The pieces kept.",
+		},
+		"EnrolToken": {
+			"id":         "Names the token, to revoke it.",
+			"created_at": "When it was made.",
+			"created_by": "By whom.",
+			"expires_at": "When it is of no more use.",
+			"max_uses":   "How many endpoints it is good for.",
+			"uses":       "How many it has let in.",
+			"revoked_at": "When it was revoked, if it was.",
+			"token":      "The secret; in the answer to its creation only.",
+		},
+		"EnrolTokenRequest": {"ttl": "How long it is good: 30m, 1h, or a number of seconds as text.", "max_uses": "How many endpoints it is good for."},
+		"EnrolTokenList":    {"tokens": "Newest first."},
+		"EnrolRequest":      {"endpoint": "The name to enrol under.", "secret": "What the server has chosen: 43 to 128 characters of base64url."},
+		"Enrolment": {
+			"endpoint": "The name.",
+			"server":   "Where the agent connects to, as the user of its name and with its secret as the password; absent: here.",
+			"keys":     "Ed25519 public keys, in base64: every order is signed with one of them.",
 		},
 		"Chunk":       {"offset": "Where the piece begins, in bytes.", "data": "The piece, in base64."},
 		"TargetGroup": {"targets": "host:port of an agent's metrics.", "labels": "Its labels."},

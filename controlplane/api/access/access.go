@@ -6,10 +6,14 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
 // Role is what a caller may do; each one includes those below it.
@@ -34,12 +38,20 @@ type Identity struct {
 	Endpoint string
 }
 
+// Endpoints know whose own secret it is: store.ErrNotFound is nobody's, any other
+// error that this cannot be told now.
+type Endpoints interface {
+	Identify(ctx context.Context, secret string) (endpoint string, err error)
+}
+
 // Options say who is let in.
 type Options struct {
 	// Off: no token is asked for. Only for a listener on the loopback interface.
 	Off bool
 	// Tokens are needed unless Off.
 	Tokens Tokens
+	// Endpoints may be nil; then no endpoint has a secret of its own.
+	Endpoints Endpoints
 	// Hosts are names, beside those of the loopback interface, under which the
 	// API is reached while Off.
 	Hosts []string
@@ -50,12 +62,13 @@ type Guard struct {
 	off          bool
 	hosts        []string
 	admin, agent [sha256.Size]byte
+	endpoints    Endpoints
 	origins      *http.CrossOriginProtection
 }
 
 // Denied says why a request is refused.
 type Denied struct {
-	// Status is 401 or 403.
+	// Status is 401, 403, or 503 where it cannot be told now.
 	Status int
 	// Detail is for people.
 	Detail string
@@ -72,11 +85,13 @@ func NewGuard(o Options) (*Guard, error) {
 		return nil, errors.New("access: a token is empty, so that anyone would be let in")
 	}
 	return &Guard{
-		off:     o.Off,
-		hosts:   o.Hosts,
-		admin:   sha256.Sum256([]byte(o.Tokens.Admin)),
-		agent:   sha256.Sum256([]byte(o.Tokens.Agent)),
-		origins: http.NewCrossOriginProtection(),
+		off:   o.Off,
+		hosts: o.Hosts,
+		admin: sha256.Sum256([]byte(o.Tokens.Admin)),
+		agent: sha256.Sum256([]byte(o.Tokens.Agent)),
+
+		endpoints: o.Endpoints,
+		origins:   http.NewCrossOriginProtection(),
 	}, nil
 }
 
@@ -107,12 +122,14 @@ func (g *Guard) Check(r *http.Request, need Role) (Identity, error) {
 		}
 		return Identity{Name: "local", Role: Admin}, nil
 	}
-	who, known := g.bearer(r)
+	who, known, err := g.bearer(r)
 	switch {
+	case err != nil && need > Anyone:
+		return Identity{}, &Denied{Status: http.StatusServiceUnavailable, Detail: "it cannot be told now whose token this is, as the database cannot be used; try again"}
 	case who.Role >= need:
 		return who, nil
 	case known:
-		return who, &Denied{Status: http.StatusForbidden, Detail: "the agents' token is good for agents' calls only; this takes the admin token"}
+		return who, &Denied{Status: http.StatusForbidden, Detail: "an agent's token is good for agents' calls only; this takes the admin token"}
 	case r.Header.Get("Authorization") != "":
 		return who, &Denied{
 			Status: http.StatusUnauthorized, Challenge: `Bearer realm="tasker", error="invalid_token"`,
@@ -126,23 +143,41 @@ func (g *Guard) Check(r *http.Request, need Role) (Identity, error) {
 	}
 }
 
-// bearer finds out whose token the request carries.
-func (g *Guard) bearer(r *http.Request) (Identity, bool) {
+// Bearer is the token that a request carries; empty is none.
+func Bearer(r *http.Request) string {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return Identity{}, false
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// bearer finds out whose token the request carries.
+func (g *Guard) bearer(r *http.Request) (who Identity, known bool, err error) {
+	token := Bearer(r)
+	if token == "" {
+		return Identity{}, false, nil
 	}
 	// Digests have one length, so the comparison tells nothing about the token's.
-	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	sum := sha256.Sum256([]byte(token))
 	admin := subtle.ConstantTimeCompare(sum[:], g.admin[:])
 	agent := subtle.ConstantTimeCompare(sum[:], g.agent[:])
 	switch {
 	case admin == 1:
-		return Identity{Name: "admin", Role: Admin}, true
+		return Identity{Name: "admin", Role: Admin}, true, nil
 	case agent == 1:
-		return Identity{Name: "agent", Role: Agent}, true
+		return Identity{Name: "agent", Role: Agent}, true, nil
+	case g.endpoints == nil || tasker.ValidateSecret(token) != nil:
+		return Identity{}, false, nil
 	}
-	return Identity{}, false
+	endpoint, err := g.endpoints.Identify(r.Context(), token)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return Identity{}, false, nil
+	case err != nil:
+		return Identity{}, false, fmt.Errorf("look for the owner of a token: %w", err)
+	}
+	return Identity{Name: endpoint, Role: Agent, Endpoint: endpoint}, true, nil
 }
 
 // knownHost says whether host, with or without a port, is a name of this server.

@@ -1,0 +1,178 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+// Enroller lets endpoints in and shuts them out; enrol.Service is one.
+type Enroller interface {
+	CreateToken(ctx context.Context, ttl time.Duration, maxUses int, by string) (tasker.EnrolToken, error)
+	Tokens(ctx context.Context) ([]tasker.EnrolToken, error)
+	RevokeToken(ctx context.Context, id string) error
+	Enrol(ctx context.Context, token string, req tasker.EnrolRequest) (e tasker.Enrolment, repeated bool, err error)
+	Revoke(ctx context.Context, endpoint, by string) error
+}
+
+const (
+	enrolPath = "/enrol"
+	enrolTag  = "enrolment"
+)
+
+// EnrolTokenRequest is what a new token shall be good for.
+type EnrolTokenRequest struct {
+	TTL     string `json:"ttl,omitempty" default:"1h" maxLength:"40"`
+	MaxUses int    `json:"max_uses,omitempty" default:"1" minimum:"1" maximum:"100000"`
+}
+
+// EnrolTokenList are enrolment tokens, newest first.
+type EnrolTokenList struct {
+	Tokens []tasker.EnrolToken `json:"tokens"`
+}
+
+type createTokenInput struct{ Body EnrolTokenRequest }
+
+type tokenInput struct {
+	ID string `path:"id" maxLength:"64" doc:"The token's id."`
+}
+
+type enrolInput struct {
+	Authorization string `header:"Authorization" doc:"Bearer and an enrolment token."`
+	Body          tasker.EnrolRequest
+}
+
+type enrolOutput struct {
+	Status int
+	Body   tasker.Enrolment
+}
+
+func (a *API) enrolRoutes() {
+	op := operation("create-enrol-token", "/tokens", "Create an enrolment token", createTokenText)
+	op.Method, op.DefaultStatus, op.Tags = http.MethodPost, http.StatusCreated, []string{enrolTag}
+	op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	op.Middlewares = huma.Middlewares{a.onlyJSON}
+	huma.Register(a.huma, op, a.createToken)
+
+	op = operation("list-enrol-tokens", "/tokens", "List enrolment tokens", listTokensText)
+	op.Tags = []string{enrolTag}
+	huma.Register(a.huma, op, a.tokens)
+
+	op = operation("revoke-enrol-token", "/tokens/{id}", "Revoke an enrolment token", revokeTokenText)
+	op.Method, op.DefaultStatus, op.Tags = http.MethodDelete, http.StatusNoContent, []string{enrolTag}
+	op.Errors = append(op.Errors, http.StatusNotFound)
+	huma.Register(a.huma, op, a.revokeToken)
+
+	op = operation("enrol", enrolPath, "Enrol a server", enrolText)
+	op.Method, op.DefaultStatus, op.Tags = http.MethodPost, http.StatusCreated, []string{enrolTag}
+	op.Errors = []int{
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
+		http.StatusUnprocessableEntity, http.StatusNotImplemented, http.StatusServiceUnavailable,
+	}
+	op.Middlewares = huma.Middlewares{a.onlyJSON}
+	op.MaxBodyBytes = 16 << 10
+	huma.Register(a.huma, op, a.enrolServer)
+
+	op = operation("revoke-endpoint", "/endpoints/{name}/revoke", "Shut an endpoint out", revokeText)
+	op.Method, op.Middlewares = http.MethodPost, huma.Middlewares{a.noBody}
+	op.Errors = append(op.Errors, http.StatusNotFound, http.StatusNotImplemented)
+	huma.Register(a.huma, op, a.revoke)
+}
+
+func (a *API) createToken(ctx context.Context, in *createTokenInput) (*struct{ Body tasker.EnrolToken }, error) {
+	ttl, err := tasker.ParseDuration(in.Body.TTL)
+	if err != nil {
+		return nil, problem(http.StatusUnprocessableEntity, "body.ttl "+err.Error(), &huma.ErrorDetail{Location: "body.ttl", Message: err.Error()})
+	}
+	t, err := a.enrol.CreateToken(ctx, ttl, in.Body.MaxUses, access.From(ctx).Name)
+	if err != nil {
+		return nil, a.enrolFailure(ctx, err, "")
+	}
+	if a.certificate != "" {
+		t.Token += "." + a.certificate
+	}
+	return &struct{ Body tasker.EnrolToken }{t}, nil
+}
+
+func (a *API) tokens(ctx context.Context, _ *struct{}) (*struct{ Body EnrolTokenList }, error) {
+	list, err := a.enrol.Tokens(ctx)
+	if err != nil {
+		return nil, a.enrolFailure(ctx, err, "")
+	}
+	return &struct{ Body EnrolTokenList }{EnrolTokenList{list}}, nil
+}
+
+func (a *API) revokeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
+	if err := a.enrol.RevokeToken(ctx, in.ID); err != nil {
+		return nil, a.enrolFailure(ctx, err, "there is no enrolment token with this id")
+	}
+	return nil, nil //nolint:nilnil // 204
+}
+
+func (a *API) enrolServer(ctx context.Context, in *enrolInput) (*enrolOutput, error) {
+	scheme, token, _ := strings.Cut(in.Authorization, " ")
+	// What follows a dot is for the server that enrols.
+	token, _, _ = strings.Cut(strings.TrimSpace(token), ".")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return nil, challenge("an enrolment token is needed: send the header 'Authorization: Bearer …' with what `tasker enrol-token create` prints")
+	}
+	seen(ctx).endpoint = cut(in.Body.Endpoint)
+	e, repeated, err := a.enrol.Enrol(ctx, token, in.Body)
+	if err != nil {
+		return nil, a.enrolFailure(ctx, err, "")
+	}
+	status := http.StatusCreated
+	if repeated {
+		status = http.StatusOK
+	}
+	return &enrolOutput{Status: status, Body: e}, nil
+}
+
+func (a *API) revoke(ctx context.Context, in *endpointInput) (*struct{ Body tasker.Endpoint }, error) {
+	seen(ctx).endpoint = cut(in.Name)
+	if err := a.enrol.Revoke(ctx, in.Name, access.From(ctx).Name); err != nil {
+		return nil, a.enrolFailure(ctx, err, "there is no endpoint of this name")
+	}
+	return a.endpoint(ctx, in)
+}
+
+// enrolFailure turns an error of the Enroller into a problem.
+func (a *API) enrolFailure(ctx context.Context, err error, notFound string) error {
+	switch {
+	case errors.Is(err, enrol.ErrToken):
+		return challenge(told(err))
+	case errors.Is(err, enrol.ErrTaken), errors.Is(err, enrol.ErrRevoked):
+		return problem(http.StatusConflict, told(err))
+	case errors.Is(err, enrol.ErrInvalid):
+		return problem(http.StatusUnprocessableEntity, told(err))
+	case errors.Is(err, enrol.ErrUnsupported):
+		return problem(http.StatusNotImplemented, told(err))
+	case errors.Is(err, enrol.ErrBroker) && !errors.Is(err, store.ErrUnavailable):
+		a.log.WarnContext(ctx, "the message queue could not be told", "route", seen(ctx).route, "error", err)
+		return huma.ErrorWithHeaders(problem(http.StatusServiceUnavailable, "the message queue could not be told; repeat the call"),
+			http.Header{"Retry-After": {retryAfter}})
+	}
+	return a.failure(ctx, err, notFound)
+}
+
+// told is an error without what the store was doing.
+func told(err error) string {
+	text := err.Error()
+	for _, doing := range []string{"enrol an endpoint: ", "revoke an endpoint: "} {
+		text = strings.TrimPrefix(text, doing)
+	}
+	return text
+}
+
+func challenge(detail string) error {
+	return huma.ErrorWithHeaders(problem(http.StatusUnauthorized, detail), http.Header{"WWW-Authenticate": {`Bearer realm="tasker enrolment"`}})
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
 	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
@@ -57,9 +58,13 @@ func serve(t *testing.T) (string, *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	service, err := enrol.New(t.Context(), enrol.Options{Store: st, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	reg := prometheus.NewRegistry()
 	a, err := api.New(api.Options{
-		Store: st, Types: []api.Type{{Name: "ping", Handler: "ping"}}, Watch: fanout, Guard: guard,
+		Store: st, Types: []api.Type{{Name: "ping", Handler: "ping"}}, Watch: fanout, Guard: guard, Enrol: service,
 		Checks:         map[string]func(context.Context) error{"database": st.Check},
 		ReceiveTimeout: 30 * time.Second, Version: "1.2.3", Log: slog.New(slog.DiscardHandler),
 		Registerer: reg, Gatherer: reg,

@@ -79,7 +79,10 @@ func (a *app) printEndpoints(list []tasker.Endpoint) error {
 	t := newTable("ENDPOINT", "CONNECTED", "LAST SEEN", "VERSION", "RUNNING", "WAITING", "TYPES", "LABELS")
 	for _, e := range list {
 		connected := "no"
-		if e.Connected {
+		switch {
+		case e.RevokedAt != nil:
+			connected = "revoked"
+		case e.Connected:
 			connected = "yes"
 		}
 		var labels []string

@@ -69,6 +69,9 @@ func New(o Options) (*Client, error) {
 	}, nil
 }
 
+// URL is the control plane's.
+func (c *Client) URL() string { return c.base }
+
 // Close frees the idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 

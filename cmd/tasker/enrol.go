@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+func enrolTokenCommand(a *app) *cobra.Command {
+	return group("enrol-token", "Make, list and revoke the tokens with which servers enrol",
+		createTokenCommand(a), listTokensCommand(a), revokeTokenCommand(a))
+}
+
+func createTokenCommand(a *app) *cobra.Command {
+	var ttl string
+	var uses int
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Make a token, and print what to run on the servers",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			t, err := c.CreateEnrolToken(cmd.Context(), ttl, uses)
+			switch {
+			case err != nil:
+				return err
+			case a.json():
+				return a.printJSON(t)
+			}
+			_, err = fmt.Fprintf(a.out, "tasker-agent enrol --server %s --token %s\n", reachable(c.URL()), t.Token)
+			if isLocal(c.URL()) {
+				fmt.Fprintln(a.err, "The servers need a name or an address under which they reach this machine; put it after --server if this one is not.")
+			}
+			fmt.Fprintf(a.err, "Good for %d, until %s.\n", t.MaxUses, t.ExpiresAt.Local().Format(time.DateTime))
+			return written(err)
+		},
+	}
+	a.formatFlag(cmd)
+	cmd.Flags().StringVar(&ttl, "ttl", "1h", "how long it is good, 1m to 720h")
+	cmd.Flags().IntVar(&uses, "max-uses", 1, "for how many servers")
+	return cmd
+}
+
+// reachable is the URL as servers can use it: this machine's name stands for its
+// loopback address.
+func reachable(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || !isLocal(address) {
+		return address
+	}
+	if name, err := os.Hostname(); err == nil {
+		u.Host = net.JoinHostPort(name, u.Port())
+	}
+	return u.String()
+}
+
+func listTokensCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the tokens, newest first",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			list, err := c.EnrolTokens(cmd.Context())
+			switch {
+			case err != nil:
+				return err
+			case a.json():
+				return a.printJSON(map[string]any{"tokens": list})
+			}
+			t := newTable("ID", "USES", "EXPIRES", "BY", "STATE")
+			for _, e := range list {
+				t.AppendRow(table.Row{
+					e.ID, fmt.Sprintf("%d of %d", e.Uses, e.MaxUses), e.ExpiresAt.Local().Format(time.DateTime), plain(e.CreatedBy), stateOf(e, time.Now()),
+				})
+			}
+			return a.printTable(t)
+		},
+	}
+	a.formatFlag(cmd)
+	return cmd
+}
+
+func stateOf(t tasker.EnrolToken, now time.Time) string {
+	switch {
+	case t.RevokedAt != nil:
+		return "revoked"
+	case t.Uses >= t.MaxUses:
+		return "used up"
+	case now.After(t.ExpiresAt):
+		return "expired"
+	}
+	return "good"
+}
+
+func revokeTokenCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke ID",
+		Short: "Make a token useless; those who have enrolled with it stay",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			return c.RevokeEnrolToken(cmd.Context(), args[0])
+		},
+	}
+}
+
+func endpointCommand(a *app) *cobra.Command {
+	revoke := &cobra.Command{
+		Use:   "revoke NAME",
+		Short: "Shut an endpoint out at once",
+		Long: `revoke makes the endpoint's secret useless, at once: what it was at is interrupted, and
+what it has not received will be missing. Its name can be enrolled anew.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			e, err := c.RevokeEndpoint(cmd.Context(), args[0])
+			switch {
+			case err != nil:
+				return err
+			case a.json():
+				return a.printJSON(e)
+			}
+			_, err = fmt.Fprintf(a.out, "%s is shut out\n", plain(e.Name))
+			return written(err)
+		},
+	}
+	a.formatFlag(revoke)
+	get := endpointsCommand(a)
+	get.Use, get.Short, get.Args = "get NAME", "Show an endpoint", cobra.ExactArgs(1)
+	return group("endpoint", "Show an endpoint, or shut it out", get, revoke)
+}

@@ -6,6 +6,7 @@ package agent
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,6 +52,10 @@ type Options struct {
 	Labels  map[string]string
 	// MetricsAddress is stated to the control plane, so that it can be scraped.
 	MetricsAddress string
+
+	// Keys are the control plane's: an order that is signed with none of them is
+	// refused. Without any, every order is taken.
+	Keys []ed25519.PublicKey
 
 	// Link and Journal are the caller's to close, after Run.
 	Link     transport.Link
@@ -118,6 +123,8 @@ type Agent struct {
 	order uint64
 	// offset is the control plane's time at the zero of the clock.
 	offset time.Time
+	// refusals says when the refusal of a kind of orders was logged last.
+	refusals map[string]time.Duration
 	// open: handlers may be started.
 	open, stopping bool
 }
@@ -154,6 +161,7 @@ func New(opts Options) (*Agent, error) {
 		welcomed: make(chan struct{}),
 		tasks:    map[string]*task{},
 		lines:    map[string]*line{},
+		refusals: map[string]time.Duration{},
 	}
 	a.speaker = newSpeaker(a)
 	return a, nil

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -60,6 +61,7 @@ type wire struct {
 	down    bool
 	mute    bool // hellos are not answered
 	refuse  func(tasker.Report) bool
+	key     ed25519.PrivateKey // signs the welcomes; nil does not
 	batches [][]tasker.Order
 	held    int // how often a batch was not acknowledged
 	reports []tasker.Report
@@ -200,10 +202,14 @@ func (w *wire) Send(_ context.Context, reports ...tasker.Report) error {
 func (w *wire) take(r tasker.Report) {
 	w.reports = append(w.reports, r)
 	if r.Hello != nil && !w.mute {
-		w.batches = append(w.batches, []tasker.Order{{
+		welcome := tasker.Order{
 			Version: 1, Endpoint: r.Endpoint,
 			Welcome: &tasker.Welcome{Session: r.Hello.Session, Now: w.time(), Heartbeat: tasker.Duration(w.heartbeat)},
-		}})
+		}
+		if w.key != nil {
+			_ = welcome.Sign(w.key) // it is a welcome
+		}
+		w.batches = append(w.batches, []tasker.Order{welcome})
 	}
 	if u := r.Update; u != nil {
 		ref := journal.Ref{TaskID: u.TaskID, Attempt: u.Attempt}

@@ -27,6 +27,7 @@ const (
 type Metrics struct {
 	up           prometheus.Gauge
 	ordersTotal  *prometheus.CounterVec
+	refusedTotal *prometheus.CounterVec
 	running      *prometheus.GaugeVec
 	waiting      *prometheus.GaugeVec
 	seconds      *prometheus.HistogramVec
@@ -68,6 +69,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		up:           gauge("connected", "1 while the agent is connected to its control plane or broker."),
 		ordersTotal:  counters("assignments_total", "Assignments and early cancels received, by what became of them at once.", "outcome"),
+		refusedTotal: counters("orders_refused_total", "Orders that were refused unread.", "reason"),
 		running:      gauges("assignments_running", "Assignments whose handler runs.", "type"),
 		waiting:      gauges("assignments_waiting", "Assignments accepted and not yet started.", "type"),
 		seconds:      seconds,
@@ -86,6 +88,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	} {
 		m.ordersTotal.WithLabelValues(o)
 	}
+	m.refusedTotal.WithLabelValues(refusedSignature)
 	for _, r := range []string{reportSent, reportFailed, reportRefused} {
 		m.reportsTotal.WithLabelValues(r)
 	}
@@ -111,6 +114,8 @@ func (m *Metrics) build(version string) { m.info.WithLabelValues(version).Set(1)
 func (m *Metrics) orders(outcome string, n int) {
 	m.ordersTotal.WithLabelValues(outcome).Add(float64(n))
 }
+
+func (m *Metrics) refused(reason string) { m.refusedTotal.WithLabelValues(reason).Inc() }
 
 // known is the label of a type. Only types whose assignments were accepted get
 // one of their own, and not more than maxTypes.

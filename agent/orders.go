@@ -16,6 +16,7 @@ func (a *Agent) receive(ctx context.Context, batch []tasker.Order) error {
 		a.speaker.begin()
 		return nil
 	}
+	batch, refused := a.genuine(batch)
 	// The time first: with it, deadlines need not wait to be checked.
 	for _, o := range batch {
 		if o.Welcome != nil && a.ours(o) && o.Version <= tasker.WireVersion && a.speaker.welcome(*o.Welcome) {
@@ -31,6 +32,7 @@ func (a *Agent) receive(ctx context.Context, batch []tasker.Order) error {
 		return err
 	}
 	p.carryOut(ctx)
+	a.refused(refused)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -32,6 +33,7 @@ type address struct {
 	uri   string
 	user  string
 	where string // host:port, vhost; fit to be shown
+	tls   *tls.Config
 }
 
 // ParseURI reads an AMQP URI. Its errors do not show the URI, nor a part of it,
@@ -59,8 +61,9 @@ func dial(ctx context.Context, at address, name string) (*session, error) {
 	var raw net.Conn
 	var stop func() bool
 	conn, err := amqp.DialConfig(at.uri, amqp.Config{
-		Heartbeat:  heartbeat,
-		Properties: amqp.Table{"product": "tasker", "connection_name": name},
+		TLSClientConfig: at.tls.Clone(), // the library sets the server's name in it
+		Heartbeat:       heartbeat,
+		Properties:      amqp.Table{"product": "tasker", "connection_name": name},
 		Dial: func(network, addr string) (net.Conn, error) {
 			c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, addr)
 			if err != nil {

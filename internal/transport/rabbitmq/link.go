@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,8 @@ type LinkOptions struct {
 	Endpoint string
 	// Instance identifies the agent's journal; it shows as the consumer's tag.
 	Instance string
+	// TLS is whom to trust with amqps; nil trusts the system's authorities.
+	TLS *tls.Config
 	// Log carries the endpoint's name already.
 	Log *slog.Logger
 	// Observer may be nil.
@@ -61,6 +64,7 @@ func NewLink(opts LinkOptions) (*Link, error) {
 	if err := tasker.ValidateEndpoint(opts.Endpoint); err != nil {
 		return nil, err
 	}
+	at.tls = opts.TLS
 	l := &Link{opts: opts, user: at.user, standing: newStanding(opts.Observer, connected, subscribed, flowing)}
 	l.line = &line{
 		at: at, name: "tasker-agent " + opts.Endpoint, log: opts.Log,

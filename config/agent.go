@@ -8,9 +8,11 @@ import (
 
 // Agent is the configuration of tasker-agent.
 type Agent struct {
-	// Endpoint is the name under which tasks reach this server; there is no default.
+	// Endpoint is the name under which tasks reach this server. There is no default,
+	// but an agent that is enrolled has its name from there.
 	Endpoint string `yaml:"endpoint"`
-	Server   Server `yaml:"server"`
+	// Server is of use to agents that are not enrolled.
+	Server Server `yaml:"server"`
 	// DataDir is where the journal is kept; /var/lib/tasker-agent.
 	DataDir string `yaml:"data_dir"`
 	// Labels describe the server; none.
@@ -39,6 +41,31 @@ type Server struct {
 
 // Token reads the token file; without one there is no token.
 func (s Server) Token() (Secret, error) { return readToken(s.TokenFile) }
+
+// Enrolled is what is known of an agent beside its configuration, by its identity
+// or because it is to enrol when it starts. It is zero for one that does neither.
+type Enrolled struct {
+	// File is where it is from.
+	File string
+	// Endpoint is the name; it may be empty for an agent that is yet to enrol.
+	Endpoint string
+	// Servers are the control plane and, where that is another, what the agent
+	// connects to.
+	Servers []URI
+}
+
+// Enrol is the file beside an agent's configuration with which it enrols when it
+// starts, and which is removed then.
+type Enrol struct {
+	// Server is the control plane's http(s)://HOST:PORT; there is no default.
+	Server URI `yaml:"server"`
+	// Token is the enrolment token; there is no default.
+	Token Secret `yaml:"token"`
+	// Endpoint is the name to enrol under; the configuration's, or else the host name.
+	Endpoint string `yaml:"endpoint"`
+	// CAFile holds the certificates, in PEM, that are trusted beside the system's; none.
+	CAFile string `yaml:"ca_file"`
+}
 
 // Metrics is where Prometheus scrapes the agent.
 type Metrics struct {
@@ -70,7 +97,6 @@ type Script struct {
 
 func defaultAgent() *Agent {
 	return &Agent{
-		Server:      Server{URI: "http://127.0.0.1:8888"},
 		DataDir:     "/var/lib/tasker-agent",
 		Metrics:     Metrics{Address: "127.0.0.1", Port: 9464},
 		Handlers:    Handlers{Script: Script{Directory: "/etc/tasker-agent/handlers.d"}},

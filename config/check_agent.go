@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -17,14 +18,18 @@ var labelName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9._/-]{0,62}$`)
 // maxConcurrency keeps a slip of the finger from bringing a server down.
 const maxConcurrency = 1024
 
+// defaultServer is a control plane on the same machine.
+const defaultServer = "http://127.0.0.1:8888"
+
 // checkAgent reports all that is wrong.
-func (d *document) checkAgent(a *Agent) {
-	if a.Endpoint == "" {
-		d.problem("endpoint", "is missing; name this server, like endpoint: loadbalancer-1")
-	} else if err := tasker.ValidateEndpoint(a.Endpoint); err != nil {
-		d.problem("endpoint", "%v", err)
+func (d *document) checkAgent(a *Agent, e Enrolled) {
+	if e.File == "" {
+		d.checkEndpoint(a)
+		d.checkServer(&a.Server)
+	} else {
+		d.checkEnrolled(a, e)
 	}
-	d.checkServer(a.Server)
+	d.checkCertificates("server.ca_file", a.Server.CAFile)
 	d.checkDataDir(a.DataDir)
 	d.checkLabels(a.Labels)
 	d.checkAddress("metrics.address", a.Metrics.Address)
@@ -37,7 +42,54 @@ func (d *document) checkAgent(a *Agent) {
 	d.checkLog(a.Log)
 }
 
-func (d *document) checkServer(s Server) {
+func (d *document) checkEndpoint(a *Agent) {
+	if a.Endpoint == "" {
+		d.problem("endpoint", "is missing, and this server is not enrolled: enrol it with `tasker-agent enrol --server URL --token TOKEN` "+
+			"(at the control plane `tasker enrol-token create` prints a token), "+
+			"or, to go without enrolment, name it, like endpoint: loadbalancer-1, and the server to connect to")
+	} else if err := tasker.ValidateEndpoint(a.Endpoint); err != nil {
+		d.problem("endpoint", "%v", err)
+	}
+}
+
+// checkEnrolled lets the configuration say no other than what was enrolled, and
+// fills in what it leaves out. A token is of no more use, and does no harm.
+func (d *document) checkEnrolled(a *Agent, e Enrolled) {
+	switch {
+	case a.Endpoint == "":
+		a.Endpoint = e.Endpoint
+	case e.Endpoint != "" && a.Endpoint != e.Endpoint:
+		d.problem("endpoint", "is %q, but by %s this server is %q; remove the key, or enrol under the other name: tasker-agent enrol --force --endpoint %s --server URL --token TOKEN",
+			a.Endpoint, e.File, e.Endpoint, a.Endpoint)
+	}
+	switch {
+	case a.Server.URI == "":
+		a.Server.URI = e.Servers[len(e.Servers)-1]
+	case !slices.ContainsFunc(e.Servers, func(s URI) bool { return sameServer(s, a.Server.URI) }):
+		d.problem("server.uri", "is %s, but by %s this server is enrolled at %s; remove the key, or enrol at the other control plane: tasker-agent enrol --force --server URL --token TOKEN",
+			a.Server.URI, e.File, e.Servers[0])
+	}
+}
+
+// sameServer says whether two URIs lead to the same server, whoever connects.
+func sameServer(a, b URI) bool {
+	u, err := url.Parse(a.Reveal())
+	v, err2 := url.Parse(b.Reveal())
+	return err == nil && err2 == nil && strings.EqualFold(u.Scheme, v.Scheme) && strings.EqualFold(u.Hostname(), v.Hostname()) &&
+		portOf(u) == portOf(v) && strings.TrimRight(u.EscapedPath(), "/") == strings.TrimRight(v.EscapedPath(), "/")
+}
+
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	return map[string]string{"http": "80", "https": "443", "amqp": "5672", "amqps": "5671"}[strings.ToLower(u.Scheme)]
+}
+
+func (d *document) checkServer(s *Server) {
+	if s.URI == "" {
+		s.URI = defaultServer
+	}
 	switch s.URI.Scheme() {
 	case "http", "https":
 		d.checkHTTP("server.uri", s.URI)
@@ -50,7 +102,24 @@ func (d *document) checkServer(s Server) {
 	default:
 		d.problem("server.uri", "%q is like neither http://HOST:PORT nor %s", s.URI, amqpForm)
 	}
-	d.checkCertificates("server.ca_file", s.CAFile)
+}
+
+// checkEnrol reports all that is wrong.
+func (d *document) checkEnrol(e *Enrol) {
+	if e.Server == "" {
+		d.problem("server", "is missing; name the control plane, like server: https://tasker.example.net:8888")
+	} else {
+		d.checkHTTP("server", e.Server)
+	}
+	if e.Token == "" || strings.ContainsFunc(e.Token.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		d.problem("token", "is not one word; at the control plane `tasker enrol-token create` prints an enrolment token")
+	}
+	if e.Endpoint != "" {
+		if err := tasker.ValidateEndpoint(e.Endpoint); err != nil {
+			d.problem("endpoint", "%v", err)
+		}
+	}
+	d.checkCertificates("ca_file", e.CAFile)
 }
 
 func (d *document) checkLabels(labels map[string]string) {

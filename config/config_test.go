@@ -51,7 +51,7 @@ func controlPlane(t *testing.T, content string) (*config.ControlPlane, error) {
 
 func agent(t *testing.T, content string) (*config.Agent, error) {
 	t.Helper()
-	a, _, err := config.LoadAgent(config.Source{File: write(t, content), Env: env})
+	a, _, err := config.LoadAgent(config.Source{File: write(t, content), Env: env}, nil)
 	return a, err
 }
 
@@ -226,12 +226,12 @@ func TestShippedFiles(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
-	if _, file, err := config.LoadAgent(config.Source{Mode: "production", Env: env}); err != nil {
+	if _, file, err := config.LoadAgent(config.Source{Mode: "production", Env: env}, nil); err != nil {
 		t.Errorf("%s: %v", file, err)
 	}
 	// Nothing but the token, which the control plane writes, may be missing.
 	var problems config.Problems
-	_, file, err := config.LoadAgent(config.Source{Mode: "development", Env: env})
+	_, file, err := config.LoadAgent(config.Source{Mode: "development", Env: env}, nil)
 	if !errors.As(err, &problems) || len(problems) != 1 || problems[0].Key != "server.token_file" {
 		t.Errorf("%s: %v", file, err)
 	}

@@ -37,11 +37,33 @@ func LoadControlPlane(src Source, handlers []string) (*ControlPlane, string, err
 }
 
 // LoadAgent returns the configuration of an agent and the name of the file it
-// came from. An error about the file's content is of type Problems.
-func LoadAgent(src Source) (*Agent, string, error) {
+// came from. An error about the file's content is of type Problems. Enrolled is
+// asked, when the file could be read, what is known of the agent beside it; it may
+// be nil. A configuration that contradicts that is an error.
+func LoadAgent(src Source, enrolled func(file string, a *Agent) (Enrolled, error)) (*Agent, string, error) {
 	a := defaultAgent()
-	file, err := src.load("config/agent", a, func(d *document) { d.checkAgent(a) })
+	var failed error
+	file, err := src.load("config/agent", a, func(d *document) {
+		var e Enrolled
+		if enrolled != nil {
+			e, failed = enrolled(d.file, a)
+		}
+		if failed == nil {
+			d.checkAgent(a, e)
+		}
+	})
+	if failed != nil {
+		return a, file, failed
+	}
 	return a, file, err
+}
+
+// LoadEnrol reads a file with which an agent enrols when it starts. Its error is
+// fs.ErrNotExist if there is none.
+func LoadEnrol(src Source) (*Enrol, error) {
+	e := &Enrol{}
+	_, err := src.load("", e, func(d *document) { d.checkEnrol(e) })
+	return e, err
 }
 
 // LoadClient returns the configuration of the CLI. A file that does not exist is

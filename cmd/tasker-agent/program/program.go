@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
@@ -42,26 +41,27 @@ Exit codes: 0 stopped in order, 1 failed, 2 wrong command line or configuration.
 		&cobra.Command{
 			Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				c, file, err := config.LoadAgent(*src)
+				s, err := load(*src)
 				if err != nil {
 					return err
 				}
-				log := daemon.NewLogger(c.Log, os.Stderr)
-				log.Info("configuration read", "file", file, "server", c.Server.URI.String())
-				return daemon.Failed(run(cmd.Context(), c, version, log, extra))
+				log := daemon.NewLogger(s.config.Log, os.Stderr)
+				log.Info("configuration read", "file", s.file, "server", s.config.Server.URI.String())
+				return daemon.Failed(run(cmd.Context(), s, version, log, extra))
 			},
 		},
 		&cobra.Command{
 			Use: "check-config", Short: "Say what is wrong with the configuration, without starting", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				_, file, err := config.LoadAgent(*src)
+				s, err := load(*src)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is in order\n", file)
+				fmt.Fprintln(cmd.OutOrStdout(), s.says())
 				return nil
 			},
 		},
+		enrolCommand(src),
 		serviceCommand(),
 		daemon.VersionCommand(version),
 	)

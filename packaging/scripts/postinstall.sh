@@ -63,8 +63,12 @@ install)
 		systemctl enable --quiet "$program.service"
 		if running; then invoke start "$program.service"; fi
 	else
-		printf '%s\n' "$reason" "$program is installed and not started, as it is not configured yet." \
-			"Edit $config, then: systemctl enable --now $program" >&2
+		printf '%s\n' "$reason" "$program is installed and not started, as it is not configured yet." >&2
+		if [ "$program" = tasker-agent ]; then
+			echo "Enrol this server, which starts it: tasker-agent enrol --server URL --token TOKEN" >&2
+		else
+			echo "Edit $config, then: systemctl enable --now $program" >&2
+		fi
 	fi
 	;;
 upgrade)

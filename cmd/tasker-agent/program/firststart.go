@@ -3,7 +3,6 @@ package program
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -32,6 +31,7 @@ func (s *setup) enrol(ctx context.Context, log *slog.Logger, notify *sysservice.
 		err := s.enrolOnce(ctx)
 		if err == nil {
 			log.Info("enrolled", "file", s.requestFile())
+			s.removeRequest(log)
 			return load(s.src)
 		}
 		if ctx.Err() != nil {
@@ -73,11 +73,14 @@ func (s *setup) enrolOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := enrol.Enrol(ctx, s.config.DataDir, request); err != nil {
-		return err
-	}
+	_, err = enrol.Enrol(ctx, s.config.DataDir, request)
+	return err
+}
+
+// removeRequest leaves no token lying about. Where the agent may not do that, it
+// asks again at each start, which the control plane answers as before.
+func (s *setup) removeRequest(log *slog.Logger) {
 	if err := os.Remove(s.requestFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the file with the enrolment token: %w", err)
+		log.Warn("remove the file with the enrolment token yourself: the agent may not", "error", err)
 	}
-	return nil
 }

@@ -18,9 +18,9 @@ func wanted(t *testing.T) {
 	}
 }
 
-// fabric is what a fleet stands on: sections of the configurations.
+// fabric is what a fleet stands on: sections of the control plane's configuration.
 type fabric struct {
-	plane, server string
+	plane string
 	// ports of this machine that hosts have to reach; then there is something to
 	// initialize too.
 	ports []string
@@ -29,8 +29,7 @@ type fabric struct {
 // overHTTP needs nothing else.
 func overHTTP() fabric {
 	return fabric{
-		plane:  `database: {uri: "sqlite:tasker.db"}`,
-		server: `server: {uri: "http://controlplane:8888", token_file: /etc/tasker-agent/token}`,
+		plane: `database: {uri: "sqlite:tasker.db"}`,
 	}
 }
 
@@ -53,7 +52,6 @@ func overRabbitMQ(t *testing.T) fabric {
 	on := fabric{
 		plane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}",
 			bridged(db.URI), amqp, bridged(broker.APIURL), broker.Username, broker.Password),
-		server: fmt.Sprintf("server: {uri: %q}", amqp),
 	}
 	on.ports = ports
 	return on

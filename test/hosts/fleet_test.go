@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
 const (
@@ -29,19 +30,17 @@ type fleet struct {
 
 const planeConfig = `task_types: [ping, command]
 data_dir: /var/lib/tasker
-api: {address: 0.0.0.0, port: 8888, tls: off, wait_for_endpoints_timeout: 20s, auth: on}
+api: {address: 0.0.0.0, port: 8888, wait_for_endpoints_timeout: 20s, auth: on}
 log: {level: debug}
 %s
 `
 
-const agentConfig = `endpoint: %s
-data_dir: /var/lib/tasker-agent
+const agentConfig = `data_dir: /var/lib/tasker-agent
 kill_grace: 1s
 stop_timeout: 3s
 handlers:
   command: {allow: [["/bin/sh", "-c", "*"], ["/bin/sleep", "*"]]}
 log: {level: debug}
-%s
 `
 
 // newFleet is a fleet of the newer version on Debian.
@@ -55,14 +54,13 @@ func newFleet(t *testing.T, on fabric) *fleet {
 func newFleetOf(t *testing.T, on fabric, k kind, version string) *fleet {
 	t.Helper()
 	l := newLab(t, plane, one, two)
-	f := &fleet{lab: l, client: &http.Client{Transport: &http.Transport{DialContext: l.dial}}}
-	t.Cleanup(f.client.CloseIdleConnections)
+	f := &fleet{lab: l}
 	t.Cleanup(func() {
 		if t.Failed() {
 			f.logs()
 		}
 	})
-	f.api = "http://" + l.do("ip", plane) + ":8888"
+	f.api = "https://" + l.do("ip", plane) + ":8888"
 	if len(on.ports) > 0 {
 		l.do(append([]string{"bridge"}, on.ports...)...)
 	}
@@ -76,20 +74,36 @@ func newFleetOf(t *testing.T, on fabric, k kind, version string) *fleet {
 	}
 	f.sh(plane, "systemctl enable "+control+"; systemctl restart "+control)
 	f.token = l.sh(plane, "cat /var/lib/tasker/admin.token")
+	fingerprint, err := selfcert.FingerprintPEM([]byte(l.sh(plane, "cat /var/lib/tasker/tls.crt")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.client = &http.Client{Transport: &http.Transport{DialContext: l.dial, TLSClientConfig: selfcert.Trust(fingerprint)}}
+	t.Cleanup(f.client.CloseIdleConnections)
 	for _, host := range []string{one, two} {
 		f.install(host, agent, version, k)
-		f.join(host, on)
+		f.join(host)
 		f.connected(host)
 	}
 	return f
 }
 
-// join lets the agent that is installed on a host take part, and starts it.
-func (f *fleet) join(host string, on fabric) {
+// join enrols the agent that is installed on a host, which starts it.
+func (f *fleet) join(host string) {
 	f.t.Helper()
-	f.put(host, "/etc/tasker-agent/token", f.sh(plane, "cat /var/lib/tasker/agent.token"), "600")
-	f.configure(host, agent, fmt.Sprintf(agentConfig, host, on.server))
-	f.sh(host, "systemctl enable --now "+agent)
+	f.configure(host, agent, agentConfig)
+	f.sh(host, "tasker-agent enrol --server https://controlplane:8888 --token "+f.enrolToken(1))
+}
+
+// enrolToken makes a token for so many servers.
+func (f *fleet) enrolToken(uses int) string {
+	f.t.Helper()
+	var token tasker.EnrolToken
+	body := fmt.Sprintf(`{"ttl":"10m","max_uses":%d}`, uses)
+	if code := f.call(http.MethodPost, "/tokens", body, &token); code != http.StatusCreated {
+		f.t.Fatalf("POST /tokens answered %d", code)
+	}
+	return token.Token
 }
 
 // configure edits the configuration of a program, which keeps its owner and mode.

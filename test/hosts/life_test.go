@@ -70,7 +70,7 @@ func TestUpgradeKeeps(t *testing.T) {
 		f := newFleetOf(t, overHTTP(), k, older)
 		f.pings("before", one, two)
 		f.sh(two, "systemctl disable --now "+agent)
-		edited := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml /etc/tasker-agent/token; stat -c '%a %U' /etc/tasker-agent/config.yaml")
+		edited := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml /var/lib/tasker-agent/identity.json; stat -c '%a %U' /etc/tasker-agent/config.yaml")
 
 		for _, step := range []struct {
 			to     string
@@ -86,7 +86,7 @@ func TestUpgradeKeeps(t *testing.T) {
 			f.is(one, agent, "enabled active")
 			f.is(two, agent, "disabled inactive")
 			f.is(plane, control, "enabled active")
-			if got := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml /etc/tasker-agent/token; stat -c '%a %U' /etc/tasker-agent/config.yaml"); got != edited {
+			if got := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml /var/lib/tasker-agent/identity.json; stat -c '%a %U' /etc/tasker-agent/config.yaml"); got != edited {
 				t.Errorf("the configuration was\n%s and is\n%s", edited, got)
 			}
 			if got := f.sh(plane, control+" version"); !strings.Contains(got, step.to) {
@@ -159,7 +159,7 @@ func TestRemove(t *testing.T) {
 		if got := f.sh(one, "cat "+k.kept); got != config {
 			t.Errorf("the configuration was %q and is %q", config, got)
 		}
-		f.sh(one, "test -e /etc/tasker-agent/token")
+		f.sh(one, "test -e /var/lib/tasker-agent/identity.json")
 		eventually(t, one+" to be away", func() bool {
 			var e tasker.Endpoint
 			return f.call(http.MethodGet, "/endpoints/"+one, "", &e) == http.StatusOK && !e.Connected

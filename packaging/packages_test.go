@@ -143,6 +143,9 @@ func TestPackages(t *testing.T) {
 		"tasker-controlplane": daemon("tasker-controlplane", "tasker"),
 	}
 	want["tasker-agent"]["/etc/tasker-agent/handlers.d"] = shared
+	for _, name := range []string{"restricted.conf", "tasker-agent.rules", "tasker-agent.sysusers"} {
+		want["tasker-agent"]["/usr/share/tasker-agent/restricted/"+name] = file
+	}
 	if len(names) != 3*4*2+1 {
 		t.Errorf("%d files were made: %q", len(names), names)
 	}

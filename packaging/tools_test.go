@@ -23,17 +23,41 @@ func needs(t *testing.T, tool string) {
 	t.Skipf("left out: it needs %s; `make test-packages` installs it, as root on Debian", tool)
 }
 
-// The control plane can do little harm.
+// The control plane can do little harm, nor can an agent without root.
 func TestExposure(t *testing.T) {
 	t.Parallel()
 	needs(t, "systemd-analyze")
-	out := run(t, "systemd-analyze", "security", "--offline=yes", "--no-pager", "units/tasker-controlplane.service")
-	match := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
-	if match == nil {
-		t.Fatalf("no exposure in\n%s", out)
-	}
-	if exposure, err := strconv.ParseFloat(match[1], 64); err != nil || exposure > 2.0 {
-		t.Errorf("the exposure is %s, want at most 2.0\n%s", match[1], out)
+	for _, tt := range []struct {
+		unit  string
+		files []string
+		most  float64
+	}{
+		{"tasker-controlplane.service", []string{"units/tasker-controlplane.service"}, 2.0},
+		{"tasker-agent.service", []string{"units/tasker-agent.service", "units/restricted/restricted.conf"}, 2.5},
+	} {
+		t.Run(tt.unit, func(t *testing.T) {
+			t.Parallel()
+			var all []byte
+			for _, name := range tt.files {
+				text, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, text...)
+			}
+			path := filepath.Join(t.TempDir(), tt.unit)
+			if err := os.WriteFile(path, all, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out := run(t, "systemd-analyze", "security", "--offline=yes", "--no-pager", path)
+			match := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
+			if match == nil {
+				t.Fatalf("no exposure in\n%s", out)
+			}
+			if exposure, err := strconv.ParseFloat(match[1], 64); err != nil || exposure > tt.most {
+				t.Errorf("the exposure is %s, want at most %v\n%s", match[1], tt.most, out)
+			}
+		})
 	}
 }
 

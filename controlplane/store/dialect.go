@@ -30,8 +30,7 @@ type dialect struct {
 	fault func(error) fault
 	// snapshot are the options of a transaction whose reads are of one moment.
 	snapshot sql.TxOptions
-	// migrating is held while the tables are changed; nil where the database
-	// itself admits only one writer.
+	// migrating is held while the tables are changed.
 	migrating lock.SessionLocker
 }
 

@@ -24,13 +24,9 @@ func (s *Store) provider() (*goose.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the migrations: %w", err)
 	}
-	options := []goose.ProviderOption{
+	p, err := goose.NewProvider(s.dialect.goose, s.slow, files,
 		goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()),
-	}
-	if s.dialect.migrating != nil {
-		options = append(options, goose.WithSessionLocker(s.dialect.migrating))
-	}
-	p, err := goose.NewProvider(s.dialect.goose, s.slow, files, options...)
+		goose.WithSessionLocker(s.dialect.migrating))
 	if err != nil {
 		return nil, fmt.Errorf("read the migrations: %w", err)
 	}
@@ -45,11 +41,6 @@ func (s *Store) Migrate(ctx context.Context) error {
 		return err
 	}
 	if _, err := p.Up(ctx); err != nil {
-		// On SQLite, where nothing is locked from the first look to the last
-		// change, another process may have been quicker.
-		if s.dialect.migrating == nil && s.Check(ctx) == nil {
-			return nil
-		}
 		return s.fail("migrate the database", err)
 	}
 	return s.Check(ctx)

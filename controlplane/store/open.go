@@ -52,7 +52,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open the database: %w", err)
 		}
-		s.dialect = sqliteDialect()
+		s.dialect = sqliteDialect(file)
 		if s.write, s.read, err = openSQLite(ctx, file); err != nil {
 			return nil, s.fail("open the database", err)
 		}

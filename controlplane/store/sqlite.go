@@ -20,7 +20,7 @@ import (
 // sqliteBusy is how long a writer waits for a writer of another process.
 const sqliteBusy = 10 * time.Second
 
-func sqliteDialect() *dialect {
+func sqliteDialect(file string) *dialect {
 	return &dialect{
 		name:  "sqlite",
 		goose: goose.DialectSQLite3,
@@ -38,9 +38,10 @@ func sqliteDialect() *dialect {
 			return " ON CONFLICT (" + strings.Join(key, ",") + ") DO UPDATE SET " + strings.Join(sets, ",")
 		},
 		// The database is in this process, and so is its clock.
-		now:      func(context.Context, *conn) (micros, error) { return microsOf(time.Now()), nil },
-		fault:    sqliteFault,
-		snapshot: sql.TxOptions{},
+		now:       func(context.Context, *conn) (micros, error) { return microsOf(time.Now()), nil },
+		fault:     sqliteFault,
+		snapshot:  sql.TxOptions{},
+		migrating: &directoryLock{dir: filepath.Dir(file)},
 	}
 }
 

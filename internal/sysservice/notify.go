@@ -37,6 +37,21 @@ func (n *Notifier) Status(status string) { n.tell(statusLine(status)) }
 // Stopping says that the program has begun to stop.
 func (n *Notifier) Stopping() { n.tell(daemon.SdNotifyStopping, statusLine("stopping")) }
 
+// StoppingWith says so when ctx is done. Whoever calls release before that takes it
+// back; after that, release returns when it has been said.
+func (n *Notifier) StoppingWith(ctx context.Context) (release func()) {
+	said := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(said)
+		n.Stopping()
+	})
+	return func() {
+		if !stop() {
+			<-said
+		}
+	}
+}
+
 func (n *Notifier) tell(lines ...string) {
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
 		n.log.Warn("the service manager cannot be told", "error", err)

@@ -74,6 +74,30 @@ func TestNotifierTellsSystemd(t *testing.T) {
 	}
 }
 
+// A program that ends as soon as it is told to has said that it stops.
+func TestNotifierSaysThatItStopsBeforeItEnds(t *testing.T) {
+	told := listen(t)
+	log, _ := logger(t)
+	n := sysservice.NewNotifier(log)
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		release := n.StoppingWith(ctx)
+		cancel()
+		release()
+		n.Ready() // the last that was said
+		for _, want := range []string{"STOPPING=1\nSTATUS=stopping", "READY=1"} {
+			if got := told(); got != want {
+				t.Fatalf("told %q, want %q", got, want)
+			}
+		}
+	}
+	n.StoppingWith(t.Context())()
+	n.Ready()
+	if got := told(); got != "READY=1" {
+		t.Errorf("one that goes on told %q", got)
+	}
+}
+
 func TestNotifierWithoutSystemd(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "")

@@ -27,7 +27,7 @@ import (
 
 func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra []handlers.Handler) (err error) {
 	notify := sysservice.NewNotifier(log)
-	defer context.AfterFunc(ctx, notify.Stopping)()
+	defer notify.StoppingWith(ctx)()
 	s, err = s.enrol(ctx, log, notify)
 	switch {
 	case ctx.Err() != nil:

@@ -104,6 +104,10 @@ const (
 	private = "drwx------ root:root"
 )
 
+// maxAgent bounds the size of the agent, in bytes; what is resident of an idle one is
+// mostly its own file. `go list -deps ./cmd/tasker-agent` says what is in it.
+const maxAgent = 12 << 20
+
 // daemon is what every package of a daemon holds.
 func daemon(name, state string) map[string]string {
 	return map[string]string{
@@ -178,6 +182,16 @@ func TestPackages(t *testing.T) {
 			check(t, o)
 		})
 	}
+	t.Run("the agent is small", func(t *testing.T) {
+		t.Parallel()
+		info, err := os.Stat(filepath.Join(o.assets(), "bin", "amd64", "tasker-agent"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > maxAgent {
+			t.Errorf("the agent for amd64 has %d bytes, want at most %d", info.Size(), maxAgent)
+		}
+	})
 	t.Run("checksums", func(t *testing.T) {
 		t.Parallel()
 		cmd := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", sums)

@@ -4,17 +4,11 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"path/filepath"
-	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/MatthiasWiesner/tasker/agent"
 	"github.com/MatthiasWiesner/tasker/agent/journal"
@@ -94,29 +88,4 @@ func newMux(c *config.Agent, log *slog.Logger, extra []handlers.Handler) (*handl
 		return nil, err
 	}
 	return handlers.NewMux(append(all, extra...)...)
-}
-
-// serveMetrics shows the registry to Prometheus, and returns the address it is
-// at. Port 0 shows nothing.
-func serveMetrics(c config.Metrics, registry *prometheus.Registry, log *slog.Logger) (string, func(), error) {
-	if c.Port == 0 {
-		return "", func() {}, nil
-	}
-	address := net.JoinHostPort(c.Address, strconv.Itoa(c.Port))
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return "", nil, fmt.Errorf("listen on metrics.address and metrics.port (0 turns the metrics off): %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(listener) // ends with Close
-	}()
-	return address, func() {
-		_ = server.Close()
-		<-done
-	}, nil
 }

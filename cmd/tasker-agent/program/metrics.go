@@ -1,0 +1,58 @@
+package program
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/MatthiasWiesner/tasker/config"
+)
+
+// serveMetrics shows the registry to Prometheus, and returns the address it is
+// at. Port 0 shows nothing.
+func serveMetrics(c config.Metrics, registry *prometheus.Registry, log *slog.Logger) (string, func(), error) {
+	if c.Port == 0 {
+		return "", func() {}, nil
+	}
+	address := net.JoinHostPort(c.Address, strconv.Itoa(c.Port))
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", nil, fmt.Errorf("listen on metrics.address and metrics.port (0 turns the metrics off): %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", metricsHandler(registry))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener) // ends with Close
+	}()
+	return address, func() {
+		_ = server.Close()
+		<-done
+	}, nil
+}
+
+// metricsHandler writes the text format, which every Prometheus reads. promhttp
+// knows the other formats too, for 300 KB more of program.
+func metricsHandler(from prometheus.Gatherer) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		families, err := from.Gather()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
+		for _, f := range families {
+			if _, err := expfmt.MetricFamilyToText(w, f); err != nil {
+				return // the scraper has gone
+			}
+		}
+	}
+}

@@ -1,15 +1,15 @@
 package sysservice
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/kardianos/service"
 )
 
 // The errors of a Unit that a caller may want to tell apart.
@@ -18,7 +18,6 @@ var (
 	ErrNotOurs      = errors.New("the unit file was not made by this program")
 	ErrNotInstalled = errors.New("the service is not installed")
 	ErrInstalled    = errors.New("the service is installed already")
-	ErrNoSystemd    = errors.New("systemd does not run here")
 )
 
 // Unit is the program as a service of systemd where no package has made it one.
@@ -27,8 +26,7 @@ type Unit struct {
 	// local is where the administrator's units are, packaged those of packages.
 	local    string
 	packaged []string
-	// booted is there where systemd runs; see sd_booted(3).
-	booted string
+	service  service.Service
 }
 
 // UnitOptions say what a Unit is made of.
@@ -49,10 +47,7 @@ const marker = "# Made by `%s service install`; `%[1]s service uninstall` remove
 
 // NewUnit makes a Unit; nothing is touched yet.
 func NewUnit(o UnitOptions) (*Unit, error) {
-	u := &Unit{
-		name: o.Name, program: o.Program,
-		local: filepath.Join(o.Root, "/etc/systemd/system"), booted: filepath.Join(o.Root, "/run/systemd/system"),
-	}
+	u := &Unit{name: o.Name, program: o.Program, local: filepath.Join(o.Root, "/etc/systemd/system")}
 	for _, dir := range []string{"/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system"} {
 		u.packaged = append(u.packaged, filepath.Join(o.Root, dir))
 	}
@@ -61,6 +56,13 @@ func NewUnit(o UnitOptions) (*Unit, error) {
 		return nil, err
 	}
 	u.text = fmt.Sprintf(marker, o.Name) + text
+	u.service, err = service.New(nothing{}, &service.Config{
+		Name: o.Name, Executable: o.Program,
+		Option: service.KeyValue{"SystemdScript": u.text},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find the service manager: %w", err)
+	}
 	return u, nil
 }
 
@@ -93,17 +95,10 @@ func (u *Unit) Install() error {
 	if err := u.onSystemd(); err != nil {
 		return err
 	}
-	if err := u.write(); err != nil {
+	if err := u.service.Install(); err != nil {
 		return errors.Join(fmt.Errorf("install the service: %w", err), u.remove())
 	}
 	return nil
-}
-
-func (u *Unit) write() error {
-	if err := os.WriteFile(u.file(), []byte(u.text), 0o644); err != nil { //nolint:gosec // units are for all to read
-		return err
-	}
-	return errors.Join(u.systemctl("enable"), systemctl("daemon-reload"))
 }
 
 // Uninstall stops the service and removes its unit, if Install has written it.
@@ -111,22 +106,23 @@ func (u *Unit) Uninstall() error {
 	if err := u.ours(); err != nil {
 		return err
 	}
-	for _, verb := range []string{"stop", "disable"} {
-		if err := u.systemctl(verb); err != nil {
-			return fmt.Errorf("uninstall the service: %w", err)
-		}
+	if err := u.service.Stop(); err != nil {
+		return fmt.Errorf("stop the service: %w", err)
 	}
-	return errors.Join(u.remove(), systemctl("daemon-reload"))
+	if err := u.service.Uninstall(); err != nil {
+		return fmt.Errorf("uninstall the service: %w", err)
+	}
+	return nil
 }
 
 // Start starts the service, be it of a package or not.
-func (u *Unit) Start() error { return u.act("start") }
+func (u *Unit) Start() error { return u.act("start", u.service.Start) }
 
 // Stop stops the service.
-func (u *Unit) Stop() error { return u.act("stop") }
+func (u *Unit) Stop() error { return u.act("stop", u.service.Stop) }
 
 // Restart stops and starts the service.
-func (u *Unit) Restart() error { return u.act("restart") }
+func (u *Unit) Restart() error { return u.act("restart", u.service.Restart) }
 
 // Status is "running", "stopped" or "failed"; ErrNotInstalled where there is no
 // such service.
@@ -134,48 +130,33 @@ func (u *Unit) Status() (string, error) {
 	if err := u.installed(); err != nil {
 		return "", err
 	}
-	out, err := exec.Command("systemctl", "show", "--property=LoadState,ActiveState", u.unit()).Output() //nolint:gosec // the name is the program's
-	if err != nil {
-		return "", fmt.Errorf("ask systemd for the service: %w", err)
-	}
-	switch state := string(out); {
-	case !strings.Contains(state, "LoadState=loaded\n"):
-		return "", fmt.Errorf("%w: systemd does not know %s; `systemctl daemon-reload` may help", ErrNotInstalled, u.name)
-	case strings.Contains(state, "ActiveState=failed\n"):
-		return "failed", nil
-	case strings.Contains(state, "ActiveState=inactive\n"):
+	switch status, err := u.service.Status(); {
+	case status == service.StatusRunning:
+		return "running", nil
+	case status == service.StatusStopped:
 		return "stopped", nil
+	case errors.Is(err, service.ErrNotInstalled):
+		return "", fmt.Errorf("%w: systemd does not know %s; `systemctl daemon-reload` may help", ErrNotInstalled, u.name)
+	default:
+		return "failed", nil
 	}
-	return "running", nil
 }
 
-func (u *Unit) act(verb string) error {
+func (u *Unit) act(what string, act func() error) error {
 	if err := u.installed(); err != nil {
 		return err
 	}
-	if err := u.systemctl(verb); err != nil {
-		return fmt.Errorf("%s the service: %w; `journalctl --unit=%s` may say why", verb, err, u.name)
+	if err := act(); err != nil {
+		return fmt.Errorf("%s the service: systemctl: %w; `journalctl --unit=%s` may say why", what, err, u.name)
 	}
 	return nil
 }
 
-func (u *Unit) systemctl(verb string) error { return systemctl(verb, u.unit()) }
-
-func systemctl(args ...string) error {
-	out, err := exec.Command("systemctl", args...).CombinedOutput() //nolint:gosec // the arguments are the program's
-	if err != nil {
-		return fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
-	}
-	return nil
-}
-
-func (u *Unit) unit() string { return u.name + ".service" }
-
-func (u *Unit) file() string { return filepath.Join(u.local, u.unit()) }
+func (u *Unit) file() string { return filepath.Join(u.local, u.name+".service") }
 
 func (u *Unit) packagedFile() (string, bool) {
 	for _, dir := range u.packaged {
-		file := filepath.Join(dir, u.unit())
+		file := filepath.Join(dir, u.name+".service")
 		if _, err := os.Stat(file); err == nil {
 			return file, true
 		}
@@ -185,16 +166,16 @@ func (u *Unit) packagedFile() (string, bool) {
 
 // onSystemd refuses the other service managers, for which there is no unit.
 func (u *Unit) onSystemd() error {
-	if _, err := os.Stat(u.booted); err != nil {
-		return fmt.Errorf("%w, there is no %s: only systemd is supported; start `%s run` from the configuration of the service manager that does", ErrNoSystemd, u.booted, u.program)
+	if p := u.service.Platform(); p != "linux-systemd" {
+		return fmt.Errorf("the service manager here is %s: only systemd is supported; start `%s run` from its own configuration", p, u.program)
 	}
 	return nil
 }
 
-// remove removes the unit, which need not be there.
+// remove takes back a unit that Install could not enable.
 func (u *Unit) remove() error {
 	if err := os.Remove(u.file()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the unit: %w", err)
+		return fmt.Errorf("remove the unit again: %w", err)
 	}
 	return nil
 }
@@ -225,3 +206,9 @@ func (u *Unit) ours() error {
 	}
 	return u.onSystemd()
 }
+
+// nothing is the program that the library would run; here it only manages units.
+type nothing struct{}
+
+func (nothing) Start(service.Service) error { return nil }
+func (nothing) Stop(service.Service) error  { return nil }

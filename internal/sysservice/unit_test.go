@@ -30,8 +30,6 @@ func TestUnitKeepsOffWhatIsNotItsOwn(t *testing.T) {
 		{"start nothing", "", "", (*sysservice.Unit).Start, sysservice.ErrNotInstalled},
 		{"stop nothing", "", "", (*sysservice.Unit).Stop, sysservice.ErrNotInstalled},
 		{"restart nothing", "", "", (*sysservice.Unit).Restart, sysservice.ErrNotInstalled},
-		{"install without systemd", "", "", (*sysservice.Unit).Install, sysservice.ErrNoSystemd},
-		{"start without systemd", "usr/lib/systemd/system", text, (*sysservice.Unit).Start, sysservice.ErrNoSystemd},
 		{"status of nothing", "", "", func(u *sysservice.Unit) error { _, err := u.Status(); return err }, sysservice.ErrNotInstalled},
 	}
 	for _, test := range tests {

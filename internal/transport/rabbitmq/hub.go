@@ -96,7 +96,7 @@ func (h *Hub) setUpPublishing(s *session) error {
 	s.onFlow(nil)
 	s.watchFlow()
 	var err error
-	s.publisher, err = newPublisher(s)
+	s.publisher, err = newPublisher(s, hubWindow)
 	return err
 }
 

@@ -26,6 +26,8 @@ func reconnect() backoff.Policy {
 type line struct {
 	at   address
 	name string
+	// dial opens a session; nil connects.
+	dial func(ctx context.Context) (*session, error)
 	log  *slog.Logger
 	// setup makes a session ready for use; its error ends it.
 	setup func(*session) error
@@ -51,6 +53,9 @@ type line struct {
 func (l *line) start() {
 	l.ctx, l.end = context.WithCancelCause(context.Background())
 	l.done, l.changed = make(chan struct{}), make(chan struct{})
+	if l.dial == nil {
+		l.dial = func(ctx context.Context) (*session, error) { return dial(ctx, l.at, l.name) }
+	}
 	go l.run()
 }
 
@@ -89,11 +94,12 @@ func (l *line) run() {
 
 // once lives through one session and returns why it ended or could not begin.
 func (l *line) once() error {
-	s, err := dial(l.ctx, l.at, l.name)
+	s, err := l.dial(l.ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	defer context.AfterFunc(l.ctx, func() { s.end(context.Cause(l.ctx)) })()
 	if err := l.setup(s); err != nil {
 		return err
 	}

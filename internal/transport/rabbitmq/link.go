@@ -24,13 +24,15 @@ type LinkOptions struct {
 	Instance string
 	// TLS is whom to trust with amqps; nil trusts the system's authorities.
 	TLS *tls.Config
+	// Trunk, if set, is the connection on which the link opens its channels.
+	Trunk *Trunk
 	// Log carries the endpoint's name already.
 	Log *slog.Logger
 	// Observer may be nil.
 	Observer transport.Observer
 }
 
-// Link is an agent's end. It has one connection.
+// Link is an agent's end. It has one connection, or its part of a trunk.
 type Link struct {
 	opts      LinkOptions
 	user      string
@@ -70,6 +72,9 @@ func NewLink(opts LinkOptions) (*Link, error) {
 		at: at, name: "tasker-agent " + opts.Endpoint, log: opts.Log,
 		setup: l.setUp, tell: l.standing.tell(connected), shutOut: admission(),
 	}
+	if opts.Trunk != nil {
+		l.line.dial = opts.Trunk.session
+	}
 	l.reception.line = l.line
 	l.line.start()
 	return l, nil
@@ -80,7 +85,7 @@ func (l *Link) setUp(s *session) error {
 	s.onFlow(nil)
 	s.watchFlow()
 	var err error
-	s.publisher, err = newPublisher(s)
+	s.publisher, err = newPublisher(s, linkWindow)
 	return err
 }
 

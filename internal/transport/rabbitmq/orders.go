@@ -56,9 +56,15 @@ func (l *Link) attend(ctx context.Context, s *session, handle func(context.Conte
 	}
 }
 
-// soon is how many looks for a queue are close together, because a control plane
-// that runs makes it at once.
-const soon = 25
+// look is how long to wait between looks for a queue that is to be made: a control
+// plane that runs makes it soon, but for thousands that wait, and each look costs
+// the broker a channel.
+func look() backoff.Policy {
+	return backoff.Policy{First: 50 * time.Millisecond, Cap: 5 * time.Second}
+}
+
+// overdue is for how long a queue must be missing to be spoken of.
+const overdue = time.Second
 
 // takeQueue consumes the endpoint's queue, exclusively, so that a name has one
 // agent. It waits for whoever has it. While nobody has it because it is not
@@ -80,11 +86,9 @@ func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*
 			if err := greet(); err != nil {
 				return nil, err
 			}
-			if tries < soon {
-				// Taken late, the queue could be another's by then.
-				err, wait = nil, backoff.Policy{First: 20 * time.Millisecond, Cap: 20 * time.Millisecond}
-			} else {
-				err, wait = fmt.Errorf("waiting for a control plane to make queue %s", orders.queue), hold()
+			err, wait = nil, look()
+			if time.Since(began) > overdue {
+				err = fmt.Errorf("waiting for a control plane to make queue %s", orders.queue)
 			}
 		case refusedWith(err, amqp.AccessRefused) && strings.Contains(err.Error(), "exclusive use"):
 			err = fmt.Errorf("endpoint name %q is in use by another agent, or by one that RabbitMQ gives up only %s after it fell silent", l.opts.Endpoint, patience)
@@ -120,26 +124,31 @@ func (l *Link) take(ctx context.Context, in *intake, handle func(context.Context
 	if err != nil {
 		return err
 	}
-	good := deliveries[:0]
+	good, orders := deliveries[:0], make([]tasker.Order, 0, len(deliveries))
 	for _, d := range deliveries {
-		if _, err := decodeOrder(d.Body); err != nil {
+		o, err := decodeOrder(d.Body)
+		if err != nil {
 			l.opts.Log.Error("order cannot be read and is dropped", "kind", d.Type, "bytes", len(d.Body), "error", err)
 			if err := in.setAside(d); err != nil {
 				return err
 			}
 			continue
 		}
-		good = append(good, d)
+		good, orders = append(good, d), append(orders, o)
 	}
 	if len(good) == 0 {
 		return nil
 	}
 	batch := func() []tasker.Order {
-		orders := make([]tasker.Order, len(good))
-		for i, d := range good {
-			orders[i], _ = decodeOrder(d.Body)
+		once := orders
+		orders = nil
+		if once == nil {
+			for _, d := range good {
+				o, _ := decodeOrder(d.Body) // it could be decoded before
+				once = append(once, o)
+			}
 		}
-		return orders
+		return once
 	}
 	if err := hand(ctx, in.session, l.opts.Log, batch, handle); err != nil {
 		return err

@@ -12,13 +12,15 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
+// How many messages are published before their confirms are waited for. Each may
+// be returned, and room is kept for that: 350 bytes a message.
 const (
-	// window is how many messages are published before their confirms are waited
-	// for. It bounds what the channel of returns must hold.
-	window = 1000
-	// confirmTimeout is how long a window may remain unconfirmed.
-	confirmTimeout = 20 * time.Second
+	hubWindow  = 1000
+	linkWindow = 32
 )
+
+// confirmTimeout is how long a window may remain unconfirmed.
+const confirmTimeout = 20 * time.Second
 
 // errReturned: the broker has no queue for a mandatory message.
 var errReturned = errors.New("returned by the broker: no queue for it")
@@ -33,6 +35,7 @@ type message struct {
 // publisher publishes with confirms, one batch at a time.
 type publisher struct {
 	session *session
+	window  int
 	turn    chan struct{} // holds one token
 
 	// Of the one who has the turn:
@@ -42,8 +45,8 @@ type publisher struct {
 }
 
 // newPublisher opens the channel to publish on.
-func newPublisher(s *session) (*publisher, error) {
-	p := &publisher{session: s, turn: make(chan struct{}, 1)}
+func newPublisher(s *session, window int) (*publisher, error) {
+	p := &publisher{session: s, window: window, turn: make(chan struct{}, 1)}
 	p.turn <- struct{}{}
 	return p, p.open()
 }
@@ -66,7 +69,7 @@ func (p *publisher) open() error {
 	})
 	// The library delivers returns before the confirms that follow them, and
 	// would hold up the whole connection if this were full.
-	p.returns = ch.NotifyReturn(make(chan amqp.Return, window))
+	p.returns = ch.NotifyReturn(make(chan amqp.Return, p.window))
 	p.channel = ch
 	return nil
 }
@@ -89,8 +92,8 @@ func (p *publisher) publish(ctx context.Context, msgs []message) []error {
 	defer cancel(nil)
 	flow := p.session.flowing()
 	defer context.AfterFunc(flow, func() { cancel(context.Cause(flow)) })()
-	for i := 0; i < len(msgs); i += window {
-		n := min(window, len(msgs)-i)
+	for i := 0; i < len(msgs); i += p.window {
+		n := min(p.window, len(msgs)-i)
 		if err := p.burst(ctx, msgs[i:i+n], results[i:i+n]); err != nil {
 			fill(results[i+n:], err)
 			break
@@ -99,7 +102,7 @@ func (p *publisher) publish(ctx context.Context, msgs []message) []error {
 	return results
 }
 
-// burst publishes up to window messages and waits for their confirms. An error
+// burst publishes up to a window of messages and waits for their confirms. An error
 // is also in the results, and means that the following ones need not be tried.
 func (p *publisher) burst(ctx context.Context, msgs []message, results []error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, confirmTimeout, fmt.Errorf("not confirmed within %s", confirmTimeout))

@@ -19,11 +19,13 @@ const farewell = 2 * time.Second
 
 var errBlocked = errors.New("the broker takes no messages for now")
 
-// session is one connection, from its beginning to its end. It is over when its
-// ctx is done; the cause says why.
+// session is one connection, or a branch of one, from its beginning to its end. It
+// is over when its ctx is done; the cause says why.
 type session struct {
 	conn *amqp.Connection
 	raw  net.Conn
+	// branched: the connection is that of another session, which closes it.
+	branched bool
 	ctx  context.Context
 	end  context.CancelCauseFunc
 	// onFlow is told when the broker stops taking messages (with the reason) and
@@ -48,6 +50,15 @@ func newSession(ctx context.Context, conn *amqp.Connection, raw net.Conn) *sessi
 	closes := conn.NotifyClose(make(chan *amqp.Error, 1))
 	s.run(func() { s.end(lost(<-closes)) })
 	return s
+}
+
+// branch returns a session on the same connection with channels of its own. It
+// ends with s at the latest, and is not told when the broker takes no messages.
+func (s *session) branch() *session {
+	b := &session{conn: s.conn, raw: s.raw, branched: true, onFlow: func(error) {}}
+	b.ctx, b.end = context.WithCancelCause(s.ctx)
+	b.flow = b.ctx
+	return b
 }
 
 // lost says that a connection or channel was closed, and why as far as is known.
@@ -75,6 +86,9 @@ func (s *session) over() bool { return s.ctx.Err() != nil }
 
 // watchFlow follows the broker's connection.blocked and unblocked.
 func (s *session) watchFlow() {
+	if s.branched {
+		return // who listens at a connection does so until it is closed
+	}
 	blocks := s.conn.NotifyBlocked(make(chan amqp.Blocking, 8))
 	block := s.unblock()
 	s.run(func() {
@@ -140,8 +154,13 @@ func (s *session) dismiss(ch *amqp.Channel) {
 // before, acknowledgements among it, is flushed if the broker answers in time.
 func (s *session) close() {
 	s.end(errors.New("the session was closed"))
-	_ = s.conn.CloseDeadline(time.Now().Add(farewell))
-	_ = s.raw.Close()
+	switch {
+	case !s.branched:
+		_ = s.conn.CloseDeadline(time.Now().Add(farewell))
+		_ = s.raw.Close()
+	case s.publisher != nil && s.publisher.channel != nil:
+		_ = s.publisher.channel.Close()
+	}
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()

@@ -1,0 +1,60 @@
+package rabbitmq_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+)
+
+func TestLinksOnATrunk(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	hub := newHub(t, b.URI)
+	reports := &inbox[tasker.Report]{}
+	receive(t, hub, reports)
+	trunk, err := rabbitmq.NewTrunk(b.URI, "trunk of a test", nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(trunk.Close)
+
+	const links = 3
+	var orders [links]*inbox[tasker.Order]
+	var all [links]*rabbitmq.Link
+	for i := range links {
+		name := fmt.Sprintf("web-%d", i)
+		link := newLink(t, b.URI, name, func(o *rabbitmq.LinkOptions) { o.Trunk = trunk })
+		all[i], orders[i] = link, &inbox[tasker.Order]{}
+		orders[i].refuse = func(batch []tasker.Order) error {
+			if len(batch) > 0 {
+				return nil
+			}
+			return link.Send(context.Background(), hello(name, "ping"))
+		}
+		receive(t, link, orders[i])
+	}
+	both := func(n int, of ...int) {
+		t.Helper()
+		for _, i := range of {
+			name := fmt.Sprintf("web-%d", i)
+			send(t, hub, assignment("ping", name, n*links+i))
+			send(t, all[i], update(name, n*links+i))
+			id := fmt.Sprintf("task-%d", n*links+i)
+			eventually(t, "the order to "+name, func() bool { return tasks(orders[i].all())[id] > 0 })
+			eventually(t, "the report of "+name, func() bool { return updates(reports.all())[id] > 0 })
+		}
+	}
+	both(0, 0, 1, 2)
+	greeted := orders[0].greetings()
+	b.Kill(t, "trunk of a test")
+	eventually(t, "a new session on the new connection", func() bool { return orders[0].greetings() > greeted })
+	both(1, 0, 1, 2)
+
+	closed(t, all[1])
+	both(2, 0, 2)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/agent"
@@ -173,6 +175,68 @@ func TestJournalFails(t *testing.T) {
 	if len(g.started) > 0 || r.row("t1", 1).Status != "" {
 		t.Error("an assignment that was not recorded was begun")
 	}
+}
+
+// transactions is how often the file of a journal that is closed was written.
+func transactions(t *testing.T, dir string) int {
+	t.Helper()
+	db, err := bolt.Open(filepath.Join(dir, journal.FileName), 0o600, &bolt.Options{ReadOnly: true})
+	must(t, err)
+	defer func() { must(t, db.Close()) }()
+	n := 0
+	must(t, db.View(func(tx *bolt.Tx) error { n = tx.ID(); return nil }))
+	return n
+}
+
+// TestShortTaskTakesTwoTransactions counts what a task that is done at once writes
+// to the journal: its acceptance with its start, and its end. One more is for
+// the confirmation when the agent stops, one for each opening.
+func TestShortTaskTakesTwoTransactions(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, err := journal.Open(dir, journal.Options{})
+	must(t, err)
+	must(t, j.Close())
+	before := transactions(t, dir)
+
+	ran := work("work", func(context.Context, handlers.Call) (handlers.Result, error) { return handlers.Result{}, nil })
+	r := start(t, directWire(), dir, []handlers.Handler{ran})
+	r.order(assign(r.wire, "first", "work")) // the welcome may come after it
+	r.ended(t, "first")
+	for i := range 10 {
+		id := fmt.Sprint("t", i)
+		r.order(assign(r.wire, id, "work"))
+		if got := r.ended(t, id); got.StartedAt == nil || got.ReceivedAt == nil {
+			t.Errorf("%s: %+v", id, got)
+		}
+		if n := len(r.updates(id)); n > 2 { // that it runs, if the journal is slow, and that it ended
+			t.Errorf("%s took %d reports", id, n)
+		}
+	}
+	must(t, r.stop())
+	const opening, confirming, first = 1, 1, 4 // of the first: held, admitted, started, ended
+	if n := transactions(t, dir) - before; n < 20 || n > 20+opening+confirming+first {
+		t.Errorf("10 tasks took %d transactions", n)
+	}
+}
+
+// TestCancelInTheBatchOfTheStart brings an assignment and its cancel in one batch.
+func TestCancelInTheBatchOfTheStart(t *testing.T) {
+	t.Parallel()
+	g := newGate("work", "")
+	w := directWire()
+	r := start(t, w, t.TempDir(), []handlers.Handler{g})
+	r.order(assign(w, "first", "work"))
+	g.next(t) // so handlers may be started
+	r.order(assign(w, "t1", "work"), cancel(w, "t1"))
+	if got := r.ended(t, "t1"); got.Status != tasker.Cancelled {
+		t.Errorf("it ended as %+v", got)
+	}
+	if len(g.started) > 0 {
+		t.Error("the handler was started")
+	}
+	g.pass <- struct{}{}
+	r.ended(t, "first")
 }
 
 // flaky is a wire on which one send of seven fails, before or after it passed.

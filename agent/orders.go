@@ -28,6 +28,7 @@ func (a *Agent) receive(ctx context.Context, batch []tasker.Order) error {
 		p.order(o)
 	}
 	if err := a.journal.Accept(p.records, p.stones); err != nil {
+		p.giveBack()
 		a.log.Error("orders cannot be recorded and are held", "orders", len(batch), "error", err)
 		return err
 	}
@@ -139,6 +140,7 @@ func (p *plan) assignment(o tasker.Order) {
 			return
 		}
 		p.add(o, as, outcomeAccepted, tasker.Received, "")
+		p.reserve()
 	}
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -16,19 +17,21 @@ import (
 // perform takes a work from the front of its line to its end. ctx is done, with
 // a cause, when it is to be given up; cancel is ctx's.
 func (a *Agent) perform(ctx context.Context, cancel context.CancelCauseFunc, w *work) {
-	payload, err := a.journal.Payload(w.ref)
+	payload, err := a.payload(w)
 	if err != nil {
 		a.end(a.base, outcome{status: tasker.Failed, err: "the agent cannot read its journal: " + err.Error()}, w)
 		return
 	}
 	// Checked when it was accepted, but perhaps by an earlier agent process with
 	// other handlers, or not at all if it had to be held.
-	if reason := a.unfit(w.handler, payload); reason != "" {
-		a.end(a.base, outcome{status: tasker.Rejected, reason: reason}, w)
-		return
+	if !w.reserved {
+		if reason := a.unfit(w.handler, payload); reason != "" {
+			a.end(a.base, outcome{status: tasker.Rejected, reason: reason}, w)
+			return
+		}
 	}
 	handler, _ := a.opts.Handlers.Lookup(w.handler)
-	started := a.markStarting(ctx, w)
+	started := w.reserved || a.markStarting(ctx, w)
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, handlers.ErrCancelled) && !w.detached:
 		a.end(a.base, outcome{status: tasker.Cancelled, reason: "cancelled before it was started"}, w)
@@ -36,7 +39,7 @@ func (a *Agent) perform(ctx context.Context, cancel context.CancelCauseFunc, w *
 	case !started:
 		return
 	}
-	a.speaker.tell(w)
+	a.speaker.tellShortly(w)
 	a.logger(w).Info("assignment running", "handler", w.handler, "resumed", w.resumed)
 
 	if w.timeout > 0 {
@@ -54,16 +57,33 @@ func (a *Agent) perform(ctx context.Context, cancel context.CancelCauseFunc, w *
 	a.end(a.base, o, w)
 }
 
-// markStarting records in the journal that the handler is about to start.
-func (a *Agent) markStarting(ctx context.Context, w *work) bool {
+// payload returns a work's payload, from the journal if it is not small.
+func (a *Agent) payload(w *work) (json.RawMessage, error) {
 	a.mu.Lock()
+	payload := w.payload
+	a.mu.Unlock()
+	if len(payload) > 0 {
+		return payload, nil
+	}
+	return a.journal.Payload(w.ref)
+}
+
+// beginLocked gives a work what it has when its handler starts, and returns the
+// update that says so.
+func (a *Agent) beginLocked(w *work) tasker.Update {
 	w.out.Store(newOutput(w.last.OutputBytes, func() { a.speaker.tellSoon(w) }))
 	w.last.Status, w.last.Reason = tasker.Running, ""
 	if w.last.StartedAt == nil {
 		w.last.StartedAt = a.stampLocked()
 	}
 	w.last.Seq = a.journal.Seq()
-	u := w.last
+	return w.last
+}
+
+// markStarting records in the journal that the handler is about to start.
+func (a *Agent) markStarting(ctx context.Context, w *work) bool {
+	a.mu.Lock()
+	u := a.beginLocked(w)
 	a.mu.Unlock()
 	if !a.persist(ctx, w, func() error { return a.journal.Start(u) }) {
 		return false

@@ -68,8 +68,54 @@ func (p *plan) add(o tasker.Order, as tasker.Assignment, outcome string, status 
 		w.phase, w.final = journal.Ended, true
 	}
 	w.last = u
+	if len(as.Payload) <= smallPayload {
+		w.payload = as.Payload
+	}
 	p.works = append(p.works, w)
 	p.records = append(p.records, journal.Record{Type: o.Type, Assignment: as, Update: u})
+}
+
+// smallPayload is up to how many bytes a payload is kept in memory as well.
+const smallPayload = 4 << 10
+
+// reserve has the work that was added last started together with its acceptance,
+// if nothing stands before it: that spares the journal a transaction.
+func (p *plan) reserve() {
+	a, w := p.a, p.works[len(p.works)-1]
+	for _, other := range p.works[:len(p.works)-1] {
+		if other.ref.TaskID == w.ref.TaskID {
+			return
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.lineLocked(w.typ)
+	t := a.tasks[w.ref.TaskID]
+	if !a.open || a.stopping || len(l.waiting) > 0 || l.running >= a.opts.Concurrency || t != nil && t.busy {
+		return
+	}
+	l.running++
+	a.taskLocked(w.ref.TaskID).busy = true
+	a.performers.Add(1)
+	w.reserved, w.phase = true, journal.Starting
+	r := &p.records[len(p.records)-1]
+	r.Starting, r.Update = true, a.beginLocked(w)
+}
+
+// giveBack undoes what was reserved.
+func (p *plan) giveBack() {
+	p.a.mu.Lock()
+	defer p.a.mu.Unlock()
+	for _, w := range p.works {
+		if w.reserved {
+			p.a.lines[w.typ].running--
+			t := p.a.tasks[w.ref.TaskID]
+			if t.busy = false; len(t.works) == 0 && t.stone == 0 {
+				delete(p.a.tasks, w.ref.TaskID)
+			}
+			p.a.performers.Done()
+		}
+	}
 }
 
 func (p *plan) cancel(o tasker.Order) {
@@ -98,16 +144,20 @@ func (p *plan) carryOut(ctx context.Context) {
 			a.metrics.orders(outcome, n)
 		}
 	}
-	var told, ended []*work
+	var told, begun, ended []*work
 	types := map[string]bool{}
 	a.mu.Lock()
 	for _, w := range p.works {
 		a.addLocked(w)
-		if w.phase == journal.Accepted {
+		switch {
+		case w.reserved:
+			a.launchLocked(w)
+			a.metrics.line(w.typ, a.lines[w.typ])
+		case w.phase == journal.Accepted:
 			a.enqueueLocked(w)
 			types[w.typ] = true
-		}
-		if w.phase != journal.Held {
+			begun = append(begun, w)
+		case w.phase == journal.Ended:
 			told = append(told, w)
 		}
 		// An earlier attempt of which nobody wants to know any more.
@@ -132,12 +182,15 @@ func (p *plan) carryOut(ctx context.Context) {
 
 	for i, w := range p.works {
 		u := p.records[i].Update
-		a.logger(w).Info("assignment "+string(u.Status), "handler", w.handler, "reason", u.Reason)
+		if !w.reserved { // else who performs it says so
+			a.logger(w).Info("assignment "+string(u.Status), "handler", w.handler, "reason", u.Reason)
+		}
 		if u.Status.Ended() {
 			a.metrics.finished(w.typ, u.Status)
 		}
 	}
 	a.speaker.tell(told...)
+	a.speaker.tellShortly(begun...)
 	a.end(ctx, outcome{status: tasker.Cancelled, reason: "cancelled before it was started"}, ended...)
 	for typ := range types {
 		a.schedule(typ)

@@ -25,13 +25,19 @@ func (s *speaker) due(now time.Time) []*work {
 	}
 	if len(s.soon) > 0 && !now.Before(s.soonAt) {
 		for _, w := range s.soon {
-			w.told.Store(false)
-			if !w.urgent {
-				w.urgent = true
-				s.urgent = append(s.urgent, w)
+			if w.told.Load() {
+				s.hastenLocked(w)
 			}
 		}
 		s.soon = nil
+	}
+	if len(s.begun) > 0 && !now.Before(s.begunAt) {
+		for _, w := range s.begun {
+			if w.begun {
+				s.hastenLocked(w)
+			}
+		}
+		s.begun = nil
 	}
 	n := min(len(s.urgent), batchReports)
 	works := s.urgent[:n:n]
@@ -198,13 +204,14 @@ func (a *Agent) update(w *work) (told, bool) {
 	return told{w: w, u: u}, true
 }
 
-// note records what is about to be said of works that have not ended: if the
+// note records what is about to be said of works that have not ended, beyond what
+// their start has recorded: if the
 // agent is killed, it goes on from there, and output that is printed then does
 // not take the place of output that was sent.
 func (a *Agent) note(batch []told) error {
 	var updates []tasker.Update
 	for _, t := range batch {
-		if !t.final && t.u.Status == tasker.Running {
+		if !t.final && t.u.Status == tasker.Running && (t.u.OutputBytes > 0 || t.u.Progress != nil) {
 			updates = append(updates, t.u)
 		}
 	}

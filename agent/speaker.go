@@ -30,17 +30,19 @@ type speaker struct {
 	greeted, welcomed bool
 	heartbeat         time.Duration
 	// When the next hello, heartbeat, reports and slow reports are due.
-	helloAt, beatAt, newsAt, soonAt time.Time
+	helloAt, beatAt, newsAt, soonAt, begunAt time.Time
 	// tries count the hellos of the session, failures the sends of reports that
 	// failed in a row.
 	tries, failures int
 	// urgent is to be reported now, soon within a second: that is how seldom
-	// progress and output of an assignment are reported.
-	urgent, soon []*work
+	// progress and output of an assignment are reported. begun is to be reported in
+	// a moment: what ends until then takes one report in all.
+	urgent, soon, begun []*work
 }
 
 const (
 	coalesce = time.Second
+	moment   = 50 * time.Millisecond
 	// sendTimeout bounds one attempt to send.
 	sendTimeout      = 30 * time.Second
 	defaultHeartbeat = 10 * time.Second
@@ -113,13 +115,42 @@ func (s *speaker) tell(works ...*work) {
 	}
 	s.mu.Lock()
 	for _, w := range works {
-		if !w.urgent {
-			w.urgent = true
-			s.urgent = append(s.urgent, w)
-		}
+		s.hastenLocked(w)
 	}
 	s.mu.Unlock()
 	s.poke()
+}
+
+func (s *speaker) hastenLocked(w *work) {
+	w.begun = false
+	w.told.Store(false)
+	if !w.urgent {
+		w.urgent = true
+		s.urgent = append(s.urgent, w)
+	}
+}
+
+// tellShortly has the beginning of works reported in a moment, unless something
+// else is to be said of them before.
+func (s *speaker) tellShortly(works ...*work) {
+	if len(works) == 0 {
+		return
+	}
+	s.mu.Lock()
+	first := len(s.begun) == 0
+	if first {
+		s.begunAt = time.Now().Add(moment)
+	}
+	for _, w := range works {
+		if !w.begun && !w.urgent {
+			w.begun = true
+			s.begun = append(s.begun, w)
+		}
+	}
+	s.mu.Unlock()
+	if first {
+		s.poke()
+	}
 }
 
 // tellSoon has a work's progress and output reported within a second. It may be
@@ -205,6 +236,9 @@ func (s *speaker) step(ctx context.Context) time.Duration {
 	if s.greeted && len(s.soon) > 0 {
 		at(later(s.soonAt, s.newsAt))
 	}
+	if s.greeted && len(s.begun) > 0 {
+		at(later(s.begunAt, s.newsAt))
+	}
 	return max(0, time.Until(next))
 }
 
@@ -253,7 +287,7 @@ func (s *speaker) beat(ctx context.Context) {
 func (s *speaker) flush(ctx context.Context) {
 	for {
 		s.mu.Lock()
-		s.soonAt, s.newsAt = time.Time{}, time.Time{}
+		s.soonAt, s.begunAt, s.newsAt = time.Time{}, time.Time{}, time.Time{}
 		greeted := s.greeted
 		s.mu.Unlock()
 		works := s.due(time.Now())

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -12,14 +13,19 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// work is one assignment in memory; its payload, result and the output of an
-// ended one are in the journal only.
+// work is one assignment in memory; its result and the output of an ended one are
+// in the journal only, and so is a payload that is not small.
 type work struct {
 	ref        journal.Ref
 	identifier string
 	typ        string
 	handler    string
 	timeout    time.Duration
+	// payload is kept until the handler has it; empty: it is in the journal only.
+	payload json.RawMessage
+	// reserved: it was accepted and started in one; its place in its line is taken,
+	// and it has one of the performers, before it is known to others.
+	reserved bool
 
 	// The rest is guarded by Agent.mu, where nothing else is said.
 	deadline time.Time
@@ -52,8 +58,9 @@ type work struct {
 	progress atomic.Pointer[tasker.Progress]
 	// told: it is among what the speaker says soon.
 	told atomic.Bool
-	// urgent, guarded by the speaker's mutex: it is among what is said now.
-	urgent bool
+	// urgent and begun, guarded by the speaker's mutex: it is among what is said
+	// now, or in a moment.
+	urgent, begun bool
 }
 
 // task is what is known of a task's assignments to this endpoint.
@@ -116,13 +123,18 @@ func (a *Agent) addLocked(w *work) {
 	slices.SortFunc(t.works, func(x, y *work) int { return x.ref.Attempt - y.ref.Attempt })
 }
 
-// enqueueLocked puts a work into the line of its type, by order.
-func (a *Agent) enqueueLocked(w *work) {
-	l := a.lines[w.typ]
+func (a *Agent) lineLocked(typ string) *line {
+	l := a.lines[typ]
 	if l == nil {
 		l = &line{}
-		a.lines[w.typ] = l
+		a.lines[typ] = l
 	}
+	return l
+}
+
+// enqueueLocked puts a work into the line of its type, by order.
+func (a *Agent) enqueueLocked(w *work) {
+	l := a.lineLocked(w.typ)
 	w.waiting = true
 	l.waiting = append(l.waiting, w)
 	if n := len(l.waiting); n > 1 && l.waiting[n-2].order > w.order {
@@ -163,16 +175,8 @@ func (a *Agent) schedule(types ...string) {
 			w.waiting = false
 			l.running++
 			a.tasks[w.ref.TaskID].busy = true
-			ctx, cancel := context.WithCancelCause(a.base)
-			w.cancel = cancel
-			if t := a.tasks[w.ref.TaskID]; w.detached && (t.stone >= w.ref.Attempt || t.seen() > w.ref.Attempt) {
-				cancel(handlers.ErrCancelled)
-			}
-			a.performers.Go(func() {
-				defer cancel(nil)
-				a.perform(ctx, cancel, w)
-				a.leave(w)
-			})
+			a.performers.Add(1)
+			a.launchLocked(w)
 		}
 		if l != nil {
 			a.metrics.line(typ, l)
@@ -180,12 +184,30 @@ func (a *Agent) schedule(types ...string) {
 	}
 }
 
+// launchLocked performs a work that has its place and one of the performers.
+func (a *Agent) launchLocked(w *work) {
+	ctx, cancel := context.WithCancelCause(a.base)
+	w.cancel = cancel
+	if t := a.tasks[w.ref.TaskID]; w.detached && (t.stone >= w.ref.Attempt || t.seen() > w.ref.Attempt) {
+		cancel(handlers.ErrCancelled)
+	}
+	if a.stopping && a.opts.Handlers.Detached(w.handler) {
+		cancel(handlers.ErrStopping)
+	}
+	go func() {
+		defer a.performers.Done()
+		defer cancel(nil)
+		a.perform(ctx, cancel, w)
+		a.leave(w)
+	}()
+}
+
 // leave makes room for the next work after one was performed.
 func (a *Agent) leave(w *work) {
 	a.mu.Lock()
 	l := a.lines[w.typ]
 	l.running--
-	w.cancel = nil
+	w.cancel, w.payload = nil, nil
 	w.out.Store(nil)
 	types := []string{w.typ}
 	if t := a.tasks[w.ref.TaskID]; t != nil {

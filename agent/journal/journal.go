@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -87,21 +88,26 @@ type Tombstone struct {
 type Record struct {
 	Type       string
 	Assignment tasker.Assignment
-	// Held keeps the deadline to be checked later.
-	Held bool
+	// Held keeps the deadline to be checked later. Starting records the start of
+	// the handler at once, as Start does.
+	Held, Starting bool
 	// Update is the first word about it. When its status is an ended one, it is
 	// the final report at once, and the payload is not kept.
 	Update tasker.Update
 }
 
 // Journal is an open journal. Its methods may be called concurrently; each is
-// one transaction, and those that write return after an fsync.
+// one transaction, and those that write, but for Confirm, return after an fsync.
 type Journal struct {
 	db       *bolt.DB
 	instance string
 	// epoch counts the times the journal was opened.
 	epoch int64
 	said  atomic.Int64
+
+	mu sync.Mutex
+	// handed are the entries whose confirmation waits to be written.
+	handed []Ref
 }
 
 // Instance identifies the journal: it is random, and made once.
@@ -112,12 +118,13 @@ func (j *Journal) Instance() string { return j.instance }
 // journal was opened.
 func (j *Journal) Seq() int64 { return j.epoch<<32 | j.said.Add(1) }
 
-// Close closes the file and gives up the lock.
+// Close writes what is confirmed, closes the file and gives up the lock.
 func (j *Journal) Close() error {
-	if err := j.db.Close(); err != nil {
-		return fmt.Errorf("close the journal: %w", err)
+	err := j.settle()
+	if e := j.db.Close(); e != nil {
+		err = errors.Join(err, fmt.Errorf("close the journal: %w", e))
 	}
-	return nil
+	return err
 }
 
 // Accept records a batch as a whole, in one transaction. Entries that are there
@@ -205,32 +212,33 @@ func (j *Journal) End(updates ...tasker.Update) error {
 	})
 }
 
-// Confirm records that final reports were handed over; what they say of the
-// output is kept no longer. Unknown entries are ignored.
+// maxHanded is how many confirmations may wait to be written.
+const maxHanded = 256
+
+// Confirm says that final reports were handed over; what they say of the output is
+// kept no longer. Unknown entries are ignored. It is written with the next
+// transaction, at the latest by Sweep, Entries and Close: a confirmation that is
+// lost with the process costs no more than the same report once again.
 func (j *Journal) Confirm(refs ...Ref) error {
-	if len(refs) == 0 {
+	j.mu.Lock()
+	j.handed = append(j.handed, refs...)
+	full := len(j.handed) >= maxHanded
+	j.mu.Unlock()
+	if full {
+		return j.settle()
+	}
+	return nil
+}
+
+// settle writes the confirmations that wait.
+func (j *Journal) settle() error {
+	j.mu.Lock()
+	waiting := len(j.handed)
+	j.mu.Unlock()
+	if waiting == 0 {
 		return nil
 	}
-	return j.update("record confirmed reports", func(tx tables) error {
-		for _, ref := range refs {
-			e, err := tx.entry(ref)
-			if errors.Is(err, ErrUnknown) || err == nil && (e.Confirmed || e.Phase != Ended) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			var u tasker.Update
-			if err := tx.get(tx.reports, key(ref), &u); err != nil {
-				return err
-			}
-			e.Confirmed, u.Output = true, nil
-			if err := errors.Join(tx.putEntry(e), tx.put(tx.reports, key(ref), u)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return j.update("record confirmed reports", func(tables) error { return nil })
 }
 
 // Drop forgets entries as if they had never been accepted.
@@ -251,6 +259,9 @@ func (j *Journal) Drop(refs ...Ref) error {
 // Sweep forgets the confirmed entries, and the tombstones, whose deadline is
 // before the given time, and returns the entries' names.
 func (j *Journal) Sweep(before time.Time) ([]Ref, error) {
+	if err := j.settle(); err != nil {
+		return nil, err
+	}
 	var gone []Ref
 	var stones [][]byte
 	err := j.view("look for what is out of date", func(tx tables) error {
@@ -290,6 +301,9 @@ func (j *Journal) Sweep(before time.Time) ([]Ref, error) {
 
 // Entries returns every entry in the order of acceptance.
 func (j *Journal) Entries() ([]Entry, error) {
+	if err := j.settle(); err != nil {
+		return nil, err
+	}
 	var all []Entry
 	err := j.view("read the assignments", func(tx tables) error {
 		return tx.eachEntry(func(e Entry) { all = append(all, e) })
@@ -321,8 +335,8 @@ func (j *Journal) Payload(ref Ref) (json.RawMessage, error) {
 	return payload, err
 }
 
-// Report returns the final report of an ended entry; once it was confirmed,
-// without its output.
+// Report returns the final report of an ended entry; once its confirmation was
+// written, without its output.
 func (j *Journal) Report(ref Ref) (tasker.Update, error) {
 	var u tasker.Update
 	err := j.view("read a report", func(tx tables) error { return tx.get(tx.reports, key(ref), &u) })

@@ -137,6 +137,11 @@ func TestLifeOverRestarts(t *testing.T) {
 		t.Errorf("the first final report did not stay: %s", diff)
 	}
 	must(t, j.Confirm(ref("a"), ref("unknown")))
+	entries, err = j.Entries()
+	must(t, err)
+	if !entries[0].Confirmed {
+		t.Errorf("a is not confirmed: %+v", entries[0])
+	}
 	got, err = j.Report(ref("a"))
 	must(t, err)
 	if got.Output != nil || string(got.Result) != `{"x":1}` {

@@ -69,6 +69,10 @@ func TestModel(t *testing.T) {
 			},
 			"accept": func(rt *rapid.T) {
 				r := record(j, ids.Draw(rt, "id"), tasker.Received)
+				phase := journal.Accepted
+				if rapid.Bool().Draw(rt, "starting") {
+					phase, r.Starting, r.Update.Status = journal.Starting, true, tasker.Running
+				}
 				r.Assignment.Deadline = deadline.Add(time.Duration(rapid.IntRange(0, 3).Draw(rt, "deadline")) * time.Hour)
 				check(rt, j.Accept([]journal.Record{r}, nil), true)
 				if m.find(r.Assignment.TaskID) != nil {
@@ -77,7 +81,7 @@ func TestModel(t *testing.T) {
 				order++
 				m.entries = append(m.entries, journal.Entry{
 					TaskID: r.Assignment.TaskID, Attempt: 1, Identifier: r.Assignment.Identifier, Type: "ping", Handler: "ping",
-					Deadline: r.Assignment.Deadline, Order: order, Phase: journal.Accepted, Last: r.Update,
+					Deadline: r.Assignment.Deadline, Order: order, Phase: phase, Last: r.Update,
 				})
 			},
 			"start": func(rt *rapid.T) {

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -34,8 +35,23 @@ func open(tx *bolt.Tx) tables {
 	}
 }
 
+// update runs fn in a transaction, which also writes the confirmations that wait.
 func (j *Journal) update(what string, fn func(tables) error) error {
-	if err := j.db.Update(func(tx *bolt.Tx) error { return fn(open(tx)) }); err != nil {
+	var confirmed []Ref
+	err := j.db.Update(func(tx *bolt.Tx) error {
+		j.mu.Lock()
+		confirmed, j.handed = j.handed, nil
+		j.mu.Unlock()
+		t := open(tx)
+		if err := t.confirm(confirmed); err != nil {
+			return err
+		}
+		return fn(t)
+	})
+	if err != nil {
+		j.mu.Lock()
+		j.handed = append(confirmed, j.handed...)
+		j.mu.Unlock()
 		return fmt.Errorf("journal: %s: %w", what, err)
 	}
 	return nil
@@ -124,8 +140,11 @@ func (t tables) accept(r Record) error {
 	if r.Update.Status.Ended() {
 		return t.end(&e, r.Update)
 	}
-	if r.Held {
+	switch {
+	case r.Held:
 		e.Phase = Held
+	case r.Starting:
+		e.Phase = Starting
 	}
 	if err := t.putEntry(e); err != nil {
 		return err
@@ -147,6 +166,34 @@ func (t tables) end(e *Entry, u tasker.Update) error {
 		return err
 	}
 	return t.payloads.Delete(k)
+}
+
+func (t tables) confirm(refs []Ref) error {
+	for _, ref := range refs {
+		e, err := t.entry(ref)
+		if errors.Is(err, ErrUnknown) || err == nil && (e.Confirmed || e.Phase != Ended) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		e.Confirmed = true
+		if err := t.putEntry(e); err != nil {
+			return err
+		}
+		var u tasker.Update
+		if err := t.get(t.reports, key(ref), &u); err != nil {
+			return err
+		}
+		if len(u.Output) == 0 {
+			continue
+		}
+		u.Output = nil
+		if err := t.put(t.reports, key(ref), u); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t tables) drop(ref Ref) error {

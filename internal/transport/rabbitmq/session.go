@@ -26,8 +26,8 @@ type session struct {
 	raw  net.Conn
 	// branched: the connection is that of another session, which closes it.
 	branched bool
-	ctx  context.Context
-	end  context.CancelCauseFunc
+	ctx      context.Context
+	end      context.CancelCauseFunc
 	// onFlow is told when the broker stops taking messages (with the reason) and
 	// when it takes them again (nil).
 	onFlow func(error)

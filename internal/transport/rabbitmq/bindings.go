@@ -10,7 +10,8 @@ import (
 )
 
 // carryOut makes the queues, binds them to what their endpoints serve, and then
-// unbinds them from the rest. What can be is sent without waiting for each
+// unbinds them from the rest; of those that are bound it only sees that they are
+// there. What can be is sent without waiting for each
 // answer: a refusal closes the channel, which the last call finds out.
 func (r *routes) carryOut(s *session, plans []plan) error {
 	ch, err := s.conn.Channel()
@@ -33,13 +34,21 @@ func (r *routes) carryOut(s *session, plans []plan) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range plans {
-		r.bound[p.endpoint] = bound{types: p.serves, at: time.Now()}
+		if !p.bound {
+			r.bound[p.endpoint] = bound{types: p.serves, at: time.Now()}
+		}
 	}
 	return nil
 }
 
 func bind(ch *amqp.Channel, p plan) error {
 	queue := Queue(p.endpoint)
+	if p.bound {
+		if _, err := ch.QueueDeclarePassive(queue, true, false, false, true, nil); err != nil {
+			return declareError("queue", queue, err)
+		}
+		return nil
+	}
 	args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic}
 	if _, err := ch.QueueDeclare(queue, true, false, false, true, args); err != nil {
 		return declareError("queue", queue, err)

@@ -56,11 +56,13 @@ func (l *Link) attend(ctx context.Context, s *session, handle func(context.Conte
 	}
 }
 
-// look is how long to wait between looks for a queue that is to be made: a control
-// plane that runs makes it soon, but for thousands that wait, and each look costs
-// the broker a channel.
-func look() backoff.Policy {
-	return backoff.Policy{First: 50 * time.Millisecond, Cap: 5 * time.Second}
+// look is how to wait between looks for a queue that is to be made. A control
+// plane that runs makes it soon; but each look costs the broker a channel and lines
+// in its log, and where thousands look, nothing else gets on. So the wait goes by
+// how long the last look took, which shows how busy the broker is.
+func look(took time.Duration) backoff.Policy {
+	const limit = 5 * time.Second
+	return backoff.Policy{First: min(max(50*time.Millisecond, 20*took), limit), Cap: limit}
 }
 
 // overdue is for how long a queue must be missing to be spoken of.
@@ -77,7 +79,9 @@ func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*
 	}
 	began := time.Now()
 	for tries := 0; ; tries++ {
+		looked := time.Now()
 		in, err := subscribe(s, orders)
+		took := time.Since(looked)
 		wait := reconnect()
 		switch {
 		case err == nil:
@@ -86,7 +90,7 @@ func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*
 			if err := greet(); err != nil {
 				return nil, err
 			}
-			err, wait = nil, look()
+			err, wait = nil, look(took)
 			if time.Since(began) > overdue {
 				err = fmt.Errorf("waiting for a control plane to make queue %s", orders.queue)
 			}

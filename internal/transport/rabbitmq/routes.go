@@ -55,6 +55,8 @@ type plan struct {
 	endpoint     string
 	user         string // who asks for it
 	serves, drop []string
+	// bound: it is taken to be so; only that the queue is there has to be seen.
+	bound bool
 }
 
 // planners is how many channels a batch of plans is spread over.
@@ -123,6 +125,7 @@ func (r *routes) follow(ctx context.Context, s *session, reports []said) (map[st
 // It returns those that were carried out.
 func (r *routes) oneByOne(s *session, plans []plan, v *verdict) (done []plan) {
 	for _, p := range plans {
+		p.bound = false
 		err := r.carryOut(s, []plan{p})
 		switch {
 		case err == nil:
@@ -161,7 +164,9 @@ func (r *routes) allow(ctx context.Context, s *session, p plan) error {
 }
 
 // plan says what the reports ask for: the last word of each endpoint counts. A
-// hello always asks, because the queue may have been deleted.
+// hello always asks, because the queue may have been deleted; but to bind it anew
+// would cost the broker a transaction for each binding, of each agent that comes
+// back after an outage.
 func (r *routes) plan(reports []said) []plan {
 	var plans []plan
 	index := map[string]int{}
@@ -183,8 +188,9 @@ func (r *routes) plan(reports []said) []plan {
 		}
 		i, again := index[p.endpoint]
 		was, known := r.last(p.endpoint)
+		p.bound = known && slices.Equal(was, p.serves)
 		switch {
-		case report.Heartbeat != nil && !again && known && slices.Equal(was, p.serves):
+		case report.Heartbeat != nil && !again && p.bound:
 			continue
 		case !known:
 			for _, t := range r.types {

@@ -1,0 +1,126 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Result is what was measured in one run. Times are in milliseconds.
+type Result struct {
+	Transport string `json:"transport"`
+	Database  string `json:"database"`
+	Endpoints int    `json:"endpoints"`
+	Tasks     int    `json:"tasks"`
+	// Spread: each task was for one endpoint, and all were posted at once.
+	Spread bool `json:"spread"`
+	// Payload is the size of a task's payload in bytes, PerConnection how many
+	// agents shared a connection to the broker.
+	Payload       int `json:"payload_bytes"`
+	PerConnection int `json:"agents_per_connection"`
+
+	// ConnectMS is from the start of the first agent until the control plane has
+	// heard of the last one.
+	ConnectMS float64 `json:"connect_ms"`
+	// PostMS is the median of the POSTs. ReceivedMS and FinishedMS are, in the
+	// median of the tasks and from before their POST, until every response is
+	// stored as received and until every one is stored as succeeded; of tasks that
+	// are spread, until that holds of all of them.
+	PostMS     float64 `json:"post_ms"`
+	ReceivedMS float64 `json:"received_ms"`
+	FinishedMS float64 `json:"finished_ms"`
+	// RawMS is the median of the floor for as many messages, RatioToRaw is
+	// FinishedMS to it; null without --raw.
+	RawMS      *float64 `json:"raw_ms"`
+	RatioToRaw *float64 `json:"ratio_to_raw"`
+	// RawAnswers is how often each message of the floor was answered, Updates how
+	// many reports the agents sent.
+	RawAnswers int     `json:"raw_answers,omitempty"`
+	Updates    float64 `json:"updates"`
+
+	TasksPerSecond     float64     `json:"tasks_per_second"`
+	ResponsesPerSecond float64     `json:"responses_per_second"`
+	Post               Percentiles `json:"post"`
+	Received           Percentiles `json:"received"`
+	Finished           Percentiles `json:"finished"`
+
+	// Usage is what the tasks cost each part, RawUsage what the floor did.
+	Usage    usage `json:"usage"`
+	RawUsage usage `json:"raw_usage,omitempty"`
+	// Memory is by how many bytes each part has grown for each agent.
+	Memory map[string]int64 `json:"memory_per_endpoint_bytes"`
+}
+
+// Percentiles are of durations, in milliseconds.
+type Percentiles struct {
+	P50 float64 `json:"p50_ms"`
+	P95 float64 `json:"p95_ms"`
+	P99 float64 `json:"p99_ms"`
+}
+
+func percentiles(all []time.Duration) Percentiles {
+	if len(all) == 0 {
+		return Percentiles{}
+	}
+	sorted := slices.Sorted(slices.Values(all))
+	at := func(p float64) float64 {
+		return milliseconds(sorted[max(0, int(math.Ceil(p*float64(len(sorted))))-1)])
+	}
+	return Percentiles{P50: at(0.50), P95: at(0.95), P99: at(0.99)}
+}
+
+func milliseconds(d time.Duration) float64 {
+	return math.Round(float64(d.Microseconds())/10) / 100
+}
+
+// Table writes results for a person.
+func Table(w io.Writer, results []Result) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "ENDPOINTS\tTASKS\tCONNECT\tPOST p50\tp99\tRECEIVED p50\tp99\tFINISHED p50\tp99\tRAW\tRATIO\tTASKS/s\tRESPONSES/s\t")
+	for _, r := range results {
+		raw, ratio := "-", "-"
+		if r.RawMS != nil {
+			raw, ratio = duration(*r.RawMS), fmt.Sprintf("%.2f", *r.RatioToRaw)
+		}
+		tasks := fmt.Sprint(r.Tasks)
+		if r.Spread {
+			tasks += " (spread)"
+		}
+		fmt.Fprintln(t, strings.Join([]string{
+			fmt.Sprint(r.Endpoints), tasks, duration(r.ConnectMS), duration(r.Post.P50), duration(r.Post.P99),
+			duration(r.Received.P50), duration(r.Received.P99), duration(r.Finished.P50), duration(r.Finished.P99),
+			raw, ratio, fmt.Sprintf("%.4g", r.TasksPerSecond), fmt.Sprintf("%.4g", r.ResponsesPerSecond),
+		}, "\t")+"\t")
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, r := range results {
+		fmt.Fprintf(w, "\n%d endpoints over %s, tasks in %s:\n", r.Endpoints, r.Transport, r.Database)
+		t = tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(t, "\tCPU\tof the floor\tRESIDENT\tper agent\t")
+		for _, part := range partsOf(r.Usage) {
+			raw := "-"
+			if u, ok := r.RawUsage[part]; ok {
+				raw = fmt.Sprintf("%.2f s", u.CPUSeconds)
+			}
+			fmt.Fprintf(t, "%s\t%.2f s\t%s\t%d MiB\t%d KiB\t\n", part, r.Usage[part].CPUSeconds, raw, r.Usage[part].Resident>>20, r.Memory[part]>>10)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func duration(ms float64) string {
+	d := time.Duration(ms * float64(time.Millisecond))
+	if d >= time.Second {
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(100 * time.Microsecond).String()
+}

@@ -47,7 +47,7 @@ func servers(t *testing.T, o *bench.Options) {
 func left(t *testing.T, o bench.Options) []string {
 	t.Helper()
 	var names []string
-	resp, err := http.Get(o.RabbitMQ + "/vhosts") //nolint:noctx,forbidigo // of a test
+	resp, err := http.Get(o.RabbitMQ + "/vhosts")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +82,9 @@ func left(t *testing.T, o bench.Options) []string {
 			t.Fatal(err)
 		}
 		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
 	}
 	return slices.DeleteFunc(names, func(name string) bool { return name != o.Name })
 }

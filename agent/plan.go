@@ -83,8 +83,8 @@ const smallPayload = 4 << 10
 func (p *plan) reserve() {
 	a, w := p.a, p.works[len(p.works)-1]
 	for _, other := range p.works[:len(p.works)-1] {
-		if other.ref.TaskID == w.ref.TaskID {
-			return
+		if other.ref.TaskID == w.ref.TaskID || other.typ == w.typ && other.phase == journal.Accepted {
+			return // it comes after that one
 		}
 	}
 	a.mu.Lock()

@@ -73,6 +73,11 @@ type Options struct {
 // stopTimeout is how long requests under way may take to end at a stop.
 const stopTimeout = 10 * time.Second
 
+// markPatience is how long it may take until an order that was sent is shown as
+// sent, so that its agent's first report is written with it. It is more than the
+// collector waits for reports.
+const markPatience = 30 * time.Millisecond
+
 // ControlPlane is made by New.
 type ControlPlane struct {
 	opts     Options
@@ -103,10 +108,15 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 		URI: opts.DatabaseURI, DataDir: opts.DataDir, Types: types, Heartbeat: opts.Heartbeat,
 		OnCommit: func(change store.Commit) {
 			watchers.Publish(change.Tasks)
+			if len(change.Claims) > 0 {
+				c.dispatch.Hand(change.Claims)
+			}
 			if change.Due {
 				c.dispatch.Wake()
 			}
 		},
+		Sends:        func(orders int) bool { return c.dispatch.Takes(orders) },
+		MarkPatience: markPatience,
 	})
 	if err != nil {
 		return nil, err

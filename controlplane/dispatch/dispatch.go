@@ -1,7 +1,8 @@
 // Package dispatch hands due orders to the transport: it claims them in the
-// store, sends them and writes down for which custody has passed. A claim that
-// dies with its process is due again by itself, so an order may be sent twice
-// and is never forgotten.
+// store, or gets the claims of those that this process has just stored, sends
+// them and writes down for which custody has passed. A claim that dies with its
+// process is due again by itself, so an order may be sent twice and is never
+// forgotten.
 package dispatch
 
 import (
@@ -45,8 +46,13 @@ type Options struct {
 
 // Dispatcher moves orders from the outbox to the hub.
 type Dispatcher struct {
-	opts Options
+	opts   Options
+	handed handed
+	marker *marker
+	// wake says that orders are due in the outbox or were handed over.
 	wake chan struct{}
+	// due: the outbox has something due.
+	due atomic.Bool
 	// probe is received from when the loop comes round.
 	probe chan struct{}
 	// failing: the last round could not read or write the outbox.
@@ -65,6 +71,11 @@ func resume() backoff.Policy {
 	return backoff.Policy{First: 500 * time.Millisecond, Cap: 5 * time.Second}
 }
 
+// pace is the least time from one round to the next while a batch is not full:
+// what is alone goes at once, and a stream goes in batches, which cost the broker
+// less than half.
+const pace = 10 * time.Millisecond
+
 // New makes a Dispatcher; Run starts it.
 func New(opts Options) *Dispatcher {
 	if opts.Batch == 0 {
@@ -73,11 +84,30 @@ func New(opts Options) *Dispatcher {
 	if opts.Poll == 0 {
 		opts.Poll = 500 * time.Millisecond
 	}
-	return &Dispatcher{opts: opts, wake: make(chan struct{}, 1), probe: make(chan struct{})}
+	return &Dispatcher{
+		opts: opts, marker: newMarker(opts.Outbox), wake: make(chan struct{}, 1), probe: make(chan struct{}),
+	}
+}
+
+// Takes says whether Run would take the claims of so many new orders from Hand:
+// not if it does not run, is cut off or has enough to do. It never blocks.
+func (d *Dispatcher) Takes(orders int) bool {
+	return !d.failing.Load() && d.handed.takes(orders)
+}
+
+// Hand has Run send claims that this process holds. It never blocks.
+func (d *Dispatcher) Hand(claims []store.Claim) {
+	d.handed.add(claims)
+	d.nudge()
 }
 
 // Wake makes Run look at the outbox at once. It never blocks.
 func (d *Dispatcher) Wake() {
+	d.due.Store(true)
+	d.nudge()
+}
+
+func (d *Dispatcher) nudge() {
 	select {
 	case d.wake <- struct{}{}:
 	default:
@@ -98,12 +128,28 @@ func (d *Dispatcher) Alive(ctx context.Context) bool {
 }
 
 // Run dispatches until ctx is done, and returns its error. A database that is
-// away is waited out.
+// away is waited out. Before it returns, what was sent is written down, and what
+// was handed over and not sent is given back.
 func (d *Dispatcher) Run(ctx context.Context) error {
+	marking := make(chan struct{})
+	go func() {
+		defer close(marking)
+		d.marker.run()
+	}()
+	defer func() {
+		if left := d.handed.close(); len(left) > 0 {
+			d.marker.add(nil, giveBack(left))
+		}
+		d.marker.close()
+		<-marking
+	}()
+	d.handed.open()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	d.due.Store(true)
 	for failures := 0; ; {
-		n, err := d.round(ctx)
+		began := time.Now()
+		more, err := d.round(ctx)
 		pause := d.opts.Poll
 		switch {
 		case ctx.Err() != nil:
@@ -119,26 +165,47 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			failures = 0
 		}
 		d.failing.Store(err != nil)
-		if n == d.opts.Batch && err == nil {
-			continue // there may be more
+		if more && err == nil {
+			continue
 		}
 		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-d.wake: // somebody could write, so the database is there
+			if n := d.handed.count(); 0 < n && n < d.opts.Batch {
+				wait(ctx, pace-time.Since(began))
+			}
 		case <-d.probe:
+			d.due.Store(true)
 		case <-timer.C:
+			d.due.Store(true)
 		}
 	}
 }
 
-// round claims one batch, sends it and marks each order. It returns how many it
-// claimed.
-func (d *Dispatcher) round(ctx context.Context) (int, error) {
-	claims, err := d.opts.Outbox.ClaimDue(ctx, d.opts.Batch)
-	if err != nil || len(claims) == 0 {
-		return 0, err
+// round sends one batch and has it marked. It says whether there may be more.
+func (d *Dispatcher) round(ctx context.Context) (more bool, err error) {
+	err = d.marker.failed()
+	look := d.due.Swap(false)
+	limit := d.opts.Batch
+	if look {
+		limit = (limit + 1) / 2 // what is handed over must not hide what is due
+	}
+	claims := d.handed.take(limit)
+	more = len(claims) == limit
+	if look {
+		room := d.opts.Batch - len(claims)
+		due, claimErr := d.opts.Outbox.ClaimDue(ctx, room)
+		if claimErr != nil || len(due) == room {
+			d.due.Store(true)
+			more = true
+		}
+		err = errors.Join(err, claimErr)
+		claims = append(due, claims...)
+	}
+	if len(claims) == 0 {
+		return false, err
 	}
 	orders := make([]tasker.Order, len(claims))
 	for i, c := range claims {
@@ -147,16 +214,18 @@ func (d *Dispatcher) round(ctx context.Context) (int, error) {
 	began := time.Now()
 	sent, unsent := d.sort(claims, d.opts.Hub.Send(ctx, orders...))
 	d.opts.Metrics.sent(sent, unsent, time.Since(began))
-	// What was sent must be written down even when the process is to stop now.
-	mark, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if len(sent) > 0 {
-		err = d.opts.Outbox.MarkSent(mark, sent)
+	d.marker.add(sent, unsent)
+	return more, err
+}
+
+// wait waits for d, or for the end of ctx.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
-	if len(unsent) > 0 {
-		err = errors.Join(err, d.opts.Outbox.MarkUnsent(mark, unsent))
-	}
-	return len(claims), err
 }
 
 // sort separates the claims for which custody has passed from the others.

@@ -215,3 +215,103 @@ func TestStopAfterSendIsWrittenDown(t *testing.T) {
 		}
 	})
 }
+
+// What this process has stored is sent without a look at the outbox.
+func TestHandedOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{}
+		d, stop := run(t, o, all, 10)
+		_, _, before := o.seen()
+		if !d.Takes(25) {
+			t.Error("takes nothing")
+		}
+		began := time.Now()
+		d.Hand(claims(25))
+		synctest.Wait()
+		if sent, _, looked := o.seen(); sent != 25 || looked != before || !time.Now().Equal(began) {
+			t.Errorf("%d sent after %s, looked %d times, want 25 at once without a look", sent, time.Since(began), looked-before)
+		}
+		// What is alone soon after it waits for a moment for company.
+		d.Hand(claims(1))
+		d.Hand(claims(1))
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the bubble's time
+		synctest.Wait()
+		if sent, _, _ := o.seen(); sent != 27 {
+			t.Errorf("%d sent, want 27", sent)
+		}
+		if d.Takes(1_000_000) {
+			t.Error("takes any number")
+		}
+		stop()
+		if d.Takes(1) {
+			t.Error("takes orders after its end")
+		}
+	})
+}
+
+// What is due in the outbox is not held up by what is handed over.
+func TestDueBesidesHandedOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{}
+		first := make(chan int, 1)
+		d, stop := run(t, o, func(orders []tasker.Order) error {
+			due := 0
+			for _, order := range orders {
+				if order.Cancel != nil {
+					due++
+				}
+			}
+			select {
+			case first <- due:
+			default:
+			}
+			return nil
+		}, 10)
+		defer stop()
+		cancel := claims(1)
+		cancel[0].Cancel, cancel[0].Order.Cancel = true, &tasker.Cancel{}
+		o.set(nil, cancel...)
+		d.Hand(claims(1000))
+		d.Wake()
+		synctest.Wait()
+		if due := <-first; due != 1 {
+			t.Errorf("the first batch has %d of what is due, want 1", due)
+		}
+	})
+}
+
+// While the database is away orders wait there; at a stop what was not sent is
+// given back.
+func TestNotHandedOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{away: store.ErrUnavailable}
+		d, stop := run(t, o, all, 10)
+		if d.Takes(1) {
+			t.Error("takes orders while the database is away")
+		}
+		stop()
+
+		o = &outbox{}
+		ctx, cancel := context.WithCancel(t.Context())
+		d = dispatch.New(dispatch.Options{Outbox: o, Batch: 10, Log: slog.New(slog.DiscardHandler), Hub: sender(func([]tasker.Order) error {
+			cancel()
+			return nil
+		})})
+		d.Hand(claims(25))
+		if err := d.Run(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v", err)
+		}
+		sent, unsent, _ := o.seen()
+		if sent == 0 || sent+unsent != 25 {
+			t.Fatalf("%d sent, %d given back, want 25 together", sent, unsent)
+		}
+		for _, u := range o.unsent {
+			if u.After != 0 || u.Reason != "" {
+				t.Errorf("given back after %s with reason %q", u.After, u.Reason)
+			}
+		}
+	})
+}

@@ -17,28 +17,57 @@ const (
 	updateUnknown = "unknown"
 )
 
-// Apply writes a batch of reports in one transaction. Reports of an endpoint
-// whose name is not valid count as unknown.
+// entryWeight bounds the reports and the claims that are written in one
+// transaction.
+const entryWeight = 2000
+
+// entry is what one call wants to be written: reports, or what became of claims.
+type entry struct {
+	reports []tasker.Report
+	marks   []mark
+	applied Applied
+}
+
+// Apply writes a batch of reports in one transaction, which it may share with
+// others. Reports of an endpoint whose name is not valid count as unknown.
 func (s *Store) Apply(ctx context.Context, reports []tasker.Report) (Applied, error) {
-	var out Applied
 	if len(reports) == 0 {
-		return out, nil
+		return Applied{}, nil
 	}
-	err := s.update(ctx, "write reports", func(tx *tx) error {
-		b := newBatch(tx, reports)
+	e := &entry{reports: reports}
+	err := s.entries.do(ctx, e, len(reports), 0)
+	return e.applied, err
+}
+
+// enter writes entries. What became of the claims comes first, as the orders
+// went out before anybody could report on them.
+func (s *Store) enter(ctx context.Context, entries []*entry) error {
+	var reports []tasker.Report
+	var marks []mark
+	var speaker *entry
+	for _, e := range entries {
+		reports, marks = append(reports, e.reports...), append(marks, e.marks...)
+		if speaker == nil && len(e.reports) > 0 {
+			speaker = e
+		}
+	}
+	return s.update(ctx, "write reports and what was sent", func(tx *tx) error {
+		b := newBatch(tx, reports, marks)
 		if err := b.apply(ctx); err != nil {
 			return err
 		}
-		out = b.applied
+		if speaker != nil {
+			speaker.applied = b.applied // of all who share it
+		}
 		return nil
 	})
-	return out, err
 }
 
-// batch is what Apply knows of its reports.
+// batch is what one transaction knows of its entries.
 type batch struct {
 	tx      *tx
 	reports []tasker.Report
+	marks   []mark
 	// names are the endpoints that speak, sorted; hellos are the last ones.
 	names  []string
 	hellos map[string]*tasker.Hello
@@ -64,9 +93,9 @@ type chunk struct {
 	tasker.Chunk
 }
 
-func newBatch(tx *tx, reports []tasker.Report) *batch {
+func newBatch(tx *tx, reports []tasker.Report, marks []mark) *batch {
 	b := &batch{
-		tx: tx, hellos: map[string]*tasker.Hello{}, first: map[string]bool{},
+		tx: tx, marks: marks, hellos: map[string]*tasker.Hello{}, first: map[string]bool{},
 		applied: Applied{Updates: map[string]int{}},
 	}
 	for _, r := range reports {
@@ -106,11 +135,18 @@ func (b *batch) apply(ctx context.Context) error {
 	for _, u := range b.updates {
 		keys = append(keys, u.key)
 	}
+	for _, m := range b.marks {
+		keys = append(keys, key{m.TaskID, m.Endpoint})
+	}
 	if b.unit, err = b.tx.lock(ctx, tasksOf(keys)); err != nil {
 		return err
 	}
+	keys = slices.DeleteFunc(keys, func(k key) bool { return k.endpoint == "" }) // a broadcast's own order
 	if err := b.unit.load(ctx, keys); err != nil {
 		return err
+	}
+	for _, m := range b.marks {
+		b.mark(m)
 	}
 	spoken := map[key]int{}
 	for _, u := range b.updates {

@@ -32,7 +32,7 @@ func TestApply(t *testing.T) {
 		done.Update.ReceivedAt, done.Update.StartedAt, done.Update.FinishedAt = &at, &at, &at
 		done.Update.OutputBytes, done.Update.OutputTruncated = 9, true
 		a = f.apply(t, done, update("lb-2", task.ID, 1, 7, tasker.Succeeded))
-		if len(a.Finished) != 1 || a.Finished[0].Status != "failed" || len(a.Finished[0].Endpoints) != 2 {
+		if len(a.Finished) != 1 || a.Finished[0].Status != "failed" || a.Finished[0].Counts.Total() != 2 {
 			t.Errorf("finished: %+v", a.Finished)
 		}
 		got := f.want(t, task.ID, "failed", "lb-1", "failed", "lb-2", "succeeded")["lb-1"]

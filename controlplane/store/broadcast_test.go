@@ -28,7 +28,7 @@ func TestBroadcast(t *testing.T) {
 		f.apply(t, update("lb-1", task.ID, 1, 2, tasker.Succeeded))
 		f.want(t, task.ID, "running", "lb-1", "succeeded", "lb-2", "succeeded") // others may come
 		f.Add(31 * time.Second)
-		if finished := f.expire(t, 1); len(finished) != 1 || finished[0].Status != "succeeded" || finished[0].Payload == nil {
+		if finished := f.expire(t, 1); len(finished) != 1 || finished[0].Status != "succeeded" || finished[0].ID != task.ID {
 			t.Errorf("finished %+v", finished)
 		}
 		f.want(t, task.ID, "succeeded", "lb-1", "succeeded", "lb-2", "succeeded")

@@ -77,8 +77,9 @@ type taskRow struct {
 
 	// dirty: to be written; changed: to be seen by watchers, with a new version.
 	dirty, changed bool
-	// was is whether it had finished when it was read.
-	was bool
+	// was is whether it had finished when it was read; stored are its changes of then.
+	was    bool
+	stored []any
 }
 
 const (

@@ -13,32 +13,84 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// CreateTask stores the task and its responses in one transaction. The same
-// identifier again with the same fingerprint returns the stored task and
-// false, with another one ErrConflict.
+// createWeight bounds what is created in one transaction: a task weighs one, one
+// more for each endpoint and for each KiB of its payload.
+const createWeight = 20_000
+
+// creation is one CreateTask.
+type creation struct {
+	NewTask
+	id  string
+	row *taskRow
+}
+
+// CreateTask stores the task and its responses in one transaction, which it may
+// share with others. The same identifier again with the same fingerprint returns
+// the stored task and false, with another one ErrConflict.
 func (s *Store) CreateTask(ctx context.Context, t NewTask) (tasker.Task, bool, error) {
-	const doing = "create a task"
 	if t.Endpoints != nil && len(t.Endpoints) == 0 {
 		return tasker.Task{}, false, errors.New("create a task: endpoints is empty; leave it out to address everyone")
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return tasker.Task{}, false, fmt.Errorf("%s: make an id: %w", doing, err)
+		return tasker.Task{}, false, fmt.Errorf("create a task: make an id: %w", err)
 	}
-	var row *taskRow
-	err = s.update(ctx, doing, func(tx *tx) error {
-		row = t.row(id.String(), tx.now)
-		tx.commit = Commit{Tasks: []string{row.ID}, Due: true}
-		return tx.create(ctx, row, t.Fingerprint)
-	})
+	c := &creation{NewTask: t, id: id.String()}
+	err = s.creations.do(ctx, c, 1+len(t.Endpoints)+len(t.Payload)/1024, 0)
 	switch {
 	case err == nil:
-		return row.Task, true, nil
+		return c.row.Task, true, nil
 	case s.dialect.fault(err) != faultDuplicate:
 		return tasker.Task{}, false, err
 	}
 	// The transaction has ended, so this sees whoever was first.
 	return s.winner(ctx, t)
+}
+
+// create stores tasks. Where this process sends new orders itself, they are
+// stored as claimed, and their claims are told with the commit.
+func (s *Store) create(ctx context.Context, list []*creation) error {
+	orders := 0
+	for _, c := range list {
+		orders += max(1, len(c.Endpoints))
+	}
+	claimed := s.sends != nil && s.sends(orders)
+	return s.update(ctx, "create tasks", func(tx *tx) error {
+		var tasks, responses [][]any
+		tx.commit = Commit{Due: !claimed}
+		for _, c := range list {
+			c.row = c.NewTask.row(c.id, tx.now)
+			values, err := c.row.newValues(c.Fingerprint, tx.now, claimed)
+			if err != nil {
+				return err
+			}
+			tasks = append(tasks, values)
+			responses = append(responses, c.row.newResponses(tx.now, claimed)...)
+			tx.commit.Tasks = append(tx.commit.Tasks, c.id)
+			if claimed {
+				tx.commit.Claims = append(tx.commit.Claims, s.claims(c.row, tx.now)...)
+			}
+		}
+		if err := tx.insertRows(ctx, "tasks", words(newTask), "", tasks); err != nil {
+			return err
+		}
+		return tx.insertRows(ctx, "responses", words(newResponse), "", responses)
+	})
+}
+
+// claims are those of all orders of a new task.
+func (s *Store) claims(t *taskRow, now micros) []Claim {
+	names := t.Endpoints
+	if t.broadcast {
+		names = []string{""}
+	}
+	claims := make([]Claim, len(names))
+	for i, name := range names {
+		c := Claim{TaskID: t.ID, Endpoint: name, Attempt: t.attempt, held: now.add(ClaimHold)}
+		c.Order = s.order(t, c, now)
+		claims[i] = c
+	}
+	return claims
 }
 
 func (s *Store) winner(ctx context.Context, t NewTask) (tasker.Task, bool, error) {
@@ -80,7 +132,7 @@ func (t NewTask) row(id string, now micros) *taskRow {
 		row.Payload = json.RawMessage("{}")
 	}
 	if row.broadcast {
-		row.nextSendAt, row.closesAt = now, row.deadline()
+		row.closesAt = row.deadline()
 	} else {
 		row.Counts[tasker.Pending] = len(t.Endpoints)
 	}
@@ -96,36 +148,49 @@ const (
 		output_bytes, output_truncated, expires_at, next_send_at, send_tries, cancel_tries, version`
 )
 
-func (t *tx) create(ctx context.Context, row *taskRow, fingerprint [32]byte) error {
-	counts, err := json.Marshal(row.Counts)
+// newValues are the columns of a new task in the order of newTask.
+func (t *taskRow) newValues(fingerprint [32]byte, now micros, claimed bool) ([]any, error) {
+	counts, err := json.Marshal(t.Counts)
 	if err != nil {
-		return fmt.Errorf("write the counts: %w", err)
+		return nil, fmt.Errorf("write the counts: %w", err)
 	}
 	var endpoints any
-	if !row.broadcast {
-		b, err := json.Marshal(row.Endpoints)
+	if !t.broadcast {
+		b, err := json.Marshal(t.Endpoints)
 		if err != nil {
-			return fmt.Errorf("write the endpoints: %w", err)
+			return nil, fmt.Errorf("write the endpoints: %w", err)
 		}
 		endpoints = string(b)
 	}
-	// In the order of newTask.
-	values := []any{
-		row.ID, row.Type, row.Identifier, string(row.Status), row.Reason, string(counts), row.attempt,
-		row.ReceiveTimeout.D().Microseconds(), row.deadline(), row.Timeout.D().Microseconds(),
-		t.now, microsAt(row.FinishedAt), nil, "", row.broadcast, false, row.closesAt,
-		row.nextSendAt, 0, nil, 0, row.Version, []byte(row.Payload), endpoints,
+	if t.broadcast {
+		t.nextSendAt, t.tries = firstSend(now, claimed)
+	}
+	return []any{
+		t.ID, t.Type, t.Identifier, string(t.Status), t.Reason, string(counts), t.attempt,
+		t.ReceiveTimeout.D().Microseconds(), t.deadline(), t.Timeout.D().Microseconds(),
+		now, microsAt(t.FinishedAt), nil, "", t.broadcast, false, t.closesAt,
+		t.nextSendAt, t.tries, nil, 0, t.Version, []byte(t.Payload), endpoints,
 		fingerprint[:], "",
-	}
-	if err := t.insertRows(ctx, "tasks", words(newTask), "", [][]any{values}); err != nil {
-		return err
-	}
-	rows := make([][]any, len(row.Endpoints))
-	for i, name := range row.Endpoints {
+	}, nil
+}
+
+// newResponses are the columns of a new task's responses in the order of newResponse.
+func (t *taskRow) newResponses(now micros, claimed bool) [][]any {
+	rows := make([][]any, len(t.Endpoints))
+	at, tries := firstSend(now, claimed)
+	for i, name := range t.Endpoints {
 		rows[i] = []any{
-			row.ID, name, string(tasker.Pending), row.attempt, 0, "", "", false, false,
-			0, false, row.deadline(), t.now, 0, 0, row.Version,
+			t.ID, name, string(tasker.Pending), t.attempt, 0, "", "", false, false,
+			0, false, t.deadline(), at, tries, 0, t.Version,
 		}
 	}
-	return t.insertRows(ctx, "responses", words(newResponse), "", rows)
+	return rows
+}
+
+// firstSend is when a new order is due and how often it was claimed.
+func firstSend(now micros, claimed bool) (micros, int) {
+	if claimed {
+		return now.add(ClaimHold), 1
+	}
+	return now, 0
 }

@@ -2,65 +2,58 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 )
 
 // MarkSent writes sent over pending and clears next_send_at.
 func (s *Store) MarkSent(ctx context.Context, claims []Claim) error {
-	unsent := make([]Unsent, len(claims))
+	marks := make([]mark, len(claims))
 	for i, c := range claims {
-		unsent[i].Claim = c
+		marks[i] = mark{Unsent: Unsent{Claim: c}, sent: true}
 	}
-	return s.settle(ctx, "mark orders as sent", unsent, func(u *unit, c Unsent) {
-		if t := u.tasks[c.TaskID]; t != nil && c.Endpoint == "" {
-			t.markSent(c.Claim)
-		} else if r := u.rows[key{c.TaskID, c.Endpoint}]; r != nil {
-			r.markSent(c.Claim, u.now)
-		}
-	})
+	return s.mark(ctx, marks, s.patience)
 }
 
 // MarkUnsent keeps the row pending with the reason and makes it due again after
 // the back-off.
 func (s *Store) MarkUnsent(ctx context.Context, unsent []Unsent) error {
-	return s.settle(ctx, "mark orders as not sent", unsent, func(u *unit, c Unsent) {
-		t := u.tasks[c.TaskID]
-		if t != nil && c.Endpoint == "" {
-			t.markUnsent(c, u.now)
-		} else if r := u.rows[key{c.TaskID, c.Endpoint}]; r != nil {
-			u.markUnsent(r, c, t)
-		}
-	})
+	marks := make([]mark, len(unsent))
+	for i, u := range unsent {
+		marks[i].Unsent = u
+	}
+	return s.mark(ctx, marks, 0)
 }
 
-// settle calls mark for each claim that is still of the row's attempt.
-func (s *Store) settle(ctx context.Context, doing string, claims []Unsent, mark func(*unit, Unsent)) error {
-	if len(claims) == 0 {
+func (s *Store) mark(ctx context.Context, marks []mark, patience time.Duration) error {
+	if len(marks) == 0 {
 		return nil
 	}
-	var ids []string
-	var keys []key
-	for _, c := range claims {
-		ids = append(ids, c.TaskID)
-		if c.Endpoint != "" {
-			keys = append(keys, key{c.TaskID, c.Endpoint})
-		}
+	return s.entries.do(ctx, &entry{marks: marks}, len(marks), patience)
+}
+
+// mark is what became of a claim.
+type mark struct {
+	Unsent
+	sent bool
+}
+
+// mark writes what became of a claim, if it is still of the row's attempt.
+func (b *batch) mark(m mark) {
+	t, r := b.unit.tasks[m.TaskID], b.unit.rows[key{m.TaskID, m.Endpoint}]
+	switch {
+	case t == nil:
+	case m.Endpoint == "" && m.sent:
+		t.markSent(m.Claim)
+	case m.Endpoint == "":
+		t.markUnsent(m.Unsent, b.tx.now)
+	case r == nil:
+	case m.sent:
+		r.markSent(m.Claim, b.tx.now)
+	default:
+		b.unit.markUnsent(r, m.Unsent, t)
 	}
-	return s.update(ctx, doing, func(tx *tx) error {
-		u, err := tx.lock(ctx, ids)
-		if err != nil {
-			return err
-		}
-		if err := u.load(ctx, keys); err != nil {
-			return err
-		}
-		for _, c := range claims {
-			mark(u, c)
-		}
-		_, err = u.flush(ctx)
-		return err
-	})
 }
 
 // settles says whether the claim may still say when the order is due next.

@@ -93,3 +93,9 @@ func (s *Store) fail(doing string, err error) error {
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
+
+// alone says of an error of a transaction that did the work of several whether
+// it may be the fault of one of them.
+func (s *Store) alone(err error) bool {
+	return !errors.Is(err, ErrUnavailable) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}

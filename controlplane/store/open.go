@@ -25,6 +25,10 @@ type Store struct {
 	heartbeat time.Duration
 	clock     func() time.Time
 	onCommit  func(Commit)
+	sends     func(orders int) bool
+	patience  time.Duration
+	creations *group[*creation]
+	entries   *group[*entry]
 	// trace, if set, is given every statement.
 	trace func(query string, args []any)
 }
@@ -36,7 +40,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		heartbeat: cmp.Or(o.Heartbeat, 10*time.Second),
 		clock:     o.Clock,
 		onCommit:  o.OnCommit,
+		sends:     o.Sends,
+		patience:  o.MarkPatience,
 	}
+	s.creations = newGroup(createWeight, s.alone, s.create)
+	s.entries = newGroup(entryWeight, s.alone, s.enter)
 	for _, t := range o.Types {
 		s.types[t.Name] = t
 	}

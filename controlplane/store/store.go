@@ -52,6 +52,13 @@ type Options struct {
 	Clock func() time.Time
 	// OnCommit is called after each commit that changed a task. It must not block.
 	OnCommit func(Commit)
+	// Sends, if set, is asked before so many new orders are stored whether this
+	// process will send them without looking for them: then OnCommit is given them
+	// as Claims. It must not block.
+	Sends func(orders int) bool
+	// MarkPatience is for how long MarkSent leaves it to an Apply that comes
+	// meanwhile to write with its own what was sent.
+	MarkPatience time.Duration
 }
 
 // Commit says what a transaction changed.
@@ -60,6 +67,9 @@ type Commit struct {
 	Tasks []string
 	// Due: there is something to send now.
 	Due bool
+	// Claims are new orders that this process is to send. They are held, so that
+	// they are due by themselves if it dies before it has.
+	Claims []Claim
 }
 
 // NewTask is a checked and authorised request.
@@ -129,7 +139,7 @@ type Applied struct {
 	Orders []tasker.Order
 	// Updates counts the updates by outcome: applied, stale, unknown.
 	Updates map[string]int
-	// Finished are the tasks that this batch ended.
+	// Finished are the tasks that this batch ended, without payload and endpoints.
 	Finished []tasker.Task
 }
 

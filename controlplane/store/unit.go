@@ -40,6 +40,7 @@ func (t *tx) lock(ctx context.Context, ids []string) (*unit, error) {
 			row, err := scanTask(r, false)
 			if err == nil {
 				u.tasks[row.ID] = row
+				row.stored, err = row.changes()
 			}
 			return err
 		})
@@ -138,7 +139,8 @@ func (r *responseRow) settle() {
 	}
 }
 
-// flush writes what has changed, and returns the tasks that thereby finished.
+// flush writes what has changed, and returns the tasks that thereby finished,
+// without payload and endpoints.
 func (u *unit) flush(ctx context.Context) ([]tasker.Task, error) {
 	for _, r := range u.rows {
 		if r.changed {
@@ -151,7 +153,7 @@ func (u *unit) flush(ctx context.Context) ([]tasker.Task, error) {
 			t.changed = true
 		}
 	}
-	var finished []string
+	var finished []tasker.Task
 	var write []*taskRow
 	for _, id := range slices.Sorted(maps.Keys(u.tasks)) {
 		t := u.tasks[id]
@@ -159,7 +161,7 @@ func (u *unit) flush(ctx context.Context) ([]tasker.Task, error) {
 			t.derive(u.now)
 			u.commit.Tasks = append(u.commit.Tasks, id)
 			if t.FinishedAt != nil && !t.was {
-				finished = append(finished, id)
+				finished = append(finished, t.Task)
 			}
 		}
 		if t.changed || t.dirty {
@@ -172,7 +174,7 @@ func (u *unit) flush(ctx context.Context) ([]tasker.Task, error) {
 	if err := u.writeResponses(ctx); err != nil {
 		return nil, err
 	}
-	return u.readTasks(ctx, finished)
+	return finished, nil
 }
 
 // derive gives the task the version, status and end that follow from its counts.
@@ -203,26 +205,38 @@ func (t *taskRow) changes() ([]any, error) {
 	}, nil
 }
 
-// writeTasks updates many tasks in one statement. It is no upsert because on
-// MySQL those lock gaps of the index of identifiers.
+// writeTasks updates many tasks in one statement, in the columns that change. It
+// is no upsert because on MySQL those lock gaps of the index of identifiers.
 func (u *unit) writeTasks(ctx context.Context, tasks []*taskRow) error {
-	columns := words(taskChanges)
 	for tasks := range slices.Chunk(tasks, tasksPerStatement) {
-		ids := make([]any, len(tasks))
-		byColumn := make([][]any, len(columns))
+		var sets []string
+		var args, ids []any
+		values := make([][]any, len(tasks))
 		for i, t := range tasks {
-			ids[i] = t.ID
-			values, err := t.changes()
-			if err != nil {
+			ids = append(ids, t.ID)
+			var err error
+			if values[i], err = t.changes(); err != nil {
 				return err
 			}
-			for c, v := range values {
-				byColumn[c] = append(byColumn[c], t.ID, v)
+		}
+		for c, column := range words(taskChanges) {
+			changed := false
+			for i, t := range tasks {
+				changed = changed || t.stored[c] != values[i][c]
+			}
+			if !changed {
+				continue
+			}
+			sets = append(sets, column+" = CASE id"+strings.Repeat(" WHEN ? THEN ?", len(tasks))+" END")
+			for i, t := range tasks {
+				args = append(args, t.ID, values[i][c])
 			}
 		}
-		pick := " = CASE id" + strings.Repeat(" WHEN ? THEN ?", len(tasks)) + " END"
-		query := "UPDATE tasks SET " + strings.Join(columns, pick+", ") + pick + " WHERE id IN (" + marks(len(ids)) + ")"
-		if err := u.exec(ctx, query, append(slices.Concat(byColumn...), ids...)...); err != nil {
+		if len(sets) == 0 {
+			continue
+		}
+		query := "UPDATE tasks SET " + strings.Join(sets, ", ") + " WHERE id IN (" + marks(len(ids)) + ")"
+		if err := u.exec(ctx, query, append(args, ids...)...); err != nil {
 			return fmt.Errorf("write tasks: %w", err)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // posters is how many callers create tasks at the same time when they are spread.
-const posters = 16
+const posters = 128
 
 // look is how often is looked how far a task is: it is what the times are exact to.
 const look = 4 * time.Millisecond

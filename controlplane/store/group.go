@@ -1,0 +1,155 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// group gathers the work that comes while a transaction is under way into the
+// next one: under load a commit is shared, and without load nobody waits. Only
+// one transaction of a group runs at a time.
+type group[T any] struct {
+	// run does all the work in one transaction; it is called by one of those who wait.
+	run func(ctx context.Context, works []T) error
+	// alone says of an error of run whether it may be that of one work only, so that
+	// each is then done by itself.
+	alone func(error) bool
+	// most bounds the weights that are done together.
+	most int
+
+	// turn is held by whoever runs.
+	turn    chan struct{}
+	mu      sync.Mutex
+	waiting []*call[T]
+}
+
+// call is work that waits. Its done is closed when err holds.
+type call[T any] struct {
+	ctx    context.Context //nolint:containedctx // of the caller who waits for it
+	work   T
+	weight int
+	done   chan struct{}
+	err    error
+}
+
+// result is what the caller is told: the end of its own context, if that was why.
+func (c *call[T]) result() error {
+	if end := c.ctx.Err(); end != nil && errors.Is(c.err, context.Canceled) {
+		return end
+	}
+	return c.err
+}
+
+func newGroup[T any](most int, alone func(error) bool, run func(context.Context, []T) error) *group[T] {
+	return &group[T]{run: run, alone: alone, most: most, turn: make(chan struct{}, 1)}
+}
+
+// do has the work done and returns when it is. For as long as patience it leaves
+// the transaction to somebody else who begins one. After an error of ctx the
+// work may have been done.
+func (g *group[T]) do(ctx context.Context, work T, weight int, patience time.Duration) error {
+	c := &call[T]{ctx: ctx, work: work, weight: weight, done: make(chan struct{})}
+	g.mu.Lock()
+	g.waiting = append(g.waiting, c)
+	g.mu.Unlock()
+	if patience > 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-c.done:
+			return c.result()
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	for {
+		select {
+		case <-c.done:
+			return c.result()
+		case g.turn <- struct{}{}:
+			g.lead(c)
+			<-g.turn
+		case <-ctx.Done():
+			if g.leave(c) {
+				return ctx.Err()
+			}
+			<-c.done // it is being done
+			return c.result()
+		}
+	}
+}
+
+// leave takes a call back that nobody has begun.
+func (g *group[T]) leave(c *call[T]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.waiting, c)
+	if i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
+	}
+	return i >= 0
+}
+
+// take removes the calls that are done together: those that wait longest, and
+// the first one however heavy it is.
+func (g *group[T]) take() []*call[T] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n, weight := 0, 0
+	for n < len(g.waiting) && (n == 0 || weight+g.waiting[n].weight <= g.most) {
+		weight += g.waiting[n].weight
+		n++
+	}
+	taken := slices.Clone(g.waiting[:n])
+	g.waiting = slices.Delete(g.waiting, 0, n)
+	return taken
+}
+
+// lead does what waits, until that was c's work too.
+func (g *group[T]) lead(c *call[T]) {
+	for {
+		select {
+		case <-c.done:
+			return
+		default:
+		}
+		calls := g.take()
+		if len(calls) == 0 {
+			return
+		}
+		err := g.together(calls)
+		if err != nil && len(calls) > 1 && g.alone(err) {
+			for _, one := range calls {
+				one.err = g.together([]*call[T]{one})
+				close(one.done)
+			}
+			continue
+		}
+		for _, one := range calls {
+			one.err = err
+			close(one.done)
+		}
+	}
+}
+
+// together runs the calls under a context that ends when all of theirs have.
+func (g *group[T]) together(calls []*call[T]) error {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(calls[0].ctx))
+	defer cancel()
+	var left atomic.Int64
+	left.Store(int64(len(calls)))
+	works := make([]T, len(calls))
+	for i, c := range calls {
+		works[i] = c.work
+		defer context.AfterFunc(c.ctx, func() {
+			if left.Add(-1) == 0 {
+				cancel()
+			}
+		})()
+	}
+	return g.run(ctx, works)
+}

@@ -53,7 +53,7 @@ const (
 // helloEvery is how often a hello is repeated until it is answered, resend how
 // long reports wait that could not be sent.
 func helloEvery(tries int) time.Duration {
-	return backoff.Policy{First: 5 * time.Second, Cap: 30 * time.Second}.Wait(tries)
+	return backoff.Policy{First: 15 * time.Second, Cap: time.Minute}.Wait(tries)
 }
 
 func resend(tries int) time.Duration {

@@ -124,15 +124,17 @@ func (g *ground) prepareBroker(ctx context.Context, api, address string) error {
 	})
 }
 
+// removal is how long it may take to remove everything.
+const removal = 5 * time.Minute
+
 // remove takes away what was made, also when ctx is done.
 func (g *ground) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removal)
 	defer cancel()
 	err := os.RemoveAll(g.dir)
 	if g.broker != nil {
 		for _, kind := range []string{"vhosts", "users"} {
-			e := g.broker.Call(ctx, http.MethodDelete, nil, nil, kind, g.name)
-			if e != nil && !errors.Is(e, management.ErrNotFound) {
+			if e := g.removeFromBroker(ctx, kind); e != nil {
 				err = errors.Join(err, fmt.Errorf("remove %s from %s of the broker: %w", g.name, kind, e))
 			}
 		}
@@ -144,6 +146,22 @@ func (g *ground) remove(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// removeFromBroker removes the vhost or the user, again as long as there is no
+// answer: it takes the broker a while to remove thousands of queues.
+func (g *ground) removeFromBroker(ctx context.Context, kind string) error {
+	for {
+		err := g.broker.Call(ctx, http.MethodDelete, nil, nil, kind, g.name)
+		var late net.Error
+		switch {
+		case errors.Is(err, management.ErrNotFound):
+			return nil
+		case errors.As(err, &late) && late.Timeout() && ctx.Err() == nil:
+			continue
+		}
+		return err
+	}
 }
 
 func (g *ground) transport() string {

@@ -68,8 +68,8 @@ func NewHub(opts HubOptions) (*Hub, error) {
 		opts:     opts,
 		user:     at.user,
 		standing: newStanding(opts.Observer, publishing, consuming, flowing),
-		routes:   newRoutes(opts),
 	}
+	h.routes = newRoutes(opts, h.ready)
 	h.publish = &line{at: at, name: "tasker-controlplane " + publishing, log: opts.Log, setup: h.setUpPublishing, tell: h.tell(publishing)}
 	h.consume = &line{at: at, name: "tasker-controlplane " + consuming, log: opts.Log, setup: h.setUpConsuming, tell: h.tell(consuming)}
 	h.reception.line = h.consume

@@ -111,7 +111,7 @@ func (l *Link) Send(ctx context.Context, reports ...tasker.Report) error {
 			continue
 		}
 		p.UserId = l.user
-		msgs = append(msgs, message{exchange: ReportsExchange, key: r.Endpoint, mandatory: true, Publishing: p})
+		msgs = append(msgs, message{exchange: ReportsExchange, key: r.Endpoint, mandatory: true, asks: r.Hello != nil, Publishing: p})
 		index = append(index, i)
 	}
 	if len(msgs) > 0 {

@@ -57,13 +57,10 @@ func (l *Link) attend(ctx context.Context, s *session, handle func(context.Conte
 }
 
 // look is how to wait between looks for a queue that is to be made. A control
-// plane that runs makes it soon; but each look costs the broker a channel and lines
-// in its log, and where thousands look, nothing else gets on. So the wait goes by
-// how long the last look took, which shows how busy the broker is.
-func look(took time.Duration) backoff.Policy {
-	const limit = 5 * time.Second
-	return backoff.Policy{First: min(max(50*time.Millisecond, 20*took), limit), Cap: limit}
-}
+// plane answers the hello when it has made it, so they are only for an answer
+// that is lost: each look costs the broker a channel and lines in its log, and
+// where thousands look, nothing else gets on.
+func look() backoff.Policy { return backoff.Policy{First: 30 * time.Second, Cap: 2 * time.Minute} }
 
 // overdue is for how long a queue must be missing to be spoken of.
 const overdue = time.Second
@@ -78,22 +75,30 @@ func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*
 		batch: 32, prefetch: 32,
 	}
 	began := time.Now()
+	var ready <-chan amqp.Delivery
+	defer func() {
+		if ready != nil {
+			s.publisher.hush(ctx)
+		}
+	}()
 	for tries := 0; ; tries++ {
-		looked := time.Now()
 		in, err := subscribe(s, orders)
-		took := time.Since(looked)
-		wait := reconnect()
 		switch {
 		case err == nil:
 			return in, nil
 		case refusedWith(err, amqp.NotFound):
+			if ready == nil {
+				if ready, err = s.publisher.listen(ctx); err != nil {
+					return nil, err
+				}
+			}
 			if err := greet(); err != nil {
 				return nil, err
 			}
-			err, wait = nil, look(took)
-			if time.Since(began) > overdue {
-				err = fmt.Errorf("waiting for a control plane to make queue %s", orders.queue)
+			if ready, err = l.await(ctx, s, ready, look().Wait(tries)); err != nil {
+				return nil, err
 			}
+			continue
 		case refusedWith(err, amqp.AccessRefused) && strings.Contains(err.Error(), "exclusive use"):
 			err = fmt.Errorf("endpoint name %q is in use by another agent, or by one that RabbitMQ gives up only %s after it fell silent", l.opts.Endpoint, patience)
 			l.contend(began, tries, err)
@@ -103,8 +108,33 @@ func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*
 			return nil, err
 		}
 		l.standing.set(subscribed, err)
-		if err := s.pause(ctx, wait, tries); err != nil {
+		if err := s.pause(ctx, reconnect(), tries); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// await waits until it is time to look for the queue, because it is ready or
+// that cannot be told, and returns what to listen at from then on.
+func (l *Link) await(ctx context.Context, s *session, ready <-chan amqp.Delivery, wait time.Duration) (<-chan amqp.Delivery, error) {
+	speak, look := time.NewTimer(overdue), time.NewTimer(wait)
+	defer speak.Stop()
+	defer look.Stop()
+	for {
+		select {
+		case _, open := <-ready:
+			if !open {
+				return nil, nil // what was asked on that channel is not answered any more
+			}
+			return ready, nil
+		case <-speak.C:
+			l.standing.set(subscribed, fmt.Errorf("waiting for a control plane to make queue %s", Queue(l.opts.Endpoint)))
+		case <-look.C:
+			return ready, nil
+		case <-s.ctx.Done():
+			return nil, context.Cause(s.ctx)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
 }

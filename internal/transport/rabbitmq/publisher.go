@@ -29,6 +29,8 @@ var errReturned = errors.New("returned by the broker: no queue for it")
 type message struct {
 	exchange, key string
 	mandatory     bool
+	// asks: it is to carry the address of the publisher that listens, if it does.
+	asks bool
 	amqp.Publishing
 }
 
@@ -42,6 +44,8 @@ type publisher struct {
 	channel *amqp.Channel
 	returns chan amqp.Return
 	last    uint64 // the last message id
+	// listens: the channel has a consumer of answers.
+	listens bool
 }
 
 // newPublisher opens the channel to publish on.
@@ -70,24 +74,86 @@ func (p *publisher) open() error {
 	// The library delivers returns before the confirms that follow them, and
 	// would hold up the whole connection if this were full.
 	p.returns = ch.NotifyReturn(make(chan amqp.Return, p.window))
-	p.channel = ch
+	p.channel, p.listens = ch, false
 	return nil
+}
+
+// answers is RabbitMQ's direct reply-to: no queue and no right is needed to be
+// told something by whoever reads a message that was published on the same
+// channel (https://www.rabbitmq.com/docs/direct-reply-to).
+const answers = "amq.rabbitmq.reply-to"
+
+// listen consumes answers to messages that ask, until hush or the end of the
+// channel, which closes what it returns.
+func (p *publisher) listen(ctx context.Context) (<-chan amqp.Delivery, error) {
+	leave, err := p.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if p.channel == nil {
+		if err := p.open(); err != nil {
+			return nil, err
+		}
+	}
+	in, err := p.channel.Consume(answers, answers, true, false, false, false, nil)
+	if err != nil {
+		return nil, fmt.Errorf("listen for answers: %w", err)
+	}
+	p.listens = true
+	return in, nil
+}
+
+// hush ends listen.
+func (p *publisher) hush(ctx context.Context) {
+	leave, err := p.enter(ctx)
+	if err != nil {
+		return
+	}
+	defer leave()
+	if p.channel != nil && p.listens {
+		_ = p.channel.Cancel(answers, false)
+	}
+	p.listens = false
+}
+
+// close closes the channel when the session is over, which ends whoever has the
+// turn; a broker that does not answer is not waited for.
+func (p *publisher) close() {
+	select {
+	case <-p.turn:
+		if p.channel != nil {
+			_ = p.channel.Close()
+		}
+	case <-time.After(farewell):
+	}
+}
+
+// enter waits for the turn and returns what gives it back.
+func (p *publisher) enter(ctx context.Context) (func(), error) {
+	if p.session.over() {
+		return nil, context.Cause(p.session.ctx)
+	}
+	select {
+	case <-p.turn:
+		return func() { p.turn <- struct{}{} }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-p.session.ctx.Done():
+		return nil, context.Cause(p.session.ctx)
+	}
 }
 
 // publish publishes the messages and returns for each of them nil, errReturned,
 // or an error with ErrUnavailable in it. The contents of msgs are changed.
 func (p *publisher) publish(ctx context.Context, msgs []message) []error {
 	results := make([]error, len(msgs))
-	select {
-	case <-p.turn:
-		defer func() { p.turn <- struct{}{} }()
-	case <-ctx.Done():
-		fill(results, ctx.Err())
-		return results
-	case <-p.session.ctx.Done():
-		fill(results, context.Cause(p.session.ctx))
+	leave, err := p.enter(ctx)
+	if err != nil {
+		fill(results, err)
 		return results
 	}
+	defer leave()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	flow := p.session.flowing()
@@ -166,6 +232,9 @@ func (p *publisher) write(ctx context.Context, msgs []message) ([]*amqp.Deferred
 		}
 		p.last++
 		m.MessageId = strconv.FormatUint(p.last, 10)
+		if m.asks && p.listens {
+			m.ReplyTo = answers
+		}
 		c, err := p.channel.PublishWithDeferredConfirm(m.exchange, m.key, m.mandatory, false, m.Publishing)
 		if err != nil {
 			return confirms, err

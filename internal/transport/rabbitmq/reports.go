@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -51,7 +52,7 @@ func (h *Hub) take(ctx context.Context, in *intake, handle func(context.Context,
 			h.refuse(d, err)
 			continue
 		}
-		good, reports, all = append(good, d), append(reports, r), append(all, said{Report: r, user: d.UserId})
+		good, reports, all = append(good, d), append(reports, r), append(all, said{Report: r, user: d.UserId, asker: asker(d)})
 	}
 	if len(good) == 0 {
 		return nil
@@ -86,6 +87,30 @@ func (h *Hub) take(ctx context.Context, in *intake, handle func(context.Context,
 		}
 	}
 	return in.ack(last)
+}
+
+// asker is the address for an answer. It must be one of direct replies: nobody
+// may have the control plane write into a queue of his choice.
+func asker(d amqp.Delivery) string {
+	if strings.HasPrefix(d.ReplyTo, answers+".") {
+		return d.ReplyTo
+	}
+	return ""
+}
+
+// ready tells agents that wait for their queues that they are there. What is lost
+// they find out by themselves, if later.
+func (h *Hub) ready(ctx context.Context, askers []string) {
+	s, _, err := h.publish.get()
+	if s == nil {
+		h.opts.Log.Debug("agents are not told that their queues are there", "agents", len(askers), "error", err)
+		return
+	}
+	msgs := make([]message, len(askers))
+	for i, to := range askers {
+		msgs[i] = message{key: to, Publishing: amqp.Publishing{Type: "ready"}}
+	}
+	s.publisher.publish(ctx, msgs)
 }
 
 // follow puts the routes right, however long it takes to tell who may speak.

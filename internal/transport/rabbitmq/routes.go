@@ -23,6 +23,8 @@ type routes struct {
 	types   []tasker.TaskType
 	log     *slog.Logger
 	speaker func(ctx context.Context, user, endpoint string) error
+	// ready tells agents that their queues are there.
+	ready func(ctx context.Context, askers []string)
 
 	mu    sync.Mutex
 	bound map[string]bound // by endpoint
@@ -34,8 +36,8 @@ type bound struct {
 	at    time.Time
 }
 
-func newRoutes(o HubOptions) *routes {
-	return &routes{types: o.Types, log: o.Log, speaker: o.Speaker, bound: map[string]bound{}}
+func newRoutes(o HubOptions, ready func(context.Context, []string)) *routes {
+	return &routes{types: o.Types, log: o.Log, speaker: o.Speaker, ready: ready, bound: map[string]bound{}}
 }
 
 // known says whether a type is configured.
@@ -54,6 +56,7 @@ func (r *routes) forget(endpoint string) {
 type plan struct {
 	endpoint     string
 	user         string // who asks for it
+	asker        string // the address of an agent that wants to know when it is done; or empty
 	serves, drop []string
 	// bound: it is taken to be so; only that the queue is there has to be seen.
 	bound bool
@@ -66,6 +69,8 @@ const planners = 4
 type said struct {
 	tasker.Report
 	user string
+	// asker is where a hello wants to be told that its queue is there; or empty.
+	asker string
 }
 
 // verdict is for which endpoints the hellos and heartbeats are not taken.
@@ -104,10 +109,16 @@ func (r *routes) follow(ctx context.Context, s *session, reports []said) (map[st
 			if r.carryOut(s, part) != nil {
 				done = r.oneByOne(s, part, &v)
 			}
+			var askers []string
 			for _, p := range done {
 				if err := r.allow(ctx, s, p); err != nil {
 					v.refuse(p.endpoint, err)
+				} else if p.asker != "" {
+					askers = append(askers, p.asker)
 				}
+			}
+			if len(askers) > 0 {
+				r.ready(ctx, askers)
 			}
 		})
 	}
@@ -180,7 +191,7 @@ func (r *routes) plan(reports []said) []plan {
 		default:
 			continue
 		}
-		p := plan{endpoint: report.Endpoint, user: report.user, serves: []string{}}
+		p := plan{endpoint: report.Endpoint, user: report.user, asker: report.asker, serves: []string{}}
 		for _, t := range r.types {
 			if t.ServedBy(presence) {
 				p.serves = append(p.serves, t.Name)

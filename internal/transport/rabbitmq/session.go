@@ -158,8 +158,8 @@ func (s *session) close() {
 	case !s.branched:
 		_ = s.conn.CloseDeadline(time.Now().Add(farewell))
 		_ = s.raw.Close()
-	case s.publisher != nil && s.publisher.channel != nil:
-		_ = s.publisher.channel.Close()
+	case s.publisher != nil:
+		s.publisher.close()
 	}
 	s.mu.Lock()
 	s.closed = true

@@ -2,6 +2,7 @@ package rabbitmq_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
@@ -113,5 +115,29 @@ func TestWhoMaySpeakCannotBeTold(t *testing.T) {
 				t.Errorf("Send returned %v", err)
 			}
 		})
+	}
+}
+
+// The control plane does not write into a queue of which an agent gives the name
+// as the place for an answer.
+func TestNoAnswerIntoAQueue(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	hub := newHub(t, b.URI)
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
+	eventually(t, "the other's hello", func() bool { return len(in.all()) == 1 })
+	body, err := json.Marshal(hello("web-2", "ping"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, b, rabbitmq.ReportsExchange, "web-2", amqp.Publishing{
+		Type: "hello", ContentType: "application/json", UserId: "guest", ReplyTo: rabbitmq.Queue("web-1"), Body: body,
+	})
+	eventually(t, "the hello", func() bool { return len(in.all()) == 2 })
+	send(t, hub, assignment("ping", "web-1", 1)) // after whatever was written before
+	if n := b.Messages(t, rabbitmq.Queue("web-1")); n != 1 {
+		t.Errorf("%d messages in the other's queue, want the order alone", n)
 	}
 }

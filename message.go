@@ -63,7 +63,8 @@ type Welcome struct {
 	Session string `json:"session"`
 	// Now is the control plane's time.
 	Now time.Time `json:"now"`
-	// Heartbeat is the interval at which heartbeats are expected.
+	// Heartbeat is the interval at which heartbeats are expected. A further welcome
+	// of the same session changes it.
 	Heartbeat Duration `json:"heartbeat"`
 }
 
@@ -98,6 +99,8 @@ type Presence struct {
 	Waiting int `json:"waiting"`
 	// Load is the server's one-minute load average.
 	Load float64 `json:"load"`
+	// Heartbeat is the interval at which it sends heartbeats.
+	Heartbeat Duration `json:"heartbeat"`
 }
 
 // Hello is an agent's first report after each (re)connection.

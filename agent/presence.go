@@ -13,6 +13,7 @@ func (a *Agent) presence() tasker.Presence {
 		Version: a.opts.Version, Labels: a.opts.Labels,
 		Handlers: a.opts.Handlers.Names(), Scripts: a.opts.Handlers.Scripts(),
 		Metrics: a.opts.MetricsAddress, Running: n.running, Waiting: n.waiting,
+		Heartbeat: a.speaker.interval(),
 	}
 	if avg, err := load.Avg(); err == nil {
 		p.Load = avg.Load1

@@ -98,10 +98,18 @@ func (s *speaker) welcome(w tasker.Welcome) bool {
 		s.heartbeat = defaultHeartbeat
 	}
 	s.heartbeat = max(s.heartbeat, leastHeartbeat)
-	s.beatAt = time.Now().Add(early(s.heartbeat))
+	// Anywhere in the interval, as agents come in crowds.
+	s.beatAt = time.Now().Add(rand.N(s.heartbeat))
 	s.a.metrics.welcomed(w.Now)
 	s.poke()
 	return true
+}
+
+// interval is that of the heartbeats, as it stands.
+func (s *speaker) interval() tasker.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return tasker.Duration(s.heartbeat)
 }
 
 // early takes up to a tenth off, so that agents that began together do not beat

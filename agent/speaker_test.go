@@ -103,9 +103,36 @@ func TestHeartbeats(t *testing.T) {
 			got.Running != 1 || !slices.Equal(got.Handlers, []string{"work"}) || !slices.Equal(got.Scripts, []string{"a", "b"}) {
 			t.Errorf("the last report is %+v", got)
 		}
+		if got.Heartbeat.D() != 10*time.Second {
+			t.Errorf("it says that it sends heartbeats every %s", got.Heartbeat.D())
+		}
+		// The fleet has grown.
+		session := ""
+		for _, report := range reported(w) {
+			if report.Hello != nil {
+				session = report.Hello.Session
+			}
+		}
+		r.order(tasker.Order{Version: 1, Endpoint: endpoint, Welcome: &tasker.Welcome{Session: session, Now: w.time(), Heartbeat: tasker.Duration(100 * time.Second)}})
+		pass(time.Second)
+		n = count(w, isHeartbeat)
+		pass(1000 * time.Second)
+		if n = count(w, isHeartbeat) - n; n < 9 || n > 13 {
+			t.Errorf("%d heartbeats in 1000 s after it was told 100 s", n)
+		}
+		if got := last(w).Heartbeat; got == nil || got.Heartbeat.D() != 100*time.Second {
+			t.Errorf("the last report is %+v", got)
+		}
 		close(g.pass)
 		must(t, r.stop())
 	})
+}
+
+// reported is a copy of the reports so far.
+func reported(w *wire) []tasker.Report {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.reports)
 }
 
 type scripted struct {

@@ -107,6 +107,7 @@ func fieldTexts() map[string]map[string]string {
 			"running":     "Assignments being performed.",
 			"waiting":     "Assignments accepted and not yet started.",
 			"load":        "The server's one-minute load average.",
+			"heartbeat":   "The interval of its heartbeats; large fleets are told to send them less often.",
 		},
 		"TaskAndResponses": {"task": "The task.", "responses": "One for each endpoint, by name."},
 		"TaskList":         {"tasks": "Newest first.", "next": "The cursor of the next page; empty on the last one."},

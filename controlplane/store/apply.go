@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 )
@@ -71,6 +72,9 @@ type batch struct {
 	// names are the endpoints that speak, sorted; hellos are the last ones.
 	names  []string
 	hellos map[string]*tasker.Hello
+	// beats are those who sent a heartbeat, interval is at which they are to.
+	beats    map[string]bool
+	interval time.Duration
 	// first are the endpoints whose hello begins a session that is not known yet.
 	first map[string]bool
 	// updates are sorted by key, attempt and sequence.
@@ -95,7 +99,7 @@ type chunk struct {
 
 func newBatch(tx *tx, reports []tasker.Report, marks []mark) *batch {
 	b := &batch{
-		tx: tx, marks: marks, hellos: map[string]*tasker.Hello{}, first: map[string]bool{},
+		tx: tx, marks: marks, hellos: map[string]*tasker.Hello{}, beats: map[string]bool{}, first: map[string]bool{},
 		applied: Applied{Updates: map[string]int{}},
 	}
 	for _, r := range reports {
@@ -109,6 +113,9 @@ func newBatch(tx *tx, reports []tasker.Report, marks []mark) *batch {
 		b.names = append(b.names, r.Endpoint)
 		if r.Hello != nil {
 			b.hellos[r.Endpoint] = r.Hello
+		}
+		if r.Heartbeat != nil {
+			b.beats[r.Endpoint] = true
 		}
 		if r.Update != nil {
 			b.updates = append(b.updates, update{key{r.Update.TaskID, r.Endpoint}, sane(*r.Update)})

@@ -130,7 +130,7 @@ func (t *tx) free(ctx context.Context, endpoint string) error {
 	if err != nil {
 		return err
 	}
-	if e := known[endpoint]; e != nil && e.online(t.now, t.s.heartbeat) {
+	if e := known[endpoint]; e != nil && e.online(t.now) {
 		return fmt.Errorf("endpoint %s %w: an agent that is not enrolled is connected under this name", endpoint, ErrTaken)
 	}
 	return nil

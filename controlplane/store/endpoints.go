@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -14,6 +15,13 @@ import (
 // silentBeats is after how many heartbeats without a word an endpoint counts as
 // disconnected.
 const silentBeats = 3
+
+// mostBeats is how many heartbeats a second a fleet is to send at most: beyond
+// it the interval grows with the fleet. Agents take up to a tenth off.
+const mostBeats = 45
+
+// longestBeat bounds what an agent may say of its interval.
+const longestBeat = time.Hour
 
 // endpointRow is a row of endpoints.
 type endpointRow struct {
@@ -24,15 +32,17 @@ type endpointRow struct {
 	connected bool
 	firstSeen micros
 	lastSeen  micros
-	presence  tasker.Presence
+	// silentAt is when it counts as disconnected unless it speaks.
+	silentAt micros
+	presence tasker.Presence
 }
 
-const endpointState = "name, instance, session, connected, first_seen, last_seen, presence"
+const endpointState = "name, instance, session, connected, first_seen, last_seen, silent_at, presence"
 
 func scanEndpoint(row scanner) (*endpointRow, error) {
 	var e endpointRow
 	var presence []byte
-	if err := row.Scan(&e.name, &e.instance, &e.session, &e.connected, &e.firstSeen, &e.lastSeen, &presence); err != nil {
+	if err := row.Scan(&e.name, &e.instance, &e.session, &e.connected, &e.firstSeen, &e.lastSeen, &e.silentAt, &presence); err != nil {
 		return nil, fmt.Errorf("read an endpoint: %w", err)
 	}
 	if err := json.Unmarshal(presence, &e.presence); err != nil {
@@ -47,16 +57,57 @@ func (e *endpointRow) values() ([]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the presence of endpoint %s: %w", e.name, err)
 	}
-	return []any{e.name, e.instance, e.session, e.connected, e.firstSeen, e.lastSeen, string(presence)}, nil
+	return []any{e.name, e.instance, e.session, e.connected, e.firstSeen, e.lastSeen, e.silentAt, string(presence)}, nil
 }
 
-func (e *endpointRow) online(now micros, heartbeat time.Duration) bool {
-	return e.connected && e.lastSeen > now.add(-silentBeats*heartbeat)
+func (e *endpointRow) online(now micros) bool { return e.connected && e.silentAt > now }
+
+// speak notes that it has spoken; interval is that at which it is told to, or the
+// shortest one.
+func (e *endpointRow) speak(now micros, interval time.Duration) {
+	e.lastSeen = now
+	e.silentAt = now.add(silentBeats * max(interval, e.stated()))
+}
+
+// stated is the interval that the agent says it keeps; zero if it says nothing.
+func (e *endpointRow) stated() time.Duration { return min(e.presence.Heartbeat.D(), longestBeat) }
+
+// fleet is how many endpoints were connected, and when they were counted.
+type fleet struct {
+	mu        sync.Mutex
+	connected int
+	at        micros
+}
+
+// recount is how old a count may be.
+const recount = 2 * time.Second
+
+// interval is that at which an agent of a fleet of this size is to send heartbeats.
+func (t *tx) interval(ctx context.Context) (time.Duration, error) {
+	f := &t.s.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.at == 0 || t.now < f.at || t.now >= f.at.add(recount) {
+		n, err := t.connected(ctx, t.now)
+		if err != nil {
+			return 0, fmt.Errorf("count the connected endpoints: %w", err)
+		}
+		f.connected, f.at = n, t.now
+	}
+	return max(t.s.heartbeat, time.Duration(f.connected)*time.Second/mostBeats), nil
+}
+
+// connected counts the connected endpoints, up to maxCount.
+func (c *conn) connected(ctx context.Context, now micros) (int, error) {
+	var n int
+	err := c.row(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM endpoints WHERE silent_at > ? AND connected = 1 LIMIT ?) AS present",
+		[]any{now, maxCount}, &n)
+	return n, err
 }
 
 func (s *Store) endpoint(e *endpointRow, now micros) tasker.Endpoint {
 	out := tasker.Endpoint{
-		Name: e.name, Instance: e.instance, Connected: e.online(now, s.heartbeat),
+		Name: e.name, Instance: e.instance, Connected: e.online(now),
 		FirstSeen: e.firstSeen.time(), LastSeen: e.lastSeen.time(), Types: []string{}, Presence: e.presence,
 	}
 	for name, t := range s.types {

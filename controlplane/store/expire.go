@@ -69,7 +69,7 @@ func (s *Store) whyMissing(r *responseRow, e *endpointRow, c Credential, now mic
 		return r.Reason
 	case e == nil:
 		return "never connected"
-	case !e.online(now, s.heartbeat):
+	case !e.online(now):
 		return "offline since " + e.lastSeen.rfc3339()
 	case r.Status == tasker.Sent:
 		return "not acknowledged"
@@ -88,14 +88,15 @@ func (t *taskRow) close() {
 }
 
 // ExpireSilent ends as interrupted (cancelled, where that was asked for) up to
-// limit open responses of endpoints that were silent for longer than after.
+// limit open responses of endpoints that were silent for longer than after, and
+// for three of their own heartbeats.
 func (s *Store) ExpireSilent(ctx context.Context, after time.Duration, limit int) (int, []tasker.Task, error) {
 	changed, finished := 0, []tasker.Task(nil)
 	err := s.update(ctx, "end what agents are silent about", func(tx *tx) error {
 		changed = 0
 		since := tx.now.add(-after)
-		keys, err := tx.keys(ctx, `SELECT r.task_id, r.endpoint FROM endpoints e`+tx.straightJoin+`responses r
-			WHERE e.last_seen <= ? AND r.endpoint = e.name AND r.status IN ('received','running') LIMIT ?`, since, limit)
+		keys, err := tx.keys(ctx, `SELECT r.task_id, r.endpoint FROM endpoints e`+tx.use("endpoints_by_silence")+tx.straightJoin+`responses r
+			WHERE e.silent_at <= ? AND e.last_seen <= ? AND r.endpoint = e.name AND r.status IN ('received','running') LIMIT ?`, tx.now, since, limit)
 		if err != nil || len(keys) == 0 {
 			return err
 		}
@@ -113,7 +114,7 @@ func (s *Store) ExpireSilent(ctx context.Context, after time.Duration, limit int
 		}
 		for k, r := range u.rows {
 			e := known[k.endpoint]
-			if e == nil || e.lastSeen > since || (r.Status != tasker.Received && r.Status != tasker.Running) {
+			if e == nil || e.lastSeen > since || e.silentAt > tx.now || (r.Status != tasker.Received && r.Status != tasker.Running) {
 				continue
 			}
 			u.end(r, u.lostStatus(r), "silent since "+e.lastSeen.rfc3339(), true)

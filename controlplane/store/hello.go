@@ -16,13 +16,18 @@ func (b *batch) hear(ctx context.Context) error {
 	if b.endpoints, err = b.tx.endpoints(ctx, b.names, b.tx.forUpdate); err != nil {
 		return err
 	}
+	if len(b.hellos) > 0 || len(b.beats) > 0 {
+		if b.interval, err = b.tx.interval(ctx); err != nil {
+			return err
+		}
+	}
 	for _, r := range b.reports {
 		e := b.endpoints[r.Endpoint]
 		if e == nil {
 			e = &endpointRow{name: r.Endpoint, firstSeen: b.tx.now}
 			b.endpoints[e.name] = e
 		}
-		e.instance, e.lastSeen = cut(r.Instance, maxName), b.tx.now
+		e.instance = cut(r.Instance, maxName)
 		switch {
 		case r.Hello != nil:
 			session := cut(r.Hello.Session, maxName)
@@ -32,6 +37,12 @@ func (b *batch) hear(ctx context.Context) error {
 			e.connected, e.presence = true, r.Heartbeat.Presence
 		case r.Goodbye != nil:
 			e.connected = false
+		}
+		// What is not a heartbeat may come before the agent says the interval that
+		// it was told last.
+		silentAt := e.silentAt
+		if e.speak(b.tx.now, max(b.interval, b.tx.s.heartbeat)); r.Update != nil {
+			e.silentAt = max(e.silentAt, silentAt)
 		}
 	}
 	var rows [][]any
@@ -91,19 +102,23 @@ func (b *batch) greet(h *tasker.Hello, r *responseRow, spoken bool) {
 // answer makes the orders that answer the hellos: a welcome, and the open
 // broadcasts that the endpoint serves and has no response for.
 func (b *batch) answer(ctx context.Context) error {
+	s, now := b.tx.s, b.tx.now
+	for _, name := range slices.Sorted(maps.Keys(b.beats)) {
+		// The fleet has grown or shrunk since it was welcomed.
+		e := b.endpoints[name]
+		if at := e.stated(); b.hellos[name] == nil && at > 0 && (b.interval >= 2*at || at >= 2*b.interval) {
+			b.applied.Orders = append(b.applied.Orders, b.welcome(name, e.session))
+		}
+	}
 	if len(b.hellos) == 0 {
 		return nil
 	}
-	s, now := b.tx.s, b.tx.now
 	open, err := b.openBroadcasts(ctx)
 	if err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.hellos)) {
-		b.applied.Orders = append(b.applied.Orders, tasker.Order{
-			Version: tasker.WireVersion, Endpoint: name, Expires: now.add(welcomeLife).time(),
-			Welcome: &tasker.Welcome{Session: b.hellos[name].Session, Now: now.time(), Heartbeat: tasker.Duration(s.heartbeat)},
-		})
+		b.applied.Orders = append(b.applied.Orders, b.welcome(name, b.hellos[name].Session))
 		for _, t := range open {
 			if s.types[t.Type].ServedBy(b.endpoints[name].presence) && !t.has[name] {
 				b.applied.Orders = append(b.applied.Orders, s.order(t.taskRow, Claim{Endpoint: name, Attempt: t.attempt}, now))
@@ -111,6 +126,13 @@ func (b *batch) answer(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (b *batch) welcome(endpoint, session string) tasker.Order {
+	return tasker.Order{
+		Version: tasker.WireVersion, Endpoint: endpoint, Expires: b.tx.now.add(welcomeLife).time(),
+		Welcome: &tasker.Welcome{Session: session, Now: b.tx.now.time(), Heartbeat: tasker.Duration(b.interval)},
+	}
 }
 
 // broadcast is one that is open, with those among the endpoints that say hello

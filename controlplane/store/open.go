@@ -23,6 +23,7 @@ type Store struct {
 	slow      *sql.DB
 	types     map[string]tasker.TaskType
 	heartbeat time.Duration
+	fleet     fleet
 	clock     func() time.Time
 	onCommit  func(Commit)
 	sends     func(orders int) bool

@@ -67,9 +67,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 		}
 	}
 	out.OldestDue = time.Duration(now-oldest) * time.Microsecond
-	err = c.row(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM endpoints WHERE last_seen > ? AND connected = 1 LIMIT ?) AS present",
-		[]any{now.add(-silentBeats * s.heartbeat), maxCount}, &out.Connected)
-	if err != nil {
+	if out.Connected, err = c.connected(ctx, now); err != nil {
 		return out, s.fail(doing, err)
 	}
 	err = c.row(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM tasks WHERE finished_at IS NULL LIMIT ?) AS open", []any{maxCount}, &out.Open)

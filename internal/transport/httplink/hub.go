@@ -17,9 +17,9 @@ import (
 type HubOptions struct {
 	// Types are the configured task types.
 	Types []tasker.TaskType
-	// Heartbeat is the agents' interval. One that was silent for three of them
-	// has lost its stream, and its name to another agent that asks for it. 10 s
-	// when zero.
+	// Heartbeat is the agents' interval, unless a welcome or the agent says a longer
+	// one. An agent that was silent for three of them has lost its stream, and its
+	// name to another agent that asks for it. 10 s when zero.
 	Heartbeat time.Duration
 	// Keepalive is the interval of signs of life on idle streams; 5 s when zero.
 	Keepalive time.Duration
@@ -142,6 +142,7 @@ func (h *Hub) learn(r tasker.Report) {
 	if p == nil || s.serves == nil && r.Hello == nil {
 		return
 	}
+	s.beat = p.Heartbeat.D()
 	s.serves = make(map[string]bool, len(h.opts.Types))
 	for _, t := range h.opts.Types {
 		if t.ServedBy(*p) {
@@ -176,5 +177,10 @@ func (h *Hub) attend() {
 
 // silent says whether the agent has not been heard of for too long.
 func (h *Hub) silent(s *stream, now time.Time) bool {
-	return now.Sub(s.heard) >= 3*h.opts.Heartbeat
+	return now.Sub(s.heard) >= h.silence(s)
+}
+
+// silence is for how long the agent may be silent. It belongs to the mutex.
+func (h *Hub) silence(s *stream) time.Duration {
+	return 3 * max(h.opts.Heartbeat, min(s.beat, time.Hour))
 }

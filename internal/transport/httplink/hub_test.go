@@ -54,6 +54,35 @@ func TestANameIsHeldForThreeHeartbeats(t *testing.T) {
 	}
 }
 
+// An agent that was told a longer interval, or says so, may be silent for longer.
+func TestANameIsHeldByTheAgentsInterval(t *testing.T) {
+	t.Parallel()
+	s, c := newServer(t), newClock()
+	hub := s.newHub(t, func(o *httplink.HubOptions) { o.Heartbeat, o.Clock = 10*time.Second, c.time })
+	collect(t, hub, nil)
+	first := s.open(t, nil, "web-1", "journal-of-web-1")
+	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
+	welcome := tasker.Order{Version: 1, Endpoint: "web-1", Welcome: &tasker.Welcome{Session: "s", Now: c.time(), Heartbeat: tasker.Duration(time.Minute)}}
+	if err := hub.Send(t.Context(), welcome); err != nil {
+		t.Fatalf("Send returned %v", err)
+	}
+	if line, err := first.next(); !strings.Contains(line, "welcome") {
+		t.Fatalf("the stream has %q, %v", line, err)
+	}
+	c.move(3*time.Minute - 1)
+	if other := s.open(t, nil, "web-1", "another journal"); other.status != http.StatusConflict || !strings.Contains(other.problem, "after 3m0s of silence") {
+		t.Errorf("another one, before three minutes have passed, is answered %d %s", other.status, other.problem)
+	}
+	beat := hello("web-1", "ping")
+	beat.Heartbeat, beat.Hello = &tasker.Heartbeat{Presence: beat.Hello.Presence}, nil
+	beat.Heartbeat.Heartbeat = tasker.Duration(20 * time.Second)
+	s.post(t, "web-1", reports(t, beat))
+	c.move(time.Minute)
+	if other := s.open(t, nil, "web-1", "another journal"); other.status != http.StatusOK {
+		t.Errorf("another one, when the agent says a shorter interval, is answered %d %s", other.status, other.problem)
+	}
+}
+
 func TestTheSameInstanceReplacesItsStream(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -68,7 +68,7 @@ func (h *Hub) join(s *stream) *problem {
 		if old.instance != s.instance && !h.silent(old, now) {
 			return failure(http.StatusConflict,
 				"endpoint name %q is in use by another agent, heard of %s ago; give each server a name of its own, or stop the other agent (a dead one loses the name after %s of silence)",
-				s.endpoint, now.Sub(old.heard).Round(time.Second), 3*h.opts.Heartbeat)
+				s.endpoint, now.Sub(old.heard).Round(time.Second), h.silence(old))
 		}
 		h.opts.Log.Info("stream of orders replaced; if this goes on, two agents use copies of one data directory", "endpoint", s.endpoint)
 		old.end(errReplaced)

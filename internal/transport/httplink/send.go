@@ -107,5 +107,8 @@ func (h *Hub) pass(o tasker.Order, l line) (*stream, error) {
 	if err := s.enqueue(l); err != nil {
 		return nil, err
 	}
+	if o.Welcome != nil {
+		s.beat = max(s.beat, o.Welcome.Heartbeat.D())
+	}
 	return s, nil
 }

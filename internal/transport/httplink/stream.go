@@ -63,6 +63,9 @@ type stream struct {
 	// serves (nil until its hello).
 	heard  time.Time
 	serves map[string]bool
+	// beat is the interval of its heartbeats, or the one that it was told if that
+	// is longer; zero is the hub's.
+	beat time.Duration
 
 	mu      sync.Mutex
 	lines   []line

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -408,21 +407,6 @@ func TestUsersThatAreNotTaskers(t *testing.T) {
 	if _, err := a.Admit(t.Context(), "../vhosts", "first-secret"); err == nil {
 		t.Error("Admit takes what is no name")
 	}
-}
-
-// show is what the broker knows of a user.
-func show(t *testing.T, b *rabbitmqtest.Broker, name string) []any {
-	t.Helper()
-	var user any
-	var permissions []map[string]any
-	call(t, b, http.MethodGet, &user, "users", name)
-	call(t, b, http.MethodGet, &permissions, "users", name, "permissions")
-	// Tests at the same time make vhosts of their own, with guest's permissions.
-	permissions = slices.DeleteFunc(permissions, func(p map[string]any) bool {
-		vhost, _ := p["vhost"].(string)
-		return name == "guest" && strings.HasPrefix(vhost, "tasker-test-") && vhost != b.Vhost
-	})
-	return []any{user, permissions}
 }
 
 const secretInURI = "hunter2"

@@ -13,6 +13,9 @@ GOLANGCI := $(shell go env GOPATH)/tools/golangci-lint@$(GOLANGCI_VERSION)/golan
 GORELEASER_VERSION := v2.15.1
 GORELEASER := $(shell go env GOPATH)/tools/goreleaser@$(GORELEASER_VERSION)/goreleaser
 
+BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
+BENCHSTAT := $(shell go env GOPATH)/tools/benchstat@$(BENCHSTAT_VERSION)/benchstat
+
 # Where the tests find their servers; set them yourself to use others than test/servers sets up.
 export TASKER_TEST_MYSQL    ?= mysql://tasker_test:tasker_test@127.0.0.1:3306/
 export TASKER_TEST_RABBITMQ ?= http://guest:guest@127.0.0.1:15672/api
@@ -55,6 +58,25 @@ fmt: tools ## format the code with gofumpt
 bench: ## every benchmark
 	@test/servers
 	go test -run '^$$' -bench . -benchmem ./...
+
+# Which benchmarks bench-compare runs, of which packages, and against which commit.
+BENCH    ?= .
+PACKAGES ?= ./...
+AGAINST  ?= HEAD~1
+RUN_BENCH = go test -run '^$$' -bench '$(BENCH)' -benchtime 200ms -benchmem $(PACKAGES)
+
+.PHONY: bench-compare
+bench-compare: $(BENCHSTAT) ## benchmarks against another commit (AGAINST=HEAD~1 BENCH=regexp PACKAGES=./…)
+	@test/servers
+	@at=$$(mktemp -d); trap 'git worktree remove --force "$$at/tree"; rm -rf "$$at"' EXIT; \
+	git worktree add --quiet --detach "$$at/tree" $(AGAINST); \
+	for round in {1..6}; do \
+		(cd "$$at/tree" && $(RUN_BENCH)) >> "$$at/before"; $(RUN_BENCH) >> "$$at/now"; \
+	done; \
+	cd "$$at" && $(BENCHSTAT) before now
+
+$(BENCHSTAT):
+	GOBIN=$(@D) go install golang.org/x/perf/cmd/benchstat@$(BENCHSTAT_VERSION)
 
 .PHONY: tools
 tools: $(GOLANGCI) ## install the linter (minutes, the first time)

@@ -12,7 +12,7 @@ import (
 
 // loaded is how many finished tasks of ten responses the benchmarks of a loaded
 // database begin with.
-var loaded = flag.Int("loaded", 2000, "finished tasks in the database of BenchmarkLoaded") //nolint:gochecknoglobals // a flag
+var loaded = flag.Int("loaded", 2000, "finished tasks in the database of BenchmarkLoaded")
 
 // load puts n finished tasks of ten responses into the database: copies of one.
 func load(tb testing.TB, f *fixture, n int) {

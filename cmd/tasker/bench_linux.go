@@ -77,6 +77,8 @@ made for it, and everything else, are removed at the end.
 	flags.BoolVar(&o.Spread, "spread", false, "each task to one endpoint, all at once, instead of one after the other to all")
 	flags.IntVar(&o.Payload, "payload", 1024, "the size of a task's payload in bytes")
 	flags.DurationVar(&o.Sleep, "sleep", 0, "how long the handler sleeps, like "+time.Second.String())
+	flags.DurationVar(&o.Idle, "idle", 0, "watch the connected agents do nothing for so long, like 30s")
+	flags.DurationVar(&o.Outage, "outage", 0, "cut the agents off for so long, like 5s, and see how they come back")
 	flags.BoolVar(&o.Raw, "raw", false, "measure the plain loop, too")
 	flags.BoolVar(&asJSON, "json", false, "print a line of JSON for each number of endpoints")
 	flags.StringVar(&plot, "plot", "", "draw time against endpoints into a file, .svg or .png")

@@ -79,22 +79,23 @@ type fleet struct {
 	at        micros
 }
 
-// recount is how old a count may be.
-const recount = 2 * time.Second
-
 // interval is that at which an agent of a fleet of this size is to send heartbeats.
 func (t *tx) interval(ctx context.Context) (time.Duration, error) {
 	f := &t.s.fleet
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.at == 0 || t.now < f.at || t.now >= f.at.add(recount) {
+	interval := func() time.Duration {
+		return max(t.s.heartbeat, time.Duration(f.connected)*time.Second/mostBeats)
+	}
+	// The larger the fleet, the more it is to count, and the less it matters.
+	if f.at == 0 || t.now < f.at || t.now >= f.at.add(interval()/5) {
 		n, err := t.connected(ctx, t.now)
 		if err != nil {
 			return 0, fmt.Errorf("count the connected endpoints: %w", err)
 		}
 		f.connected, f.at = n, t.now
 	}
-	return max(t.s.heartbeat, time.Duration(f.connected)*time.Second/mostBeats), nil
+	return interval(), nil
 }
 
 // connected counts the connected endpoints, up to maxCount.

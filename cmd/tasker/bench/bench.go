@@ -31,6 +31,12 @@ type Options struct {
 	// SQLite, instead of RabbitMQ and MySQL.
 	HTTP bool
 
+	// Idle is how long the connected fleet is watched before the first task.
+	Idle time.Duration
+	// Outage is for how long, before the first task, the agents are cut off from
+	// what they connect to.
+	Outage time.Duration
+
 	// Name is that of the vhost, its user and the database that are made, and
 	// removed; one that is new when empty.
 	Name string
@@ -90,7 +96,7 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	idle := meter.read(ctx)
+	empty := meter.read(ctx)
 	began := time.Now()
 	fleet, err := startFleet(ctx, o, g, plane, log)
 	if err != nil {
@@ -101,8 +107,16 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 	}
 	r.ConnectMS = milliseconds(time.Since(began))
 	o.Say("%d agents are connected after %s", o.Endpoints, time.Since(began).Round(time.Millisecond))
-	err = drive(ctx, o, plane, meter, &r)
-	r.Memory = perEndpoint(idle, meter.read(ctx), o.Endpoints)
+	if o.Idle > 0 {
+		r.Idle, err = idle(ctx, o, meter, empty)
+	}
+	if o.Outage > 0 && err == nil {
+		r.Outage, err = outage(ctx, o, fleet.gate, fleet, meter)
+	}
+	if err == nil {
+		err = drive(ctx, o, plane, meter, &r)
+	}
+	r.Memory = perEndpoint(empty, meter.read(ctx), o.Endpoints)
 	if err := errors.Join(err, fleet.stop()); err != nil {
 		return r, err
 	}

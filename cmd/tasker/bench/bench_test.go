@@ -101,6 +101,8 @@ func TestRun(t *testing.T) {
 		{"amqp, shared connections", bench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2}},
 		{"amqp, spread", bench.Options{Endpoints: 3, Tasks: 20, Spread: true, Raw: true, Sleep: time.Millisecond}},
 		{"http", bench.Options{Endpoints: 3, Tasks: 2, HTTP: true}},
+		{"amqp, cut off", bench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2, Outage: time.Second}},
+		{"http, idle and cut off", bench.Options{Endpoints: 3, Tasks: 1, HTTP: true, Idle: time.Second, Outage: time.Second}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -127,6 +129,12 @@ func TestRun(t *testing.T) {
 			}
 			if u := r.Usage["controlplane"]; u.Resident == 0 {
 				t.Errorf("usage: %+v", r.Usage)
+			}
+			if o.Idle > 0 && (r.Idle == nil || r.Idle.Seconds != 1 || r.Idle.Memory["controlplane"] <= 0) {
+				t.Errorf("idle: %+v", r.Idle)
+			}
+			if o.Outage > 0 && (r.Outage == nil || r.Outage.BackMS <= 0 || r.Outage.Connections < 3 || r.Outage.Attempts < 3 || r.Outage.PeakPerSecond < 1) {
+				t.Errorf("outage: %+v", r.Outage)
 			}
 			if names := left(t, o); len(names) > 0 {
 				t.Errorf("left behind: %v", names)

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,6 +52,10 @@ type fleet struct {
 	end    context.CancelFunc
 	agents sync.WaitGroup
 	trunks []*rabbitmq.Trunk
+	// gate is what their connections go through, if they are to be cut.
+	gate *gate
+	// connected is how many links are.
+	connected atomic.Int64
 
 	mu  sync.Mutex
 	err error
@@ -58,6 +64,11 @@ type fleet struct {
 // startFleet starts the agents, each with a journal and a link of its own.
 func startFleet(ctx context.Context, o Options, g *ground, p *plane, log *slog.Logger) (*fleet, error) {
 	f := &fleet{n: o.Endpoints}
+	if o.Outage > 0 {
+		if err := f.openGate(o, g, p); err != nil {
+			return nil, err
+		}
+	}
 	// They stop in order, by stop, also when ctx is done.
 	alive, end := context.WithCancel(context.WithoutCancel(ctx))
 	f.end = end
@@ -75,11 +86,12 @@ func startFleet(ctx context.Context, o Options, g *ground, p *plane, log *slog.L
 }
 
 func (f *fleet) start(ctx context.Context, o Options, g *ground, p *plane, i int, mux *handlers.Mux, metrics *agent.Metrics, log *slog.Logger) error {
+	s := &standing{all: &f.connected}
 	records, err := journal.Open(g.path(filepath.Join("agents", strconv.Itoa(i))), journal.Options{})
 	if err != nil {
 		return err
 	}
-	link, err := f.link(o, g, p, i, records.Instance(), log)
+	link, err := f.link(o, g, p, i, records.Instance(), s.observe, log)
 	if err != nil {
 		return errors.Join(err, records.Close())
 	}
@@ -100,17 +112,18 @@ func (f *fleet) start(ctx context.Context, o Options, g *ground, p *plane, i int
 }
 
 // link connects an agent.
-func (f *fleet) link(o Options, g *ground, p *plane, i int, instance string, log *slog.Logger) (transport.Link, error) {
+func (f *fleet) link(o Options, g *ground, p *plane, i int, instance string, observe transport.Observer, log *slog.Logger) (transport.Link, error) {
 	if o.HTTP {
 		return httplink.NewLink(httplink.LinkOptions{
-			URI: p.url, Endpoint: endpoint(i), Instance: instance, Log: log,
+			URI: f.through(p.url), Endpoint: endpoint(i), Instance: instance, Observer: observe, Log: log,
 			Token: func() (string, error) { return p.agents, nil },
 		})
 	}
-	opts := rabbitmq.LinkOptions{URI: g.amqp, Endpoint: endpoint(i), Instance: instance, Log: log}
+	broker := f.through(g.amqp)
+	opts := rabbitmq.LinkOptions{URI: broker, Endpoint: endpoint(i), Instance: instance, Observer: observe, Log: log}
 	if o.PerConnection > 1 {
 		if i%o.PerConnection == 0 {
-			trunk, err := rabbitmq.NewTrunk(g.amqp, "tasker bench", nil, log)
+			trunk, err := rabbitmq.NewTrunk(broker, "tasker bench", nil, log)
 			if err != nil {
 				return nil, err
 			}
@@ -119,6 +132,29 @@ func (f *fleet) link(o Options, g *ground, p *plane, i int, instance string, log
 		opts.Trunk = f.trunks[len(f.trunks)-1]
 	}
 	return rabbitmq.NewLink(opts)
+}
+
+// openGate puts a gate before what the agents connect to.
+func (f *fleet) openGate(o Options, g *ground, p *plane) error {
+	to := g.amqp
+	if o.HTTP {
+		to = p.url
+	}
+	u, err := url.Parse(to)
+	if err == nil {
+		f.gate, err = newGate(u.Host)
+	}
+	return err
+}
+
+// through is a URI by way of the gate, if there is one.
+func (f *fleet) through(uri string) string {
+	u, err := url.Parse(uri)
+	if f.gate == nil || err != nil {
+		return uri
+	}
+	u.Host = f.gate.address
+	return u.String()
 }
 
 // ready waits until the control plane has heard of every agent.
@@ -135,6 +171,9 @@ func (f *fleet) stop() error {
 	f.agents.Wait()
 	for _, t := range f.trunks {
 		t.Close()
+	}
+	if f.gate != nil {
+		f.gate.shut()
 	}
 	return f.err
 }

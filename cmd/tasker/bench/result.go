@@ -51,6 +51,9 @@ type Result struct {
 	// Usage is what the tasks cost each part, RawUsage what the floor did.
 	Usage    usage `json:"usage"`
 	RawUsage usage `json:"raw_usage,omitempty"`
+	// Idle and Outage are null unless asked for.
+	Idle   *Idle   `json:"idle,omitempty"`
+	Outage *Outage `json:"outage,omitempty"`
 	// Memory is by how many bytes each part has grown for each agent.
 	Memory map[string]int64 `json:"memory_per_endpoint_bytes"`
 }
@@ -112,6 +115,21 @@ func Table(w io.Writer, results []Result) error {
 		}
 		if err := t.Flush(); err != nil {
 			return err
+		}
+		if i := r.Idle; i != nil {
+			fmt.Fprintf(w, "idle for %.0f s:", i.Seconds)
+			for _, part := range partsOf(r.Usage) {
+				fmt.Fprintf(w, " %s %.1f %% of a processor, %d KiB for each agent;", part, i.CPUPercent[part], i.Memory[part]>>10)
+			}
+			fmt.Fprintln(w)
+		}
+		if u := r.Outage; u != nil {
+			fmt.Fprintf(w, "after an outage of %.0f s all were back within %s: %d connections, %d attempts, at most %d a second; memory at most",
+				u.Seconds, duration(u.BackMS), u.Connections, u.Attempts, u.PeakPerSecond)
+			for _, part := range partsOf(r.Usage) {
+				fmt.Fprintf(w, " %s %d MiB;", part, u.PeakResident[part]>>20)
+			}
+			fmt.Fprintln(w)
 		}
 	}
 	return nil

@@ -52,6 +52,9 @@ func newGroup[T any](most int, alone func(error) bool, run func(context.Context,
 // the transaction to somebody else who begins one. After an error of ctx the
 // work may have been done.
 func (g *group[T]) do(ctx context.Context, work T, weight int, patience time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	c := &call[T]{ctx: ctx, work: work, weight: weight, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, c)

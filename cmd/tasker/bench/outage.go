@@ -69,12 +69,12 @@ func (g *gate) listen() error {
 
 // forward carries one connection to its end.
 func (g *gate) forward(l net.Listener, c net.Conn) {
-	defer c.Close() //nolint:errcheck // both ends are cut
+	defer c.Close()
 	d, err := net.Dial("tcp", g.target)
 	if err != nil {
 		return
 	}
-	defer d.Close() //nolint:errcheck // both ends are cut
+	defer d.Close()
 	g.mu.Lock()
 	if g.listener != l {
 		g.mu.Unlock()

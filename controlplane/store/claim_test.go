@@ -206,3 +206,23 @@ func TestUnconfiguredType(t *testing.T) {
 		}
 	})
 }
+
+// A hello that is repeated in its session leaves on its way what was just sent,
+// and has sent again what was sent long ago; the hello of a new session has all
+// sent again.
+func TestRepeatedHello(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.apply(t, hello("lb-1", "s1"))
+		n := request("a", "lb-1")
+		n.ReceiveTimeout = time.Hour
+		f.create(t, n)
+		f.send(t, 1)
+		f.apply(t, hello("lb-1", "s1"))
+		f.claim(t, 0)
+		f.apply(t, hello("lb-1", "s2"))
+		f.send(t, 1)
+		f.Add(store.ClaimHold)
+		f.apply(t, hello("lb-1", "s2"))
+		f.send(t, 1)
+	})
+}

@@ -80,7 +80,11 @@ func (b *batch) greet(h *tasker.Hello, r *responseRow, spoken bool) {
 	cancelled := b.unit.tasks[r.TaskID].CancelRequestedAt != nil
 	switch r.Status {
 	case tasker.Pending, tasker.Sent:
-		if !cancelled && r.expiresAt > b.tx.now {
+		// A hello that is repeated says no more than that its welcome is late: what
+		// is on its way is left there, or a control plane that is behind would be the
+		// more so. What was not sent is due by itself.
+		late := r.SentAt != nil && microsOf(*r.SentAt).add(ClaimHold) <= b.tx.now
+		if !cancelled && r.expiresAt > b.tx.now && (b.first[r.Endpoint] || late) {
 			r.nextSendAt, r.dirty = b.tx.now, true
 			b.tx.commit.Due = true
 		}

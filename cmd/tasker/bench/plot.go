@@ -31,12 +31,13 @@ func Plot(file string, results []Result) error {
 	p.Add(plotter.NewGrid())
 	series := []struct {
 		name  string
+		width vg.Length // of the line: what lies under another is the wider one
 		color color.Color
 		value func(Result) float64
 	}{
-		{"finished", color.RGBA{R: 0x1f, G: 0x77, B: 0xb4, A: 0xff}, func(r Result) float64 { return r.FinishedMS }},
-		{"received", color.RGBA{R: 0x2c, G: 0xa0, B: 0x2c, A: 0xff}, func(r Result) float64 { return r.ReceivedMS }},
-		{"the plain loop", color.RGBA{R: 0x7f, G: 0x7f, B: 0x7f, A: 0xff}, func(r Result) float64 {
+		{"finished", vg.Points(5), color.RGBA{R: 0x1f, G: 0x77, B: 0xb4, A: 0xff}, func(r Result) float64 { return r.FinishedMS }},
+		{"received", vg.Points(1.5), color.RGBA{R: 0x2c, G: 0xa0, B: 0x2c, A: 0xff}, func(r Result) float64 { return r.ReceivedMS }},
+		{"the plain loop", vg.Points(1.5), color.RGBA{R: 0x7f, G: 0x7f, B: 0x7f, A: 0xff}, func(r Result) float64 {
 			if r.RawMS == nil {
 				return 0
 			}
@@ -57,7 +58,7 @@ func Plot(file string, results []Result) error {
 		if err != nil {
 			return fmt.Errorf("plot %s: %w", s.name, err)
 		}
-		line.Color, dots.Color, line.Width = s.color, s.color, vg.Points(1.5)
+		line.Color, dots.Color, line.Width = s.color, s.color, s.width
 		p.Add(line, dots)
 		p.Legend.Add(s.name, line, dots)
 	}

@@ -3,6 +3,7 @@ package script_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,8 +77,11 @@ func (f *fixture) run(ctx context.Context, taskType, payload string) ran {
 	var r ran
 	var out bytes.Buffer
 	var mu sync.Mutex
+	// What is left of a task is killed by the names of task and endpoint, so each
+	// run has an endpoint of its own, shown as e1.
+	endpoint := "e-" + strings.ToLower(rand.Text())
 	r.result, r.err = f.Handle(ctx, handlers.Call{
-		TaskID: "task-1", Identifier: "id-1", Endpoint: "e1", Type: taskType, Attempt: 1,
+		TaskID: "task-1", Identifier: "id-1", Endpoint: endpoint, Type: taskType, Attempt: 1,
 		Payload: json.RawMessage(payload), Output: &out,
 		Progress: func(percent float64, message string) {
 			mu.Lock()
@@ -86,7 +90,7 @@ func (f *fixture) run(ctx context.Context, taskType, payload string) ran {
 		},
 		Spawned: func(handlers.Process) error { return nil },
 	})
-	r.out = out.String()
+	r.out = strings.ReplaceAll(out.String(), endpoint, "e1")
 	return r
 }
 

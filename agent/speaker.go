@@ -81,7 +81,9 @@ func (s *speaker) begin() {
 	s.poke()
 }
 
-// welcome says whether a welcome answers the hello of this session.
+// welcome says whether a welcome is the first that answers the hello of this
+// session. A further one changes the heartbeats only: the time that it tells may
+// have been longer on its way.
 func (s *speaker) welcome(w tasker.Welcome) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +91,8 @@ func (s *speaker) welcome(w tasker.Welcome) bool {
 		s.a.log.Debug("stale welcome ignored", "session", w.Session)
 		return false
 	}
-	if !s.welcomed {
+	first := !s.welcomed
+	if first {
 		s.a.log.Info("welcomed by the control plane", "heartbeat", w.Heartbeat.D(), "now", w.Now)
 	}
 	s.welcomed = true
@@ -102,7 +105,7 @@ func (s *speaker) welcome(w tasker.Welcome) bool {
 	s.beatAt = time.Now().Add(rand.N(s.heartbeat))
 	s.a.metrics.welcomed(w.Now)
 	s.poke()
-	return true
+	return first
 }
 
 // interval is that of the heartbeats, as it stands.

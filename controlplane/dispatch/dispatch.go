@@ -40,7 +40,8 @@ type Options struct {
 	// Batch is the most orders of one Send; 500 when zero.
 	Batch int
 	// Poll is how often the outbox is looked at without being woken, for what
-	// other control planes have stored and for back-offs that end; 500 ms when zero.
+	// other control planes have stored and for back-offs that end, also while
+	// orders are handed over all the time; 500 ms when zero.
 	Poll time.Duration
 }
 
@@ -51,8 +52,10 @@ type Dispatcher struct {
 	marker *marker
 	// wake says that orders are due in the outbox or were handed over.
 	wake chan struct{}
-	// due: the outbox has something due.
-	due atomic.Bool
+	// due: the outbox has something due. Run looks at it anyway every Poll, and did
+	// so last at looked.
+	due    atomic.Bool
+	looked time.Time
 	// probe is received from when the loop comes round.
 	probe chan struct{}
 	// failing: the last round could not read or write the outbox.
@@ -73,7 +76,7 @@ func resume() backoff.Policy {
 
 // pace is the least time from one round to the next while a batch is not full:
 // what is alone goes at once, and a stream goes in batches, which cost the broker
-// less than half.
+// less.
 const pace = 10 * time.Millisecond
 
 // New makes a Dispatcher; Run starts it.
@@ -146,7 +149,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.handed.open()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	d.due.Store(true)
 	for failures := 0; ; {
 		began := time.Now()
 		more, err := d.round(ctx)
@@ -174,12 +176,10 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-d.wake: // somebody could write, so the database is there
 			if n := d.handed.count(); 0 < n && n < d.opts.Batch {
-				wait(ctx, pace-time.Since(began))
+				_ = backoff.Sleep(ctx, pace-time.Since(began))
 			}
 		case <-d.probe:
-			d.due.Store(true)
 		case <-timer.C:
-			d.due.Store(true)
 		}
 	}
 }
@@ -187,7 +187,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 // round sends one batch and has it marked. It says whether there may be more.
 func (d *Dispatcher) round(ctx context.Context) (more bool, err error) {
 	err = d.marker.failed()
-	look := d.due.Swap(false)
+	look := d.due.Swap(false) || time.Since(d.looked) >= d.opts.Poll
 	limit := d.opts.Batch
 	if look {
 		limit = (limit + 1) / 2 // what is handed over must not hide what is due
@@ -195,6 +195,7 @@ func (d *Dispatcher) round(ctx context.Context) (more bool, err error) {
 	claims := d.handed.take(limit)
 	more = len(claims) == limit
 	if look {
+		d.looked = time.Now()
 		room := d.opts.Batch - len(claims)
 		due, claimErr := d.opts.Outbox.ClaimDue(ctx, room)
 		if claimErr != nil || len(due) == room {
@@ -216,16 +217,6 @@ func (d *Dispatcher) round(ctx context.Context) (more bool, err error) {
 	d.opts.Metrics.sent(sent, unsent, time.Since(began))
 	d.marker.add(sent, unsent)
 	return more, err
-}
-
-// wait waits for d, or for the end of ctx.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // sort separates the claims for which custody has passed from the others.

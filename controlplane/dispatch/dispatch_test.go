@@ -315,3 +315,22 @@ func TestNotHandedOver(t *testing.T) {
 		}
 	})
 }
+
+// What becomes due by itself is found while orders are handed over all the time.
+func TestDueInAStreamOfHandedOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{}
+		d, stop := run(t, o, all, 10)
+		defer stop()
+		o.set(nil, claims(1)...) // nobody wakes for it
+		for range 20 {
+			d.Hand(claims(1))
+			time.Sleep(50 * time.Millisecond) //nolint:forbidigo // the bubble's time
+		}
+		synctest.Wait()
+		if sent, _, _ := o.seen(); sent != 21 {
+			t.Errorf("%d sent after a second, want the 20 handed over and the one that was due", sent)
+		}
+	})
+}

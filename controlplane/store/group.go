@@ -69,21 +69,17 @@ func (g *group[T]) do(ctx context.Context, work T, weight int, patience time.Dur
 		case <-ctx.Done():
 		}
 	}
-	for {
-		select {
-		case <-c.done:
-			return c.result()
-		case g.turn <- struct{}{}:
-			g.lead(c)
-			<-g.turn
-		case <-ctx.Done():
-			if g.leave(c) {
-				return ctx.Err()
-			}
-			<-c.done // it is being done
-			return c.result()
+	select {
+	case <-c.done:
+	case g.turn <- struct{}{}:
+		g.lead(c)
+	case <-ctx.Done():
+		if g.leave(c) {
+			return ctx.Err()
 		}
+		<-c.done // it is being done
 	}
+	return c.result()
 }
 
 // leave takes a call back that nobody has begun.
@@ -112,29 +108,38 @@ func (g *group[T]) take() []*call[T] {
 	return taken
 }
 
-// lead does what waits, until that was c's work too.
+// errBroken is told to those whose work was under way when it panicked.
+var errBroken = errors.New("whoever did the work broke off")
+
+// lead does what waits, until that was c's work too, and gives the turn back.
 func (g *group[T]) lead(c *call[T]) {
+	defer func() { <-g.turn }()
 	for {
 		select {
 		case <-c.done:
 			return
 		default:
+			g.next(g.take())
 		}
-		calls := g.take()
-		if len(calls) == 0 {
-			return
+	}
+}
+
+// next does calls together, or one by one if that fails, and says so to all, also
+// when one panics.
+func (g *group[T]) next(calls []*call[T]) {
+	for _, c := range calls {
+		c.err = errBroken
+	}
+	defer func() {
+		for _, c := range calls {
+			close(c.done)
 		}
-		err := g.together(calls)
-		if err != nil && len(calls) > 1 && g.alone(err) {
-			for _, one := range calls {
-				one.err = g.together([]*call[T]{one})
-				close(one.done)
-			}
-			continue
-		}
-		for _, one := range calls {
-			one.err = err
-			close(one.done)
+	}()
+	err := g.together(calls)
+	single := err != nil && len(calls) > 1 && g.alone(err)
+	for _, c := range calls {
+		if c.err = err; single {
+			c.err = g.together([]*call[T]{c})
 		}
 	}
 }

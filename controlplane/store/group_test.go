@@ -122,3 +122,35 @@ func must(t *testing.T, err error) {
 		t.Error(err)
 	}
 }
+
+// A panic is that of the caller who did the work: the others are told, and the
+// next ones are not held up.
+func TestGroupAfterAPanic(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(10, func(error) bool { return false }, func(_ context.Context, list []int) error {
+			time.Sleep(time.Second) //nolint:forbidigo // the bubble's time
+			if slices.Contains(list, 13) {
+				panic("13")
+			}
+			return nil
+		})
+		errs := make(chan error)
+		at(g, errs, 0, 1, 0)
+		at(g, errs, .2, 2, 0)
+		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the bubble's time
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic is not the caller's")
+				}
+			}()
+			_ = g.do(t.Context(), 13, 1, 0)
+		}()
+		must(t, <-errs)
+		if err := <-errs; !errors.Is(err, errBroken) {
+			t.Errorf("another one's work: %v", err)
+		}
+		must(t, g.do(t.Context(), 3, 1, 0))
+	})
+}

@@ -32,8 +32,11 @@ func (p Policy) Wait(tries int) time.Duration {
 }
 
 // Sleep waits as Wait says, or until ctx is done; then it returns ctx's error.
-func (p Policy) Sleep(ctx context.Context, tries int) error {
-	timer := time.NewTimer(p.Wait(tries))
+func (p Policy) Sleep(ctx context.Context, tries int) error { return Sleep(ctx, p.Wait(tries)) }
+
+// Sleep waits for d, or until ctx is done; then it returns ctx's error.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -3,6 +3,8 @@ package bench
 import (
 	"context"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
 // Idle is what a connected fleet costs while there is nothing to do.
@@ -20,11 +22,11 @@ const settle = 15 * time.Second
 
 // idle watches the fleet do nothing for a while; empty is what was used without it.
 func idle(ctx context.Context, o Options, m *meter, empty usage) (*Idle, error) {
-	if err := pause(ctx, settle); err != nil {
+	if err := backoff.Sleep(ctx, settle); err != nil {
 		return nil, err
 	}
 	before := m.read(ctx)
-	if err := pause(ctx, o.Idle); err != nil {
+	if err := backoff.Sleep(ctx, o.Idle); err != nil {
 		return nil, err
 	}
 	after := m.read(ctx)
@@ -33,15 +35,4 @@ func idle(ctx context.Context, o Options, m *meter, empty usage) (*Idle, error) 
 		r.CPUPercent[part] = 100 * used.CPUSeconds / r.Seconds
 	}
 	return r, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
 // Outage is how a fleet came back when what it connects to had been away.
@@ -132,7 +134,7 @@ func (g *gate) count() (all, peak int) {
 func outage(ctx context.Context, o Options, g *gate, f *fleet, m *meter) (*Outage, error) {
 	r := &Outage{Seconds: o.Outage.Seconds(), PeakResident: map[string]uint64{}}
 	r.Connections = g.shut()
-	if err := pause(ctx, o.Outage); err != nil {
+	if err := backoff.Sleep(ctx, o.Outage); err != nil {
 		return nil, err
 	}
 	if n := f.connected.Load(); n != 0 {

@@ -35,7 +35,7 @@ demo: build ## a control plane, two agents and a task on this machine (ARGS=--ex
 .PHONY: test
 test: ## every test, on a real RabbitMQ and MariaDB that are set up first (TESTARGS=… for go test)
 	@test/servers
-	go test -race -count=1 $(TESTARGS) ./...
+	go test -race -count=1 -timeout 30m $(TESTARGS) ./...
 
 .PHONY: test-hosts
 test-hosts: ## the packages and services on servers with systemd, made for it (root; TESTARGS=… for go test)

@@ -22,6 +22,9 @@ type EnrolToken struct {
 	Token string `json:"token,omitempty"`
 }
 
+// EnrolTokenPrefix tells people, and scanners for secrets, what a token is.
+const EnrolTokenPrefix = "tasker-enrol-"
+
 // EnrolRequest is what a server that wants to enrol POSTs to /enrol, with an
 // enrolment token as its bearer token.
 type EnrolRequest struct {

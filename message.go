@@ -5,9 +5,17 @@ import (
 	"time"
 )
 
-// WireVersion is the version of the messages below. A reader ignores fields it
-// does not know and refuses a message of a higher version.
-const WireVersion = 1
+// The versions of the messages below. A reader ignores fields it does not know and
+// refuses a message of a higher version than MaxWireVersion.
+const (
+	// WireVersion is that of all messages but the following.
+	WireVersion = 1
+	// ActionVersion is that of an order whose assignment has an Action: an agent that
+	// knows of none would perform the task.
+	ActionVersion = 2
+
+	MaxWireVersion = ActionVersion
+)
 
 // Everyone is the address of an order to all who serve its type. It is no valid
 // endpoint name.
@@ -24,8 +32,8 @@ type Order struct {
 	Assignment *Assignment `json:"assignment,omitempty"`
 	Cancel     *Cancel     `json:"cancel,omitempty"`
 	Welcome    *Welcome    `json:"welcome,omitempty"`
-	// Expires is when the order is of no more use and the transport may drop it;
-	// zero is never.
+	// Expires is when the order is of no more use and the transport may drop it, by the
+	// clock of the machine that sends it; zero is never.
 	Expires time.Time `json:"expires,omitzero"`
 	// Signature is reserved for the control plane's signature of the order.
 	Signature []byte `json:"signature,omitempty"`
@@ -43,6 +51,11 @@ type Assignment struct {
 	Timeout Duration `json:"timeout"`
 	// Deadline is when it must have been received, by the control plane's clock.
 	Deadline time.Time `json:"deadline"`
+	// Action is what is asked for; an order with one other than Perform has the
+	// version ActionVersion.
+	Action Action `json:"action,omitempty"`
+	// Undoes is, with Undo, the id of the task to undo.
+	Undoes string `json:"undoes,omitempty"`
 }
 
 // Cancel tells an endpoint to end an assignment or, as a tombstone, never to

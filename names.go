@@ -55,6 +55,33 @@ func ValidateIdentifier(id string) error {
 	return nil
 }
 
+// UndoIdentifier is the identifier of the task that undoes an attempt of the task with
+// this id.
+func UndoIdentifier(id string, attempt int) string { return fmt.Sprintf("undo-%s-%d", id, attempt) }
+
+// ValidateNewIdentifier says what is wrong with the identifier that a customer gives a
+// new task, or nil: those that UndoIdentifier makes are not the customer's to give.
+func ValidateNewIdentifier(id string) error {
+	if err := ValidateIdentifier(id); err != nil {
+		return err
+	}
+	const uuid = len("01234567-89ab-cdef-0123-456789abcdef")
+	rest, found := strings.CutPrefix(id, "undo-")
+	if !found || len(rest) <= uuid+1 || rest[uuid] != '-' || !digits(rest[uuid+1:], "0123456789") {
+		return nil
+	}
+	for i, part := range strings.Split(rest[:uuid], "-") {
+		if lengths := []int{8, 4, 4, 4, 12}; i >= len(lengths) || len(part) != lengths[i] || !digits(part, "0123456789abcdef") {
+			return nil
+		}
+	}
+	return fmt.Errorf("identifier %s: undo-ID-ATTEMPT is what tasker names the tasks that undo others; choose another one", quote(id))
+}
+
+func digits(s, known string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(known, r) })
+}
+
 // plain says whether a name has 1 to most of a-z, 0-9, '.', '_' and '-', and
 // begins with a letter or digit. (A regular expression would cost every start of
 // the supervisor most of a millisecond.)

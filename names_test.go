@@ -65,3 +65,31 @@ func TestIdentifiers(t *testing.T) {
 		}
 	}
 }
+
+// The names of tasks that undo others are not a customer's to give.
+func TestNewIdentifiers(t *testing.T) {
+	t.Parallel()
+	const id = "019ceb9f-4c48-7d2e-9b0a-5f1f4d0c8a11"
+	for identifier, ok := range map[string]bool{
+		tasker.UndoIdentifier(id, 1):         false,
+		tasker.UndoIdentifier(id, 1234):      false,
+		"":                                   false,
+		id:                                   true,
+		"undo-2.4.1":                         true,
+		"undo-" + id:                         true,
+		"undo-" + id + "-":                   true,
+		"undo-" + id + "-x":                  true,
+		"undo-" + id + "-1-2":                true,
+		"undo-" + strings.ToUpper(id) + "-1": true,
+		"undo-" + strings.Replace(id, "-", "0", 1) + "-1": true,
+		"undo-" + strings.Repeat("-", 36) + "-1":          true,
+		"redo-" + id + "-1":                               true,
+	} {
+		if err := tasker.ValidateNewIdentifier(identifier); (err == nil) != ok {
+			t.Errorf("ValidateNewIdentifier(%q) = %v", identifier, err)
+		}
+		if err := tasker.ValidateIdentifier(identifier); (err == nil) != (identifier != "") {
+			t.Errorf("ValidateIdentifier(%q) = %v", identifier, err)
+		}
+	}
+}

@@ -70,6 +70,9 @@ type Response struct {
 	TaskID   string         `json:"-"`
 	Endpoint string         `json:"endpoint"`
 	Status   ResponseStatus `json:"status"`
+	// Wave is the wave of a rollout that it belongs to, from 1; 0 if it succeeded
+	// before the rollout was retried.
+	Wave int `json:"wave,omitempty"`
 	// Attempt counts from 1; each retry makes a new one.
 	Attempt int `json:"attempt"`
 	// Reason says for a person why the response is not done, or why it ended

@@ -66,6 +66,10 @@ func (o *Order) said() ([]byte, error) {
 		s.text(string(digest[:]))
 		s.number(a.Timeout.D().Microseconds())
 		s.number(a.Deadline.UnixMicro())
+		if a.Action != Perform {
+			s.text(string(a.Action))
+			s.text(a.Undoes)
+		}
 	case o.Cancel != nil:
 		c := o.Cancel
 		s.text("cancel")

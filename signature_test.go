@@ -87,6 +87,8 @@ func TestChangedOrdersAreNotSigned(t *testing.T) {
 		"bad JSON":   func(o *tasker.Order) { o.Assignment.Payload = json.RawMessage(`{`) },
 		"timeout":    func(o *tasker.Order) { o.Assignment.Timeout++; o.Assignment.Timeout *= 2 },
 		"deadline":   func(o *tasker.Order) { o.Assignment.Deadline = o.Assignment.Deadline.Add(time.Second) },
+		"action":     func(o *tasker.Order) { o.Assignment.Action = tasker.Plan },
+		"undoes":     func(o *tasker.Order) { o.Assignment.Action, o.Assignment.Undoes = tasker.Undo, "other" },
 		"kind": func(o *tasker.Order) {
 			o.Cancel = &tasker.Cancel{TaskID: o.Assignment.TaskID, Attempt: o.Assignment.Attempt, Deadline: o.Assignment.Deadline}
 			o.Assignment = nil

@@ -11,6 +11,20 @@ const (
 	MaxResult  = 256 << 10
 )
 
+// Action is what a task asks of its handler.
+type Action string
+
+// The actions.
+const (
+	// Perform is the task itself; it is the empty text.
+	Perform Action = ""
+	// Plan is a dry run: the handler says what it would change, and changes nothing.
+	Plan Action = "plan"
+	// Undo brings back what was there before another task of the same type and
+	// payload changed it.
+	Undo Action = "undo"
+)
+
 // Task is one request of a customer, as stored.
 type Task struct {
 	// ID is ours, a UUIDv7.
@@ -21,13 +35,24 @@ type Task struct {
 	Payload    json.RawMessage `json:"payload"`
 	// Endpoints are the expected ones; nil is a broadcast, performed by
 	// everyone who serves the type.
-	Endpoints []string   `json:"endpoints"`
-	Status    TaskStatus `json:"status"`
+	Endpoints []string `json:"endpoints"`
+	// Labels is the selector by which endpoints were added when the task was stored.
+	Labels string `json:"labels,omitempty"`
+	// Action is what is asked of the handler; Undoes is, with Undo, the task to undo.
+	Action Action     `json:"action,omitempty"`
+	Undoes string     `json:"undoes,omitempty"`
+	Status TaskStatus `json:"status"`
 	// Reason says why, for a task that is incomplete with no response at all.
 	Reason string `json:"reason"`
 	Counts Counts `json:"counts"`
 
 	CreatedAt time.Time `json:"created_at"`
+	// NotBefore is when the task begins; nil is at once.
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	// Rollout is how it is performed in waves; nil is all at once.
+	Rollout *Rollout `json:"rollout,omitempty"`
+	// Callback is who is told what becomes of it; nil is nobody.
+	Callback *Callback `json:"callback,omitempty"`
 	// FinishedAt is set when every response has ended.
 	FinishedAt *time.Time `json:"finished_at"`
 	// ReceiveTimeout is the time in which all endpoints should receive the task.

@@ -123,6 +123,9 @@ type Agent struct {
 	order uint64
 	// offset is the control plane's time at the zero of the clock.
 	offset time.Time
+	// doubted: it was asked for anew, last when the clock said doubtedAt.
+	doubted   bool
+	doubtedAt time.Duration
 	// refusals says when the refusal of a kind of orders was logged last.
 	refusals map[string]time.Duration
 	// open: handlers may be started.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,7 +45,7 @@ func TestLife(t *testing.T) {
 	if out := r.printed("t1"); out != "hello\n" || got.OutputBytes != 6 || got.OutputTruncated {
 		t.Errorf("output is %q, %d bytes, truncated %v", out, got.OutputBytes, got.OutputTruncated)
 	}
-	first := r.reports[0]
+	first := reported(r.wire)[0]
 	if first.Hello == nil || first.Endpoint != endpoint || first.Instance != r.journal.Instance() || first.Version != tasker.WireVersion {
 		t.Errorf("the first report is %+v", first)
 	}
@@ -94,6 +95,12 @@ func TestOutcomes(t *testing.T) {
 		{name: "timeout-said", want: tasker.TimedOut, err: "was at step 3", timeout: 20 * time.Millisecond, handle: func(ctx context.Context, _ handlers.Call) (handlers.Result, error) {
 			<-ctx.Done()
 			return handlers.Result{}, fmt.Errorf("was at step 3: %w", context.Cause(ctx))
+		}},
+		{name: "knows-its-time", want: tasker.Succeeded, timeout: time.Hour, handle: func(ctx context.Context, _ handlers.Call) (handlers.Result, error) {
+			if _, known := ctx.Deadline(); !known {
+				return handlers.Result{}, errors.New("there is no deadline")
+			}
+			return handlers.Result{}, nil
 		}},
 		{name: "done-all-the-same", want: tasker.Succeeded, timeout: 20 * time.Millisecond, handle: func(ctx context.Context, _ handlers.Call) (handlers.Result, error) {
 			<-ctx.Done()
@@ -148,7 +155,7 @@ func TestRejectedOnArrival(t *testing.T) {
 	unknown := assign(r.wire, "unknown", "nobody")
 	bad := assign(r.wire, "bad", "strict")
 	newer := assign(r.wire, "newer", "strict")
-	newer.Version = tasker.WireVersion + 1
+	newer.Version = tasker.MaxWireVersion + 1
 	odd := assign(r.wire, "odd", "strict")
 	odd.Type = "../etc"
 	r.order(unknown, bad, newer, odd)
@@ -183,8 +190,7 @@ func TestIgnoredOrders(t *testing.T) {
 	if got := r.ended(t, "all"); got.Status != tasker.Succeeded {
 		t.Errorf("an order for everyone: %+v", got)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	must(t, r.stop()) // now all is said
 	if len(r.rows) != 1 {
 		t.Errorf("rows are %+v", r.rows)
 	}
@@ -201,18 +207,26 @@ func TestDuplicatesRunOnce(t *testing.T) {
 	r.reached(t, "t1", tasker.Running)
 	close(g.pass)
 	want := r.ended(t, "t1")
+	// What is said of another task afterwards comes after what the orders so far
+	// were answered with.
+	r.order(assign(r.wire, "t2", "work"))
+	if id := g.next(t); id != "t2" {
+		t.Errorf("%s was started instead of t2", id)
+	}
+	r.ended(t, "t2")
 	count := func() int {
 		n := 0
 		for _, rep := range r.reports {
-			if rep.Update != nil && rep.Update.Status == tasker.Succeeded {
+			if rep.Update != nil && rep.Update.TaskID == "t1" && rep.Update.Status == tasker.Succeeded {
 				n++
 			}
 		}
 		return n
 	}
-	r.wait(t, "the final report", func() bool { return count() == 1 })
+	said := 0
+	r.wait(t, "the final report", func() bool { said = count(); return said > 0 })
 	r.order(o)
-	r.wait(t, "the last report again", func() bool { return count() == 2 })
+	r.wait(t, "the last report again", func() bool { return count() > said })
 	if got := r.row("t1", 1); got.Seq != want.Seq || got.Late {
 		t.Errorf("the repeated report changed the response to %+v", got)
 	}
@@ -253,11 +267,49 @@ func TestAttempts(t *testing.T) {
 	for ref := range map[journal.Ref]bool{{TaskID: "t1", Attempt: 2}: true, {TaskID: "t2", Attempt: 3}: true} {
 		r.wait(t, "the later attempt", func() bool { return r.rows[ref].Status == tasker.Succeeded })
 	}
+	r.order(assign(r.wire, "t3", "work"))
+	r.ended(t, "t3") // so all orders were taken
+	if id := g.next(t); id != "t3" {
+		t.Errorf("%s was started instead of t3", id)
+	}
+	must(t, r.stop()) // now all is said
 	if got := r.row("t2", 1); got.Status != "" {
 		t.Errorf("an attempt that was overtaken is %+v", got)
 	}
 	if len(g.started) > 0 {
 		t.Errorf("%s was started once more", <-g.started)
+	}
+}
+
+// An attempt that waits, and whose place a later one has taken, is not started either
+// where the agent that was to end it was killed, or did not know the time.
+func TestAttemptsAtAStart(t *testing.T) {
+	t.Parallel()
+	g := newGate("work", "")
+	close(g.pass)
+	w := newWire()
+	dir := t.TempDir()
+	j, err := journal.Open(dir, journal.Options{})
+	must(t, err)
+	for _, id := range []string{"accepted", "held"} {
+		for attempt := range 2 {
+			o := assign(w, id, "work")
+			o.Assignment.Attempt = attempt + 1
+			must(t, j.Accept([]journal.Record{{Type: "work", Assignment: *o.Assignment, Held: id == "held", Update: tasker.Update{
+				TaskID: id, Type: "work", Attempt: attempt + 1, Seq: j.Seq(), Status: tasker.Received,
+			}}}, nil))
+		}
+	}
+	must(t, j.Close())
+	r := start(t, w, dir, []handlers.Handler{g})
+	for _, id := range []string{"accepted", "held"} {
+		r.wait(t, "the later attempt of "+id, func() bool { return r.rows[journal.Ref{TaskID: id, Attempt: 2}].Status == tasker.Succeeded })
+		if got := r.ended(t, id); got.Status != tasker.Cancelled || got.Reason != "attempt 2 has taken its place" {
+			t.Errorf("%s, attempt 1: %+v", id, got)
+		}
+	}
+	if len(g.started) != 2 {
+		t.Errorf("%d were started", len(g.started))
 	}
 }
 
@@ -328,7 +380,8 @@ func TestDeadlines(t *testing.T) {
 			w.mute = true
 			// These come before the agent knows the time, and are held.
 			good, bad, doomed := assign(w, "good", "work"), assign(w, "bad", "work"), assign(w, "doomed", "work")
-			bad.Assignment.Deadline = w.time().Add(-time.Second)
+			// The agent's time is late by the way of the welcome.
+			bad.Assignment.Deadline = w.time().Add(-patience)
 			w.batches = append(w.batches, []tasker.Order{good, bad, good, doomed}, []tasker.Order{cancel(w, "doomed")})
 			g := newGate("work", "")
 			close(g.pass)
@@ -350,7 +403,7 @@ func TestDeadlines(t *testing.T) {
 				t.Errorf("doomed: %+v", got)
 			}
 			late := assign(w, "late", "work")
-			late.Assignment.Deadline = w.time().Add(-time.Millisecond)
+			late.Assignment.Deadline = w.time().Add(-patience)
 			r.order(late, assign(w, "after", "work"))
 			r.ended(t, "after")
 			for _, id := range []string{"bad", "late"} {
@@ -367,4 +420,45 @@ func TestDeadlines(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The control plane's clock is set back while the agent is connected, so that all that
+// it orders from then on seems to be late. The agent asks for the time; what it has
+// dropped is sent again to one that says hello.
+func TestClockThatIsSetBack(t *testing.T) {
+	t.Parallel()
+	var back atomic.Int64
+	w := directWire()
+	w.time = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+	g := newGate("work", "")
+	close(g.pass)
+	r := start(t, w, t.TempDir(), []handlers.Handler{g})
+	r.order(assign(w, "before", "work"))
+	r.ended(t, "before")
+	back.Store(int64(time.Hour))
+	r.order(assign(w, "t1", "work"), assign(w, "t2", "work"))
+	hellos := func() (n int) {
+		for _, report := range r.reports {
+			if report.Hello != nil {
+				n++
+			}
+		}
+		return n
+	}
+	r.wait(t, "another hello and its welcome", func() bool { return hellos() == 2 && len(r.batches) == 0 })
+	r.order(assign(w, "t1", "work"))
+	if got := r.ended(t, "t1"); got.Status != tasker.Succeeded {
+		t.Errorf("%+v", got)
+	}
+	// One that is late all the same is no reason to ask again and again.
+	late := assign(w, "late", "work")
+	late.Assignment.Deadline = w.time().Add(-time.Minute)
+	r.order(late)
+	r.order(assign(w, "after", "work"))
+	r.ended(t, "after")
+	r.change(func() {
+		if n := hellos(); n != 2 {
+			t.Errorf("it has said hello %d times", n)
+		}
+	})
 }

@@ -40,3 +40,22 @@ func (a *Agent) setTime(t time.Time) {
 	a.mu.Unlock()
 	a.welcomedOnce.Do(func() { close(a.welcomed) })
 }
+
+// doubtEvery is how often it is asked for the time anew, at most.
+const doubtEvery = time.Minute
+
+// doubtTime asks for the control plane's time anew, as an assignment has come after its
+// deadline: perhaps it is late, or that clock was set back. The hello that asks also
+// has the assignment sent again, if it is expected still.
+func (a *Agent) doubtTime() {
+	at := a.opts.Clock()
+	a.mu.Lock()
+	soon := a.doubted && at < a.doubtedAt+doubtEvery
+	if !soon {
+		a.doubted, a.doubtedAt = true, at
+	}
+	a.mu.Unlock()
+	if !soon {
+		a.speaker.begin()
+	}
+}

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 const endpoint = "loadbalancer-1"
 
 // patience bounds every wait of a test.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -422,7 +422,7 @@ func start(t testing.TB, w *wire, dir string, hs []handlers.Handler, changes ...
 	}
 	opts := agent.Options{
 		Endpoint: endpoint, Version: "1.2.3", Link: link, Journal: j, Handlers: mux,
-		Metrics: agent.NewMetrics(reg), StopTimeout: time.Second, KillGrace: time.Second,
+		Metrics: agent.NewMetrics(reg), StopTimeout: time.Second, KillGrace: patience,
 	}
 	for _, c := range changes {
 		c(&opts)

@@ -19,7 +19,7 @@ func (a *Agent) receive(ctx context.Context, batch []tasker.Order) error {
 	batch, refused := a.genuine(batch)
 	// The time first: with it, deadlines need not wait to be checked.
 	for _, o := range batch {
-		if o.Welcome != nil && a.ours(o) && o.Version <= tasker.WireVersion && a.speaker.welcome(*o.Welcome) {
+		if o.Welcome != nil && a.ours(o) && o.Version <= tasker.MaxWireVersion && a.speaker.welcome(*o.Welcome) {
 			a.setTime(o.Welcome.Now)
 		}
 	}
@@ -33,6 +33,9 @@ func (a *Agent) receive(ctx context.Context, batch []tasker.Order) error {
 		return err
 	}
 	p.carryOut(ctx)
+	if p.outcomes[outcomeExpired] > 0 {
+		a.doubtTime()
+	}
 	a.refused(refused)
 	return nil
 }
@@ -71,7 +74,7 @@ func (p *plan) order(o tasker.Order) {
 	case o.Welcome != nil:
 	case o.Assignment != nil:
 		p.assignment(o)
-	case o.Version > tasker.WireVersion:
+	case o.Version > tasker.MaxWireVersion:
 		p.drop(outcomeMalformed, o, unreadable(o))
 	default:
 		p.cancel(o)
@@ -79,7 +82,7 @@ func (p *plan) order(o tasker.Order) {
 }
 
 func unreadable(o tasker.Order) string {
-	return fmt.Sprintf("the message has version %d, this agent reads up to %d: update the agent", o.Version, tasker.WireVersion)
+	return fmt.Sprintf("the message has version %d, this agent reads up to %d: update the agent", o.Version, tasker.MaxWireVersion)
 }
 
 // drop acknowledges an order that nobody can be told about.
@@ -146,7 +149,7 @@ func (p *plan) assignment(o tasker.Order) {
 
 // refusal says why an assignment cannot be performed here, if so.
 func (a *Agent) refusal(o tasker.Order, as tasker.Assignment) string {
-	if o.Version > tasker.WireVersion {
+	if o.Version > tasker.MaxWireVersion {
 		return unreadable(o)
 	}
 	if err := tasker.ValidateTaskType(o.Type); err != nil {
@@ -155,14 +158,24 @@ func (a *Agent) refusal(o tasker.Order, as tasker.Assignment) string {
 	if len(as.Payload) > tasker.MaxPayload {
 		return fmt.Sprintf("the payload has %d bytes; at most %d are allowed", len(as.Payload), tasker.MaxPayload)
 	}
-	return a.unfit(as.Handler, as.Payload)
+	if as.Action == tasker.Undo && !nameable(as.Undoes, 1) {
+		return fmt.Sprintf("%q is no task that can be undone", as.Undoes)
+	}
+	return a.unfit(as.Handler, as.Action, as.Payload)
 }
 
-// unfit says why no handler here takes this payload, if so.
-func (a *Agent) unfit(handler string, payload []byte) string {
-	if _, ok := a.opts.Handlers.Lookup(handler); !ok {
+// unfit says why no handler here takes this payload, if so. Any handler takes a
+// plan: where it cannot make one, that is all that is said.
+func (a *Agent) unfit(handler string, action tasker.Action, payload []byte) string {
+	h, ok := a.opts.Handlers.Lookup(handler)
+	switch {
+	case !ok:
 		return fmt.Sprintf("handler %q is not configured on this agent (it has %s)",
 			handler, strings.Join(a.opts.Handlers.Names(), ", "))
+	case action != tasker.Perform && action != tasker.Plan && action != tasker.Undo:
+		return fmt.Sprintf("the action %q is not known to this agent: update the agent", action)
+	case action == tasker.Undo && !h.Info().Undoes:
+		return fmt.Sprintf("handler %q cannot undo", handler)
 	}
 	if len(payload) == 0 {
 		payload = []byte("{}")

@@ -15,8 +15,8 @@ import (
 )
 
 // perform takes a work from the front of its line to its end. ctx is done, with
-// a cause, when it is to be given up; cancel is ctx's.
-func (a *Agent) perform(ctx context.Context, cancel context.CancelCauseFunc, w *work) {
+// a cause, when it is to be given up.
+func (a *Agent) perform(ctx context.Context, w *work) {
 	payload, err := a.payload(w)
 	if err != nil {
 		a.end(a.base, outcome{status: tasker.Failed, err: "the agent cannot read its journal: " + err.Error()}, w)
@@ -25,7 +25,7 @@ func (a *Agent) perform(ctx context.Context, cancel context.CancelCauseFunc, w *
 	// Checked when it was accepted, but perhaps by an earlier agent process with
 	// other handlers, or not at all if it had to be held.
 	if !w.reserved {
-		if reason := a.unfit(w.handler, payload); reason != "" {
+		if reason := a.unfit(w.handler, w.action, payload); reason != "" {
 			a.end(a.base, outcome{status: tasker.Rejected, reason: reason}, w)
 			return
 		}
@@ -39,12 +39,17 @@ func (a *Agent) perform(ctx context.Context, cancel context.CancelCauseFunc, w *
 	case !started:
 		return
 	}
+	if w.action == tasker.Plan && !handler.Info().Plans {
+		a.end(a.base, outcome{status: tasker.Succeeded, reason: fmt.Sprintf("checked only: handler %q makes no plan", w.handler)}, w)
+		return
+	}
 	a.speaker.tellShortly(w)
 	a.logger(w).Info("assignment running", "handler", w.handler, "resumed", w.resumed)
 
 	if w.timeout > 0 {
-		timer := time.AfterFunc(w.timeout, func() { cancel(handlers.ErrTimedOut) })
-		defer timer.Stop()
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, w.timeout, handlers.ErrTimedOut)
+		defer stop()
 	}
 	began := a.opts.Clock()
 	done := a.call(ctx, handler, w, payload)
@@ -123,7 +128,7 @@ func (a *Agent) call(ctx context.Context, h handlers.Handler, w *work, payload [
 	a.mu.Unlock()
 	result, err := h.Handle(ctx, handlers.Call{
 		TaskID: w.ref.TaskID, Identifier: w.identifier, Endpoint: a.opts.Endpoint, Type: w.typ,
-		Attempt: w.ref.Attempt, Payload: payload, Resumed: w.resumed,
+		Attempt: w.ref.Attempt, Payload: payload, Action: w.action, Undoes: w.undoes, Resumed: w.resumed,
 		Output: w.out.Load(), OutputBytes: outputBytes,
 		Progress: func(percent float64, message string) { a.progress(w, percent, message) },
 		Spawned:  func(p handlers.Process) error { return a.journal.Spawned(w.ref, p) },
@@ -172,6 +177,9 @@ func (a *Agent) end(ctx context.Context, o outcome, works ...*work) {
 	a.mu.Lock()
 	for i, w := range ending {
 		w.phase, w.last = journal.Ended, updates[i]
+		if size(updates[i]) <= smallPayload {
+			w.report = &updates[i]
+		}
 		w.last.Result, w.last.Output = nil, nil
 	}
 	a.mu.Unlock()

@@ -61,7 +61,7 @@ func (p *plan) add(o tasker.Order, as tasker.Assignment, outcome string, status 
 	}
 	w := &work{
 		ref: journal.Ref{TaskID: as.TaskID, Attempt: as.Attempt}, identifier: as.Identifier, typ: o.Type,
-		handler: as.Handler, timeout: as.Timeout.D(), deadline: as.Deadline, phase: journal.Accepted,
+		handler: as.Handler, timeout: as.Timeout.D(), action: as.Action, undoes: as.Undoes, deadline: as.Deadline, phase: journal.Accepted,
 	}
 	if status.Ended() {
 		u.FinishedAt = at
@@ -161,7 +161,7 @@ func (p *plan) carryOut(ctx context.Context) {
 			told = append(told, w)
 		}
 		// An earlier attempt of which nobody wants to know any more.
-		ended = append(ended, a.stopAttemptsLocked(w.ref.TaskID, w.ref.Attempt-1, fmt.Sprintf("attempt %d has taken its place", w.ref.Attempt))...)
+		ended = append(ended, a.stopAttemptsLocked(w.ref.TaskID, w.ref.Attempt-1, replacedBy(w.ref.Attempt))...)
 	}
 	for _, c := range p.cancels {
 		t := a.taskLocked(c.TaskID)
@@ -196,6 +196,9 @@ func (p *plan) carryOut(ctx context.Context) {
 		a.schedule(typ)
 	}
 }
+
+// replacedBy is why an attempt is cancelled when a later one has come.
+func replacedBy(attempt int) string { return fmt.Sprintf("attempt %d has taken its place", attempt) }
 
 // stopAttemptsLocked cancels a task's works up to an attempt. It returns those
 // that had not been started, taken out of their lines, for the caller to end;

@@ -156,22 +156,28 @@ func (s *speaker) sendBatch(ctx context.Context, batch []told) (map[int]error, e
 // compose makes the updates of works, as many as fit into a batch; the others
 // are returned.
 func (a *Agent) compose(works []*work) (batch []told, rest []*work) {
-	size := 0
+	total := 0
 	for i, w := range works {
-		if size > batchBytes {
+		if total > batchBytes {
 			return batch, works[i:]
 		}
 		t, ok := a.update(w)
 		if !ok {
 			continue
 		}
-		size += len(t.u.Result)
-		for _, c := range t.u.Output {
-			size += len(c.Data)
-		}
+		total += size(t.u)
 		batch = append(batch, t)
 	}
 	return batch, nil
+}
+
+// size is how large an update is, as far as that has no close bound.
+func size(u tasker.Update) int {
+	n := len(u.Result)
+	for _, c := range u.Output {
+		n += len(c.Data)
+	}
+	return n
 }
 
 // update makes the update that says how a work is; false if there is none to
@@ -179,6 +185,9 @@ func (a *Agent) compose(works []*work) (batch []told, rest []*work) {
 func (a *Agent) update(w *work) (told, bool) {
 	a.mu.Lock()
 	switch {
+	case w.phase == journal.Ended && w.report != nil:
+		defer a.mu.Unlock()
+		return told{w: w, u: *w.report, final: true}, true
 	case w.phase == journal.Ended:
 		a.mu.Unlock()
 		u, err := a.journal.Report(w.ref)
@@ -235,7 +244,7 @@ func (a *Agent) confirm(batch []told, refs []journal.Ref) error {
 	}
 	for _, t := range batch {
 		if t.final && handed[t.w.ref] {
-			t.w.confirmed = true
+			t.w.confirmed, t.w.report = true, nil
 		}
 	}
 	return nil

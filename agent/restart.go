@@ -31,7 +31,7 @@ func (a *Agent) restore() error {
 	}
 	for _, e := range entries {
 		w := &work{
-			ref: e.Ref(), identifier: e.Identifier, typ: e.Type, handler: e.Handler, timeout: e.Timeout.D(),
+			ref: e.Ref(), identifier: e.Identifier, typ: e.Type, handler: e.Handler, timeout: e.Timeout.D(), action: e.Action, undoes: e.Undoes,
 			deadline: e.Deadline, phase: e.Phase, last: e.Last, arrived: a.opts.Clock(),
 			final: e.Phase == journal.Ended, confirmed: e.Confirmed, processes: e.Processes,
 		}
@@ -175,7 +175,7 @@ func (a *Agent) takeUp(ctx context.Context, left []*work) {
 }
 
 // dismiss ends the waiting works that are not to be started after all: they
-// were cancelled, or found unfit, by an agent that could not say so then.
+// were cancelled, replaced, or found unfit, by an agent that could not say so then.
 func (a *Agent) dismiss() {
 	var cancelled []*work
 	refused := map[*work]string{}
@@ -186,6 +186,9 @@ func (a *Agent) dismiss() {
 			case !w.waiting || w.detached:
 				continue
 			case t.stone >= w.ref.Attempt:
+				cancelled = append(cancelled, w)
+			case t.seen() > w.ref.Attempt:
+				w.why = replacedBy(t.seen())
 				cancelled = append(cancelled, w)
 			case w.last.Reason != "":
 				refused[w] = w.last.Reason

@@ -1,9 +1,9 @@
 package agent_test
 
 import (
-	"context"
 	"crypto/ed25519"
 	"testing"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/agent"
@@ -25,7 +25,7 @@ func TestOnlySignedOrdersAreTaken(t *testing.T) {
 	w := newWire()
 	w.key = private
 	g := newGate("work", "")
-	start(t, w, t.TempDir(), []handlers.Handler{g}, func(o *agent.Options) { o.Keys = []ed25519.PublicKey{public} })
+	r := start(t, w, t.TempDir(), []handlers.Handler{g}, func(o *agent.Options) { o.Keys = []ed25519.PublicKey{public} })
 
 	elsewhere := assign(w, "elsewhere", "work")
 	elsewhere.Endpoint = "loadbalancer-2"
@@ -37,9 +37,10 @@ func TestOnlySignedOrdersAreTaken(t *testing.T) {
 		t.Errorf("%s was started", id)
 	}
 	w.order(cancel(w, "good"))
+	waitFor(t, "the unsigned cancel to be refused", func() bool { return refused(t, r) == 4 })
 	close(g.pass)
-	if r := w.ended(t, "good"); r.Status != tasker.Succeeded {
-		t.Errorf("an unsigned cancel made it %s", r.Status)
+	if got := w.ended(t, "good"); got.Status != tasker.Succeeded {
+		t.Errorf("an unsigned cancel made it %s", got.Status)
 	}
 	w.order(sign(assign(w, "last", "work"), private))
 	g.next(t)
@@ -51,19 +52,17 @@ func TestOnlySignedOrdersAreTaken(t *testing.T) {
 	}
 }
 
-// A welcome of somebody else sets no clock, so nothing is started.
+// A welcome of somebody else sets no clock: by the one here, what is ordered would
+// be too late to be started.
 func TestUnsignedWelcomeSetsNoClock(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(nil)
 	must(t, err)
 	w := newWire()
 	w.mute = true
-	started := make(chan string, 10)
-	h := work("work", func(_ context.Context, c handlers.Call) (handlers.Result, error) {
-		started <- c.TaskID
-		return handlers.Result{}, nil
-	})
-	r := start(t, w, t.TempDir(), []handlers.Handler{h}, func(o *agent.Options) { o.Keys = []ed25519.PublicKey{public} })
+	g := newGate("work", "")
+	close(g.pass)
+	r := start(t, w, t.TempDir(), []handlers.Handler{g}, func(o *agent.Options) { o.Keys = []ed25519.PublicKey{public} })
 	session := ""
 	w.wait(t, "a hello", func() bool {
 		for _, r := range w.reports {
@@ -73,15 +72,39 @@ func TestUnsignedWelcomeSetsNoClock(t *testing.T) {
 		}
 		return session != ""
 	})
+	welcome := func(now time.Time) tasker.Order {
+		return tasker.Order{Version: 1, Endpoint: endpoint, Welcome: &tasker.Welcome{
+			Session: session, Now: now, Heartbeat: tasker.Duration(w.heartbeat),
+		}}
+	}
 	a := assign(w, "early", "work")
 	must(t, a.Sign(private))
 	w.order(a)
-	w.order(tasker.Order{Version: 1, Endpoint: endpoint, Welcome: &tasker.Welcome{Session: session, Now: w.time(), Heartbeat: tasker.Duration(w.heartbeat)}})
-	w.wait(t, "both to be taken", func() bool { return len(w.batches) == 0 })
-	must(t, r.stop())
-	select {
-	case id := <-started:
-		t.Errorf("%s was started before the control plane has said what time it is", id)
-	default:
+	w.order(welcome(w.time().Add(time.Hour)))
+	waitFor(t, "the welcome to be refused", func() bool { return refused(t, r) == 1 })
+	if len(g.started) > 0 || len(w.updates("early")) > 0 {
+		t.Error("something happened before the control plane has said what time it is")
 	}
+	genuine := welcome(w.time())
+	must(t, genuine.Sign(private))
+	w.order(genuine)
+	if got := w.ended(t, "early"); got.Status != tasker.Succeeded || got.StartedAt.After(w.time()) {
+		t.Errorf("after the welcome of the control plane: %+v", got)
+	}
+}
+
+// refused is how many orders were refused for their signature.
+func refused(t *testing.T, r *rig) float64 {
+	t.Helper()
+	families, err := r.reg.Gather()
+	must(t, err)
+	n := 0.0
+	for _, f := range families {
+		if f.GetName() == "tasker_agent_orders_refused_total" {
+			for _, m := range f.GetMetric() {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }

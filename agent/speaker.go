@@ -71,7 +71,8 @@ func (s *speaker) poke() {
 	}
 }
 
-// begin says that the link has begun a session: it starts with a hello.
+// begin begins a session, as the link has or as the time is in doubt: it starts with
+// a hello.
 func (s *speaker) begin() {
 	s.mu.Lock()
 	s.session = uuid.NewString()

@@ -213,7 +213,7 @@ func TestKilledAgent(t *testing.T) {
 	if got := r.row("never", 1); got.OutputBytes != 7 || got.StartedAt == nil {
 		t.Errorf("what was known of the first run is lost: %+v", got)
 	}
-	hello := r.reports[0].Hello
+	hello := reported(r.wire)[0].Hello
 	if hello == nil || len(hello.Unfinished) != 6 {
 		t.Errorf("the hello lists %+v", hello)
 	}

@@ -13,14 +13,17 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// work is one assignment in memory; its result and the output of an ended one are
-// in the journal only, and so is a payload that is not small.
+// work is one assignment in memory. A payload that is not small, and a result and
+// the output of an ended one likewise, are in the journal only.
 type work struct {
 	ref        journal.Ref
 	identifier string
 	typ        string
 	handler    string
 	timeout    time.Duration
+	// action is what is asked for, undoes the task to undo.
+	action tasker.Action
+	undoes string
 	// payload is kept until the handler has it; empty: it is in the journal only.
 	payload json.RawMessage
 	// reserved: it was accepted and started in one; its place in its line is taken,
@@ -35,6 +38,9 @@ type work struct {
 	last tasker.Update
 	// arrived is the clock at the arrival of an assignment that is held.
 	arrived time.Duration
+	// report is the final update until it is handed over, if it is small; else it is
+	// in the journal only.
+	report *tasker.Update
 	// final: the final update was made, so no other one may be.
 	final bool
 	// confirmed: the final update was handed over.
@@ -197,7 +203,7 @@ func (a *Agent) launchLocked(w *work) {
 	go func() {
 		defer a.performers.Done()
 		defer cancel(nil)
-		a.perform(ctx, cancel, w)
+		a.perform(ctx, w)
 		a.leave(w)
 	}()
 }
@@ -282,7 +288,7 @@ func (a *Agent) forget(refs []journal.Ref, before time.Time) {
 		if t.stone > 0 && t.stoneDeadline.Before(before) {
 			t.stone = 0
 		}
-		if len(t.works) == 0 && t.stone == 0 {
+		if len(t.works) == 0 && t.stone == 0 && !t.busy {
 			delete(a.tasks, id)
 		}
 	}

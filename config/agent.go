@@ -77,8 +77,12 @@ type Metrics struct {
 
 // Handlers are the settings of the built-in handlers.
 type Handlers struct {
-	Command Command `yaml:"command"`
-	Script  Script  `yaml:"script"`
+	Command  Command  `yaml:"command"`
+	File     File     `yaml:"file"`
+	Script   Script   `yaml:"script"`
+	Artifact Artifact `yaml:"artifact"`
+	Package  Package  `yaml:"package"`
+	Service  Service  `yaml:"service"`
 }
 
 // Command is what the command handler may start.
@@ -88,11 +92,38 @@ type Command struct {
 	Allow [][]string `yaml:"allow"`
 }
 
+// File is where the file handler may write.
+type File struct {
+	// Allow lists the directories, by absolute paths, in which and below which files
+	// may be written and removed. Nothing is allowed by default.
+	Allow []string `yaml:"allow"`
+}
+
 // Script is where the script handler looks.
 type Script struct {
 	// Directory holds the executables, named as the task types;
 	// /etc/tasker-agent/handlers.d.
 	Directory string `yaml:"directory"`
+}
+
+// Artifact is where the artifact handler deploys to.
+type Artifact struct {
+	// Allow lists the directories, by absolute paths. There are none by default.
+	Allow []string `yaml:"allow"`
+}
+
+// Package is what the package handler may touch.
+type Package struct {
+	// Allow lists the packages, by names or patterns like "app-*". There are none by
+	// default.
+	Allow []string `yaml:"allow"`
+}
+
+// Service is what the handler service, and artifact, may do with units of systemd.
+type Service struct {
+	// Allow lists the units, by names or patterns like "app@*.service"; .service may be
+	// left out. There are none by default.
+	Allow []string `yaml:"allow"`
 }
 
 func defaultAgent() *Agent {

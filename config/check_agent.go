@@ -5,6 +5,8 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,7 +37,11 @@ func (d *document) checkAgent(a *Agent, e Enrolled) {
 	d.checkAddress("metrics.address", a.Metrics.Address)
 	d.checkPort("metrics.port", a.Metrics.Port, 0)
 	d.checkAllow(a.Handlers.Command.Allow)
+	d.checkFiles(a.Handlers.File.Allow)
 	d.checkScripts(a.Handlers.Script.Directory)
+	d.checkDirectories("handlers.artifact.allow", a.Handlers.Artifact.Allow)
+	d.checkPatterns("handlers.package.allow", a.Handlers.Package.Allow)
+	d.checkPatterns("handlers.service.allow", a.Handlers.Service.Allow)
 	if a.Concurrency < 1 || a.Concurrency > maxConcurrency {
 		d.problem("concurrency", "%d is not from 1 to %d", a.Concurrency, maxConcurrency)
 	}
@@ -143,6 +149,34 @@ func (d *document) checkAllow(allow [][]string) {
 			d.problem(key+"[0]", "would allow any program; name one by its absolute path")
 		case !strings.HasPrefix(argv[0], "/"):
 			d.problem(key+"[0]", "%q is no absolute path", argv[0])
+		}
+	}
+}
+
+func (d *document) checkFiles(allow []string) {
+	for i, dir := range allow {
+		key := fmt.Sprintf("handlers.file.allow[%d]", i)
+		if dir == "/" {
+			d.problem(key, "would allow every file there is; name directories")
+		} else if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
+			d.problem(key, "%q is not the plain absolute path of a directory, like /etc/app, without '.', '..', double slashes and one at the end", dir)
+		}
+	}
+}
+
+// checkDirectories allows those that do not exist: they may be made later.
+func (d *document) checkDirectories(key string, dirs []string) {
+	for i, dir := range dirs {
+		if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || dir == "/" {
+			d.problem(fmt.Sprintf("%s[%d]", key, i), "%q is not the plain absolute path of a directory, like /srv/app", dir)
+		}
+	}
+}
+
+func (d *document) checkPatterns(key string, patterns []string) {
+	for i, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil || p == "" || strings.ContainsAny(p, "/ ") {
+			d.problem(fmt.Sprintf("%s[%d]", key, i), "%q is neither a name nor a pattern like \"app-*\"", p)
 		}
 	}
 }

@@ -30,10 +30,22 @@ func (d *document) checkControlPlane(c *ControlPlane, handlers []string) {
 		d.checkAgentsURI(c.MessageQueue)
 	}
 	d.checkHTTP("rabbitmq.apiurl", c.RabbitMQ.APIURL)
+	if c.Prometheus.URI != "" {
+		d.checkHTTP("prometheus.uri", c.Prometheus.URI)
+	}
+	d.checkAllowed("callbacks.allow", c.Callbacks.Allow)
+	d.checkAllowed("gates.allow", c.Gates.Allow)
 	if c.RabbitMQ.Username == "" {
 		d.problem("rabbitmq.username", "is empty; name a user that may administer the broker")
 	}
 	d.checkLog(c.Log)
+}
+
+// checkAllowed checks a list of URLs.
+func (d *document) checkAllowed(key string, urls []string) {
+	for i, u := range urls {
+		d.checkHTTP(fmt.Sprintf("%s[%d]", key, i), URI(u))
+	}
 }
 
 func (d *document) checkTaskTypes(types []TaskType, handlers []string) {

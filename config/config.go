@@ -30,7 +30,13 @@ type ControlPlane struct {
 	// RabbitMQ is the broker's superuser, used by initialize, and for the users of
 	// agents that enrol.
 	RabbitMQ RabbitMQ `yaml:"rabbitmq"`
-	Log      Log      `yaml:"log"`
+	// Prometheus is what the gates of rollouts may ask.
+	Prometheus Prometheus `yaml:"prometheus"`
+	// Callbacks is whom tasks may have called.
+	Callbacks Callbacks `yaml:"callbacks"`
+	// Gates is which URLs the gates of rollouts may ask.
+	Gates Gates `yaml:"gates"`
+	Log   Log   `yaml:"log"`
 }
 
 // TaskType is one entry of task_types: a name, or an object.
@@ -118,6 +124,26 @@ type RabbitMQ struct {
 	// Username and Password are guest.
 	Username string `yaml:"username"`
 	Password Secret `yaml:"password"`
+}
+
+// Prometheus is where the gates of rollouts are asked.
+type Prometheus struct {
+	// URI is its "http(s)://HOST:PORT"; none.
+	URI URI `yaml:"uri"`
+}
+
+// Callbacks is whom tasks may have called.
+type Callbacks struct {
+	// Allow are URLs: a callback must be one of them or below one. Empty, the
+	// default, is every https URL, and http to this machine.
+	Allow []string `yaml:"allow"`
+}
+
+// Gates is which URLs the gates of rollouts may ask.
+type Gates struct {
+	// Allow are URLs: that of a gate must be one of them or below one. Empty, the
+	// default, is every https URL, and http to this machine.
+	Allow []string `yaml:"allow"`
 }
 
 // Log is what is logged and how.

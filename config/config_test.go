@@ -153,7 +153,11 @@ labels: {role: loadbalancer, rack: 7}
 metrics: {address: 127.0.0.1, port: 0}
 handlers:
   command: {allow: [["/usr/bin/uptime"], ["/bin/sleep", "*"]]}
+  file: {allow: [/etc/app]}
   script: {directory: /etc/tasker-agent/handlers.d}
+  artifact: {allow: [/srv/app]}
+  package: {allow: [nginx, "app-*"]}
+  service: {allow: ["app@*.service", nginx]}
 kill_grace: 1.5
 `)
 	if err != nil {
@@ -166,8 +170,12 @@ kill_grace: 1.5
 		Labels:   map[string]string{"role": "loadbalancer", "rack": "7"},
 		Metrics:  config.Metrics{Address: "127.0.0.1", Port: 0},
 		Handlers: config.Handlers{
-			Command: config.Command{Allow: [][]string{{"/usr/bin/uptime"}, {"/bin/sleep", "*"}}},
-			Script:  config.Script{Directory: "/etc/tasker-agent/handlers.d"},
+			Command:  config.Command{Allow: [][]string{{"/usr/bin/uptime"}, {"/bin/sleep", "*"}}},
+			File:     config.File{Allow: []string{"/etc/app"}},
+			Script:   config.Script{Directory: "/etc/tasker-agent/handlers.d"},
+			Artifact: config.Artifact{Allow: []string{"/srv/app"}},
+			Package:  config.Package{Allow: []string{"nginx", "app-*"}},
+			Service:  config.Service{Allow: []string{"app@*.service", "nginx"}},
 		},
 		Concurrency: 8,
 		KillGrace:   tasker.Duration(1500 * time.Millisecond),
@@ -239,10 +247,32 @@ func TestShippedFiles(t *testing.T) {
 
 func TestMode(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []string{"", "staging", "../development", "agent/development"} {
+	for _, mode := range []string{"staging", "../development", "agent/development"} {
 		_, _, err := config.LoadControlPlane(config.Source{Mode: mode}, handlers())
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("mode %q", mode)) {
 			t.Errorf("mode %q: got error %v", mode, err)
+		}
+	}
+}
+
+// Where nothing is said, the package's file is read, even if it is wrong.
+func TestChosen(t *testing.T) {
+	t.Parallel()
+	packaged := filepath.Join(t.TempDir(), "config.yaml")
+	none := config.Source{Packaged: packaged}
+	if _, file, err := config.LoadControlPlane(none, handlers()); err != nil || !strings.Contains(file, "development.config.yaml") {
+		t.Errorf("without a package: %s, %v", file, err)
+	}
+	if err := os.WriteFile(packaged, []byte("task_types: [BAD]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var problems config.Problems
+	if _, file, err := config.LoadControlPlane(none, handlers()); !errors.As(err, &problems) || file != packaged {
+		t.Errorf("with a package: %s, %v", file, err)
+	}
+	for _, said := range []config.Source{{Mode: "production", Packaged: packaged}, {File: "mine.yaml", Packaged: packaged}} {
+		if got := said.Chosen(); got.File == packaged || got.Mode == "development" {
+			t.Errorf("%+v chooses %+v", said, got)
 		}
 	}
 }

@@ -23,6 +23,8 @@ type Source struct {
 	// config/agent/<mode>.config.yaml: the one below the working directory, or else
 	// the shipped one, which exists for development and production.
 	Mode string
+	// Packaged is read when neither is set and it exists; else the mode is development.
+	Packaged string
 	// Env looks up environment variables; nil is os.LookupEnv.
 	Env func(string) (string, bool)
 }
@@ -77,8 +79,21 @@ func LoadClient(src Source) (*Client, error) {
 	return c, err
 }
 
+// Chosen is the source with what it chooses where neither file nor mode is set.
+func (s Source) Chosen() Source {
+	if s.File != "" || s.Mode != "" {
+		return s
+	}
+	if _, err := os.Stat(s.Packaged); s.Packaged != "" && !errors.Is(err, fs.ErrNotExist) {
+		s.File = s.Packaged
+	} else {
+		s.Mode = "development"
+	}
+	return s
+}
+
 func (s Source) load(dir string, target any, check func(*document)) (string, error) {
-	file, content, err := s.read(dir)
+	file, content, err := s.Chosen().read(dir)
 	if err != nil {
 		return file, err
 	}
@@ -101,7 +116,7 @@ func (s Source) read(dir string) (string, []byte, error) {
 		}
 		return s.File, content, nil
 	}
-	if s.Mode == "" || strings.ContainsAny(s.Mode, `/\`) {
+	if strings.ContainsAny(s.Mode, `/\`) {
 		return "", nil, fmt.Errorf("mode %q: a mode is a word like development or production", s.Mode)
 	}
 	file := filepath.Join(dir, s.Mode+".config.yaml")

@@ -18,11 +18,15 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
 	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/callback"
 	"github.com/MatthiasWiesner/tasker/controlplane/collect"
 	"github.com/MatthiasWiesner/tasker/controlplane/deadline"
 	"github.com/MatthiasWiesner/tasker/controlplane/dispatch"
 	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
+	"github.com/MatthiasWiesner/tasker/controlplane/gate"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
@@ -58,6 +62,13 @@ type Options struct {
 	// itself, else empty.
 	Fingerprint string
 
+	// Prometheus is the URI of the one that the gates of rollouts may ask; empty is none.
+	Prometheus string
+
+	// Callbacks and Gates are below which URLs a callback and the URL of a gate may be;
+	// see urlrules.New.
+	Callbacks, Gates []string
+
 	ReceiveTimeout time.Duration
 	LostAfter      time.Duration
 	Heartbeat      time.Duration
@@ -73,10 +84,13 @@ type Options struct {
 // stopTimeout is how long requests under way may take to end at a stop.
 const stopTimeout = 10 * time.Second
 
-// markPatience is how long it may take until an order that was sent is shown as
-// sent, so that its agent's first report is written with it. It is more than the
-// collector waits for reports.
-const markPatience = 30 * time.Millisecond
+// idleTimeout is for how long a connection without a request is kept. Agents of a large
+// fleet report every few minutes, and give theirs up sooner themselves.
+const idleTimeout = 5 * time.Minute
+
+// markPatience is how long it may take until an order that was sent, and not
+// reported on before, is shown as sent; under load it may be eight times as long.
+const markPatience = 250 * time.Millisecond
 
 // ControlPlane is made by New.
 type ControlPlane struct {
@@ -88,6 +102,9 @@ type ControlPlane struct {
 	dispatch *dispatch.Dispatcher
 	collect  *collect.Collector
 	deadline *deadline.Keeper
+	gates    *gate.Keeper
+	rollout  *rollout.Engine
+	callback *callback.Caller
 }
 
 // New opens the database, waiting for one that is away, brings its tables up to
@@ -114,6 +131,12 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 			if change.Due {
 				c.dispatch.Wake()
 			}
+			if change.Rollouts {
+				c.rollout.Wake()
+			}
+			if change.Callbacks {
+				c.callback.Wake()
+			}
 		},
 		Sends:        func(orders int) bool { return c.dispatch.Takes(orders) },
 		MarkPatience: markPatience,
@@ -139,6 +162,18 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 	c.collect = collect.New(collect.Options{
 		Sink: c.store, Hub: hub, Log: opts.Log, Metrics: collect.NewMetrics(opts.Registry), Finished: done,
 	})
+	callbacks, err := urlrules.New("callbacks.allow", opts.Callbacks)
+	if err != nil {
+		return nil, errors.Join(err, c.store.Close())
+	}
+	gates, err := urlrules.New("gates.allow", opts.Gates)
+	if err != nil {
+		return nil, errors.Join(err, c.store.Close())
+	}
+	if c.gates, err = gate.New(opts.Prometheus, gates.Check); err != nil {
+		return nil, errors.Join(err, c.store.Close())
+	}
+	c.rollout = rollout.New(rollout.Options{Plans: c.store, Gates: c.gates, Log: opts.Log, Finished: done})
 	keep := deadline.Options{
 		Facts: c.store, Drained: c.collect.Drained, LostAfter: opts.LostAfter, Log: opts.Log, Finished: done,
 	}
@@ -149,14 +184,21 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 	if opts.Transport != nil {
 		opts.Transport.onReturn(c.deadline.Outage)
 	}
-	if c.api, err = newAPI(opts, c.store, c.enrol, watchers); err != nil {
+	key, err := callback.LoadKey(ctx, c.store)
+	if err != nil {
+		return nil, errors.Join(err, c.store.Close())
+	}
+	c.callback = callback.New(callback.Options{
+		Calls: c.store, Key: key, Allowed: callbacks.Check, Version: opts.Version, Log: opts.Log, Metrics: callback.NewMetrics(opts.Registry),
+	})
+	if c.api, err = newAPI(opts, c.store, c.enrol, callbacks, gates, watchers); err != nil {
 		return nil, errors.Join(err, c.store.Close())
 	}
 	return c, nil
 }
 
 // newAPI makes the API with its tokens and its checks.
-func newAPI(opts Options, s *store.Store, service *enrol.Service, watchers *watch.Fanout) (*api.API, error) {
+func newAPI(opts Options, s *store.Store, service *enrol.Service, callbacks, gates urlrules.Rules, watchers *watch.Fanout) (*api.API, error) {
 	guarded := access.Options{Off: !opts.Auth, Endpoints: service}
 	if opts.Auth {
 		var err error
@@ -174,7 +216,7 @@ func newAPI(opts Options, s *store.Store, service *enrol.Service, watchers *watc
 	}
 	return api.New(api.Options{
 		Store: s, Types: opts.Types, Watch: watchers, Guard: guard, Enrol: service, Fingerprint: opts.Fingerprint, Agents: opts.Agents, Checks: checks,
-		ReceiveTimeout: opts.ReceiveTimeout, Version: opts.Version, Log: opts.Log,
+		PromQL: opts.Prometheus != "", CheckCallback: callbacks.Check, CheckGate: gates.Check, ReceiveTimeout: opts.ReceiveTimeout, Version: opts.Version, Log: opts.Log,
 		Registerer: opts.Registry, Gatherer: opts.Registry,
 	})
 }
@@ -184,7 +226,10 @@ func newAPI(opts Options, s *store.Store, service *enrol.Service, watchers *watc
 func (c *ControlPlane) Alive(ctx context.Context) bool { return c.dispatch.Alive(ctx) }
 
 // Close closes the database.
-func (c *ControlPlane) Close() error { return c.store.Close() }
+func (c *ControlPlane) Close() error {
+	c.gates.Close()
+	return c.store.Close()
+}
 
 // Run serves until ctx is done, then stops in an order in which nothing is lost:
 // no new requests, no new orders, the reports under way stored. It returns nil
@@ -197,10 +242,13 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	if c.opts.TLS != nil {
 		listener = tls.NewListener(listener, c.opts.TLS)
 	}
+	if err := c.store.ReleaseClaims(ctx); err != nil {
+		c.log.Warn("what a control plane that ended was about to send goes out only after a while", "after", store.ClaimHold, "error", err)
+	}
 	// The loops outlive ctx until the requests under way have ended.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
-	failed := make(chan error, 4)
+	failed := make(chan error, 6)
 	running := 0
 	spawn := func(what string, run func(context.Context) error) {
 		running++
@@ -216,9 +264,11 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	spawn("dispatch", c.dispatch.Run)
 	spawn("collect", c.collect.Run)
 	spawn("deadline", c.deadline.Run)
+	spawn("rollout", c.rollout.Run)
+	spawn("callback", c.callback.Run)
 
 	server := &http.Server{
-		Handler: c.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: c.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
 	server.RegisterOnShutdown(c.api.Drain)

@@ -49,7 +49,12 @@ func descriptions() []*prometheus.Desc {
 		gauge("orders_due_oldest_seconds", "How long the oldest of them has been due."),
 		gauge("endpoints_connected", "Endpoints that are connected."),
 		gauge("tasks_open", "Tasks that have not finished."),
+		gauge("callbacks_waiting", "Callbacks that are not delivered yet."),
 	}
+}
+
+func rolloutsDesc() *prometheus.Desc {
+	return prometheus.NewDesc("tasker_controlplane_rollouts", "Rollouts that are not over.", []string{"state"}, nil)
 }
 
 // Describe implements prometheus.Collector.
@@ -57,6 +62,7 @@ func (s *statistics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range descriptions() {
 		ch <- d
 	}
+	ch <- rolloutsDesc()
 }
 
 // Collect implements prometheus.Collector. While the database is away the
@@ -69,8 +75,11 @@ func (s *statistics) Collect(ch chan<- prometheus.Metric) {
 		s.log.Debug("no statistics for a scrape", "error", err)
 		return
 	}
-	values := []float64{float64(stats.Due), stats.OldestDue.Seconds(), float64(stats.Connected), float64(stats.Open)}
+	values := []float64{float64(stats.Due), stats.OldestDue.Seconds(), float64(stats.Connected), float64(stats.Open), float64(stats.Callbacks)}
 	for i, d := range descriptions() {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, values[i])
+	}
+	for state, n := range stats.Rollouts {
+		ch <- prometheus.MustNewConstMetric(rolloutsDesc(), prometheus.GaugeValue, float64(n), string(state))
 	}
 }

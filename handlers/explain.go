@@ -21,6 +21,9 @@ type explainer struct{ root *jsonschema.Schema }
 // explain returns what is wrong with v, which does not fit s, and nil if it
 // finds no more than the validation itself has said.
 func (e explainer) explain(path string, s *jsonschema.Schema, v any) []Problem {
+	if name, found := strings.CutPrefix(s.Ref, "#/$defs/"); found && e.root.Defs[name] != nil {
+		s = e.root.Defs[name]
+	}
 	if types := wanted(s); len(types) > 0 && !slices.ContainsFunc(types, func(t string) bool { return is(v, t) }) {
 		return []Problem{{path, fmt.Sprintf("must be %s, not %s", alternatives(types), article(kind(v)))}}
 	}
@@ -30,7 +33,11 @@ func (e explainer) explain(path string, s *jsonschema.Schema, v any) []Problem {
 		problems = e.object(path, s, v)
 	case []any:
 		for i, item := range v {
-			problems = append(problems, e.child(fmt.Sprintf("%s[%d]", path, i), s.Items, item)...)
+			of := s.Items
+			if i < len(s.PrefixItems) {
+				of = s.PrefixItems[i]
+			}
+			problems = append(problems, e.child(fmt.Sprintf("%s[%d]", path, i), of, item)...)
 		}
 	}
 	if len(problems) == 0 && s.Enum != nil && !slices.ContainsFunc(s.Enum, func(x any) bool { return reflect.DeepEqual(x, v) }) {
@@ -38,6 +45,9 @@ func (e explainer) explain(path string, s *jsonschema.Schema, v any) []Problem {
 		if err == nil {
 			problems = []Problem{{path, "must be one of " + string(b)}}
 		}
+	}
+	if len(problems) == 0 {
+		problems = bounds(path, s, v)
 	}
 	return problems[:min(len(problems), maxProblems)]
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker"
 )
 
 // Handler performs the assignments of one or more task types.
@@ -19,8 +21,9 @@ type Handler interface {
 	// Handle performs one assignment and returns its result. It is called from
 	// many goroutines at once. It must return soon after ctx is done, with
 	// nothing of its work left running (but see Info.Detached); context.Cause(ctx)
-	// then is ErrCancelled, ErrTimedOut or ErrStopping. An error made by Reject means that nothing was
-	// started. A nil error means that the work is done, even if ctx is done too.
+	// then is ErrCancelled, ErrTimedOut or ErrStopping. A task's timeout is ctx's
+	// deadline. An error made by Reject means that nothing was started. A nil error
+	// means that the work is done, even if ctx is done too.
 	Handle(ctx context.Context, call Call) (Result, error)
 }
 
@@ -47,6 +50,11 @@ type Info struct {
 	Schema json.RawMessage
 	// Restart is RestartNever when empty.
 	Restart Restart
+	// Plans and Undoes: Handle may be called with these actions.
+	Plans, Undoes bool
+	// UndoNeeds is the field of the payload without which a task cannot be undone;
+	// empty is none. The control plane then refuses a rollback of a task without it.
+	UndoNeeds string
 	// Detached: the work goes on without the agent. When the agent stops, it does
 	// not wait for the work: Handle is told at once, and returns with the work still
 	// running. Handle is called again by the next agent process, even if the
@@ -64,6 +72,14 @@ type Call struct {
 	Attempt    int
 	// Payload has been checked against Info.Schema.
 	Payload json.RawMessage
+	// Action is what to do: perform the task, say what it would change (Plan; the
+	// result is the plan), or bring back what was there before the task Undoes, which
+	// had this payload, changed it on this server (Undo). A handler is called with the
+	// actions only that its Info names. Undoing what has changed nothing, or was undone
+	// before, succeeds and changes nothing.
+	Action tasker.Action
+	// Undoes is, with tasker.Undo, the id of the task to undo.
+	Undoes string
 	// Resumed: an earlier agent process had already started this assignment.
 	Resumed bool
 	// Output is what people read; it is safe for concurrent use and never fails.

@@ -147,6 +147,7 @@ func TestPackages(t *testing.T) {
 		"tasker-controlplane": daemon("tasker-controlplane", "tasker"),
 	}
 	want["tasker-agent"]["/etc/tasker-agent/handlers.d"] = shared
+	want["tasker-controlplane"]["/usr/share/doc/tasker-controlplane/rabbitmq.conf"] = file
 	for _, name := range []string{"restricted.conf", "tasker-agent.rules", "tasker-agent.sysusers"} {
 		want["tasker-agent"]["/usr/share/tasker-agent/restricted/"+name] = file
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/internal/group"
 )
 
 // The errors of this package; match them with errors.Is.
@@ -62,6 +63,8 @@ type Entry struct {
 	Handler    string          `json:"handler"`
 	Timeout    tasker.Duration `json:"timeout,omitzero"`
 	Deadline   time.Time       `json:"deadline,omitzero"`
+	Action     tasker.Action   `json:"action,omitempty"`
+	Undoes     string          `json:"undoes,omitempty"`
 	// Order numbers the entries as they were accepted.
 	Order uint64 `json:"order"`
 	Phase Phase  `json:"phase"`
@@ -69,6 +72,8 @@ type Entry struct {
 	Processes []handlers.Process `json:"processes,omitempty"`
 	// Last is the last update that was noted, without result and output.
 	Last tasker.Update `json:"last"`
+	// Printed: there is output in the final report.
+	Printed bool `json:"printed,omitempty"`
 	// Confirmed: the final report was handed over.
 	Confirmed bool `json:"confirmed,omitempty"`
 }
@@ -97,9 +102,11 @@ type Record struct {
 }
 
 // Journal is an open journal. Its methods may be called concurrently; each is
-// one transaction, and those that write, but for Confirm, return after an fsync.
+// one transaction, which those that write at the same time share, and those that
+// write, but for Confirm, return after an fsync.
 type Journal struct {
 	db       *bolt.DB
+	writes   *group.Group[func(tables) error]
 	instance string
 	// epoch counts the times the journal was opened.
 	epoch int64

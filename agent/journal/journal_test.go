@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ var deadline = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func mustOpen(t *testing.T, dir string) *journal.Journal {
 	t.Helper()
-	j, err := journal.Open(dir, journal.Options{LockTimeout: 200 * time.Millisecond})
+	j, err := journal.Open(dir, journal.Options{LockTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +300,7 @@ func TestUnreadableFiles(t *testing.T) {
 			before, err := os.ReadFile(path)
 			must(t, err)
 			for range 2 { // the lock is free after a refusal
-				_, err = journal.Open(dir, journal.Options{LockTimeout: time.Second})
+				_, err = journal.Open(dir, journal.Options{LockTimeout: time.Minute})
 				if !errors.Is(err, tt.want) {
 					t.Fatalf("got %v, not %v", err, tt.want)
 				}
@@ -365,5 +366,35 @@ func TestCompactsAtStart(t *testing.T) {
 	defer j.Close()
 	if got := phases(t, j); len(got) != 2 {
 		t.Errorf("after the next start: %v", got)
+	}
+}
+
+// Those who write at the same time share transactions, and the fault of one is
+// not that of the others.
+func TestWritesTogether(t *testing.T) {
+	t.Parallel()
+	j := mustOpen(t, t.TempDir())
+	defer func() { must(t, j.Close()) }()
+	const n = 50
+	var records []journal.Record
+	for i := range n {
+		records = append(records, record(j, fmt.Sprint("t", i), tasker.Received))
+	}
+	must(t, j.Accept(records, nil))
+	var work sync.WaitGroup
+	failed := make([]error, 2*n)
+	for i := range failed {
+		work.Go(func() { failed[i] = j.End(update(j, fmt.Sprint("t", i), tasker.Succeeded)) })
+	}
+	work.Wait()
+	for i, err := range failed {
+		if known := i < n; known != (err == nil) || !known && !errors.Is(err, journal.ErrUnknown) {
+			t.Errorf("t%d: %v", i, err)
+		}
+	}
+	for id, phase := range phases(t, j) {
+		if phase != journal.Ended {
+			t.Errorf("%s is %s", id, phase)
+		}
 	}
 }

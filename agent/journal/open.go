@@ -14,6 +14,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
+
+	"github.com/MatthiasWiesner/tasker/internal/group"
 )
 
 // FileName is the journal's name within the data directory.
@@ -140,6 +142,8 @@ func begin(db *bolt.DB, path string) (*Journal, error) {
 		db = compact(db, path)
 	}
 	j := &Journal{db: db}
+	// A write is the fault of one, or fails for each by itself as well.
+	j.writes = group.New(maxShared, func(error) bool { return true }, j.write)
 	err := db.Update(j.initialise)
 	if err == nil {
 		// A file that was made just now is durable when its directory is.

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -35,8 +36,20 @@ func open(tx *bolt.Tx) tables {
 	}
 }
 
-// update runs fn in a transaction, which also writes the confirmations that wait.
+// update runs fn in a transaction, which it may share with others, and again if
+// that fails for one of them.
 func (j *Journal) update(what string, fn func(tables) error) error {
+	if err := j.writes.Do(context.Background(), fn, 1); err != nil {
+		return fmt.Errorf("journal: %s: %w", what, err)
+	}
+	return nil
+}
+
+// maxShared is how many writes share a transaction.
+const maxShared = 256
+
+// write runs fns in one transaction, which also writes the confirmations that wait.
+func (j *Journal) write(_ context.Context, fns []func(tables) error) error {
 	var confirmed []Ref
 	err := j.db.Update(func(tx *bolt.Tx) error {
 		j.mu.Lock()
@@ -46,15 +59,19 @@ func (j *Journal) update(what string, fn func(tables) error) error {
 		if err := t.confirm(confirmed); err != nil {
 			return err
 		}
-		return fn(t)
+		for _, fn := range fns {
+			if err := fn(t); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		j.mu.Lock()
 		j.handed = append(confirmed, j.handed...)
 		j.mu.Unlock()
-		return fmt.Errorf("journal: %s: %w", what, err)
 	}
-	return nil
+	return err
 }
 
 func (j *Journal) view(what string, fn func(tables) error) error {
@@ -135,7 +152,7 @@ func (t tables) accept(r Record) error {
 	}
 	e := Entry{
 		TaskID: a.TaskID, Attempt: a.Attempt, Identifier: a.Identifier, Type: r.Type, Handler: a.Handler,
-		Timeout: a.Timeout, Deadline: a.Deadline, Order: order, Phase: Accepted, Last: brief(r.Update),
+		Timeout: a.Timeout, Deadline: a.Deadline, Action: a.Action, Undoes: a.Undoes, Order: order, Phase: Accepted, Last: brief(r.Update),
 	}
 	if r.Update.Status.Ended() {
 		return t.end(&e, r.Update)
@@ -158,7 +175,7 @@ func (t tables) accept(r Record) error {
 
 func (t tables) end(e *Entry, u tasker.Update) error {
 	k := key(e.Ref())
-	e.Phase, e.Processes, e.Last = Ended, nil, brief(u)
+	e.Phase, e.Processes, e.Last, e.Printed = Ended, nil, brief(u), len(u.Output) > 0
 	if err := t.putEntry(*e); err != nil {
 		return err
 	}
@@ -181,12 +198,12 @@ func (t tables) confirm(refs []Ref) error {
 		if err := t.putEntry(e); err != nil {
 			return err
 		}
+		if !e.Printed {
+			continue
+		}
 		var u tasker.Update
 		if err := t.get(t.reports, key(ref), &u); err != nil {
 			return err
-		}
-		if len(u.Output) == 0 {
-			continue
 		}
 		u.Output = nil
 		if err := t.put(t.reports, key(ref), u); err != nil {

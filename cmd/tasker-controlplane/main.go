@@ -29,10 +29,11 @@ func newRoot() *cobra.Command {
 and keeps, per server, what became of them.
 
 Exit codes: 0 stopped in order, 1 failed, 2 wrong command line or configuration.`,
-		Args: cobra.NoArgs,
+		Version: version,
+		Args:    cobra.NoArgs,
 	}
-	src := daemon.AddSource(root, "config")
-	root.AddCommand(runCommand(src), initializeCommand(src), checkCommand(src), daemon.VersionCommand(version))
+	src := daemon.AddSource(root, "config", "/etc/tasker-controlplane/config.yaml")
+	root.AddCommand(runCommand(src), initializeCommand(src), callbackSecretCommand(src), checkCommand(src), daemon.VersionCommand(version))
 	return root
 }
 

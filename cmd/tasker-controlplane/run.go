@@ -54,6 +54,7 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		Version: version, Types: types, DatabaseURI: c.Database.URI.Reveal(), DataDir: c.DataDir,
 		Address: net.JoinHostPort(c.API.Address, strconv.Itoa(c.API.Port)), Auth: bool(c.API.Auth),
 		ReceiveTimeout: c.API.WaitForEndpointsTimeout.D(), LostAfter: c.API.LostAfter.D(), Heartbeat: c.API.Heartbeat.D(),
+		Prometheus: c.Prometheus.URI.Reveal(), Callbacks: c.Callbacks.Allow, Gates: c.Gates.Allow,
 		Log: log, Registry: registry,
 		Listening: func(address net.Addr) {
 			if err := announce(c, address, c.API.TLS.Files() || c.API.SelfCertified()); err != nil {
@@ -92,6 +93,8 @@ func apiTypes(c *config.ControlPlane) ([]api.Type, error) {
 	for _, t := range c.Types() {
 		info := infos[t.Handler]
 		at := api.Type{Name: t.Name, Handler: t.Handler, Summary: info.Summary, Schema: info.Schema, Timeout: t.Timeout}
+		_, known := infos[t.Handler]
+		at.Undoes, at.UndoNeeds = info.Undoes || !known, info.UndoNeeds
 		if info.Schema != nil {
 			schema, err := handlers.CompileSchema(info.Schema)
 			if err != nil {

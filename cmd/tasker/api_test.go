@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,9 +20,12 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
 	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/callback"
 	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 )
 
@@ -29,29 +36,50 @@ const adminToken = "the-admins-own-token"
 // API on a real store; the scripts speak for the agents with hello and report.
 func TestScriptsWithAnAPI(t *testing.T) {
 	t.Parallel()
-	url, st := serve(t)
-	agents := agents{store: st}
+	runWithAPI(t, "testdata/api")
+}
+
+// TestScriptsOfLists has a store of its own, as lists show everything that is there.
+func TestScriptsOfLists(t *testing.T) {
+	t.Parallel()
+	runWithAPI(t, "testdata/lists")
+}
+
+func runWithAPI(t *testing.T, dir string) {
+	t.Helper()
+	clock := &movable{}
+	url, st := serve(t, clock)
+	agents := agents{store: st, clock: clock}
+	hooks := receive(t)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/api",
+		Dir: dir,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "hello": agents.hello, "report": agents.report,
+			"exits": exits, "eventually": eventually, "hello": agents.hello, "report": agents.report,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("TASKER_URL", url)
 			env.Setenv("TASKER_TOKEN", adminToken)
+			env.Setenv("HOOKS", hooks)
 			return nil
 		},
 	})
 }
 
-// serve starts an API with the task type ping.
-func serve(t *testing.T) (string, *store.Store) {
+// movable is a clock that goes with the machine's, some time ahead of it.
+type movable struct{ ahead atomic.Int64 }
+
+func (c *movable) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+// serve starts an API with the task type ping, which can be rolled back.
+func serve(t *testing.T, c *movable) (string, *store.Store) {
 	t.Helper()
 	fanout := watch.NewFanout()
 	o := storetest.SQLite(t)
 	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}}
-	o.Heartbeat = 10 * time.Second
+	// Longer than the scripts take, by the clock that all of them move.
+	const long = time.Hour
+	o.Heartbeat, o.Clock = long, c.now
 	o.OnCommit = func(c store.Commit) { fanout.Publish(c.Tasks) }
 	st := storetest.Open(t, o)
 	guard, err := access.NewGuard(access.Options{Tokens: access.Tokens{Admin: adminToken, Agent: "the-agents-own-token"}})
@@ -62,11 +90,28 @@ func serve(t *testing.T) (string, *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	engine := rollout.New(rollout.Options{Plans: st, Log: slog.New(slog.DiscardHandler), Finished: func([]tasker.Task) {}, Poll: 20 * time.Millisecond})
+	key, err := callback.LoadKey(t.Context(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
 	reg := prometheus.NewRegistry()
+	caller := callback.New(callback.Options{
+		Calls: st, Key: key, Allowed: urlrules.Rules{}.Check, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: callback.NewMetrics(reg), Poll: 20 * time.Millisecond,
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{engine.Run, caller.Run} {
+		running.Go(func() { _ = run(ctx) }) // as it is stopped
+	}
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
 	a, err := api.New(api.Options{
-		Store: st, Types: []api.Type{{Name: "ping", Handler: "ping"}}, Watch: fanout, Guard: guard, Enrol: service,
-		Checks:         map[string]func(context.Context) error{"database": st.Check},
-		ReceiveTimeout: 30 * time.Second, Version: "1.2.3", Log: slog.New(slog.DiscardHandler),
+		Store: st, Types: []api.Type{{Name: "ping", Handler: "ping", Undoes: true}}, Watch: fanout, Guard: guard, Enrol: service,
+		Checks: map[string]func(context.Context) error{"database": st.Check}, CheckCallback: urlrules.Rules{Setting: "callbacks.allow"}.Check, CheckGate: urlrules.Rules{Setting: "gates.allow"}.Check,
+		ReceiveTimeout: long, Version: "1.2.3", Log: slog.New(slog.DiscardHandler),
 		Registerer: reg, Gatherer: reg,
 	})
 	if err != nil {
@@ -80,19 +125,40 @@ func serve(t *testing.T) (string, *store.Store) {
 	return server.URL, st
 }
 
+// receive starts a receiver of callbacks, that answers as the path says.
+func receive(t *testing.T) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ok", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/gone", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
+	mux.HandleFunc("/busy", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
 // agents speak in the place of agents. The scripts use one name each.
 type agents struct {
 	store *store.Store
+	clock *movable
 }
 
-// hello ENDPOINT
+// hello ENDPOINT [ROLE]
 func (a agents) hello(ts *testscript.TestScript, _ bool, args []string) {
+	role := "web"
+	if len(args) > 1 {
+		role = args[1]
+	}
 	a.apply(ts, tasker.Report{Endpoint: args[0], Hello: &tasker.Hello{Session: "s", Presence: tasker.Presence{
-		Version: "1.2.3", Handlers: []string{"ping"}, Labels: map[string]string{"role": "web"},
+		Version: "1.2.3", Handlers: []string{"ping"}, Labels: map[string]string{"role": role},
 	}}})
 }
 
-// report IDENTIFIER ENDPOINT STATUS PERCENT MESSAGE
+// report IDENTIFIER ENDPOINT STATUS PERCENT MESSAGE [OUTPUT]; what has ended took
+// 1.5 s. The message may be @FILE, and the output is quoted as in Go.
 func (a agents) report(ts *testscript.TestScript, _ bool, args []string) {
 	task, err := a.store.Task(context.Background(), "ping", args[0])
 	ts.Check(err)
@@ -100,19 +166,30 @@ func (a agents) report(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	seq, err := strconv.ParseInt(args[3], 10, 64)
 	ts.Check(err)
-	now := task.CreatedAt.Add(time.Second)
+	message := args[4]
+	if file, isFile := strings.CutPrefix(message, "@"); isFile {
+		message = ts.ReadFile(file)
+	}
+	output := "hello from " + args[1] + "\n"
+	if len(args) > 5 {
+		output, err = strconv.Unquote(args[5])
+		ts.Check(err)
+	}
+	now := a.clock.now()
 	u := &tasker.Update{
 		TaskID: task.ID, Type: task.Type, Attempt: 1, Seq: seq + 1, Status: tasker.ResponseStatus(args[2]),
-		ReceivedAt: &now, StartedAt: &now, Progress: &tasker.Progress{Percent: percent, Message: args[4]},
-		Output: []tasker.Chunk{{Data: []byte("hello from " + args[1] + "\n")}}, OutputBytes: int64(len("hello from " + args[1] + "\n")),
+		ReceivedAt: &now, StartedAt: &now, Progress: &tasker.Progress{Percent: percent, Message: message},
+		Output: []tasker.Chunk{{Data: []byte(output)}}, OutputBytes: int64(len(output)),
 	}
 	if u.Status.Ended() {
-		end := now.Add(1500 * time.Millisecond)
+		const took = 1500 * time.Millisecond
+		a.clock.ahead.Add(int64(took))
+		end := now.Add(took)
 		u.FinishedAt = &end
 		u.Result = json.RawMessage(`{"pong":true}`)
 	}
 	if u.Status == tasker.Failed {
-		u.Error = args[4]
+		u.Error = message
 	}
 	a.apply(ts, tasker.Report{Endpoint: args[1], Update: u})
 }

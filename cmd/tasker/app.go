@@ -24,6 +24,12 @@ type app struct {
 	out, err *os.File
 	env      func(string) (string, bool)
 
+	// closed is the data directory of a control plane on this machine, if a token was
+	// to be taken from it, and this user may not read it.
+	closed string
+	// tokenFrom says for a person where the token is from; empty is nowhere.
+	tokenFrom string
+
 	// The flags of all commands.
 	url, token, caFile, format string
 }
@@ -43,6 +49,7 @@ sent to its own url only; the data directory of a control plane on this machine
 (its URL, its admin.token, which is sent to this machine only, and its certificate).
 
 ` + exitCodes,
+		Version:       version,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -53,7 +60,7 @@ sent to its own url only; the data directory of a control plane on this machine
 	flags.StringVar(&a.url, "url", "", "the control plane, like "+defaultURL)
 	flags.StringVar(&a.token, "token", "", "the token (other users of this machine can see it: better TASKER_TOKEN)")
 	flags.StringVar(&a.caFile, "ca-file", "", "certificates, in PEM, to trust beside the system's")
-	cmd.AddCommand(taskCommand(a), endpointsCommand(a), endpointCommand(a), enrolTokenCommand(a), demoCommand(a), benchCommand(a), versionCommand(a))
+	cmd.AddCommand(taskCommand(a), rolloutCommand(a), endpointsCommand(a), endpointCommand(a), enrolTokenCommand(a), demoCommand(a), benchCommand(a), versionCommand(a))
 	strict(cmd)
 	return cmd
 }
@@ -124,20 +131,13 @@ func (a *app) client() (*client.Client, error) {
 	if o.URL == "" {
 		o.URL = here.url
 	}
-	if o.Token = a.from(a.token, "TASKER_TOKEN"); o.Token == "" && own {
-		secret, err := settings.Secret()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		o.Token = secret.Reveal()
-	}
 	ca := a.from(a.caFile, "TASKER_CA_FILE")
 	if ca == "" {
 		ca = settings.CAFile
 	}
 	local := o.URL == here.url || isLocal(o.URL)
-	if o.Token == "" && local {
-		o.Token = here.token
+	if err := a.authenticate(&o, settings, own, here, local); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if ca == "" && local {
 		o.TLS = here.trust
@@ -145,6 +145,29 @@ func (a *app) client() (*client.Client, error) {
 		return nil, err
 	}
 	return client.New(o)
+}
+
+// authenticate chooses the token: own says whether the one of the settings may be
+// sent there, and onThis whether that of a control plane on this machine may.
+func (a *app) authenticate(o *client.Options, settings *config.Client, own bool, here local, onThis bool) error {
+	a.tokenFrom = "TASKER_TOKEN"
+	if a.token != "" {
+		a.tokenFrom = "--token"
+	}
+	if o.Token = a.from(a.token, "TASKER_TOKEN"); o.Token == "" && own {
+		secret, err := settings.Secret()
+		if err != nil {
+			return err
+		}
+		o.Token, a.tokenFrom = secret.Reveal(), a.configFile()
+	}
+	if o.Token == "" && onThis {
+		o.Token, a.closed, a.tokenFrom = here.token, here.closed, here.tokenFile
+	}
+	if o.Token == "" {
+		a.tokenFrom = ""
+	}
+	return nil
 }
 
 // from is the flag, or else the environment variable.

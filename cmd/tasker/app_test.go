@@ -104,7 +104,7 @@ func TestFindLocal(t *testing.T) {
 	if got := findLocal([]string{none}); got != (local{url: defaultURL}) {
 		t.Errorf("nothing there: %+v", got)
 	}
-	if got := findLocal([]string{none, plain, secure}); got != (local{url: defaultURL, token: "a"}) {
+	if got := findLocal([]string{none, plain, secure}); got != (local{url: defaultURL, token: "a", tokenFile: filepath.Join(plain, "admin.token")}) {
 		t.Errorf("without a certificate: %+v", got)
 	}
 	got := findLocal([]string{secure, plain})

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,10 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/client"
 )
 
@@ -31,34 +28,51 @@ const (
 	demoPayload = `{"version": "2.4.1"}`
 	// demoPatience is how long a program is given to start.
 	demoPatience = 20 * time.Second
+	// demoMost is how many endpoints it has at the most: each is a process.
+	demoMost = 50
 )
-
-func demoEndpoints() []string { return []string{"loadbalancer-1", "loadbalancer-2"} }
 
 func demoCommand(a *app) *cobra.Command {
 	var exit bool
 	var on ground
+	var endpoints int
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run a control plane, two agents and a task on this machine",
+		Short: "Run a control plane, some agents and a task on this machine",
 		Long: `Start a control plane on its defaults (SQLite, agents over HTTP, loopback only) and
-the agents loadbalancer-1 and loadbalancer-2 as processes of their own, hand them a
-task, show its progress, and stay until Ctrl-C. Everything is kept in a temporary
-directory, which is removed at the end.
+the agents loadbalancer-1, loadbalancer-2 … as processes of their own, hand them a
+task, show its progress, say what to try next, and stay until Ctrl-C. Everything is
+kept in a temporary directory, which is removed at the end.
 
 ` + exitCodes,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), on, exit) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if endpoints < 1 || endpoints > demoMost {
+				return usage("--endpoints: %d is not from 1 to %d", endpoints, demoMost)
+			}
+			return a.demo(cmd.Context(), on, demoEndpoints(endpoints), exit)
+		},
 	}
+	cmd.Flags().IntVar(&endpoints, "endpoints", 2, "how many agents to start")
 	cmd.Flags().BoolVar(&exit, "exit", false, "end after the task, with the exit code by its outcome")
 	cmd.Flags().StringVar(&on.database, "database", "", "keep tasks in mysql://USER:PASSWORD@HOST:PORT/DATABASE; it is made if it is missing, and kept")
 	cmd.Flags().StringVar(&on.messageQueue, "message-queue", "", "reach the agents over amqp://USER:PASSWORD@HOST:PORT/VHOST; both are made by guest if they are missing, and kept")
 	return cmd
 }
 
+func demoEndpoints(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("loadbalancer-%d", i+1)
+	}
+	return names
+}
+
 // demo is one run of the demo.
 type demo struct {
 	*app
+	endpoints []string
+
 	fleet   *fleet
 	sites   sites
 	client  *client.Client
@@ -66,7 +80,7 @@ type demo struct {
 	outcome error
 }
 
-func (a *app) demo(ctx context.Context, on ground, exit bool) (err error) {
+func (a *app) demo(ctx context.Context, on ground, endpoints []string, exit bool) (err error) {
 	// The kernel ends a child with the thread that started it, see fleet.start.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -79,7 +93,7 @@ func (a *app) demo(ctx context.Context, on ground, exit bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.stop(hurry)) }()
-	d := &demo{app: a, fleet: f}
+	d := &demo{app: a, endpoints: endpoints, fleet: f}
 	defer d.close()
 	if err := d.start(ctx); err != nil {
 		return d.interrupted(ctx, err)
@@ -148,7 +162,7 @@ func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n",
 
 // start brings everything up.
 func (d *demo) start(ctx context.Context) error {
-	sites, err := chooseSites(demoEndpoints())
+	sites, err := chooseSites(d.endpoints)
 	if err != nil {
 		return err
 	}
@@ -198,14 +212,14 @@ func (d *demo) connect(ctx context.Context) error {
 func (d *demo) startAgents(ctx context.Context) error {
 	began := time.Now()
 	agents := map[string]*process{}
-	for _, name := range demoEndpoints() {
+	for _, name := range d.endpoints {
 		p, err := d.fleet.start(name, "tasker-agent", name+".yaml")
 		if err != nil {
 			return err
 		}
 		agents[name] = p
 	}
-	for _, name := range demoEndpoints() {
+	for _, name := range d.endpoints {
 		connected := func() error {
 			e, err := d.client.Endpoint(ctx, name)
 			if err == nil && !e.Connected {
@@ -240,56 +254,6 @@ func (d *demo) await(ctx context.Context, p *process, serves func() error) error
 			return fmt.Errorf("%s is not there after %s: %w\n%s", p.name, demoPatience, err, p.tail())
 		}
 	}
-}
-
-// task hands a task to the agents and shows what becomes of it.
-func (d *demo) task(ctx context.Context) error {
-	request := client.Request{
-		Identifier: uuid.NewString(),
-		Payload:    json.RawMessage(demoPayload),
-		Endpoints:  demoEndpoints(),
-	}
-	body, err := json.Marshal(request)
-	if err != nil {
-		return fmt.Errorf("write the request: %w", err)
-	}
-	d.say("\nPOST /%s %s", demoType, body)
-	task, err := d.client.Create(ctx, demoType, request)
-	if err != nil {
-		return err
-	}
-	if d.outcome = d.watch(ctx, d.client, task, d.view()); ctx.Err() != nil {
-		return ctx.Err()
-	}
-	state, err := d.client.Get(ctx, demoType, task.ID)
-	if err != nil {
-		return err
-	}
-	d.say("\nGET /%s/%s", demoType, task.ID)
-	if err := d.printJSON(state); err != nil {
-		return err
-	}
-	d.goOn(task)
-	return nil
-}
-
-// goOn tells what to do next.
-func (d *demo) goOn(t tasker.Task) {
-	url := d.sites.url()
-	auth := fmt.Sprintf("-H 'Authorization: Bearer %s'", d.token)
-	d.say("\nAPI docs  %s/docs", url)
-	d.say("Metrics   %s/metrics (with the token)", url)
-	for _, name := range demoEndpoints() {
-		d.say("          http://%s/metrics (%s)", d.sites.metrics[name], name)
-	}
-	d.say("\nGo on with")
-	d.say("  curl %s %s/%s/%s", auth, url, demoType, t.ID)
-	d.say(`  curl %s -H 'Content-Type: application/json' %s/ping -d '{"identifier": "hello-1", "payload": {"foo": "bar"}, "endpoints": ["loadbalancer-1"]}'`, auth, url)
-	d.say("  curl -N %s %s/ping/hello-1/events", auth, url)
-	d.say("  curl %s %s/endpoints", auth, url)
-	d.say("or")
-	d.say("  export TASKER_URL=%s TASKER_TOKEN=%s", url, d.token)
-	d.say("  %s task create facts -e loadbalancer-1 --wait -o json", os.Args[0])
 }
 
 func since(t time.Time) time.Duration { return time.Since(t).Round(10 * time.Millisecond) }

@@ -10,7 +10,7 @@ import (
 
 func demoCommand(*app) *cobra.Command {
 	return &cobra.Command{
-		Use: "demo", Short: "Run a control plane, two agents and a task (on Linux)", Args: cobra.NoArgs,
+		Use: "demo", Short: "Run a control plane, some agents and a task (on Linux)", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return errors.New("the demo needs Linux, where agents run") },
 	}
 }

@@ -5,15 +5,17 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
-
-	"github.com/MatthiasWiesner/tasker"
 )
 
 func endpointsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "endpoints [NAME]",
 		Short: "List the endpoints, or show one",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `List the endpoints, or show one. On a terminal the list has what there is room for:
+first who is connected and since when not, then what runs and waits, labels,
+versions, and types; numbers that are zero are left out. Anywhere else each line is
+whole.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client()
 			if err != nil {
@@ -28,13 +30,10 @@ func endpointsCommand(a *app) *cobra.Command {
 				return a.printEndpoints(list)
 			}
 			e, err := c.Endpoint(cmd.Context(), args[0])
-			switch {
-			case err != nil:
+			if err != nil {
 				return err
-			case a.json():
-				return a.printJSON(e)
 			}
-			return a.printEndpoints([]tasker.Endpoint{e})
+			return a.printEndpoint(e)
 		},
 	}
 	a.formatFlag(cmd)

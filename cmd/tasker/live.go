@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -37,51 +38,78 @@ func screenOf(f *os.File, env func(string) (string, bool)) screen {
 	}
 }
 
-// live draws a line per endpoint and draws it anew with each change and second.
+// unheard is said below what may no longer be so.
+const unheard = "the control plane cannot be reached: this is how it was"
+
+// live draws a task and draws it anew with each change and second: a line per
+// endpoint, or a rollout's board.
 type live struct {
 	out    io.Writer
 	screen screen
-	stop   chan struct{}
-	done   chan struct{}
+	desk   *desk
+	cancel context.CancelFunc
+	ticked chan struct{}
 
 	mu    sync.Mutex
 	state client.State
-	drawn int // lines on the screen
+	drawn []int // the widths of the lines on the screen
 }
 
 // newLive begins; end must be called.
-func newLive(out io.Writer, s screen) *live {
-	l := &live{out: out, screen: s, stop: make(chan struct{}), done: make(chan struct{})}
-	go l.tick()
+func newLive(ctx context.Context, out io.Writer, s screen, d *desk) *live {
+	l := &live{out: out, screen: s, desk: d, ticked: make(chan struct{})}
+	ctx, l.cancel = context.WithCancel(ctx)
+	d.begin(ctx, l.redraw, l.afresh)
+	go l.tick(ctx)
 	return l
 }
 
-func (l *live) tick() {
-	defer close(l.done)
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			l.mu.Lock()
-			l.draw()
-			l.mu.Unlock()
-		case <-l.stop:
-			return
+func (l *live) tick(ctx context.Context) {
+	defer close(l.ticked)
+	l.desk.guard(func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				l.redraw()
+			case <-ctx.Done():
+				return
+			}
 		}
-	}
+	})
+}
+
+func (l *live) redraw() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.draw()
+}
+
+// afresh draws below what is on the screen.
+func (l *live) afresh() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drawn = nil
+	l.draw()
 }
 
 func (l *live) show(s client.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state = s
+	if s.Task.Rollout != nil {
+		l.desk.sit(s.Task)
+	}
 	l.draw()
 }
 
-func (l *live) end(client.State) error {
-	close(l.stop)
-	<-l.done
+// end leaves the last state on the screen, without what a person could do.
+func (l *live) end(last client.State) error {
+	l.cancel()
+	<-l.ticked
+	l.desk.end(last.Task.FinishedAt != nil)
+	l.redraw()
 	return nil
 }
 
@@ -92,15 +120,23 @@ func (l *live) draw() {
 	}
 	width, height := l.screen.size()
 	var b bytes.Buffer
-	if l.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA", l.drawn)
+	up := 0
+	for _, w := range l.drawn {
+		up += max((w+width-1)/width, 1) // a terminal that has become narrower has wrapped it
 	}
+	if up > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", up)
+	}
+	l.drawn = l.drawn[:0]
 	rows := l.rows(width, height)
+	if l.state.Task.Rollout != nil {
+		rows = l.desk.board(l.state, l.screen.colour).rows(width, height)
+	}
 	for _, row := range rows {
 		b.WriteString("\r" + row + "\x1b[K\n")
+		l.drawn = append(l.drawn, text.StringWidthWithoutEscSequences(row))
 	}
 	b.WriteString("\x1b[J")
-	l.drawn = len(rows)
 	_, _ = l.out.Write(b.Bytes()) // a terminal that is gone ends the program by a signal
 }
 
@@ -109,6 +145,9 @@ func (l *live) draw() {
 func (l *live) rows(width, height int) []string {
 	responses := slices.Clone(l.state.Responses)
 	fit := max(height-3, 1)
+	if l.state.Lost != nil {
+		fit = max(fit-1, 1)
+	}
 	hidden := len(responses) - fit
 	if hidden > 0 {
 		slices.SortStableFunc(responses, func(a, b tasker.Response) int { return attention(a) - attention(b) })
@@ -120,12 +159,15 @@ func (l *live) rows(width, height int) []string {
 	}
 	rows := []string{text.Snip(headline(l.state.Task), width-1, "…")}
 	for _, r := range responses {
-		row := fmt.Sprintf("  %-*s  %s", names, plain(r.Endpoint), l.bar(r))
+		row := fmt.Sprintf("  %-*s  %s", names, plain(r.Endpoint), progress(r))
 		row = text.Snip(row, width-1, "…")
-		rows = append(rows, l.paint(r.Status, row))
+		rows = append(rows, l.screen.paint(r.Status, row))
 	}
 	if hidden > 0 {
 		rows = append(rows, fmt.Sprintf("  and %d more", hidden))
+	}
+	if l.state.Lost != nil {
+		rows = append(rows, text.Snip(unheard, width-1, "…"))
 	}
 	return rows
 }
@@ -142,8 +184,8 @@ func attention(r tasker.Response) int {
 	}
 }
 
-// bar is the status with the progress drawn.
-func (l *live) bar(r tasker.Response) string {
+// progress is the status with the progress drawn.
+func progress(r tasker.Response) string {
 	const cells = 20
 	if r.Status.Ended() {
 		return describe(r)
@@ -163,8 +205,8 @@ func (l *live) bar(r tasker.Response) string {
 }
 
 // paint colours a line by the status in it.
-func (l *live) paint(s tasker.ResponseStatus, row string) string {
-	if !l.screen.colour {
+func (c screen) paint(s tasker.ResponseStatus, row string) string {
+	if !c.colour || row == "" {
 		return row
 	}
 	colour := ""

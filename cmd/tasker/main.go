@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -26,7 +27,8 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	cmd := newRoot(&app{in: stdin, out: stdout, err: stderr, env: os.LookupEnv})
+	a := &app{in: stdin, out: stdout, err: stderr, env: os.LookupEnv}
+	cmd := newRoot(a)
 	cmd.SetArgs(args)
 	cmd.SetIn(stdin)
 	cmd.SetOut(stdout)
@@ -42,10 +44,30 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	if end.err != nil {
 		fmt.Fprintf(stderr, "tasker: %s\n", strings.TrimSpace(end.err.Error()))
 	}
+	if hint := a.hint(end.err); hint != "" {
+		fmt.Fprintf(stderr, "  %s\n", hint)
+	}
 	if end.usage {
 		fmt.Fprintf(stderr, "Run '%s --help' for what is possible.\n", ran.CommandPath())
 	}
 	return end.code
+}
+
+// hint says of a request that was refused for its token what to do about it.
+func (a *app) hint(err error) string {
+	var refused *client.Problem
+	if !errors.As(err, &refused) {
+		return ""
+	}
+	switch unauthorized := refused.Status == http.StatusUnauthorized; {
+	case a.closed != "" && (unauthorized || refused.Status == http.StatusBadRequest):
+		return fmt.Sprintf("this user may not read %s, where a control plane on this machine keeps its URL and its token: run tasker as root, or set TASKER_URL and TASKER_TOKEN", a.closed)
+	case unauthorized && a.tokenFrom != "":
+		return "the token is from " + a.tokenFrom
+	case unauthorized:
+		return "no token was sent: set TASKER_TOKEN; tasker --help says where else it is looked for"
+	}
+	return ""
 }
 
 // The exit codes.

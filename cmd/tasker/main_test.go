@@ -2,8 +2,10 @@ package main
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -42,6 +44,29 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != args[0] {
 		ts.Fatalf("%s exited with %s, want %s", strings.Join(args[1:], " "), got, args[0])
+	}
+}
+
+// eventually runs a program again and again until it prints what a pattern
+// matches: eventually PATTERN PROGRAM ARGS…
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually PATTERN PROGRAM ARGS…")
+	}
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	const patience, pause = 60 * time.Second, 20 * time.Millisecond
+	deadline := time.After(patience)
+	for {
+		_ = ts.Exec(args[1], args[2:]...) // what it prints counts
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-deadline:
+			ts.Fatalf("%s does not print %s", strings.Join(args[1:], " "), args[0])
+		}
 	}
 }
 

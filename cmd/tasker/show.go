@@ -4,16 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
 
 func (a *app) printJSON(v any) error {
@@ -41,60 +39,42 @@ func (a *app) printState(s client.State) error {
 	if a.json() {
 		return a.printJSON(s)
 	}
-	fmt.Fprintln(a.out, taskLines(s.Task))
-	if len(s.Responses) == 0 {
-		return nil
+	facts := taskLines(s.Task)
+	line := func(name, value string) { facts += fmt.Sprintf("\n%-11s %s", name, plain(value)) }
+	for _, d := range s.Callbacks {
+		line("event", delivery(d))
 	}
-	fmt.Fprintln(a.out)
-	t := newTable("ENDPOINT", "STATUS", "ATTEMPT", "TOOK", "EXIT", "WHAT")
-	for _, r := range s.Responses {
-		exit := ""
-		if r.ExitCode != nil {
-			exit = fmt.Sprint(*r.ExitCode)
+	for _, c := range s.Controls {
+		if at := s.Task.CancelRequestedAt; c.Action == "cancel" && at != nil && at.Equal(c.At) {
+			continue // the task says so itself, until it is retried
 		}
-		t.AppendRow(table.Row{plain(r.Endpoint), r.Status, r.Attempt, took(r), exit, plain(what(r))})
+		line("asked", fmt.Sprintf("%s  %s by %s", clock(c.At), c.Action, c.By))
 	}
-	return a.printTable(t)
-}
-
-func (a *app) printTasks(l client.Tasks) error {
-	if a.json() {
-		return a.printJSON(l)
+	if r := s.Task.Rollout; s.UndoneBy != "" && (r == nil || r.Rollback != s.UndoneBy) { // of a rollback its rollout says so
+		line("undone by", s.UndoneBy)
 	}
-	t := newTable("ID", "IDENTIFIER", "STATUS", "CREATED", "RESPONSES")
-	for _, task := range l.Tasks {
-		t.AppendRow(table.Row{task.ID, plain(task.Identifier), task.Status, clock(task.CreatedAt), counts(task.Counts)})
-	}
-	if err := a.printTable(t); err != nil || l.Next == "" {
+	if err := a.printFacts(facts); err != nil || len(s.Responses) == 0 {
 		return err
 	}
-	_, err := fmt.Fprintln(a.err, "There are more; see them with a higher --limit.")
-	return written(err)
+	fmt.Fprintln(a.out)
+	return a.printResponses(s)
 }
 
-func (a *app) printEndpoints(list []tasker.Endpoint) error {
-	if a.json() {
-		return a.printJSON(map[string]any{"endpoints": list})
-	}
-	t := newTable("ENDPOINT", "CONNECTED", "LAST SEEN", "VERSION", "RUNNING", "WAITING", "TYPES", "LABELS")
-	for _, e := range list {
-		connected := "no"
-		switch {
-		case e.RevokedAt != nil:
-			connected = "revoked"
-		case e.Connected:
-			connected = "yes"
+// printFacts prints a line per fact; on a terminal one that is wider than it goes on
+// below its own beginning.
+func (a *app) printFacts(lines string) error {
+	const name = len("identifier  ")
+	width := a.width()
+	for line := range strings.SplitSeq(lines, "\n") {
+		if width > 0 && len(line) > name {
+			rows := wrap(line[name:], max(width-name, leastRoom))
+			line = line[:name] + strings.Join(rows, "\n"+strings.Repeat(" ", name))
 		}
-		var labels []string
-		for _, name := range slices.Sorted(maps.Keys(e.Labels)) {
-			labels = append(labels, name+"="+e.Labels[name])
+		if _, err := fmt.Fprintln(a.out, line); err != nil {
+			return written(err)
 		}
-		t.AppendRow(table.Row{
-			plain(e.Name), connected, clock(e.LastSeen), plain(e.Version), e.Running, e.Waiting,
-			plain(strings.Join(e.Types, " ")), plain(strings.Join(labels, " ")),
-		})
 	}
-	return a.printTable(t)
+	return nil
 }
 
 // newTable has no lines, so that it can be cut and searched.
@@ -117,33 +97,78 @@ func (a *app) printTable(t table.Writer) error {
 	return nil
 }
 
+// fact is a line with a name; nothing for an empty value.
+func fact(name, value string) string {
+	if value == "" {
+		return ""
+	}
+	return fmt.Sprintf("%-11s %s\n", name, plain(value))
+}
+
 // taskLines is a task, a line per fact.
 func taskLines(t tasker.Task) string {
 	var b strings.Builder
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "%-11s %s\n", name, plain(value))
-		}
-	}
+	line := func(name, value string) { b.WriteString(fact(name, value)) }
 	line("id", t.ID)
 	line("identifier", t.Identifier)
 	line("type", t.Type)
 	line("status", string(t.Status))
 	line("reason", t.Reason)
+	switch t.Action {
+	case tasker.Plan:
+		line("action", "dry run: nothing is changed")
+	case tasker.Undo:
+		line("action", "undoes task "+t.Undoes)
+	}
+	line("labels", t.Labels)
 	if t.Broadcast() {
 		line("endpoints", "all that serve the type")
 	} else {
-		line("endpoints", strings.Join(t.Endpoints, " "))
+		line("endpoints", some(t.Endpoints))
 	}
 	line("responses", counts(t.Counts))
+	if r := t.Rollout; r != nil {
+		line("rollout", standing(t))
+		line("waves", wavesOf(*r))
+		for _, p := range policy(r.RolloutSpec, t.Counts.Total()) {
+			line(p[0], p[1])
+		}
+	}
 	line("created", clock(t.CreatedAt))
+	if t.NotBefore != nil {
+		line("not before", clock(*t.NotBefore))
+	}
 	if t.FinishedAt != nil {
 		line("finished", clock(*t.FinishedAt))
 	}
 	if t.CancelRequestedAt != nil {
 		line("cancelled", clock(*t.CancelRequestedAt)+" by "+t.CancelRequestedBy)
 	}
+	if t.Callback != nil {
+		line("callback", told(*t.Callback))
+	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// wavesOf are the sizes of the waves, the same ones in a row together.
+func wavesOf(r tasker.Rollout) string {
+	var parts []string
+	for i := 0; i < len(r.Waves); {
+		n := 1
+		for i+n < len(r.Waves) && r.Waves[i+n] == r.Waves[i] {
+			n++
+		}
+		part := fmt.Sprint(r.Waves[i])
+		if n > 1 {
+			part = fmt.Sprintf("%d × %d", n, r.Waves[i])
+		}
+		parts, i = append(parts, part), i+n
+	}
+	sizes := strings.Join(parts, ", ")
+	if r.State == tasker.RolloutPlanned {
+		return sizes // none of them begins
+	}
+	return fmt.Sprintf("%s; %d of %d have begun", sizes, r.Wave, len(r.Waves))
 }
 
 // headline is a task in one line.
@@ -157,6 +182,9 @@ func headline(t tasker.Task) string {
 	}
 	if open := openUntil(t); open != "" {
 		s += ", " + open
+	}
+	if t.Rollout != nil && t.Rollout.State != tasker.RolloutFinished {
+		s += ", rollout " + standing(t)
 	}
 	return s
 }
@@ -214,6 +242,9 @@ func what(r tasker.Response) string {
 			parts = append(parts, s)
 		}
 	}
+	if s := noted(r.Result); len(parts) == 0 && s != "" {
+		parts = append(parts, s)
+	}
 	if len(parts) == 0 && r.Progress != nil {
 		parts = append(parts, r.Progress.Message)
 	}
@@ -221,6 +252,27 @@ func what(r tasker.Response) string {
 		parts = append(parts, "(late)")
 	}
 	return strings.Join(parts, ": ")
+}
+
+// noted is what a result says for people: its note, or what a dry run would do.
+func noted(result json.RawMessage) string {
+	var r struct {
+		Changed bool
+		Plan    bool
+		Note    string
+		Would   []string
+	}
+	switch err := json.Unmarshal(result, &r); {
+	case err != nil: // a script may return whatever it likes
+		return ""
+	case r.Note != "" || !r.Plan:
+		return r.Note
+	case len(r.Would) > 0:
+		return "would " + strings.Join(r.Would, "; ")
+	case r.Changed:
+		return "would change something; -o json shows what"
+	}
+	return "would change nothing"
 }
 
 // took is how long a handler ran.
@@ -245,12 +297,13 @@ func clock(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
-// plain takes out what would let a text from elsewhere control the terminal.
+// plain is a text from elsewhere in one line, without what would let it control the
+// terminal.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+		if terminal.Controls(r) {
 			return ' '
 		}
 		return r
-	}, s)
+	}, terminal.Strip(s))
 }

@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,11 +35,30 @@ func TestDescribe(t *testing.T) {
 		{tasker.Response{Status: tasker.Failed, Error: "exit code 3", StartedAt: at(0), FinishedAt: at(20), Attempt: 2}, "failed  attempt 2  after 20ms  exit code 3"},
 		{tasker.Response{Status: tasker.Missing, Reason: "unroutable"}, "missing  unroutable"},
 		{tasker.Response{Status: tasker.Succeeded, Late: true}, "succeeded  (late)"},
-		{tasker.Response{Status: tasker.Failed, Error: "\x1b[2J\rboo\u202e"}, "failed   [2J boo "},
+		{tasker.Response{Status: tasker.Failed, Error: "\x1b[2J\rboo\u202e"}, "failed  boo"},
 	}
 	for _, tt := range tests {
 		if got := describe(tt.r); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	next := at(60_000).Local().Format(time.TimeOnly)
+	for want, d := range map[string]tasker.Delivery{
+		"finished    waiting for its 1st attempt":              {Status: tasker.DeliveryWaiting, NextAttemptAt: at(0)},
+		"finished    waiting after 1 attempt; next at " + next: {Status: tasker.DeliveryWaiting, Attempts: 1, NextAttemptAt: at(60_000)},
+		"finished    waiting after 2 attempts: no route; next at " + next: {
+			Status: tasker.DeliveryWaiting, Attempts: 2, NextAttemptAt: at(60_000), LastError: "no\nroute",
+		},
+		"finished    delivered at the 3rd attempt":         {Status: tasker.DeliveryDelivered, Attempts: 3, DeliveredAt: at(0), LastError: "no route"},
+		"finished    given up after 34 attempts: no route": {Status: tasker.DeliveryGivenUp, Attempts: 34, LastError: "no route"},
+	} {
+		d.Event, d.At = tasker.CallbackFinished, *at(0)
+		if got := delivery(d); got != clock(d.At)+"  "+want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
@@ -77,7 +100,7 @@ func TestLiveFitsTheTerminal(t *testing.T) {
 	t.Parallel()
 	const width, height = 60, 8
 	var b bytes.Buffer
-	l := newLive(&b, screen{size: func() (int, int) { return width, height }})
+	l := newLive(t.Context(), &b, screen{size: func() (int, int) { return width, height }}, &desk{})
 	l.show(running(2))
 	l.show(running(40))
 	if err := l.end(client.State{}); err != nil {
@@ -104,10 +127,122 @@ func TestLiveFitsTheTerminal(t *testing.T) {
 	}
 }
 
+func TestLiveSaysThatNothingIsHeard(t *testing.T) {
+	t.Parallel()
+	const width, height = 60, 8
+	rows := func(s client.State) []string {
+		if s.Task.Rollout != nil {
+			return new(desk).board(s, false).rows(width, height)
+		}
+		return (&live{state: s}).rows(width, height)
+	}
+	for name, s := range map[string]client.State{"task": running(40), "rollout": rolloutOf(40, 1, tasker.RolloutSpec{})} {
+		if got := strings.Join(rows(s), "\n"); strings.Contains(got, unheard) {
+			t.Errorf("%s: the control plane is there, but the picture is\n%s", name, got)
+		}
+		s.Lost = client.ErrUnreachable
+		if got := rows(s); got[len(got)-1] != unheard || len(got) >= height {
+			t.Errorf("%s, on a terminal of %d lines: %q", name, height, got)
+		}
+	}
+}
+
+// TestLiveEndsWithWhatWasPrintedLast: an endpoint prints its last line when it fails,
+// which ends the task.
+func TestLiveEndsWithWhatWasPrintedLast(t *testing.T) {
+	t.Parallel()
+	var ended atomic.Bool
+	asked := make(chan struct{}, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !strings.HasSuffix(r.URL.Path, "/web-1/output"):
+			http.NotFound(w, r)
+		case ended.Load():
+			fmt.Fprintln(w, "no such host")
+		default:
+			fmt.Fprintln(w, "starting")
+			asked <- struct{}{}
+		}
+	}))
+	defer server.Close()
+	c, err := client.New(client.Options{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var b bytes.Buffer
+	l := newLive(t.Context(), &b, screen{size: func() (int, int) { return 80, 24 }}, &desk{client: c})
+	l.show(rolloutOf(1, 1, tasker.RolloutSpec{}))
+	<-asked
+	ended.Store(true)
+	s := rolloutOf(1, 1, tasker.RolloutSpec{})
+	s.Responses[0].OutputBytes++
+	s.Task.Status, s.Task.FinishedAt, s.Task.Rollout.State = tasker.TaskFailed, at(4000), tasker.RolloutStopped
+	l.show(s)
+	if err := l.end(s); err != nil {
+		t.Fatal(err)
+	}
+	frames := strings.Split(b.String(), "\x1b[J")
+	if last := frames[len(frames)-2]; !strings.Contains(last, "│ no such host") {
+		t.Errorf("the last picture is\n%s", last)
+	}
+}
+
+func TestWhatAResultSays(t *testing.T) {
+	t.Parallel()
+	for result, want := range map[string]string{
+		``:                   "99 is current",
+		`"a script's own"`:   "99 is current",
+		`{"note": 7}`:        "99 is current",
+		`{"changed": false}`: "99 is current",
+		`{"changed": false, "note": "was undone already"}`:                                 "was undone already",
+		`{"changed": true, "plan": true, "would": ["run bin/up", "switch from 98 to 99"]}`: "would run bin/up; switch from 98 to 99",
+		`{"changed": true, "plan": true}`:                                                  "would change something; -o json shows what",
+		`{"changed": false, "plan": true}`:                                                 "would change nothing",
+		`{"plan": true, "note": "it is a secret"}`:                                         "it is a secret",
+	} {
+		r := tasker.Response{Status: tasker.Succeeded, Result: json.RawMessage(result), Progress: &tasker.Progress{Message: "99 is current"}}
+		if got := what(r); got != want {
+			t.Errorf("%s: %q, want %q", result, got, want)
+		}
+		if r.Status, r.Error = tasker.Failed, "exit code 3"; what(r) != r.Error {
+			t.Errorf("%s, failed: %q", result, what(r))
+		}
+	}
+}
+
+func TestSomeOfLongNamesAreFew(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for i := range 9 {
+		names = append(names, fmt.Sprintf("web-%d.example.net", i))
+	}
+	if got, want := some(names), "web-0.example.net … web-8.example.net"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got, want := some(names[:8]), strings.Join(names[:8], " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestATaskForManyNamesSome(t *testing.T) {
+	t.Parallel()
+	task := tasker.Task{Rollout: &tasker.Rollout{State: tasker.RolloutPlanned, Waves: []int{100}}}
+	for i := range 100 {
+		task.Endpoints = append(task.Endpoints, fmt.Sprintf("web-%d", i))
+	}
+	got := taskLines(task)
+	for _, want := range []string{"endpoints   web-0 web-1 web-2 web-3 web-4 web-5 … web-99\n", "rollout     planned in 1 wave\n", "waves       100\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
 func TestLinesTellEachChangeOnce(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	l := &lines{out: &b, told: map[string]tasker.Response{}, now: func() time.Time { return *at(0) }}
+	l := newLines(&b, func() time.Time { return *at(0) })
 	s := client.State{Task: tasker.Task{ID: "t", Type: "ping", Identifier: "v2", Status: tasker.TaskRunning}}
 	step := func(status tasker.ResponseStatus, percent float64, message string) {
 		r := tasker.Response{Endpoint: "web-1", Status: status}
@@ -122,6 +257,11 @@ func TestLinesTellEachChangeOnce(t *testing.T) {
 	step(tasker.Running, 10, "unpack")
 	step(tasker.Running, 12, "unpack")
 	step(tasker.Running, 25, "unpack")
+	s.Lost = client.ErrUnreachable
+	l.show(s)
+	l.show(s)
+	s.Lost = nil
+	l.show(s)
 	step(tasker.Succeeded, 100, "unpack")
 	s.Task.Status = tasker.TaskSucceeded
 	if err := l.end(s); err != nil {
@@ -131,6 +271,8 @@ func TestLinesTellEachChangeOnce(t *testing.T) {
 03:04:05  web-1  running
 03:04:05  web-1  running  10%  unpack
 03:04:05  web-1  running  25%  unpack
+03:04:05  the control plane cannot be reached, and is asked again; the task goes on meanwhile
+03:04:05  the control plane is reached again
 03:04:05  web-1  succeeded  unpack
 03:04:05  ping v2: succeeded
 `

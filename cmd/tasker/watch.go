@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +23,11 @@ func watchCommand(a *app) *cobra.Command {
 terminal, a line per change elsewhere, with -o json the whole state as one line per
 change. REF is its id or identifier.
 
+A rollout on a terminal is a bar per wave with what it is at, the endpoints that have
+failed and those that take longest, each with the last line that it printed, and how
+long it may still take, going by earlier tasks of the type. Keys: p pauses, r resumes,
+c cancels (and asks first), q quits; the task goes on.
+
 ` + exitCodes,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,7 +36,7 @@ change. REF is its id or identifier.
 				return err
 			}
 			defer c.Close()
-			return a.watch(cmd.Context(), c, tasker.Task{Type: args[0], ID: args[1]}, a.view())
+			return a.watch(cmd.Context(), c, tasker.Task{Type: args[0], ID: args[1]})
 		},
 	}
 	a.formatFlag(cmd)
@@ -48,25 +51,33 @@ type view interface {
 	end(client.State) error
 }
 
-// view is the one that suits the format and whoever looks.
-func (a *app) view() view {
+// watch shows a task until it has finished, in the way that suits the format and
+// whoever looks; its error is the outcome.
+func (a *app) watch(ctx context.Context, c *client.Client, task tasker.Task) error {
 	switch {
 	case a.json():
-		return &jsonLines{a: a}
-	case a.terminal():
-		return newLive(a.out, screenOf(a.out, a.env))
-	default:
-		return &lines{out: a.out, told: map[string]tasker.Response{}, now: time.Now}
+		return follow(ctx, c, task, &jsonLines{a: a})
+	case !a.terminal():
+		return follow(ctx, c, task, newLines(a.out, time.Now))
 	}
+	ctx, quit := context.WithCancel(ctx)
+	defer quit()
+	d := &desk{client: c, in: a.in, quit: quit}
+	defer d.restore() // panics included
+	return follow(ctx, c, task, newLive(ctx, a.out, screenOf(a.out, a.env), d))
 }
 
-// watch shows a task until it has finished; its error is the outcome.
-func (a *app) watch(ctx context.Context, c *client.Client, task tasker.Task, v view) error {
+// follow shows a task until it has finished; its error is the outcome.
+func follow(ctx context.Context, c *client.Client, task tasker.Task, v view) error {
 	var last client.State
-	err := c.Watch(ctx, task.Type, task.ID, func(s client.State) {
+	show := func(s client.State) {
 		last = s
 		v.show(s)
-	})
+	}
+	err := c.Watch(ctx, task.Type, task.ID, show)
+	if err == nil {
+		err = lastWord(ctx, c, last, show)
+	}
 	if endErr := v.end(last); err == nil && endErr != nil {
 		return endErr
 	}
@@ -74,10 +85,41 @@ func (a *app) watch(ctx context.Context, c *client.Client, task tasker.Task, v v
 	case err == nil:
 		return outcome(last.Task)
 	case ctx.Err() != nil:
-		return &exitError{code: codeInterrupted, err: fmt.Errorf("interrupted; the task goes on, see it with: tasker task watch %s %s", task.Type, task.ID)}
+		return &exitError{code: codeInterrupted, err: fmt.Errorf("the task goes on without you; see it with: tasker task watch %s %s", task.Type, task.ID)}
 	default:
 		return err
 	}
+}
+
+// lastWord waits a little for what a rollout decides after its last response has
+// ended: whether it is undone, and by which task.
+func lastWord(ctx context.Context, c *client.Client, s client.State, show func(client.State)) error {
+	const patience, pause = 5 * time.Second, 200 * time.Millisecond
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	again := time.NewTicker(pause)
+	defer again.Stop()
+	for s.Task.Rollout != nil && !s.Task.Rollout.State.Over() {
+		select {
+		case <-again.C:
+		case <-deadline.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		now, err := c.Get(ctx, s.Task.Type, s.Task.ID)
+		if err != nil {
+			return err
+		}
+		if now.Task.FinishedAt == nil {
+			return nil // it is retried already
+		}
+		if now.Task.Version != s.Task.Version {
+			show(now)
+		}
+		s = now
+	}
+	return nil
 }
 
 // outcome is the exit code of a task; nil for one that succeeded or goes on.
@@ -96,11 +138,17 @@ func outcome(t tasker.Task) error {
 
 // jsonLines prints each state as one line of JSON.
 type jsonLines struct {
-	a   *app
-	err error
+	a    *app
+	lost bool
+	err  error
 }
 
-func (j *jsonLines) show(s client.State) { j.err = errors.Join(j.err, j.a.printJSONLine(s)) }
+func (j *jsonLines) show(s client.State) {
+	was := j.lost
+	if j.lost = s.Lost != nil; !was && !j.lost { // else the state has not changed
+		j.err = errors.Join(j.err, j.a.printJSONLine(s))
+	}
+}
 
 func (j *jsonLines) end(client.State) error { return j.err }
 
@@ -114,47 +162,4 @@ func (s *summary) end(last client.State) error {
 		return nil
 	}
 	return s.a.printState(last)
-}
-
-// lines prints a line for each change worth a line, for logs.
-type lines struct {
-	out  io.Writer
-	told map[string]tasker.Response
-	now  func() time.Time
-	// open: it was told that other endpoints are waited for.
-	open bool
-}
-
-func (l *lines) show(s client.State) {
-	for _, r := range s.Responses {
-		if before, ok := l.told[r.Endpoint]; ok && !worthTelling(before, r) {
-			continue
-		}
-		l.told[r.Endpoint] = r
-		fmt.Fprintf(l.out, "%s  %s  %s\n", l.now().Format(time.TimeOnly), plain(r.Endpoint), describe(r))
-	}
-	if open := openUntil(s.Task); open != "" && !l.open {
-		l.open = true
-		fmt.Fprintf(l.out, "%s  %s\n", l.now().Format(time.TimeOnly), open)
-	}
-}
-
-func (l *lines) end(last client.State) error {
-	if last.Task.ID != "" {
-		fmt.Fprintf(l.out, "%s  %s\n", l.now().Format(time.TimeOnly), headline(last.Task))
-	}
-	maps.DeleteFunc(l.told, func(string, tasker.Response) bool { return true })
-	return nil
-}
-
-// worthTelling says whether a response changed in more than a few percent.
-func worthTelling(before, after tasker.Response) bool {
-	const step = 10
-	if before.Status != after.Status || before.Attempt != after.Attempt || before.Reason != after.Reason {
-		return true
-	}
-	if before.Progress == nil || after.Progress == nil {
-		return before.Progress != after.Progress
-	}
-	return before.Progress.Message != after.Progress.Message || after.Progress.Percent-before.Progress.Percent >= step
 }

@@ -35,6 +35,10 @@ type Type struct {
 	Validate func(payload json.RawMessage) error
 	// Timeout bounds the execution; a task may only lower it. Zero is none.
 	Timeout time.Duration
+	// Undoes: the handler can undo a task, or it is not known whether it can.
+	Undoes bool
+	// UndoNeeds is the field of the payload without which it cannot; empty is none.
+	UndoNeeds string
 }
 
 // Options say what an API needs; all are mandatory unless they say otherwise.
@@ -52,6 +56,12 @@ type Options struct {
 	Agents http.Handler
 	// Checks are the parts that must be there for the control plane to be ready.
 	Checks map[string]func(context.Context) error
+	// PromQL: gates of rollouts may ask Prometheus.
+	PromQL bool
+	// CheckCallback says, as the end of a sentence, why a URL may not be called.
+	CheckCallback func(url string) error
+	// CheckGate says the same of the URL of a rollout's gate.
+	CheckGate func(url string) error
 	// ReceiveTimeout is that of tasks that name none.
 	ReceiveTimeout time.Duration
 	Version        string
@@ -71,6 +81,9 @@ type API struct {
 	certificate    string // its fingerprint
 	agents         bool
 	checks         map[string]func(context.Context) error
+	promQL         bool
+	checkCallback  func(url string) error
+	checkGate      func(url string) error
 	receiveTimeout time.Duration
 	version        string
 	log            *slog.Logger
@@ -85,12 +98,12 @@ type API struct {
 
 // New makes an API.
 func New(o Options) (*API, error) {
-	if o.Store == nil || o.Watch == nil || o.Guard == nil || o.Enrol == nil || o.Log == nil || o.Registerer == nil || o.Gatherer == nil || len(o.Types) == 0 || o.ReceiveTimeout <= 0 {
+	if o.Store == nil || o.Watch == nil || o.Guard == nil || o.Enrol == nil || o.Log == nil || o.Registerer == nil || o.Gatherer == nil || o.CheckCallback == nil || o.CheckGate == nil || len(o.Types) == 0 || o.ReceiveTimeout <= 0 {
 		return nil, errors.New("api: an option is missing")
 	}
 	a := &API{
 		store: o.Store, types: o.Types, watch: o.Watch, guard: o.Guard, enrol: o.Enrol, certificate: o.Fingerprint, agents: o.Agents != nil, checks: o.Checks,
-		receiveTimeout: o.ReceiveTimeout, version: o.Version, log: o.Log, metrics: NewMetrics(o.Registerer),
+		promQL: o.PromQL, checkCallback: o.CheckCallback, checkGate: o.CheckGate, receiveTimeout: o.ReceiveTimeout, version: o.Version, log: o.Log, metrics: NewMetrics(o.Registerer),
 		mux: http.NewServeMux(), draining: make(chan struct{}),
 	}
 	a.huma = humago.New(a.mux, describe(o.Version, !o.Guard.Off()))

@@ -93,6 +93,16 @@ func TestWhichRequestsAreTheSame(t *testing.T) {
 		{"another receive timeout", `{"identifier":"ID"}`, `{"identifier":"ID","receive_timeout":31}`, 409},
 		{"another timeout", `{"identifier":"ID"}`, `{"identifier":"ID","timeout":31}`, 409},
 		{"numbers beyond a float64", `{"identifier":"ID","payload":12345678901234567890}`, `{"identifier":"ID","payload":12345678901234567891}`, 409},
+		{"another selector", `{"identifier":"ID","endpoints":["a"],"labels":"x=1"}`, `{"identifier":"ID","endpoints":["a"],"labels":"x=2"}`, 409},
+		{"a dry run and the task itself", `{"identifier":"ID","dry_run":true}`, `{"identifier":"ID"}`, 409},
+		{"no dry run, written out", `{"identifier":"ID","dry_run":false}`, `{"identifier":"ID"}`, 200},
+		{"another time to begin", `{"identifier":"ID","not_before":"2026-01-02T03:04:05Z"}`, `{"identifier":"ID","not_before":"2026-01-02T03:04:06Z"}`, 409},
+		{"a time written otherwise", `{"identifier":"ID","not_before":"2026-01-02T03:04:05Z"}`, `{"identifier":"ID","not_before":"2026-01-02T04:04:05+01:00"}`, 200},
+		{"waves and none", `{"identifier":"ID","endpoints":["a"],"rollout":{}}`, `{"identifier":"ID","endpoints":["a"]}`, 409},
+		{"other waves", `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":1}}`, `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":2}}`, 409},
+		{"the defaults of waves written out", `{"identifier":"ID","endpoints":["a"],"rollout":{}}`, `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":["100%"],"order":"listed","canary":0,"on_failure":"stop"}}`, 200},
+		{"the order of waves", `{"identifier":"ID","endpoints":["a","b"],"rollout":{}}`, `{"identifier":"ID","endpoints":["b","a"],"rollout":{}}`, 409},
+		{"the order of waves by name", `{"identifier":"ID","endpoints":["a","b"],"rollout":{"order":"name"}}`, `{"identifier":"ID","endpoints":["b","a"],"rollout":{"order":"name"}}`, 200},
 		{"the order of a list in the payload", `{"identifier":"ID","payload":[1,2]}`, `{"identifier":"ID","payload":[2,1]}`, 409},
 	}
 	for i, tt := range tests {

@@ -144,6 +144,8 @@ func explain(doc *huma.OpenAPI) ([]byte, error) {
 	}
 	response["status"].Enum = anyOf(tasker.ResponseStatuses())
 	doc.Components.Schemas.Map()["Task"].Properties["status"].Enum = anyOf(tasker.TaskStatuses())
+	explainRollout(doc.Components.Schemas.Map())
+	explainCallbacks(doc.Components.Schemas.Map())
 	doc.AddOperation(&huma.Operation{
 		OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Tags: []string{"operation"},
 		Summary: "Metrics", Description: "In Prometheus' text format.",
@@ -193,7 +195,7 @@ func (r taskRoutes) describeCreate(op huma.Operation) error {
 		Properties: map[string]*huma.Schema{
 			"identifier": {
 				Type: huma.TypeString, MinLength: &one, MaxLength: &limit,
-				Description: "Your own name for the task, unique within the type: 1 to 255 bytes of UTF-8 without '/' and control characters.",
+				Description: "Your own name for the task, unique within the type: 1 to 255 bytes of UTF-8 without '/' and control characters, and not `undo-ID-ATTEMPT`, which tasker names the tasks that undo others.",
 			},
 			"payload": payload,
 			"endpoints": {
@@ -203,6 +205,17 @@ func (r taskRoutes) describeCreate(op huma.Operation) error {
 			},
 			"receive_timeout": duration(fmt.Sprintf("Time in which all endpoints should receive the task. Left out: %v.", r.receiveTimeout), "30s"),
 			"timeout":         timeout,
+			"labels": {
+				Type: huma.TypeString, Nullable: true, Examples: []any{"role=loadbalancer,zone!=b"},
+				Description: "Adds every known endpoint whose labels match: `KEY=VALUE`, `KEY!=VALUE`, `KEY` or `!KEY`, all of those given.",
+			},
+			"rollout":    r.describeRollout(),
+			"callback":   describeCallback(),
+			"not_before": {Type: huma.TypeString, Nullable: true, Format: "date-time", Description: "When the task begins. Left out: at once."},
+			"dry_run": {
+				Type: huma.TypeBoolean, Nullable: true,
+				Description: "Nothing is changed: each endpoint checks the payload and, if its handler can, says in its result what it would change. A task of its own, with an identifier of its own.",
+			},
 		},
 	}
 	// The maps are shared with the registered operation.
@@ -211,6 +224,7 @@ func (r taskRoutes) describeCreate(op huma.Operation) error {
 		Examples: map[string]*huma.Example{
 			"endpoints": {Summary: "To two endpoints", Value: exampleRequest(examplePayload, "loadbalancer-1", "loadbalancer-2")},
 			"everyone":  {Summary: "To everyone who serves the type", Value: exampleRequest(examplePayload)},
+			"rollout":   {Summary: "In waves", Value: exampleRollout(examplePayload)},
 		},
 	}
 	task := exampleTask(r.Name, examplePayload)

@@ -150,9 +150,13 @@ func TestAnswersFitTheDescription(t *testing.T) {
 	report.Update.Output = []tasker.Chunk{{Data: []byte("done\n")}}
 	report.Update.Progress = &tasker.Progress{Percent: 100}
 	apply(t, s.store, report, update(broadcast, "b", 1, tasker.Running))
+	undone := s.create(t, "/ping", `{"identifier":"3","endpoints":["a"],"callback":"https://hooks.example.net/"}`)
+	apply(t, s.store, update(undone, "a", 1, tasker.Succeeded))
+	decode[tasker.Task](t, s.do(t, http.MethodPost, "/ping/3/undo", ""), http.StatusCreated)
 	for path, schema := range map[string]string{
 		"/ping/1":                    "TaskAndResponses",
 		"/ping/2":                    "TaskAndResponses",
+		"/ping/3":                    "TaskAndResponses",
 		"/ping":                      "TaskList",
 		"/endpoints":                 "EndpointList",
 		"/endpoints/a":               "Endpoint",

@@ -21,6 +21,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
@@ -40,7 +41,10 @@ const seedBody = `{
 
 const commandSchema = `{
 	"type": "object", "additionalProperties": false, "required": ["argv"],
-	"properties": {"argv": {"type": "array", "minItems": 1, "items": {"type": "string"}, "description": "The program and its arguments."}},
+	"properties": {
+		"argv": {"type": "array", "minItems": 1, "items": {"type": "string"}, "description": "The program and its arguments."},
+		"undo": {"type": "array", "minItems": 1, "items": {"type": "string"}}
+	},
 	"examples": [{"argv": ["/usr/bin/uptime"]}]
 }`
 
@@ -53,8 +57,9 @@ type server struct {
 	reg   *prometheus.Registry
 }
 
-// serve starts a server with the task types ping (takes anything) and command
-// (has a schema and a timeout of 10m); change may alter its options.
+// serve starts a server with the task types ping (takes and undoes anything) and
+// command (has a schema, undoes what has undo, and a timeout of 10m); change may alter
+// its options.
 func serve(t *testing.T, change ...func(*api.Options)) *server {
 	t.Helper()
 	fanout := watch.NewFanout()
@@ -85,11 +90,17 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...f
 	options := api.Options{
 		Store: st,
 		Types: []api.Type{
-			{Name: "ping", Handler: "ping"},
-			{Name: "command", Handler: "command", Schema: json.RawMessage(commandSchema), Validate: schema.Validate, Timeout: 10 * time.Minute},
+			{Name: "ping", Handler: "ping", Undoes: true},
+			{
+				Name: "command", Handler: "command", Schema: json.RawMessage(commandSchema), Validate: schema.Validate, Timeout: 10 * time.Minute,
+				Undoes: true, UndoNeeds: "undo",
+			},
 		},
-		Watch: fanout, Guard: guard, Enrol: service, Checks: map[string]func(context.Context) error{"database": st.Check},
-		ReceiveTimeout: 30 * time.Second, Version: "1.2.3",
+		Watch: fanout, Guard: guard, Enrol: service,
+		Checks: map[string]func(context.Context) error{
+			"database": func(ctx context.Context) error { return st.Check(context.WithoutCancel(ctx)) }, // however slow the machine is
+		},
+		CheckCallback: urlrules.Rules{Setting: "callbacks.allow"}.Check, CheckGate: urlrules.Rules{Setting: "gates.allow"}.Check, ReceiveTimeout: 30 * time.Second, Version: "1.2.3",
 		Log:        slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: s.reg, Gatherer: s.reg,
 	}

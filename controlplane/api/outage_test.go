@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
@@ -134,30 +133,39 @@ func proxy(t *testing.T, u *url.URL) (cut func()) {
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
-		conns = []io.Closer{l}
+		conns []io.Closer
+		isCut bool
 	)
+	connect := func(in net.Conn) {
+		mu.Lock()
+		defer mu.Unlock()
+		if isCut {
+			in.Close()
+			return
+		}
+		out, err := net.Dial("tcp", target)
+		if err != nil {
+			in.Close()
+			return
+		}
+		conns = append(conns, in, out)
+		wg.Go(func() { _, _ = io.Copy(in, out) })
+		wg.Go(func() { _, _ = io.Copy(out, in) })
+	}
 	wg.Go(func() {
 		for {
 			in, err := l.Accept()
 			if err != nil {
 				return
 			}
-			out, err := net.DialTimeout("tcp", target, 5*time.Second)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			mu.Lock()
-			conns = append(conns, in, out)
-			mu.Unlock()
-			wg.Go(func() { _, _ = io.Copy(in, out) })
-			wg.Go(func() { _, _ = io.Copy(out, in) })
+			connect(in)
 		}
 	})
 	cut = sync.OnceFunc(func() {
 		l.Close()
 		mu.Lock()
 		defer mu.Unlock()
+		isCut = true
 		for _, c := range conns {
 			c.Close()
 		}

@@ -54,13 +54,17 @@ func (a *API) failure(ctx context.Context, err error, notFound string) error {
 		return problem(http.StatusNotFound, notFound)
 	case errors.Is(err, store.ErrConflict):
 		return problem(http.StatusConflict,
-			"the identifier is taken by a task with another payload, other endpoints or other timeouts; choose another identifier, or send the very same request to get that task",
+			"the identifier is taken by a task that was asked for differently, with another payload, endpoints, rollout or other options; choose another identifier, or send the very same request to get that task",
 			&huma.ErrorDetail{Location: "body.identifier", Message: "is taken by a different task"})
 	case errors.Is(err, store.ErrCursor):
 		return problem(http.StatusUnprocessableEntity, "query.cursor is not the next of any page",
 			&huma.ErrorDetail{Location: "query.cursor", Message: "is not the next of any page"})
 	case errors.Is(err, store.ErrOpen):
-		return problem(http.StatusConflict, "the last attempt has not ended; wait for it or cancel it, then retry")
+		return problem(http.StatusConflict, "the last attempt has not ended; wait for it or cancel it first")
+	case errors.Is(err, store.ErrNoRollout):
+		return problem(http.StatusConflict, "the task is no rollout, so there are no waves between which it could be paused; cancel ends it")
+	case errors.Is(err, store.ErrOver), errors.Is(err, store.ErrNotPaused), errors.Is(err, store.ErrNothingToUndo), errors.Is(err, store.ErrUndoing), errors.Is(err, errCannotUndo):
+		return problem(http.StatusConflict, err.Error())
 	case errors.Is(err, store.ErrNothingToRetry):
 		return problem(http.StatusConflict, "there is nothing to retry: every endpoint succeeded")
 	case ctx.Err() != nil:

@@ -46,7 +46,6 @@ func TestRefused(t *testing.T) {
 		{"unknown field", post, "/ping", `{"identifier":"1","priority":1}`, nil, 422, "body.priority", "not known"},
 		{"field in another case", post, "/ping", `{"Identifier":"1"}`, nil, 422, "body.Identifier", "not known"},
 		{"field of the answer", post, "/ping", `{"identifier":"1","status":"succeeded"}`, nil, 422, "body.status", "not known"},
-		{"field of later", post, "/ping", `{"identifier":"1","rollout":{}}`, nil, 422, "body.rollout", "not known"},
 		{"field twice", post, "/ping", `{"identifier":"1","identifier":"2"}`, nil, 400, "body.identifier", "twice"},
 
 		// identifier
@@ -76,7 +75,7 @@ func TestRefused(t *testing.T) {
 		{"payload of another type", post, "/command", `{"identifier":"1","payload":"uptime"}`, nil, 422, "body.payload", "must be an object"},
 		{"payload with a part of another type", post, "/command", `{"identifier":"1","payload":{"argv":["a",2]}}`, nil, 422, "body.payload.argv[1]", "must be a string"},
 		{"payload with an unknown part", post, "/command", `{"identifier":"1","payload":{"argv":["a"],"shell":true}}`, nil, 422, "body.payload.shell", "not known"},
-		{"payload with an empty list", post, "/command", `{"identifier":"1","payload":{"argv":[]}}`, nil, 422, "body.payload.argv", "length 0"},
+		{"payload with an empty list", post, "/command", `{"identifier":"1","payload":{"argv":[]}}`, nil, 422, "body.payload.argv", "has 0 items; at least 1 must be there"},
 
 		// endpoints
 		{"endpoints empty", post, "/ping", `{"identifier":"1","endpoints":[]}`, nil, 422, "body.endpoints", "is empty"},
@@ -97,6 +96,43 @@ func TestRefused(t *testing.T) {
 		{"endpoint twice", post, "/ping", `{"identifier":"1","endpoints":["a","b","a"]}`, nil, 422, "body.endpoints[2]", "endpoints[0] is already"},
 		{"too many endpoints", post, "/ping", `{"identifier":"1","endpoints":` + many + `}`, nil, 422, "body.endpoints", "10001 names"},
 
+		{"identifier of a task that undoes", post, "/ping", `{"identifier":"undo-019ceb9f-4c48-7d2e-9b0a-5f1f4d0c8a11-1"}`, nil, 422, "body.identifier", "what tasker names the tasks that undo others"},
+
+		// rollout, labels, not_before, dry_run
+		{"labels a list", post, "/ping", `{"identifier":"1","labels":["a=b"]}`, nil, 422, "body.labels", "is a list"},
+		{"labels that are none", post, "/ping", `{"identifier":"1","labels":"a b"}`, nil, 422, "body.labels", "KEY=VALUE"},
+		{"labels of nobody", post, "/ping", `{"identifier":"1","labels":"role=nobody"}`, nil, 422, "body.labels", "no endpoint"},
+		{"waves of nobody", post, "/ping", `{"identifier":"1","rollout":{}}`, nil, 422, "body.endpoints", "no endpoint"},
+		{"dry_run a text", post, "/ping", `{"identifier":"1","dry_run":"yes"}`, nil, 422, "body.dry_run", "true or false"},
+		{"not_before a number", post, "/ping", `{"identifier":"1","not_before":1}`, nil, 422, "body.not_before", "is a number"},
+		{"not_before no time", post, "/ping", `{"identifier":"1","not_before":"tomorrow"}`, nil, 422, "body.not_before", "RFC 3339"},
+		{"not_before too far", post, "/ping", `{"identifier":"1","not_before":"2999-01-01T00:00:00Z"}`, nil, 422, "body.not_before", "ahead"},
+		{"rollout a list", post, "/ping", `{"identifier":"1","rollout":[]}`, nil, 422, "body.rollout", "is a list"},
+		{"rollout unknown field", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"waves":1}}`, nil, 422, "body.rollout.waves", "known are batch"},
+		{"rollout canary", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":"few"}}`, nil, 422, "body.rollout.canary", "no amount"},
+		{"rollout batch empty", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[1,0]}}`, nil, 422, "body.rollout.batch[1]", "at least one"},
+		{"rollout batch of nobody", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"0%"}}`, nil, 422, "body.rollout.batch", "at least one"},
+		{"rollout no batches", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[]}}`, nil, 422, "body.rollout.batch", "empty list"},
+		{"rollout batches without end", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[1` + strings.Repeat(",1", 1000) + `]}}`, nil, 422, "body.rollout.batch", "at most 1000"},
+		{"rollout batch over all", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"101%"}}`, nil, 422, "body.rollout.batch", "no amount"},
+		{"rollout max_failures", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"max_failures":-1}}`, nil, 422, "body.rollout.max_failures", "no amount"},
+		{"rollout pause_between", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"pause_between":"200h"}}`, nil, 422, "body.rollout.pause_between", "at most"},
+		{"rollout pause_after_canary a text", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":1,"pause_after_canary":"no"}}`, nil, 422, "body.rollout.pause_after_canary", "must be a boolean"},
+		{"rollout without a canary to pause after", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"pause_after_canary":true}}`, nil, 422, "body.rollout.pause_after_canary", "no canary"},
+		{"rollout order", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"order":"best"}}`, nil, 422, "body.rollout.order", "listed, name, random"},
+		{"rollout on_failure", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"on_failure":"shrug"}}`, nil, 422, "body.rollout.on_failure", "stop, pause, rollback"},
+		{"rollback of what has no undo", post, "/command", `{"identifier":"1","payload":{"argv":["a"]},"endpoints":["a"],"rollout":{"on_failure":"rollback"}}`, nil, 422, "body.rollout.on_failure", "the payload has no undo, without which the handler command cannot undo"},
+		{"rollback of no payload", post, "/command", `{"identifier":"1","endpoints":["a"],"rollout":{"on_failure":"rollback"}}`, nil, 422, "body.rollout.on_failure", "the payload has no undo"},
+		{"rollback of a payload that is no object", post, "/command", `{"identifier":"1","payload":[],"endpoints":["a"],"rollout":{"on_failure":"rollback"}}`, nil, 422, "body.payload", "must be an object"},
+		{"gate of nothing", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{}}}`, nil, 422, "body.rollout.gate", "one of the two"},
+		{"gate of both", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"promql":"up","url":"http://x/"}}}`, nil, 422, "body.rollout.gate", "one of the two"},
+		{"gate without a Prometheus", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"promql":"up"}}}`, nil, 422, "body.rollout.gate.promql", "prometheus.uri"},
+		{"gate of a file", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"url":"file:///etc/passwd"}}}`, nil, 422, "body.rollout.gate.url", "http"},
+		{"gate with a user", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"url":"http://u:p@x/"}}}`, nil, 422, "body.rollout.gate.url", "user"},
+		{"gate of another machine by http", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"url":"http://169.254.169.254/latest"}}}`, nil, 422, "body.rollout.gate.url", "what gates.allow in the configuration"},
+		{"gate too long", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"promql":"` + strings.Repeat("x", 4097) + `"}}}`, nil, 422, "body.rollout.gate.promql", "4097 bytes"},
+		{"gate for", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"url":"https://x/","for":"a while"}}}`, nil, 422, "body.rollout.gate.for", "no duration"},
+
 		// receive_timeout and timeout
 		{"receive_timeout a boolean", post, "/ping", `{"identifier":"1","receive_timeout":true}`, nil, 422, "body.receive_timeout", "is a boolean"},
 		{"receive_timeout a list", post, "/ping", `{"identifier":"1","receive_timeout":[30]}`, nil, 422, "body.receive_timeout", "is a list"},
@@ -113,8 +149,8 @@ func TestRefused(t *testing.T) {
 		{"timeout too long where the type has none", post, "/ping", `{"identifier":"1","timeout":"721h"}`, nil, 422, "body.timeout", "between"},
 
 		// Paths, methods and queries.
-		{"unknown type", post, "/reboot", seedBody, nil, 404, "", "configured are: ping, command"},
-		{"unknown type, list", get, "/reboot", "", nil, 404, "", "configured are: ping, command"},
+		{"unknown type", post, "/reboot", seedBody, nil, 404, "", "task_types in the configuration of the control plane has: ping, command"},
+		{"unknown type, list", get, "/reboot", "", nil, 404, "", "task_types in the configuration of the control plane has: ping, command"},
 		{"type in another case", post, "/Ping", seedBody, nil, 404, "", `"Ping"`},
 		{"a slash too many", post, "/ping/", seedBody, nil, 404, "", "nothing under this path"},
 		{"two slashes", post, "//ping", seedBody, nil, 404, "", "nothing under this path"},

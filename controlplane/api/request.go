@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -37,23 +39,32 @@ type request struct {
 
 // parse checks the body of a request for a task of type t and returns the task
 // to be stored, or a problem that names each field at fault.
-func (a *API) parse(t Type, body []byte) (store.NewTask, error) {
+//
+// What a selector of labels selects is not among the task's endpoints yet.
+func (a *API) parse(t Type, body []byte) (store.NewTask, tasker.Selector, error) {
 	var q request
+	n, selector, err := q.task(a, t, body)
+	if err != nil {
+		return store.NewTask{}, nil, err
+	}
+	n.Fingerprint, err = a.fingerprint(t, n)
+	return n, selector, err
+}
+
+func (q *request) task(a *API, t Type, body []byte) (store.NewTask, tasker.Selector, error) {
 	if err := strictjson.Check(body); err != nil {
 		var e *strictjson.Error
 		errors.As(err, &e)
-		return store.NewTask{}, problem(http.StatusBadRequest, "the body cannot be read",
+		return store.NewTask{}, nil, problem(http.StatusBadRequest, "the body cannot be read",
 			&huma.ErrorDetail{Location: "body" + e.Path, Message: e.Message})
 	}
 	if json.Unmarshal(body, &q.raw) != nil || q.raw == nil {
-		return store.NewTask{}, problem(http.StatusUnprocessableEntity, "the body must be a JSON object",
+		return store.NewTask{}, nil, problem(http.StatusUnprocessableEntity, "the body must be a JSON object",
 			&huma.ErrorDetail{Location: "body", Message: "is " + kind(body) + ", but must be an object"})
 	}
 	for name := range q.raw {
-		switch name {
-		case "identifier", "payload", "endpoints", "receive_timeout", "timeout":
-		default:
-			q.fault(cut(name), "is not known; known are identifier, payload, endpoints, receive_timeout and timeout")
+		if known := tasker.RequestFields(); !slices.Contains(known, name) {
+			q.fault(cut(name), "is not known; known are %s", strings.Join(known, ", "))
 		}
 	}
 	n := store.NewTask{
@@ -63,9 +74,15 @@ func (a *API) parse(t Type, body []byte) (store.NewTask, error) {
 		Endpoints:      q.endpoints(),
 		ReceiveTimeout: q.duration("receive_timeout", a.receiveTimeout, maxTimeout),
 		Timeout:        q.timeout(t),
+		Action:         q.action(),
+		NotBefore:      q.notBefore(),
+		Rollout:        q.rollout(a, t),
+		Callback:       q.callback(a.checkCallback),
 	}
+	var selector tasker.Selector
+	n.Labels, selector = q.selector()
 	if len(n.Payload) > tasker.MaxPayload {
-		return store.NewTask{}, problem(http.StatusRequestEntityTooLarge, "the payload is too large", &huma.ErrorDetail{
+		return store.NewTask{}, nil, problem(http.StatusRequestEntityTooLarge, "the payload is too large", &huma.ErrorDetail{
 			Location: "body.payload", Message: fmt.Sprintf("has %d bytes; at most %d are allowed", len(n.Payload), tasker.MaxPayload),
 		})
 	}
@@ -75,11 +92,9 @@ func (a *API) parse(t Type, body []byte) (store.NewTask, error) {
 		}
 	}
 	if len(q.faults) > 0 {
-		return store.NewTask{}, q.problem()
+		return store.NewTask{}, nil, q.problem()
 	}
-	var err error
-	n.Fingerprint, err = a.fingerprint(t, n)
-	return n, err
+	return n, selector, nil
 }
 
 func (q *request) problem() error {
@@ -128,7 +143,7 @@ func (q *request) identifier() string {
 		q.fault("identifier", "is %s, but must be a string", kind(raw))
 	default:
 		_ = json.Unmarshal(raw, &id)
-		if err := tasker.ValidateIdentifier(id); err != nil {
+		if err := tasker.ValidateNewIdentifier(id); err != nil {
 			q.fault("identifier", "is not valid: %v", err)
 		}
 	}
@@ -219,7 +234,10 @@ func (q *request) duration(field string, usual, most time.Duration) time.Duratio
 // difference.
 func (a *API) fingerprint(t Type, n store.NewTask) ([sha256.Size]byte, error) {
 	same := map[string]any{}
-	if n.Endpoints != nil {
+	switch {
+	case n.Rollout != nil && n.Rollout.Order == tasker.OrderListed:
+		same["endpoints"] = n.Endpoints // their order is that of the waves
+	case n.Endpoints != nil:
 		same["endpoints"] = slices.Sorted(slices.Values(n.Endpoints))
 	}
 	if n.ReceiveTimeout != a.receiveTimeout {
@@ -228,11 +246,15 @@ func (a *API) fingerprint(t Type, n store.NewTask) ([sha256.Size]byte, error) {
 	if n.Timeout != t.Timeout {
 		same["timeout"] = n.Timeout
 	}
-	payload, err := strictjson.Canonical(n.Payload)
-	if err != nil {
+	for field, v := range map[string]any{"labels": n.Labels, "dry_run": n.Action, "not_before": n.NotBefore, "rollout": n.Rollout, "callback": n.Callback} {
+		if !reflect.ValueOf(v).IsZero() {
+			same[field] = v
+		}
+	}
+	var err error
+	if same["payload"], err = strictjson.Value(n.Payload); err != nil {
 		return [sha256.Size]byte{}, fmt.Errorf("canonical payload: %w", err)
 	}
-	same["payload"] = json.RawMessage(payload)
 	whole, err := json.Marshal(same)
 	if err != nil {
 		return [sha256.Size]byte{}, fmt.Errorf("canonical request: %w", err)

@@ -105,7 +105,7 @@ func (a *API) notFound(w http.ResponseWriter, r *http.Request) {
 	case name == "agent" && !a.agents:
 		detail = "agents do not connect to this control plane by HTTP, but through its message queue"
 	case name != "" && !a.hasType(name) && !slices.Contains(tasker.ReservedPaths(), name):
-		detail = fmt.Sprintf("there is no task type %s; configured are: %s", strconv.Quote(cut(name)), strings.Join(a.typeNames(), ", "))
+		detail = fmt.Sprintf("there is no task type %s; task_types in the configuration of the control plane has: %s", strconv.Quote(cut(name)), strings.Join(a.typeNames(), ", "))
 	case strings.Contains(rest, "/") || strings.Contains(r.URL.EscapedPath(), "%2F") || strings.Contains(r.URL.EscapedPath(), "%2f"):
 		detail += "; an identifier contains no '/'"
 	}

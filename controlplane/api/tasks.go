@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -43,6 +44,12 @@ type taskOutput struct{ Body tasker.Task }
 type TaskAndResponses struct {
 	Task      tasker.Task       `json:"task"`
 	Responses []tasker.Response `json:"responses"`
+	// Controls is what people asked of the task.
+	Controls []tasker.Control `json:"controls,omitempty"`
+	// UndoneBy is the id of the task that undoes the last attempt; empty if none does.
+	UndoneBy string `json:"undone_by,omitempty"`
+	// Callbacks are the events that were to be told.
+	Callbacks []tasker.Delivery `json:"callbacks,omitempty"`
 }
 
 type listInput struct {
@@ -80,14 +87,24 @@ func (a *API) taskType(t Type) error {
 	huma.Register(a.huma, op, r.get)
 	op.Responses["200"].Content["application/json"].Example = exampleAnswer(t.Name)
 
-	op = r.operation(http.MethodPost, "/{ref}/cancel", "cancel", "Cancel a task", cancelText)
-	op.DefaultStatus, op.Middlewares = http.StatusAccepted, huma.Middlewares{a.noBody}
-	huma.Register(a.huma, op, r.cancel)
-
-	op = r.operation(http.MethodPost, "/{ref}/retry", "retry", "Retry where it did not succeed", retryText)
-	op.DefaultStatus, op.Middlewares = http.StatusAccepted, huma.Middlewares{a.noBody}
-	op.Errors = append(op.Errors, http.StatusConflict)
-	huma.Register(a.huma, op, r.retry)
+	for _, c := range []struct {
+		name, summary, text string
+		status              int
+		change              change
+	}{
+		{"cancel", "Cancel a task", cancelText, http.StatusAccepted, r.store.CancelTask},
+		{"retry", "Retry where it did not succeed", retryText, http.StatusAccepted, r.store.RetryTask},
+		{"pause", "Pause a rollout", pauseText, http.StatusAccepted, r.store.PauseTask},
+		{"resume", "Resume a rollout", resumeText, http.StatusAccepted, r.store.ResumeTask},
+		{"undo", "Undo a task", undoText, http.StatusCreated, r.undo},
+	} {
+		op = r.operation(http.MethodPost, "/{ref}/"+c.name, c.name, c.summary, c.text)
+		op.DefaultStatus, op.Middlewares = c.status, huma.Middlewares{a.noBody}
+		if c.name != "cancel" {
+			op.Errors = append(op.Errors, http.StatusConflict)
+		}
+		huma.Register(a.huma, op, func(ctx context.Context, in *refInput) (*taskOutput, error) { return r.change(ctx, in.Ref, c.change) })
+	}
 
 	r.eventRoute()
 	r.outputRoute()
@@ -96,7 +113,16 @@ func (a *API) taskType(t Type) error {
 
 func (r taskRoutes) create(ctx context.Context, in *createInput) (*createOutput, error) {
 	seen(ctx).taskType = r.Name
-	n, err := r.parse(r.Type, in.RawBody)
+	n, selector, err := r.parse(r.Type, in.RawBody)
+	if err == nil && (selector != nil || n.Rollout != nil) {
+		var same *createOutput
+		if same, err = r.again(ctx, n); same != nil {
+			return same, nil
+		}
+		if err == nil {
+			err = r.resolve(ctx, &n, selector)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -105,13 +131,29 @@ func (r taskRoutes) create(ctx context.Context, in *createInput) (*createOutput,
 		return nil, r.failure(ctx, err, "")
 	}
 	seen(ctx).task = task.ID
-	out := &createOutput{Status: http.StatusOK, Location: "/" + r.Name + "/" + url.PathEscape(task.ID), Body: task}
+	out := &createOutput{Status: http.StatusOK, Location: r.path(task), Body: task}
 	if created {
 		out.Status = http.StatusCreated
 		r.metrics.created.WithLabelValues(r.Name).Inc()
 	}
 	return out, nil
 }
+
+// again answers a request whose task is stored already: what it selects now may be
+// something else.
+func (r taskRoutes) again(ctx context.Context, n store.NewTask) (*createOutput, error) {
+	task, err := r.store.SameTask(ctx, n)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil //nolint:nilnil // it is new
+	case err != nil:
+		return nil, r.failure(ctx, err, "")
+	}
+	seen(ctx).task = task.ID
+	return &createOutput{Status: http.StatusOK, Location: r.path(task), Body: task}, nil
+}
+
+func (r taskRoutes) path(t tasker.Task) string { return "/" + r.Name + "/" + url.PathEscape(t.ID) }
 
 func (r taskRoutes) list(ctx context.Context, in *listInput) (*struct{ Body TaskList }, error) {
 	page, err := r.store.Tasks(ctx, store.TaskQuery{
@@ -135,18 +177,24 @@ func (r taskRoutes) get(ctx context.Context, in *refInput) (*struct{ Body TaskAn
 		return nil, r.failure(ctx, err, r.absent(in.Ref))
 	}
 	seen(ctx).task = task.ID
-	return &struct{ Body TaskAndResponses }{withResponses(task, responses)}, nil
+	answer := withResponses(task, responses)
+	answer.Controls, err = r.store.Controls(ctx, task.ID)
+	if err == nil {
+		answer.UndoneBy, err = r.store.UndoneBy(ctx, task.ID)
+	}
+	if err == nil && task.Callback != nil {
+		answer.Callbacks, err = r.store.Deliveries(ctx, task.ID)
+	}
+	if err != nil {
+		return nil, r.failure(ctx, err, "")
+	}
+	return &struct{ Body TaskAndResponses }{answer}, nil
 }
 
-func (r taskRoutes) cancel(ctx context.Context, in *refInput) (*taskOutput, error) {
-	return r.change(ctx, in.Ref, r.store.CancelTask)
-}
+// change is what a person can ask of a task that is stored.
+type change = func(ctx context.Context, taskType, ref, by string) (tasker.Task, error)
 
-func (r taskRoutes) retry(ctx context.Context, in *refInput) (*taskOutput, error) {
-	return r.change(ctx, in.Ref, r.store.RetryTask)
-}
-
-func (r taskRoutes) change(ctx context.Context, ref string, f func(ctx context.Context, taskType, ref, by string) (tasker.Task, error)) (*taskOutput, error) {
+func (r taskRoutes) change(ctx context.Context, ref string, f change) (*taskOutput, error) {
 	if err := r.look(ctx, ref); err != nil {
 		return nil, err
 	}
@@ -176,7 +224,7 @@ func withResponses(task tasker.Task, responses []tasker.Response) TaskAndRespons
 	if responses == nil {
 		responses = []tasker.Response{}
 	}
-	return TaskAndResponses{task, responses}
+	return TaskAndResponses{Task: task, Responses: responses}
 }
 
 // onlyJSON refuses other content types, a missing one too: a page of another

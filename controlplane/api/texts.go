@@ -27,8 +27,12 @@ const (
 	listText   = "Newest first. `next` is the `cursor` of the next page; on the last one it is empty."
 	getText    = "The task, and for each endpoint where it stands and, if it is not done, the reason why."
 	cancelText = "Responses that were not sent yet end at once; a running one is said to be `cancelled` only when the endpoint has ended every process of it. " +
-		"On a finished task it changes nothing."
-	retryText  = "Makes a new attempt on each endpoint that did not succeed. 409 while an attempt is still open, or if there is nothing to retry."
+		"A rollout that is to be rolled back, and of which something still runs, is not rolled back any more; its reason says so. On a finished task it changes nothing."
+	retryText  = "Makes a new attempt on each endpoint that did not succeed, a rollout's in waves of those. 409 while an attempt is still open, or if there is nothing to retry."
+	pauseText  = "The rollout begins no further wave until it is resumed; what runs goes on. On a paused one it changes nothing. 409 if the task is no rollout, or over."
+	resumeText = "The rollout goes on where it was paused; what has failed until now is accepted. 409 if it is not paused."
+	undoText   = "Makes a task of its own that brings back what was there before this one, on the endpoints where this one was started, and answers it. " +
+		"The task that is undone names it as `undone_by`. Asked again, it is the same task. 409 while the task has not ended, if it was started nowhere, or if its handler cannot undo it."
 	eventsText = "A stream of server-sent events. The first one is the whole task with all its responses, the following ones have the task and only those responses that changed. " +
 		"The id of an event is the task's `version`: with it as `Last-Event-ID` the stream goes on where it broke off. " +
 		"The stream ends when the task has finished; asked again for what came after that, it answers 204."
@@ -69,9 +73,16 @@ func fieldTexts() map[string]map[string]string {
 			"cancel_requested_at": "When a cancel was asked for; null if it was not.",
 			"cancel_requested_by": "By whom.",
 			"version":             "Grows with each change of the task or of a response.",
+			"labels":              "The selector by which endpoints were added when the task was stored.",
+			"action":              "`plan` for a dry run, `undo` for a task that undoes another one; absent for others.",
+			"undoes":              "The id of the task that this one undoes.",
+			"not_before":          "When the task begins, if not at once.",
+			"rollout":             "How it is performed in waves, and where that stands; absent if it is not.",
+			"callback":            "Who is told what becomes of it; absent is nobody.",
 		},
 		"Response": {
 			"endpoint":         "The endpoint's name.",
+			"wave":             "The wave of a rollout that it belongs to, from 1; left out if it succeeded before the rollout was retried.",
 			"status":           "Where the endpoint stands with the task.",
 			"attempt":          "Counts from 1; each retry makes a new one.",
 			"reason":           "Why it is not done, or why it ended without the handler's own word.",
@@ -89,6 +100,15 @@ func fieldTexts() map[string]map[string]string {
 			"output_truncated": "Less than that was kept.",
 			"version":          "The task's version at which this response last changed.",
 		},
+		"Rollout":  rolloutTexts(),
+		"Callback": callbackTexts()["Callback"],
+		"Delivery": callbackTexts()["Delivery"],
+		"Gate": {
+			"promql": "What Prometheus is asked: it holds if the answer is anything but nothing, zero or NaN. `$endpoints` stands for a regular expression of the endpoints so far.",
+			"url":    "It holds if this URL answers 2xx: https, or http to the control plane's own machine, unless its configuration (`gates.allow`) says otherwise.",
+			"for":    "How long it must hold.",
+		},
+		"Control":  {"action": "cancel, pause, resume, retry or undo.", "at": "When.", "by": "By whom."},
 		"Progress": {"percent": "0 to 100.", "message": "What it is at."},
 		"Endpoint": {
 			"name":        "The endpoint's name.",
@@ -109,9 +129,15 @@ func fieldTexts() map[string]map[string]string {
 			"load":        "The server's one-minute load average.",
 			"heartbeat":   "The interval of its heartbeats; large fleets are told to send them less often.",
 		},
-		"TaskAndResponses": {"task": "The task.", "responses": "One for each endpoint, by name."},
-		"TaskList":         {"tasks": "Newest first.", "next": "The cursor of the next page; empty on the last one."},
-		"EndpointList":     {"endpoints": "By name.", "next": "The cursor of the next page; empty on the last one."},
+		"TaskAndResponses": {
+			"task":      "The task.",
+			"responses": "One for each endpoint, by name.",
+			"controls":  "What people asked of the task.",
+			"undone_by": "The id of the task that undoes the last attempt, by hand or as a rollback; absent if none does.",
+			"callbacks": "The events that its callback was to be told, and what became of that.",
+		},
+		"TaskList":     {"tasks": "Newest first.", "next": "The cursor of the next page; empty on the last one."},
+		"EndpointList": {"endpoints": "By name.", "next": "The cursor of the next page; empty on the last one."},
 		"Output": {
 			"endpoint":  "The endpoint's name.",
 			"attempt":   "The attempt that printed it.",
@@ -174,7 +200,7 @@ func exampleAnswer(taskType string) TaskAndResponses {
 	zero := 0
 	task.Status, task.Counts = tasker.TaskIncomplete, tasker.Counts{tasker.Succeeded: 1, tasker.Missing: 1}
 	task.FinishedAt, task.Version = at(30), 6
-	return TaskAndResponses{task, []tasker.Response{
+	return TaskAndResponses{Task: task, Responses: []tasker.Response{
 		{
 			Endpoint: "loadbalancer-1", Status: tasker.Succeeded, Attempt: 1, Result: json.RawMessage(`{"updated":true}`), ExitCode: &zero,
 			Progress: &tasker.Progress{Percent: 100, Message: "done"},

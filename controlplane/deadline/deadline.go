@@ -52,6 +52,9 @@ type Keeper struct {
 	settling bool
 	settled  time.Time
 	excused  time.Time
+
+	// now was the database's clock when it was asked last, at asked by this process's.
+	now, asked time.Time
 }
 
 // limit bounds one transaction.
@@ -60,8 +63,9 @@ const limit = 500
 // silence is how often silent agents are looked for; LostAfter is far longer.
 const silence = 5 * time.Second
 
-// held is how long a step of a round may take, and how late a round may begin:
-// beyond that, database or process stood still, and reports may be waiting.
+// held is how long a step of a round may take, how late a round may begin, and how
+// far the database's clock may get ahead of this process's: beyond that, database,
+// process or machine stood still, and reports may be waiting.
 const held = 5 * time.Second
 
 // New makes a Keeper; Run starts it. The time before the start counts as an
@@ -172,6 +176,10 @@ func (k *Keeper) createdAfter(ctx context.Context) (time.Time, error) {
 	if k.opts.Away != nil && k.opts.Away() {
 		k.Outage()
 	}
+	now, err := k.clock(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
 	k.mu.Lock()
 	settling, excused, settled := k.settling, k.excused, k.settled
 	k.mu.Unlock()
@@ -179,12 +187,6 @@ func (k *Keeper) createdAfter(ctx context.Context) (time.Time, error) {
 	case !settling:
 		return time.Time{}, nil
 	case excused.IsZero():
-		ctx, cancel := context.WithTimeout(ctx, held)
-		defer cancel()
-		now, err := k.opts.Facts.Now(ctx)
-		if err != nil {
-			return time.Time{}, err
-		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.excused, k.settled = now, time.Now().Add(k.opts.Settle)
@@ -199,4 +201,20 @@ func (k *Keeper) createdAfter(ctx context.Context) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	return excused, nil
+}
+
+// clock is the database's. Where more time has passed by it than here, the machine was
+// suspended, which stops this process's clock, or a clock was set.
+func (k *Keeper) clock(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, held)
+	defer cancel()
+	now, err := k.opts.Facts.Now(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !k.asked.IsZero() && now.Sub(k.now)-time.Since(k.asked) > held {
+		k.Outage()
+	}
+	k.now, k.asked = now, time.Now()
+	return now, nil
 }

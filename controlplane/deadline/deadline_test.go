@@ -16,6 +16,8 @@ import (
 // facts notes what a Keeper asks, by the bubble's clock.
 type facts struct {
 	mu sync.Mutex
+	// ahead is how far the database's clock is ahead of the bubble's.
+	ahead time.Duration
 	// err is what the database answers; slow is how long it takes.
 	err  error
 	slow time.Duration
@@ -28,7 +30,7 @@ type facts struct {
 func (f *facts) Now(context.Context) (time.Time, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return time.Now(), f.err
+	return time.Now().Add(f.ahead), f.err
 }
 
 func (f *facts) ExpireMissing(ctx context.Context, after time.Time, _ int) (int, []tasker.Task, error) {
@@ -160,6 +162,48 @@ func TestWhoIsExcused(t *testing.T) {
 		wait(5 * time.Second)
 		if f.last().IsZero() {
 			t.Error("after a database that stood still everybody is expected to have reported")
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
+// When a machine goes on that was suspended, or when a clock is set, the database's
+// clock has gone on and this process's has not: nobody had the time to report.
+func TestTimeThatHasNotPassedHere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &facts{}
+		k := deadline.New(deadline.Options{
+			Facts: f, LostAfter: time.Hour, Log: slog.New(slog.DiscardHandler), Drained: func() bool { return true },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- k.Run(ctx) }()
+		wait(time.Minute)
+		if !f.last().IsZero() {
+			t.Error("long after the start somebody is still excused")
+		}
+		for _, ahead := range []time.Duration{2 * time.Hour, 0} { // and back
+			f.mu.Lock()
+			f.ahead = ahead
+			before := len(f.missing)
+			f.mu.Unlock()
+			wait(9 * time.Second)
+			f.mu.Lock()
+			for _, bound := range f.missing[before:] {
+				if bound.IsZero() != (ahead == 0) {
+					t.Errorf("after the clock was set %s ahead tasks created before %s are excused", ahead, bound)
+					break
+				}
+			}
+			f.mu.Unlock()
+			wait(9 * time.Second)
+			if !f.last().IsZero() {
+				t.Error("long after that somebody is still excused")
+			}
 		}
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {

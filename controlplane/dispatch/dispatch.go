@@ -74,10 +74,14 @@ func resume() backoff.Policy {
 	return backoff.Policy{First: 500 * time.Millisecond, Cap: 5 * time.Second}
 }
 
-// pace is the least time from one round to the next while a batch is not full:
-// what is alone goes at once, and a stream goes in batches, which cost the broker
-// less.
-const pace = 10 * time.Millisecond
+// pace is the least time from the begin of one round to that of the next while a
+// batch is not full: what is alone goes at once, and a stream goes in batches,
+// which cost the broker less. A broker that is busy takes long for a round, and is
+// given as much time without, up to slowest.
+const (
+	pace    = 10 * time.Millisecond
+	slowest = 100 * time.Millisecond
+)
 
 // New makes a Dispatcher; Run starts it.
 func New(opts Options) *Dispatcher {
@@ -152,6 +156,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for failures := 0; ; {
 		began := time.Now()
 		more, err := d.round(ctx)
+		again := min(max(pace, 2*time.Since(began)), slowest)
 		pause := d.opts.Poll
 		switch {
 		case ctx.Err() != nil:
@@ -176,7 +181,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-d.wake: // somebody could write, so the database is there
 			if n := d.handed.count(); 0 < n && n < d.opts.Batch {
-				_ = backoff.Sleep(ctx, pace-time.Since(began))
+				_ = backoff.Sleep(ctx, again-time.Since(began))
 			}
 		case <-d.probe:
 		case <-timer.C:

@@ -254,30 +254,31 @@ func TestHandedOver(t *testing.T) {
 func TestDueBesidesHandedOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		o := &outbox{}
-		first := make(chan int, 1)
+		o := &outbox{due: claims(1)}
+		busy := make(chan struct{})
+		var due []int // in each batch
 		d, stop := run(t, o, func(orders []tasker.Order) error {
-			due := 0
+			<-busy
+			cancels := 0
 			for _, order := range orders {
 				if order.Cancel != nil {
-					due++
+					cancels++
 				}
 			}
-			select {
-			case first <- due:
-			default:
-			}
+			due = append(due, cancels)
 			return nil
 		}, 10)
 		defer stop()
+		// All of it comes while the first batch is being sent.
 		cancel := claims(1)
 		cancel[0].Cancel, cancel[0].Order.Cancel = true, &tasker.Cancel{}
 		o.set(nil, cancel...)
 		d.Hand(claims(1000))
 		d.Wake()
+		close(busy)
 		synctest.Wait()
-		if due := <-first; due != 1 {
-			t.Errorf("the first batch has %d of what is due, want 1", due)
+		if sent, _, _ := o.seen(); sent != 1002 || len(due) < 2 || due[1] != 1 {
+			t.Errorf("%d sent, in batches with %v of what is due; want 1002, with it in the second batch", sent, due)
 		}
 	})
 }

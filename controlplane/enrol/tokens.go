@@ -19,12 +19,8 @@ const (
 	MaxUses = 100_000
 )
 
-const (
-	// tokenPrefix tells people, and scanners for secrets, what it is.
-	tokenPrefix = "tasker-enrol-"
-	// listed is how many tokens Tokens returns at most.
-	listed = 1000
-)
+// listed is how many tokens Tokens returns at most.
+const listed = 1000
 
 // CreateToken makes a token that is good for maxUses endpoints within ttl. Token in
 // what it returns is the secret, which nobody can read again.
@@ -43,7 +39,7 @@ func (s *Service) CreateToken(ctx context.Context, ttl time.Duration, maxUses in
 	if _, err := rand.Read(random[:]); err != nil {
 		return tasker.EnrolToken{}, fmt.Errorf("make an enrolment token: %w", err)
 	}
-	secret := tokenPrefix + base64.RawURLEncoding.EncodeToString(random[:])
+	secret := tasker.EnrolTokenPrefix + base64.RawURLEncoding.EncodeToString(random[:])
 	t, err := s.opts.Store.CreateEnrolToken(ctx, tasker.EnrolToken{ID: id.String(), CreatedBy: by, MaxUses: maxUses}, digest(secret), ttl)
 	if err != nil {
 		return tasker.EnrolToken{}, err

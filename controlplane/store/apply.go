@@ -36,7 +36,7 @@ func (s *Store) Apply(ctx context.Context, reports []tasker.Report) (Applied, er
 		return Applied{}, nil
 	}
 	e := &entry{reports: reports}
-	err := s.entries.do(ctx, e, len(reports), 0)
+	err := s.entries.Do(ctx, e, len(reports))
 	return e.applied, err
 }
 
@@ -52,16 +52,17 @@ func (s *Store) enter(ctx context.Context, entries []*entry) error {
 			speaker = e
 		}
 	}
-	return s.update(ctx, "write reports and what was sent", func(tx *tx) error {
-		b := newBatch(tx, reports, marks)
-		if err := b.apply(ctx); err != nil {
-			return err
-		}
-		if speaker != nil {
-			speaker.applied = b.applied // of all who share it
-		}
-		return nil
+	var b *batch
+	err := s.update(ctx, "write reports and what was sent", func(tx *tx) error {
+		b = newBatch(tx, reports, marks)
+		return b.apply(ctx)
 	})
+	if err != nil || speaker == nil {
+		return err
+	}
+	speaker.applied = b.applied // of all who share it
+	s.flights.reported(b.unit.rows)
+	return nil
 }
 
 // batch is what one transaction knows of its entries.
@@ -193,7 +194,7 @@ func (b *batch) update(u update) string {
 			}
 		}
 	}
-	next, changed := r.Apply(*u.Update)
+	next, changed := r.Apply(b.timed(t, r, *u.Update))
 	if !changed {
 		return updateStale
 	}

@@ -83,7 +83,26 @@ func (s *Store) ClaimDue(ctx context.Context, limit int) ([]Claim, error) {
 		}
 		return nil
 	})
+	if err == nil {
+		s.flights.begin(claims)
+	}
 	return claims, err
+}
+
+// ReleaseClaims makes due at once what was claimed in the last ClaimHold, or could
+// not be sent then. It is for a start: whoever claimed it is dead, or another control
+// plane, whose orders then go out twice, which they may.
+func (s *Store) ReleaseClaims(ctx context.Context) error {
+	return s.update(ctx, "release the claims of before", func(tx *tx) error {
+		for _, q := range queues() {
+			query := "UPDATE " + q.table + " SET " + q.column + " = ? WHERE " + q.column + " > ? AND " + q.column + " <= ? AND " + q.tries + " > 0"
+			if err := tx.exec(ctx, query, tx.now, tx.now, tx.now.add(ClaimHold)); err != nil {
+				return fmt.Errorf("release %s of %s: %w", q.column, q.table, err)
+			}
+		}
+		tx.commit.Due = true
+		return nil
+	})
 }
 
 // due finds and locks what is due in one queue.
@@ -181,7 +200,7 @@ func (s *Store) order(t *taskRow, c Claim, now micros) tasker.Order {
 	if c.Cancel {
 		o.Cancel = &tasker.Cancel{TaskID: t.ID, Attempt: c.Attempt, Deadline: t.ReceiveDeadline, Broadcast: c.Endpoint == ""}
 		// What runs may be cancelled long after its deadline.
-		o.Expires = max(t.deadline(), now).add(tombstoneLife).time()
+		o.Expires = s.here(max(t.deadline(), now).add(tombstoneLife), now)
 		return o
 	}
 	handler := s.types[t.Type].Handler
@@ -192,7 +211,10 @@ func (s *Store) order(t *taskRow, c Claim, now micros) tasker.Order {
 		TaskID: t.ID, Identifier: t.Identifier, Attempt: c.Attempt, Handler: handler, Payload: t.Payload,
 		Timeout: t.Timeout, Deadline: t.ReceiveDeadline,
 	}
-	o.Expires = t.ReceiveDeadline
+	if t.Action != tasker.Perform {
+		o.Version, o.Assignment.Action, o.Assignment.Undoes = tasker.ActionVersion, t.Action, t.Undoes
+	}
+	o.Expires = s.here(t.deadline(), now)
 	return o
 }
 

@@ -71,6 +71,37 @@ func TestClaimDies(t *testing.T) {
 	})
 }
 
+// A control plane that starts does not wait for the claims of those that died: not for
+// those of orders, nor of cancels; but for what is to begin later.
+func TestReleaseClaims(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		later := request("later", "lb-1")
+		at := f.Now().Add(store.ClaimHold / 2)
+		later.NotBefore = &at
+		f.create(t, later)
+		f.create(t, request("a", "lb-1"))
+		f.create(t, request("all"))
+		f.create(t, request("cancelled", "lb-1"))
+		f.claim(t, 3)
+		_, err := f.CancelTask(t.Context(), "ping", "cancelled", "")
+		must(t, err)
+		f.claim(t, 1)
+		f.claim(t, 0)
+		f.told()
+		must(t, f.ReleaseClaims(t.Context()))
+		if told := f.told(); len(told) != 1 || !told[0].Due {
+			t.Errorf("told %+v", told)
+		}
+		again := f.claim(t, 3)
+		if !again[0].Cancel || again[1].Tries != 1 {
+			t.Errorf("claimed %+v", again)
+		}
+		must(t, f.MarkSent(t.Context(), again))
+		must(t, f.ReleaseClaims(t.Context()))
+		f.claim(t, 0)
+	})
+}
+
 func TestMarkUnsent(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1"))

@@ -13,3 +13,13 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	}
 	return now.time(), nil
 }
+
+// here is a time by the clock of this machine, by which orders expire in a transport;
+// now is what the database's said a moment ago.
+func (s *Store) here(at, now micros) time.Time {
+	clock := time.Now
+	if s.clock != nil {
+		clock = s.clock
+	}
+	return clock().UTC().Add(time.Duration(at-now) * time.Microsecond)
+}

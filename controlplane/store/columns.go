@@ -74,18 +74,23 @@ type taskRow struct {
 	tries        int
 	cancelSendAt micros
 	cancelTries  int
+	pacing       pacing
+	paused       bool
 
 	// dirty: to be written; changed: to be seen by watchers, with a new version.
 	dirty, changed bool
 	// was is whether it had finished when it was read; stored are its changes of then.
 	was    bool
 	stored []any
+	// wasStatus and wasPaused are what it was when it was read.
+	wasStatus tasker.TaskStatus
+	wasPaused bool
 }
 
 const (
 	taskState = `id, type, identifier, status, reason, counts, attempt, receive_timeout, receive_deadline, timeout,
 		created_at, finished_at, cancel_requested_at, cancel_requested_by, broadcast, broadcast_sent, closes_at,
-		next_send_at, send_tries, cancel_send_at, cancel_tries, version`
+		next_send_at, send_tries, cancel_send_at, cancel_tries, version, labels, action, undoes, not_before, pacing, paused, callback`
 	taskBody = taskState + ", payload, endpoints"
 )
 
@@ -95,11 +100,13 @@ func scanTask(row scanner, body bool) (*taskRow, error) {
 		counts, payload, endpoints               []byte
 		receiveTimeout, timeout                  int64
 		deadline, created, finished, cancelledAt micros
+		notBefore                                micros
+		callback                                 []byte
 	)
 	dest := []any{
 		&t.ID, &t.Type, &t.Identifier, &t.Status, &t.Reason, &counts, &t.attempt, &receiveTimeout, &deadline, &timeout,
 		&created, &finished, &cancelledAt, &t.CancelRequestedBy, &t.broadcast, &t.sent, &t.closesAt,
-		&t.nextSendAt, &t.tries, &t.cancelSendAt, &t.cancelTries, &t.Version,
+		&t.nextSendAt, &t.tries, &t.cancelSendAt, &t.cancelTries, &t.Version, &t.Labels, &t.Action, &t.Undoes, &notBefore, &t.pacing, &t.paused, &callback,
 	}
 	if body {
 		dest = append(dest, &payload, &endpoints)
@@ -111,6 +118,11 @@ func scanTask(row scanner, body bool) (*taskRow, error) {
 	if err := json.Unmarshal(counts, &t.Counts); err != nil {
 		return nil, fmt.Errorf("read the counts of task %s: %w", t.ID, err)
 	}
+	if callback != nil {
+		if err := json.Unmarshal(callback, &t.Callback); err != nil {
+			return nil, fmt.Errorf("read the callback of task %s: %w", t.ID, err)
+		}
+	}
 	t.Payload = payload
 	if endpoints != nil {
 		if err := json.Unmarshal(endpoints, &t.Endpoints); err != nil {
@@ -121,7 +133,8 @@ func scanTask(row scanner, body bool) (*taskRow, error) {
 	t.Timeout = tasker.Duration(timeout * int64(time.Microsecond))
 	t.ReceiveDeadline, t.CreatedAt = deadline.time(), created.time()
 	t.FinishedAt, t.CancelRequestedAt = finished.at(), cancelledAt.at()
-	t.was = t.Counts.Finished(t.flags())
+	t.NotBefore = notBefore.at()
+	t.was, t.wasStatus, t.wasPaused = t.Counts.Finished(t.flags()), t.Status, t.paused
 	return &t, nil
 }
 
@@ -129,7 +142,7 @@ func scanTask(row scanner, body bool) (*taskRow, error) {
 func (t *taskRow) deadline() micros { return microsOf(t.ReceiveDeadline) }
 
 func (t *taskRow) flags() tasker.Flags {
-	return tasker.Flags{Cancel: t.CancelRequestedAt != nil, Open: t.closesAt != 0, Sent: t.sent}
+	return tasker.Flags{Cancel: t.CancelRequestedAt != nil, Pause: t.paused, Open: t.closesAt != 0, Sent: t.sent}
 }
 
 // responseRow is a row of responses.
@@ -149,7 +162,7 @@ type responseRow struct {
 
 const responseState = `task_id, endpoint, status, attempt, seq, reason, error, result, exit_code, progress,
 	presumed, late, sent_at, received_at, started_at, finished_at, output_bytes, output_truncated,
-	expires_at, next_send_at, send_tries, cancel_send_at, cancel_tries, version`
+	expires_at, next_send_at, send_tries, cancel_send_at, cancel_tries, version, wave`
 
 func scanResponse(row scanner) (*responseRow, error) {
 	var (
@@ -159,7 +172,7 @@ func scanResponse(row scanner) (*responseRow, error) {
 	)
 	err := row.Scan(&r.TaskID, &r.Endpoint, &r.Status, &r.Attempt, &r.Seq, &r.Reason, &r.Error, &result, &r.ExitCode, &progress,
 		&r.Presumed, &r.Late, &sent, &received, &started, &finished, &r.OutputBytes, &r.OutputTruncated,
-		&r.expiresAt, &r.nextSendAt, &r.tries, &r.cancelSendAt, &r.cancelTries, &r.Version)
+		&r.expiresAt, &r.nextSendAt, &r.tries, &r.cancelSendAt, &r.cancelTries, &r.Version, &r.Wave)
 	if err != nil {
 		return nil, fmt.Errorf("read a response: %w", err)
 	}
@@ -189,7 +202,7 @@ func (r *responseRow) values() ([]any, error) {
 		r.TaskID, r.Endpoint, string(r.Status), r.Attempt, r.Seq, r.Reason, r.Error, blob(r.Result), r.ExitCode, progress,
 		r.Presumed, r.Late, microsAt(r.SentAt), microsAt(r.ReceivedAt), microsAt(r.StartedAt), microsAt(r.FinishedAt),
 		r.OutputBytes, r.OutputTruncated,
-		r.expiresAt, r.nextSendAt, r.tries, r.cancelSendAt, r.cancelTries, r.Version,
+		r.expiresAt, r.nextSendAt, r.tries, r.cancelSendAt, r.cancelTries, r.Version, r.Wave,
 	}, nil
 }
 

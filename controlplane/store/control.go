@@ -17,7 +17,10 @@ func (s *Store) CancelTask(ctx context.Context, taskType, ref, by string) (taske
 		if err := u.loadOpen(ctx, t.ID); err != nil {
 			return err
 		}
-		t.CancelRequestedAt, t.CancelRequestedBy, t.changed = u.now.at(), by, true
+		t.CancelRequestedAt, t.CancelRequestedBy = u.now.at(), by
+		if err := u.noted(ctx, t, "cancel", by); err != nil {
+			return err
+		}
 		for _, r := range u.rows {
 			u.cancel(r)
 		}
@@ -64,12 +67,19 @@ func (u *unit) tellCancel(r *responseRow) {
 	u.commit.Due = true
 }
 
-// RetryTask makes a new attempt of every response that did not succeed. A
-// broadcast that nobody received is sent to everyone again.
+// RetryTask makes a new attempt of every response that did not succeed, or of all
+// of a task that was undone, not before its time. A broadcast that nobody received is
+// sent to everyone again.
 func (s *Store) RetryTask(ctx context.Context, taskType, ref, by string) (tasker.Task, error) {
 	return s.change(ctx, "retry a task", taskType, ref, func(u *unit, t *taskRow) error {
 		succeeded, total := t.Counts[tasker.Succeeded], t.Counts.Total()
+		undone, err := u.undone(ctx, t)
+		if undone {
+			succeeded = 0
+		}
 		switch {
+		case err != nil:
+			return err
 		case t.closesAt != 0 || t.Counts.Ended() < total:
 			return ErrOpen
 		case total > 0 && succeeded == total:
@@ -77,25 +87,39 @@ func (s *Store) RetryTask(ctx context.Context, taskType, ref, by string) (tasker
 		}
 		t.attempt++
 		t.Reason, t.CancelRequestedAt, t.CancelRequestedBy, t.FinishedAt = "", nil, "", nil
-		t.ReceiveDeadline = u.now.add(t.ReceiveTimeout.D()).time()
-		t.sent, t.tries, t.cancelSendAt, t.cancelTries, t.changed = false, 0, 0, 0, true
-		u.commit.Due = true
-		if err := u.exec(ctx, "UPDATE tasks SET retried_at = ?, retried_by = ? WHERE id = ?", u.now, by, t.ID); err != nil {
-			return fmt.Errorf("write who asked: %w", err)
+		begin := max(u.now, microsAt(t.NotBefore))
+		t.ReceiveDeadline = begin.add(t.ReceiveTimeout.D()).time()
+		t.sent, t.tries, t.cancelSendAt, t.cancelTries = false, 0, 0, 0
+		if err := u.noted(ctx, t, "retry", by); err != nil {
+			return err
 		}
+		u.commit.Due = true
 		if total == 0 {
-			t.nextSendAt, t.closesAt = u.now, t.deadline()
+			t.nextSendAt, t.closesAt = begin, t.deadline()
 			return nil
 		}
 		t.Counts = tasker.Counts{tasker.Pending: total - succeeded}
 		if succeeded > 0 {
 			t.Counts[tasker.Succeeded] = succeeded
 		}
-		err := u.exec(ctx, `UPDATE responses SET status = 'pending', attempt = ?, seq = 0, reason = '', error = '',
+		if undone {
+			if err := u.exec(ctx, "UPDATE responses SET status = 'pending', started_at = NULL, begun = 0 WHERE task_id = ?", t.ID); err != nil {
+				return fmt.Errorf("write the responses: %w", err)
+			}
+		}
+		at, deadline := begin, t.deadline()
+		if t.pacing != pacedNever && t.Action != tasker.Plan {
+			if err := u.again(ctx, t, total-succeeded, begin); err != nil {
+				return err
+			}
+			at, deadline = 0, 0
+		}
+		// begun first, as it goes by what the others were before (on MySQL the order counts).
+		err = u.exec(ctx, `UPDATE responses SET begun = CASE WHEN `+started+` THEN 1 ELSE begun END, status = 'pending', attempt = ?, seq = 0, reason = '', error = '',
 			result = NULL, exit_code = NULL, progress = NULL, presumed = 0, late = 0, sent_at = NULL, received_at = NULL,
 			started_at = NULL, finished_at = NULL, output_bytes = 0, output_truncated = 0, expires_at = ?,
 			next_send_at = ?, send_tries = 0, cancel_send_at = NULL, cancel_tries = 0, version = ?
-			WHERE task_id = ? AND status <> 'succeeded'`, t.attempt, t.deadline(), u.now, t.Version+1, t.ID)
+			WHERE task_id = ? AND status <> 'succeeded'`, t.attempt, deadline, at, t.Version+1, t.ID)
 		if err != nil {
 			return fmt.Errorf("write the responses: %w", err)
 		}

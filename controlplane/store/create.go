@@ -20,8 +20,14 @@ const createWeight = 20_000
 // creation is one CreateTask.
 type creation struct {
 	NewTask
-	id  string
-	row *taskRow
+	id      string
+	row     *taskRow
+	rollout *rolloutRow
+}
+
+// immediate says whether all of its orders are due at once.
+func (c *creation) immediate() bool {
+	return c.NotBefore == nil && (c.Rollout == nil || c.Action == tasker.Plan)
 }
 
 // CreateTask stores the task and its responses in one transaction, which it may
@@ -36,7 +42,7 @@ func (s *Store) CreateTask(ctx context.Context, t NewTask) (tasker.Task, bool, e
 		return tasker.Task{}, false, fmt.Errorf("create a task: make an id: %w", err)
 	}
 	c := &creation{NewTask: t, id: id.String()}
-	err = s.creations.do(ctx, c, 1+len(t.Endpoints)+len(t.Payload)/1024, 0)
+	err = s.creations.Do(ctx, c, 1+len(t.Endpoints)+len(t.Payload)/1024)
 	switch {
 	case err == nil:
 		return c.row.Task, true, nil
@@ -52,30 +58,51 @@ func (s *Store) CreateTask(ctx context.Context, t NewTask) (tasker.Task, bool, e
 func (s *Store) create(ctx context.Context, list []*creation) error {
 	orders := 0
 	for _, c := range list {
-		orders += max(1, len(c.Endpoints))
+		if c.immediate() {
+			orders += max(1, len(c.Endpoints))
+		}
 	}
-	claimed := s.sends != nil && s.sends(orders)
+	claimed := s.sends != nil && orders > 0 && s.sends(orders)
 	return s.update(ctx, "create tasks", func(tx *tx) error {
-		var tasks, responses [][]any
 		tx.commit = Commit{Due: !claimed}
-		for _, c := range list {
-			c.row = c.NewTask.row(c.id, tx.now)
-			values, err := c.row.newValues(c.Fingerprint, tx.now, claimed)
+		return tx.insertTasks(ctx, list, claimed)
+	})
+}
+
+// insertTasks inserts tasks, and what is due of them at once as claimed or not.
+func (t *tx) insertTasks(ctx context.Context, list []*creation, claimed bool) error {
+	var tasks, responses, rollouts [][]any
+	for _, c := range list {
+		claimed := claimed && c.immediate()
+		c.row, c.rollout = c.NewTask.row(c.id, t.now), c.NewTask.rollout(c.id, t.now)
+		if c.rollout != nil {
+			values, err := c.rollout.values()
 			if err != nil {
 				return err
 			}
-			tasks = append(tasks, values)
-			responses = append(responses, c.row.newResponses(tx.now, claimed)...)
-			tx.commit.Tasks = append(tx.commit.Tasks, c.id)
-			if claimed {
-				tx.commit.Claims = append(tx.commit.Claims, s.claims(c.row, tx.now)...)
-			}
+			rollouts = append(rollouts, values)
+			c.rollout.settle(c.row)
+			c.row.Rollout = &c.rollout.Rollout
+			t.commit.Rollouts = true
 		}
-		if err := tx.insertRows(ctx, "tasks", words(newTask), "", tasks); err != nil {
+		values, err := c.row.newValues(c.Fingerprint, t.now, claimed)
+		if err != nil {
 			return err
 		}
-		return tx.insertRows(ctx, "responses", words(newResponse), "", responses)
-	})
+		tasks = append(tasks, values)
+		responses = append(responses, c.newResponses(t.now, claimed)...)
+		t.commit.Tasks = append(t.commit.Tasks, c.id)
+		if claimed {
+			t.commit.Claims = append(t.commit.Claims, t.s.claims(c.row, t.now)...)
+		}
+	}
+	if err := t.insertRows(ctx, "tasks", words(newTask), "", tasks); err != nil {
+		return err
+	}
+	if err := t.insertRows(ctx, "responses", words(newResponse), "", responses); err != nil {
+		return err
+	}
+	return t.insertRows(ctx, "rollouts", words(rolloutColumns), "", rollouts)
 }
 
 // claims are those of all orders of a new task.
@@ -91,6 +118,13 @@ func (s *Store) claims(t *taskRow, now micros) []Claim {
 		claims[i] = c
 	}
 	return claims
+}
+
+// SameTask returns the stored task of the same identifier, ErrConflict if it was
+// another request, or ErrNotFound.
+func (s *Store) SameTask(ctx context.Context, t NewTask) (tasker.Task, error) {
+	task, _, err := s.winner(ctx, t)
+	return task, err
 }
 
 func (s *Store) winner(ctx context.Context, t NewTask) (tasker.Task, bool, error) {
@@ -120,9 +154,10 @@ func (t NewTask) row(id string, now micros) *taskRow {
 	row := &taskRow{
 		Task: tasker.Task{
 			ID: id, Type: t.Type, Identifier: t.Identifier, Payload: t.Payload, Endpoints: t.Endpoints,
-			Counts: tasker.Counts{}, CreatedAt: now.time(),
+			Labels: t.Labels, Action: t.Action, Undoes: t.Undoes, Callback: t.Callback,
+			Counts: tasker.Counts{}, CreatedAt: now.time(), NotBefore: microsAt(t.NotBefore).at(),
 			ReceiveTimeout:  tasker.Duration(t.ReceiveTimeout.Truncate(time.Microsecond)),
-			ReceiveDeadline: now.add(t.ReceiveTimeout).time(),
+			ReceiveDeadline: max(now, microsAt(t.NotBefore)).add(t.ReceiveTimeout).time(),
 			Timeout:         tasker.Duration(t.Timeout.Truncate(time.Microsecond)),
 		},
 		broadcast: t.Endpoints == nil,
@@ -141,11 +176,11 @@ func (t NewTask) row(id string, now micros) *taskRow {
 }
 
 const (
-	newTask = taskBody + ", fingerprint, retried_by"
+	newTask = taskBody + ", fingerprint"
 	// newResponse are the columns in which a stored response may differ from
 	// another, and those that have no default.
 	newResponse = `task_id, endpoint, status, attempt, seq, reason, error, presumed, late,
-		output_bytes, output_truncated, expires_at, next_send_at, send_tries, cancel_tries, version`
+		output_bytes, output_truncated, expires_at, next_send_at, send_tries, cancel_tries, version, wave`
 )
 
 // newValues are the columns of a new task in the order of newTask.
@@ -162,35 +197,54 @@ func (t *taskRow) newValues(fingerprint [32]byte, now micros, claimed bool) ([]a
 		}
 		endpoints = string(b)
 	}
+	var callback any
+	if t.Callback != nil {
+		b, err := json.Marshal(t.Callback)
+		if err != nil {
+			return nil, fmt.Errorf("write the callback: %w", err)
+		}
+		callback = string(b)
+	}
 	if t.broadcast {
-		t.nextSendAt, t.tries = firstSend(now, claimed)
+		t.nextSendAt, t.tries = t.firstSend(now, claimed)
 	}
 	return []any{
 		t.ID, t.Type, t.Identifier, string(t.Status), t.Reason, string(counts), t.attempt,
 		t.ReceiveTimeout.D().Microseconds(), t.deadline(), t.Timeout.D().Microseconds(),
 		now, microsAt(t.FinishedAt), nil, "", t.broadcast, false, t.closesAt,
-		t.nextSendAt, t.tries, nil, 0, t.Version, []byte(t.Payload), endpoints,
-		fingerprint[:], "",
+		t.nextSendAt, t.tries, nil, 0, t.Version, t.Labels, string(t.Action), t.Undoes, microsAt(t.NotBefore), t.pacing, t.paused, callback,
+		[]byte(t.Payload), endpoints,
+		fingerprint[:],
 	}, nil
 }
 
-// newResponses are the columns of a new task's responses in the order of newResponse.
-func (t *taskRow) newResponses(now micros, claimed bool) [][]any {
+// newResponses are the columns of a new task's responses in the order of
+// newResponse. Those of waves, which have not begun, are neither due nor expected.
+func (c *creation) newResponses(now micros, claimed bool) [][]any {
+	t := c.row
 	rows := make([][]any, len(t.Endpoints))
-	at, tries := firstSend(now, claimed)
+	at, tries := t.firstSend(now, claimed)
+	deadline := t.deadline()
+	numbers := make([]int, len(t.Endpoints))
+	if c.rollout != nil {
+		numbers = c.rollout.numbers(len(t.Endpoints))
+		if t.pacing == pacedNow {
+			at, deadline = 0, 0
+		}
+	}
 	for i, name := range t.Endpoints {
 		rows[i] = []any{
 			t.ID, name, string(tasker.Pending), t.attempt, 0, "", "", false, false,
-			0, false, t.deadline(), at, tries, 0, t.Version,
+			0, false, deadline, at, tries, 0, t.Version, numbers[i],
 		}
 	}
 	return rows
 }
 
-// firstSend is when a new order is due and how often it was claimed.
-func firstSend(now micros, claimed bool) (micros, int) {
+// firstSend is when a new task's orders are due and how often they were claimed.
+func (t *taskRow) firstSend(now micros, claimed bool) (micros, int) {
 	if claimed {
 		return now.add(ClaimHold), 1
 	}
-	return now, 0
+	return max(now, microsAt(t.NotBefore)), 0
 }

@@ -27,12 +27,20 @@ func (c Credential) mark(e tasker.Endpoint) tasker.Endpoint {
 // left out.
 // lock is empty or forUpdate.
 func (c *conn) credentials(ctx context.Context, names []string, lock string) (map[string]Credential, error) {
-	known := map[string]Credential{}
-	query := "SELECT endpoint, enrolled_at, revoked_at FROM credentials WHERE endpoint IN (" + marks(len(names)) + ")" + lock
 	if len(names) == 0 {
-		return known, nil
+		return map[string]Credential{}, nil
 	}
-	err := c.rows(ctx, query, anys(names), func(r *sql.Rows) error {
+	return c.credentialsWhere(ctx, "endpoint IN ("+marks(len(names))+")"+lock, anys(names))
+}
+
+// credentialsFrom reads those from one endpoint to another, by name.
+func (c *conn) credentialsFrom(ctx context.Context, first, last string) (map[string]Credential, error) {
+	return c.credentialsWhere(ctx, "endpoint >= ? AND endpoint <= ?", []any{first, last})
+}
+
+func (c *conn) credentialsWhere(ctx context.Context, where string, args []any) (map[string]Credential, error) {
+	known := map[string]Credential{}
+	err := c.rows(ctx, "SELECT endpoint, enrolled_at, revoked_at FROM credentials WHERE "+where, args, func(r *sql.Rows) error {
 		var name string
 		var enrolled, revoked micros
 		err := r.Scan(&name, &enrolled, &revoked)
@@ -59,26 +67,39 @@ func (t *tx) lockCredential(ctx context.Context, endpoint string) (c Credential,
 
 // Credential says how an endpoint stands.
 func (s *Store) Credential(ctx context.Context, endpoint string) (Credential, error) {
-	known, err := s.direct().credentials(ctx, []string{endpoint}, "")
-	return known[endpoint], s.fail("read a credential", err)
+	c, err := s.standing.get(endpoint, func() (Credential, error) {
+		known, err := s.direct().credentials(ctx, []string{endpoint}, "")
+		return known[endpoint], err
+	})
+	return c, s.fail("read a credential", err)
 }
 
 // Identify returns the endpoint whose secret has the digest, or ErrNotFound if
 // there is none, or it was revoked.
 func (s *Store) Identify(ctx context.Context, digest Digest) (string, error) {
-	var endpoint string
-	var revoked micros
-	err := s.direct().row(ctx, "SELECT endpoint, revoked_at FROM credentials WHERE hash = ?", []any{digest[:]}, &endpoint, &revoked)
-	if err == nil && revoked != 0 {
-		endpoint, err = "", ErrNotFound
-	}
+	endpoint, err := s.owners.get(digest, func() (endpoint string, err error) {
+		var revoked micros
+		err = s.direct().row(ctx, "SELECT endpoint, revoked_at FROM credentials WHERE hash = ?", []any{digest[:]}, &endpoint, &revoked)
+		if err == nil && revoked != 0 {
+			endpoint, err = "", ErrNotFound
+		}
+		return endpoint, err
+	})
 	return endpoint, s.fail("look for a credential", err)
+}
+
+// forgetCredentials is for whoever may have changed one, before it is said that it is
+// done.
+func (s *Store) forgetCredentials() {
+	s.standing.forget()
+	s.owners.forget()
 }
 
 // Enrol gives the endpoint the secret with the digest, for one use of the token;
 // repeated says that it had it already, which is no use. ErrToken, ErrTaken and
 // ErrRevoked say for people why not.
 func (s *Store) Enrol(ctx context.Context, token Digest, endpoint string, secret Digest) (repeated bool, err error) {
+	defer s.forgetCredentials()
 	err = s.updateUnique(ctx, "enrol an endpoint", func(tx *tx) error {
 		repeated = false
 		with, err := tx.lockToken(ctx, token)
@@ -140,6 +161,7 @@ func (t *tx) free(ctx context.Context, endpoint string) error {
 // identified, until it is enrolled anew. What it was at ends as interrupted
 // (cancelled, where that was asked for). It returns the finished tasks.
 func (s *Store) RevokeEndpoint(ctx context.Context, endpoint, by string) ([]tasker.Task, error) {
+	defer s.forgetCredentials()
 	var finished []tasker.Task
 	err := s.updateUnique(ctx, "revoke an endpoint", func(tx *tx) error {
 		known, err := tx.endpoints(ctx, []string{endpoint}, tx.forUpdate)
@@ -203,12 +225,17 @@ func (u *unit) lostStatus(r *responseRow) tasker.ResponseStatus {
 // SigningKey returns the seed of the key that orders are signed with; if there is
 // none yet, that is the one offered. Several control planes get the same.
 func (s *Store) SigningKey(ctx context.Context, offered [32]byte) ([]byte, error) {
+	return s.key(ctx, "orders", offered)
+}
+
+// key returns a key of this name; if there is none yet, that is the one offered.
+func (s *Store) key(ctx context.Context, name string, offered [32]byte) ([]byte, error) {
 	var seed []byte
 	const query = "SELECT seed FROM signing_keys WHERE name = ?"
-	args := []any{"orders"}
+	args := []any{name}
 	err := s.direct().row(ctx, query, args, &seed)
 	if errors.Is(err, ErrNotFound) {
-		err = s.update(ctx, "make the signing key", func(tx *tx) error {
+		err = s.update(ctx, "make a signing key", func(tx *tx) error {
 			columns := words("name, seed, created_at")
 			if err := tx.insertRows(ctx, "signing_keys", columns, tx.onConflict(columns[:1], nil), [][]any{{args[0], offered[:], tx.now}}); err != nil {
 				return err
@@ -216,5 +243,5 @@ func (s *Store) SigningKey(ctx context.Context, offered [32]byte) ([]byte, error
 			return tx.row(ctx, query+tx.forUpdate, args, &seed)
 		})
 	}
-	return seed, s.fail("read the signing key", err)
+	return seed, s.fail("read a signing key", err)
 }

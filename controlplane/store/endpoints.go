@@ -163,7 +163,10 @@ func (s *Store) Endpoints(ctx context.Context, limit int, after string) ([]taske
 	if err != nil {
 		return nil, s.fail(doing, err)
 	}
-	credentials, err := c.credentials(ctx, names, "")
+	if len(names) == 0 {
+		return list, nil
+	}
+	credentials, err := c.credentialsFrom(ctx, names[0], names[len(names)-1])
 	for i := range list {
 		list[i] = credentials[names[i]].mark(list[i])
 	}
@@ -198,4 +201,24 @@ func (s *Store) Endpoint(ctx context.Context, name string) (tasker.Endpoint, err
 		e = s.endpoint(known[name], now)
 	}
 	return credential.mark(e), nil
+}
+
+// Select returns the names of the endpoints that match, by name.
+func (s *Store) Select(ctx context.Context, match func(tasker.Endpoint) bool) ([]string, error) {
+	var names []string
+	for after := ""; ; {
+		page, err := s.Endpoints(ctx, maxPage, after)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page {
+			if match(e) {
+				names = append(names, e.Name)
+			}
+			after = e.Name
+		}
+		if len(page) < maxPage {
+			return names, nil
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
@@ -124,8 +126,12 @@ func TestStats(t *testing.T) {
 		f.cancel(t, f.create(t, request("ended", "lb-1")).ID)
 		got, err := f.Stats(t.Context())
 		must(t, err)
-		if want := (store.Stats{Due: 3, OldestDue: 3 * time.Second, Open: 2}); got != want {
-			t.Errorf("stats %+v, want %+v", got, want)
+		want := store.Stats{Due: 3, OldestDue: 3 * time.Second, Open: 2, Rollouts: map[tasker.RolloutState]int{
+			tasker.RolloutScheduled: 0, tasker.RolloutWaiting: 0, tasker.RolloutRunning: 0, tasker.RolloutSoaking: 0,
+			tasker.RolloutGating: 0, tasker.RolloutPaused: 0, tasker.RolloutRollingBack: 0,
+		}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
 		}
 		next, err := f.NextDue(t.Context())
 		must(t, err)

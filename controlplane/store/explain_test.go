@@ -133,8 +133,13 @@ func fill(t *testing.T, f *fixture) {
 		_, err := f.Writer().ExecContext(ctx, "INSERT INTO credentials (endpoint, token_id, revoked_by) VALUES (?, '', '')", fmt.Sprintf("gone-%04d", i))
 		must(t, err)
 	}
+	for i := range tasks {
+		_, err := f.Writer().ExecContext(ctx, "INSERT INTO callbacks (id, task_id, event, url, at, attempts, delivered_at, last_error) SELECT ?, id, 'finished', '', 0, 1, 1, '' FROM tasks WHERE type = 'ping' AND identifier = ?",
+			fmt.Sprintf("call-%d", i), fmt.Sprintf("old-%d", i))
+		must(t, err)
+	}
 	if f.Dialect() == "mysql" {
-		rows, err := f.DB().QueryContext(ctx, "ANALYZE TABLE tasks, responses, chunks, endpoints, credentials")
+		rows, err := f.DB().QueryContext(ctx, "ANALYZE TABLE tasks, responses, chunks, endpoints, credentials, callbacks")
 		must(t, err)
 		must(t, rows.Close())
 	}
@@ -161,6 +166,7 @@ func everything(t *testing.T, f *fixture) {
 	_, _, err := f.CreateTask(ctx, request("x", "ep-0000", "ep-0001", "ep-0002"))
 	must(t, err)
 	for range 2 {
+		must(t, f.ReleaseClaims(ctx))
 		claims, err := f.ClaimDue(ctx, 20)
 		must(t, err)
 		must(t, f.MarkSent(ctx, claims[:10]))
@@ -200,6 +206,7 @@ func everything(t *testing.T, f *fixture) {
 	must(t, err)
 	_, err = f.Endpoint(ctx, "ep-0100")
 	must(t, err)
+	rollouts(t, f)
 	f.Add(time.Minute)
 	if n, _, err := f.ExpireMissing(ctx, time.Time{}, 50); err != nil || n == 0 {
 		t.Fatalf("ExpireMissing = %d, %v", n, err)
@@ -234,5 +241,49 @@ func everything(t *testing.T, f *fixture) {
 	must(t, err)
 	_, err = f.SigningKey(ctx, [32]byte{})
 	must(t, err)
+	told := f.create(t, calling("told", tasker.CallbackEvents(), "ep-0005"))
+	f.apply(t, update("ep-0005", told.ID, 1, 1, tasker.Succeeded))
+	calls, err := f.ClaimCalls(ctx, 10)
+	must(t, err)
+	must(t, f.SettleCall(ctx, store.Called{Call: calls[0]}))
+	_, err = f.Deliveries(ctx, told.ID)
+	must(t, err)
 	must(t, f.RevokeEnrolToken(ctx, "id-of-t"))
+}
+
+// rollouts takes two through everything that is done with them.
+func rollouts(t *testing.T, f *fixture) {
+	t.Helper()
+	ctx := t.Context()
+	task := f.inWaves(t, "waves", true, "ep-0000", "ep-0001", "ep-0002")
+	f.inWaves(t, "others", false, "ep-0000")
+	_, err := f.DueRollouts(ctx, 100)
+	must(t, err)
+	f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutWaiting})
+	f.step(t, task.ID, running())
+	_, err = f.GatingRollout(ctx, task.ID)
+	must(t, err)
+	f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutGating})
+	_, err = f.GatingRollout(ctx, task.ID)
+	must(t, err)
+	_, err = f.PauseTask(ctx, "ping", "waves", "")
+	must(t, err)
+	_, err = f.ResumeTask(ctx, "ping", "waves", "")
+	must(t, err)
+	now := f.Now()
+	u := update("ep-0000", task.ID, 1, 1, tasker.Failed)
+	u.Update.StartedAt = &now
+	f.apply(t, u)
+	f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "x", Skip: true})
+	undo, err := f.UndoTask(ctx, "ping", "waves", "")
+	must(t, err)
+	f.apply(t, update("ep-0000", undo.ID, 1, 1, tasker.Succeeded))
+	f.undoneBy(t, task.ID, undo.ID)
+	_, err = f.RetryTask(ctx, "ping", "waves", "")
+	must(t, err)
+	_, err = f.Controls(ctx, task.ID)
+	must(t, err)
+	_, err = f.Select(ctx, func(tasker.Endpoint) bool { return true })
+	must(t, err)
+	must(t, f.ReleaseLease(ctx, leader()))
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -15,14 +16,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 )
 
-// sending opens the fixture's database as a process that sends new orders itself
-// and leaves its marks to an Apply.
-func (f *fixture) sending(t *testing.T) *fixture {
+// sending opens the fixture's database as a process that sends new orders itself,
+// and whose marks wait for reports.
+func (f *fixture) sending(t *testing.T, patience time.Duration) *fixture {
 	t.Helper()
 	s := &fixture{clock: f.clock}
 	o := f.options
 	o.Sends = func(orders int) bool { return orders < 10 }
-	o.MarkPatience = time.Hour
+	o.MarkPatience = patience
 	o.OnCommit = func(c store.Commit) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -32,11 +33,17 @@ func (f *fixture) sending(t *testing.T) *fixture {
 	return s
 }
 
+// toldLast is the last commit that was told.
+func (f *fixture) toldLast() store.Commit {
+	all := f.told()
+	return all[len(all)-1]
+}
+
 // Whoever sends what it has stored gets the same claims as by looking for them,
 // and they are due again if it dies.
 func TestCreatedAsClaimed(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
-		s := f.sending(t)
+		s := f.sending(t, time.Hour)
 		for name, n := range map[string]store.NewTask{"a": request("a", "lb-1", "lb-2"), "b": request("b")} {
 			n.ReceiveTimeout = 10 * store.ClaimHold
 			task := s.create(t, n)
@@ -69,12 +76,26 @@ func TestCreatedAsClaimed(t *testing.T) {
 	})
 }
 
-// What was sent is written in the transaction of the reports that come meanwhile,
-// and before them.
-func TestMarksGoWithReports(t *testing.T) {
+// watched is a context that says when somebody waits for its end.
+type watched struct {
+	context.Context
+	once  sync.Once
+	waits chan struct{}
+}
+
+func (w *watched) Done() <-chan struct{} {
+	w.once.Do(func() { close(w.waits) })
+	return w.Context.Done()
+}
+
+// What is reported on, before it is marked as sent or in the time after, is
+// written once.
+func TestReportedIsNotMarked(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
-		s := f.sending(t)
-		task := s.create(t, request("a", "lb-1", "lb-2"))
+		s := f.sending(t, time.Hour)
+		n := request("a", names(9)...)
+		n.ReceiveTimeout = 100 * time.Hour // far beyond what a mark waits for
+		task := s.create(t, n)
 		claims := s.told()[0].Claims
 		var mu sync.Mutex
 		written := map[string]int{}
@@ -83,28 +104,55 @@ func TestMarksGoWithReports(t *testing.T) {
 			defer mu.Unlock()
 			written[strings.Join(strings.Fields(query)[:3], " ")]++
 		})
-		marked := make(chan error, 1)
-		go func() { marked <- s.MarkSent(t.Context(), claims) }()
-		// The marks wait for somebody to write them, if they are there yet.
-		for done := false; !done; {
-			s.apply(t, update("lb-1", task.ID, 1, 1, tasker.Running))
-			select {
-			case err := <-marked:
-				must(t, err)
-				done = true
-			default:
+		for i, c := range claims {
+			if i == 0 {
+				s.apply(t, update(c.Endpoint, task.ID, 1, 1, tasker.Running))
+				must(t, s.MarkSent(t.Context(), claims[:1]))
+				continue
 			}
+			marked := make(chan error, 1)
+			ctx := &watched{Context: t.Context(), waits: make(chan struct{})}
+			go func() { marked <- s.MarkSent(ctx, claims[i:i+1]) }()
+			<-ctx.waits
+			s.apply(t, update(c.Endpoint, task.ID, 1, 1, tasker.Running))
+			must(t, <-marked)
 		}
 		s.Trace(nil)
-		got := s.want(t, task.ID, "running", "lb-1", "running", "lb-2", "sent")
-		if got["lb-2"].SentAt == nil {
-			t.Error("no time of sending")
+		if got, _ := s.task(t, task.ID); got.Counts[tasker.Running] != len(claims) {
+			t.Errorf("counts %v", got.Counts)
 		}
 		f.Add(store.ClaimHold)
 		f.claim(t, 0)
-		if n := written["INSERT INTO responses"]; n > 2 {
-			t.Errorf("%d writes of responses: %v", n, written)
+		if times := written["INSERT INTO responses"]; times != len(claims) {
+			t.Errorf("%d writes of %d responses: %v", times, len(claims), written)
 		}
+	})
+}
+
+// What is not reported on is marked in the end, and what no report can speak of,
+// or not in time, at once.
+func TestMarkedWithoutReport(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		brief := f.sending(t, time.Millisecond)
+		task := brief.create(t, request("a", "lb-1"))
+		must(t, brief.MarkSent(t.Context(), brief.toldLast().Claims))
+		if got := brief.want(t, task.ID, "sent", "lb-1", "sent"); got["lb-1"].SentAt == nil {
+			t.Error("no time of sending")
+		}
+
+		s := f.sending(t, time.Hour)
+		soon := request("b", "lb-1")
+		soon.ReceiveTimeout = time.Minute
+		task = s.create(t, soon)
+		must(t, s.MarkSent(t.Context(), s.toldLast().Claims))
+		s.want(t, task.ID, "sent", "lb-1", "sent")
+		task = s.create(t, request("c"))
+		must(t, s.MarkSent(t.Context(), s.toldLast().Claims))
+		if got, _ := s.task(t, task.ID); got.Status != tasker.TaskSent {
+			t.Errorf("a broadcast is %s", got.Status)
+		}
+		f.Add(store.ClaimHold)
+		f.claim(t, 0)
 	})
 }
 

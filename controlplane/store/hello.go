@@ -84,7 +84,9 @@ func (b *batch) greet(h *tasker.Hello, r *responseRow, spoken bool) {
 		// is on its way is left there, or a control plane that is behind would be the
 		// more so. What was not sent is due by itself.
 		late := r.SentAt != nil && microsOf(*r.SentAt).add(ClaimHold) <= b.tx.now
-		if !cancelled && r.expiresAt > b.tx.now && (b.first[r.Endpoint] || late) {
+		// What is not to begin yet is due by itself too.
+		early := r.tries == 0 && r.nextSendAt > b.tx.now
+		if !cancelled && !early && r.expiresAt > b.tx.now && (b.first[r.Endpoint] || late) {
 			r.nextSendAt, r.dirty = b.tx.now, true
 			b.tx.commit.Due = true
 		}
@@ -134,7 +136,7 @@ func (b *batch) answer(ctx context.Context) error {
 
 func (b *batch) welcome(endpoint, session string) tasker.Order {
 	return tasker.Order{
-		Version: tasker.WireVersion, Endpoint: endpoint, Expires: b.tx.now.add(welcomeLife).time(),
+		Version: tasker.WireVersion, Endpoint: endpoint, Expires: b.tx.s.here(b.tx.now.add(welcomeLife), b.tx.now),
 		Welcome: &tasker.Welcome{Session: session, Now: b.tx.now.time(), Heartbeat: tasker.Duration(b.interval)},
 	}
 }
@@ -150,21 +152,21 @@ func (b *batch) openBroadcasts(ctx context.Context) ([]broadcast, error) {
 	var open []broadcast
 	var keys []key
 	index := map[string]int{}
-	err := b.tx.rows(ctx, "SELECT "+taskBody+" FROM tasks WHERE closes_at > ? AND cancel_requested_at IS NULL ORDER BY closes_at",
-		[]any{b.tx.now}, func(r *sql.Rows) error {
-			row, err := scanTask(r, true)
-			if err != nil {
-				return err
+	err := b.tx.rows(ctx, "SELECT "+taskBody+` FROM tasks WHERE closes_at > ? AND cancel_requested_at IS NULL
+		AND (not_before IS NULL OR not_before <= ?) ORDER BY closes_at`, []any{b.tx.now, b.tx.now}, func(r *sql.Rows) error {
+		row, err := scanTask(r, true)
+		if err != nil {
+			return err
+		}
+		index[row.ID] = len(open)
+		open = append(open, broadcast{row, map[string]bool{}})
+		for name := range b.hellos {
+			if b.tx.s.types[row.Type].ServedBy(b.endpoints[name].presence) {
+				keys = append(keys, key{row.ID, name})
 			}
-			index[row.ID] = len(open)
-			open = append(open, broadcast{row, map[string]bool{}})
-			for name := range b.hellos {
-				if b.tx.s.types[row.Type].ServedBy(b.endpoints[name].presence) {
-					keys = append(keys, key{row.ID, name})
-				}
-			}
-			return nil
-		})
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read open broadcasts: %w", err)
 	}

@@ -2,18 +2,29 @@ package store
 
 import (
 	"context"
-	"time"
+	"errors"
 
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// MarkSent writes sent over pending and clears next_send_at.
+// MarkSent writes sent over pending and clears next_send_at, where no report has
+// done so meanwhile.
 func (s *Store) MarkSent(ctx context.Context, claims []Claim) error {
-	marks := make([]mark, len(claims))
-	for i, c := range claims {
-		marks[i] = mark{Unsent: Unsent{Claim: c}, sent: true}
+	var marks []mark
+	var patient []Claim
+	for _, c := range claims {
+		if s.flights.waits(c) {
+			patient = append(patient, c)
+		} else {
+			marks = append(marks, sent(c))
+		}
 	}
-	return s.mark(ctx, marks, s.patience)
+	err := s.mark(ctx, marks)
+	marks = nil
+	for _, c := range s.flights.end(ctx, patient) {
+		marks = append(marks, sent(c))
+	}
+	return errors.Join(err, s.mark(ctx, marks))
 }
 
 // MarkUnsent keeps the row pending with the reason and makes it due again after
@@ -22,15 +33,16 @@ func (s *Store) MarkUnsent(ctx context.Context, unsent []Unsent) error {
 	marks := make([]mark, len(unsent))
 	for i, u := range unsent {
 		marks[i].Unsent = u
+		s.flights.forget([]Claim{u.Claim})
 	}
-	return s.mark(ctx, marks, 0)
+	return s.mark(ctx, marks)
 }
 
-func (s *Store) mark(ctx context.Context, marks []mark, patience time.Duration) error {
+func (s *Store) mark(ctx context.Context, marks []mark) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	return s.entries.do(ctx, &entry{marks: marks}, len(marks), patience)
+	return s.entries.Do(ctx, &entry{marks: marks}, len(marks))
 }
 
 // mark is what became of a claim.
@@ -38,6 +50,8 @@ type mark struct {
 	Unsent
 	sent bool
 }
+
+func sent(c Claim) mark { return mark{Unsent: Unsent{Claim: c}, sent: true} }
 
 // mark writes what became of a claim, if it is still of the row's attempt.
 func (b *batch) mark(m mark) {

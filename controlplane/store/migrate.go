@@ -16,7 +16,7 @@ const versionTable = "schema_versions"
 
 // tables are all tables, in an order in which they can be dropped.
 func tables() []string {
-	return []string{"chunks", "responses", "tasks", "endpoints", "enrol_tokens", "credentials", "signing_keys", versionTable}
+	return []string{"chunks", "responses", "rollouts", "controls", "callbacks", "tasks", "endpoints", "enrol_tokens", "credentials", "signing_keys", "leases", versionTable}
 }
 
 func (s *Store) provider() (*goose.Provider, error) {
@@ -48,6 +48,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 
 // Reset drops every table and makes them anew.
 func (s *Store) Reset(ctx context.Context) error {
+	defer s.forgetCredentials()
 	for _, table := range tables() {
 		if _, err := s.slow.ExecContext(ctx, "DROP TABLE IF EXISTS "+table); err != nil {
 			return s.fail("reset the database", fmt.Errorf("drop %s: %w", table, err))

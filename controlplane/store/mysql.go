@@ -124,6 +124,12 @@ func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
+// noSuchDatabase says whether the server is there, and the database is not.
+func noSuchDatabase(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && e.Number == 1049
+}
+
 func mysqlFault(err error) fault {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {

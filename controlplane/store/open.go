@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/group"
 )
 
 // Store is a database of tasks.
@@ -27,9 +28,13 @@ type Store struct {
 	clock     func() time.Time
 	onCommit  func(Commit)
 	sends     func(orders int) bool
-	patience  time.Duration
-	creations *group[*creation]
-	entries   *group[*entry]
+	creations *group.Group[*creation]
+	entries   *group.Group[*entry]
+	flights   flights
+	// standing and owners are what is known of credentials, on SQLite: on MySQL other
+	// control planes enrol and revoke, too.
+	standing *known[string, Credential]
+	owners   *known[Digest, string]
 	// trace, if set, is given every statement.
 	trace func(query string, args []any)
 }
@@ -42,10 +47,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		clock:     o.Clock,
 		onCommit:  o.OnCommit,
 		sends:     o.Sends,
-		patience:  o.MarkPatience,
+		flights:   flights{patience: o.MarkPatience, open: map[flight]chan struct{}{}},
 	}
-	s.creations = newGroup(createWeight, s.alone, s.create)
-	s.entries = newGroup(entryWeight, s.alone, s.enter)
+	s.creations = group.New(createWeight, s.alone, s.create)
+	s.entries = group.New(entryWeight, s.alone, s.enter)
 	for _, t := range o.Types {
 		s.types[t.Name] = t
 	}
@@ -66,6 +71,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			return nil, s.fail("open the database", err)
 		}
 		s.slow = s.write
+		s.standing, s.owners = newKnown[string, Credential](), newKnown[Digest, string]()
 	case scheme == "mysql":
 		cfg, err := mysqlConfig(o.URI)
 		if err != nil {
@@ -85,6 +91,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, errors.New("database URI: write sqlite:FILE or mysql://user:password@host:port/database")
 	}
 	if err := s.read.PingContext(ctx); err != nil {
+		if noSuchDatabase(err) {
+			err = fmt.Errorf("%w; tasker-controlplane initialize makes it", err)
+		}
 		return nil, errors.Join(s.fail("open the database", err), s.Close())
 	}
 	return s, nil

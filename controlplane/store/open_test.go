@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,6 +83,19 @@ func TestCheckWithoutTables(t *testing.T) {
 	}
 }
 
+func TestOpenWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	o := storetest.MySQL(t)
+	o.URI += "_not_there"
+	s, err := store.Open(t.Context(), o)
+	if err == nil {
+		must(t, s.Close())
+	}
+	if err == nil || !strings.Contains(err.Error(), "initialize makes it") {
+		t.Errorf("Open = %v, want an error that says what to do", err)
+	}
+}
+
 // The database's own clock is close to this machine's, for both are on it.
 func TestDatabaseClock(t *testing.T) {
 	t.Parallel()
@@ -98,6 +110,41 @@ func TestDatabaseClock(t *testing.T) {
 			}
 			if z := task.CreatedAt.Location(); z != time.UTC {
 				t.Errorf("created at in %v", z)
+			}
+		})
+	}
+}
+
+// Transports drop what has expired by the clock of this machine, of which that of the
+// database may be far off.
+func TestOrdersExpireByTheClockHere(t *testing.T) {
+	t.Parallel()
+	for name, off := range map[string]time.Duration{"behind": -time.Hour, "ahead": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := storetest.MySQL(t)
+			o.Types = types()
+			s := storetest.Open(t, o)
+			s.Writer().SetMaxOpenConns(1) // of which the clock is set, and stands then
+			_, err := s.Writer().ExecContext(t.Context(), "SET timestamp = ?", time.Now().Add(off).Unix())
+			must(t, err)
+			_, _, err = s.CreateTask(t.Context(), request("a", "lb-1"))
+			must(t, err)
+			claims, err := s.ClaimDue(t.Context(), 10)
+			must(t, err)
+			hello := tasker.Report{Endpoint: "lb-1", Hello: &tasker.Hello{Session: "s"}}
+			applied, err := s.Apply(t.Context(), []tasker.Report{hello})
+			must(t, err)
+			if len(claims) != 1 || len(applied.Orders) != 1 {
+				t.Fatalf("%d claims, %d orders", len(claims), len(applied.Orders))
+			}
+			for _, order := range []tasker.Order{claims[0].Order, applied.Orders[0]} {
+				if left := time.Until(order.Expires); left < 0 || left > time.Minute {
+					t.Errorf("it expires in %v: %+v", left, order)
+				}
+			}
+			if d := claims[0].Order.Assignment.Deadline; time.Until(d.Add(-off)).Abs() > time.Minute {
+				t.Errorf("the deadline, %v, is not by the clock of the database", d)
 			}
 		})
 	}
@@ -161,11 +208,8 @@ func TestBadURI(t *testing.T) {
 
 func TestUnavailable(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	address := l.Addr().String()
-	must(t, l.Close())
-	_, err = store.Open(t.Context(), store.Options{URI: "mysql://tasker:s3cret@" + address + "/tasker"})
+	const address = "127.0.0.1:1" // where nobody listens
+	_, err := store.Open(t.Context(), store.Options{URI: "mysql://tasker:s3cret@" + address + "/tasker"})
 	if !errors.Is(err, store.ErrUnavailable) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("Open = %v, want ErrUnavailable without the password", err)
 	}

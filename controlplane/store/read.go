@@ -26,22 +26,27 @@ func (c *conn) find(ctx context.Context, taskType, ref string) (tasker.Task, err
 	if tasker.ValidateIdentifier(ref) != nil {
 		return tasker.Task{}, ErrNotFound // and what is no UTF-8 is kept from the server
 	}
-	var t *taskRow
-	scan := func(r *sql.Rows) (err error) {
-		t, err = scanTask(r, true)
+	var list []*taskRow
+	scan := func(r *sql.Rows) error {
+		t, err := scanTask(r, true)
+		list = append(list, t)
 		return err
 	}
 	err := c.rows(ctx, "SELECT "+taskBody+" FROM tasks WHERE id = ? AND type = ?", []any{ref, taskType}, scan)
-	if err == nil && t == nil {
+	if err == nil && len(list) == 0 {
 		err = c.rows(ctx, "SELECT "+taskBody+" FROM tasks WHERE type = ? AND identifier = ?", []any{taskType, ref}, scan)
 	}
 	switch {
 	case err != nil:
 		return tasker.Task{}, err
-	case t == nil:
+	case len(list) == 0:
 		return tasker.Task{}, ErrNotFound
 	}
-	return t.Task, nil
+	tasks, err := c.withRollouts(ctx, list)
+	if err != nil {
+		return tasker.Task{}, err
+	}
+	return tasks[0], nil
 }
 
 // TaskWithResponses reads both as of one moment.
@@ -110,13 +115,16 @@ func (s *Store) Tasks(ctx context.Context, q TaskQuery) (TaskPage, error) {
 	}
 	page := TaskPage{Tasks: []tasker.Task{}}
 	query := "SELECT " + taskBody + " FROM tasks" + s.dialect.use(index) + where + " ORDER BY id DESC LIMIT ?"
-	err := s.direct().rows(ctx, query, append(args, limit+1), func(r *sql.Rows) error {
+	var list []*taskRow
+	c := s.direct()
+	err := c.rows(ctx, query, append(args, limit+1), func(r *sql.Rows) error {
 		row, err := scanTask(r, true)
-		if err == nil {
-			page.Tasks = append(page.Tasks, row.Task)
-		}
+		list = append(list, row)
 		return err
 	})
+	if err == nil {
+		page.Tasks, err = c.withRollouts(ctx, list)
+	}
 	if err != nil {
 		return TaskPage{}, s.fail("list tasks", err)
 	}

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker"
 )
 
 // maxCount bounds what Stats counts, so that its cost is bounded too.
@@ -39,7 +42,7 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 	return first.time(), nil
 }
 
-// Stats counts open tasks and due orders, bounded in cost.
+// Stats counts open tasks, due orders and what is to be told, bounded in cost.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	const doing = "count"
 	var out Stats
@@ -70,6 +73,31 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	if out.Connected, err = c.connected(ctx, now); err != nil {
 		return out, s.fail(doing, err)
 	}
+	if err := c.row(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM callbacks WHERE next_at > 0 LIMIT ?) AS due", []any{maxCount}, &out.Callbacks); err != nil {
+		return out, s.fail(doing, err)
+	}
 	err = c.row(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM tasks WHERE finished_at IS NULL LIMIT ?) AS open", []any{maxCount}, &out.Open)
+	if err == nil {
+		out.Rollouts, err = c.rolloutStates(ctx)
+	}
 	return out, s.fail(doing, err)
+}
+
+// rolloutStates counts the rollouts that are not over.
+func (c *conn) rolloutStates(ctx context.Context) (map[tasker.RolloutState]int, error) {
+	states := map[tasker.RolloutState]int{}
+	var args []any
+	for _, state := range tasker.RolloutStates() {
+		if !state.Over() {
+			states[state], args = 0, append(args, string(state))
+		}
+	}
+	err := c.rows(ctx, "SELECT state, COUNT(*) FROM rollouts WHERE state IN ("+marks(len(args))+") GROUP BY state", args, func(r *sql.Rows) error {
+		var state tasker.RolloutState
+		var n int
+		err := r.Scan(&state, &n)
+		states[state] = n
+		return err
+	})
+	return states, err
 }

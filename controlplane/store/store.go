@@ -23,6 +23,18 @@ var (
 	ErrOpen = errors.New("the last attempt has not ended")
 	// ErrNothingToRetry: every response succeeded.
 	ErrNothingToRetry = errors.New("nothing to retry")
+	// ErrNoRollout: the task is not performed in waves.
+	ErrNoRollout = errors.New("is not a rollout")
+	// ErrOver: the rollout is over.
+	ErrOver = errors.New("the rollout is over")
+	// ErrNotPaused: the rollout is not paused.
+	ErrNotPaused = errors.New("the rollout is not paused")
+	// ErrUndoing: the task is being undone, so it cannot be tried again yet.
+	ErrUndoing = errors.New("the task is being undone; retry it when that has ended")
+	// ErrNothingToUndo: the task has started nowhere.
+	ErrNothingToUndo = errors.New("the task was started nowhere, so there is nothing to undo")
+	// ErrLease: another process leads, or the lease has run out.
+	ErrLease = errors.New("the lease is not held")
 	// ErrCursor: the cursor of a list is not one that a page gave.
 	ErrCursor = errors.New("cursor is not one that a page gave")
 	// ErrUnavailable: the database cannot be reached now.
@@ -56,8 +68,9 @@ type Options struct {
 	// process will send them without looking for them: then OnCommit is given them
 	// as Claims. It must not block.
 	Sends func(orders int) bool
-	// MarkPatience is for how long MarkSent leaves it to an Apply that comes
-	// meanwhile to write with its own what was sent.
+	// MarkPatience is for how long MarkSent waits for the first report on what was
+	// sent, which makes its own writing needless; as long as reports come, it waits
+	// up to eight times as long.
 	MarkPatience time.Duration
 }
 
@@ -67,6 +80,10 @@ type Commit struct {
 	Tasks []string
 	// Due: there is something to send now.
 	Due bool
+	// Rollouts: there is a rollout to look at now.
+	Rollouts bool
+	// Callbacks: there is something to tell now.
+	Callbacks bool
 	// Claims are new orders that this process is to send. They are held, so that
 	// they are due by themselves if it dies before it has.
 	Claims []Claim
@@ -81,6 +98,18 @@ type NewTask struct {
 	Endpoints      []string
 	ReceiveTimeout time.Duration
 	Timeout        time.Duration
+	// Labels is the selector by which some of the endpoints were found, for people.
+	Labels string
+	// Action and Undoes are as in tasker.Task.
+	Action tasker.Action
+	Undoes string
+	// NotBefore is when the task begins; nil is at once.
+	NotBefore *time.Time
+	// Rollout is how it is performed in waves, in the order of Endpoints, which then
+	// are not nil; nil is all at once.
+	Rollout *tasker.RolloutSpec
+	// Callback is who is told what becomes of it; nil is nobody.
+	Callback *tasker.Callback
 	// Fingerprint is the SHA-256 of the canonical request.
 	Fingerprint [32]byte
 }
@@ -120,8 +149,10 @@ type Claim struct {
 	held micros
 }
 
-// ClaimHold is how long a claim keeps a row from being claimed again.
-const ClaimHold = 30 * time.Second
+// ClaimHold is how long a claim keeps a row from being claimed again: well below the
+// usual receive timeout of 30 s, so that another control plane sends in time what one
+// that died had claimed, and above what a broker that is busy takes for a full outbox.
+const ClaimHold = 20 * time.Second
 
 // Unsent is a claim whose order did not pass, and why.
 type Unsent struct {
@@ -162,4 +193,8 @@ type Stats struct {
 	Connected int
 	// Open is the number of tasks that have not finished.
 	Open int
+	// Rollouts is the number of rollouts in each state that is not over.
+	Rollouts map[tasker.RolloutState]int
+	// Callbacks is the number of callbacks that are not delivered yet.
+	Callbacks int
 }

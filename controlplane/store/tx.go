@@ -156,7 +156,8 @@ func (s *Store) try(ctx context.Context, fn func(*tx) error) error {
 	if err := q.Commit(); err != nil {
 		return err
 	}
-	if len(t.commit.Tasks) > 0 || t.commit.Due {
+	s.flights.begin(t.commit.Claims)
+	if len(t.commit.Tasks) > 0 || t.commit.Due || t.commit.Rollouts {
 		s.onCommit(t.commit)
 	}
 	return nil

@@ -28,11 +28,13 @@ type unit struct {
 	*tx
 	tasks map[string]*taskRow
 	rows  map[key]*responseRow
+	// rollouts are those that were read.
+	rollouts map[string]*rolloutRow
 }
 
 // lock reads and locks tasks; ids that do not exist are left out.
 func (t *tx) lock(ctx context.Context, ids []string) (*unit, error) {
-	u := &unit{tx: t, tasks: map[string]*taskRow{}, rows: map[key]*responseRow{}}
+	u := &unit{tx: t, tasks: map[string]*taskRow{}, rows: map[key]*responseRow{}, rollouts: map[string]*rolloutRow{}}
 	slices.Sort(ids)
 	for ids := range slices.Chunk(slices.Compact(ids), 1000) {
 		query := "SELECT " + taskState + " FROM tasks WHERE id IN (" + marks(len(ids)) + ") ORDER BY id" + t.forUpdate
@@ -155,13 +157,20 @@ func (u *unit) flush(ctx context.Context) ([]tasker.Task, error) {
 	}
 	var finished []tasker.Task
 	var write []*taskRow
+	var paced []string
 	for _, id := range slices.Sorted(maps.Keys(u.tasks)) {
 		t := u.tasks[id]
 		if t.changed {
 			t.derive(u.now)
 			u.commit.Tasks = append(u.commit.Tasks, id)
+			if t.pacing == pacedNow {
+				paced = append(paced, id)
+			}
 			if t.FinishedAt != nil && !t.was {
 				finished = append(finished, t.Task)
+			}
+			if err := u.tell(ctx, t); err != nil {
+				return nil, err
 			}
 		}
 		if t.changed || t.dirty {
@@ -174,7 +183,7 @@ func (u *unit) flush(ctx context.Context) ([]tasker.Task, error) {
 	if err := u.writeResponses(ctx); err != nil {
 		return nil, err
 	}
-	return finished, nil
+	return finished, u.checkRollouts(ctx, paced)
 }
 
 // derive gives the task the version, status and end that follow from its counts.
@@ -191,7 +200,7 @@ func (t *taskRow) derive(now micros) {
 
 // taskChanges are the columns of a task that change after it was stored.
 const taskChanges = `status, reason, counts, attempt, receive_deadline, finished_at, cancel_requested_at,
-	cancel_requested_by, broadcast_sent, closes_at, next_send_at, send_tries, cancel_send_at, cancel_tries, version`
+	cancel_requested_by, broadcast_sent, closes_at, next_send_at, send_tries, cancel_send_at, cancel_tries, version, pacing, paused`
 
 // changes are the row's columns in the order of taskChanges.
 func (t *taskRow) changes() ([]any, error) {
@@ -201,7 +210,7 @@ func (t *taskRow) changes() ([]any, error) {
 	}
 	return []any{
 		string(t.Status), t.Reason, string(counts), t.attempt, t.deadline(), microsAt(t.FinishedAt), microsAt(t.CancelRequestedAt),
-		t.CancelRequestedBy, t.sent, t.closesAt, t.nextSendAt, t.tries, t.cancelSendAt, t.cancelTries, t.Version,
+		t.CancelRequestedBy, t.sent, t.closesAt, t.nextSendAt, t.tries, t.cancelSendAt, t.cancelTries, t.Version, t.pacing, t.paused,
 	}, nil
 }
 
@@ -267,21 +276,19 @@ func (u *unit) writeResponses(ctx context.Context) error {
 
 // readTasks reads whole tasks, in the order of their ids.
 func (c *conn) readTasks(ctx context.Context, ids []string) ([]tasker.Task, error) {
-	var tasks []tasker.Task
+	var list []*taskRow
 	for ids := range slices.Chunk(ids, 1000) {
 		query := "SELECT " + taskBody + " FROM tasks WHERE id IN (" + marks(len(ids)) + ") ORDER BY id"
 		err := c.rows(ctx, query, anys(ids), func(r *sql.Rows) error {
 			row, err := scanTask(r, true)
-			if err == nil {
-				tasks = append(tasks, row.Task)
-			}
+			list = append(list, row)
 			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read tasks: %w", err)
 		}
 	}
-	return tasks, nil
+	return c.withRollouts(ctx, list)
 }
 
 func anys[T any](list []T) []any {

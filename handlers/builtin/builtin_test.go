@@ -3,6 +3,7 @@ package builtin_test
 import (
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,7 +24,7 @@ func TestHandlersAreAsDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := mux.Names(); !slices.Equal(got, []string{"command", "facts", "ping", "script", "upgrade-agent"}) {
+	if got := mux.Names(); !slices.Equal(got, []string{"artifact", "command", "facts", "file", "package", "ping", "script", "service", "upgrade-agent"}) {
 		t.Errorf("names %v", got)
 	}
 	var infos []handlers.Info
@@ -40,12 +41,26 @@ func TestHandlersAreAsDescribed(t *testing.T) {
 		if _, err := handlers.CompileSchema(info.Schema); err != nil {
 			t.Errorf("%s: %v", info.Name, err)
 		}
+		if info.UndoNeeds != "" && (!info.Undoes || !strings.Contains(string(info.Schema), `"`+info.UndoNeeds+`": {`)) {
+			t.Errorf("%s needs %q to undo, which its payload does not have", info.Name, info.UndoNeeds)
+		}
 	}
 }
 
 func TestBadAllowListIsAnError(t *testing.T) {
 	t.Parallel()
-	if _, err := builtin.New(builtin.Options{Allow: [][]string{{"sleep"}}}); err == nil {
-		t.Error("no error")
+	for _, o := range []builtin.Options{
+		{Allow: [][]string{{"sleep"}}},
+		{Deploy: []string{"app"}},
+		{Packages: []string{"app-["}},
+		{Services: []string{"app@["}},
+	} {
+		o.Runner = &process.Runner{}
+		if _, err := builtin.New(o); err == nil {
+			t.Errorf("no error with %+v", o)
+		}
+	}
+	if _, err := builtin.New(builtin.Options{Files: []string{"/etc/app", "/etc/../app"}}); err == nil || !strings.Contains(err.Error(), "handlers.file: allow[1]") {
+		t.Errorf("a bad directory of files: %v", err)
 	}
 }

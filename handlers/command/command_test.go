@@ -8,15 +8,18 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/command"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 )
@@ -31,14 +34,19 @@ func TestMain(m *testing.M) {
 func newMux(t *testing.T, allow ...[]string) (*handlers.Mux, error) {
 	t.Helper()
 	h, err := command.New(command.Options{
-		Allow:  allow,
-		Runner: &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))},
+		Allow:   allow,
+		Runner:  &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))},
+		Records: before.New(filepath.Join(t.TempDir(), "before")),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return handlers.NewMux(h)
 }
+
+// endpoint names one for each call: what is left of a task is killed by the names
+// of task and endpoint. It is shown as e1.
+func endpoint() string { return "e-" + strings.ToLower(rand.Text()) }
 
 // call does with a payload what the agent does.
 func call(ctx context.Context, t *testing.T, mux *handlers.Mux, payload string) (handlers.Result, string, error) {
@@ -51,9 +59,7 @@ func call(ctx context.Context, t *testing.T, mux *handlers.Mux, payload string) 
 		t.Fatal("no handler")
 	}
 	var out bytes.Buffer
-	// What is left of a task is killed by the names of task and endpoint, so each
-	// call has an endpoint of its own, shown as e1.
-	endpoint := "e-" + strings.ToLower(rand.Text())
+	endpoint := endpoint()
 	result, err := h.Handle(ctx, handlers.Call{
 		TaskID: "task-1", Identifier: "id-1", Endpoint: endpoint, Type: "command", Attempt: 2,
 		Payload: json.RawMessage(payload), Output: &out,
@@ -81,7 +87,7 @@ func TestRuns(t *testing.T) {
 		{`{"argv":["pwd"],"cwd":"/usr"}`, "/usr\n", "", 0},
 		{`{"argv":["env"],"env":{"FOO":"bar","LANGUAGE":"de"}}`, "FOO=bar\n", "", 0},
 		{`{"argv":["env"]}`, "TASKER_ATTEMPT=2\nTASKER_ENDPOINT=e1\nTASKER_IDENTIFIER=id-1\nTASKER_TASK_ID=task-1\nTASKER_TYPE=command\n", "", 0},
-		{`{"argv":["sh","-c","echo out; echo err >&2; exit 3"]}`, "out\nerr\n", "exit code 3", 3},
+		{`{"argv":["sh","-c","echo out; echo err >&2; exit 3"]}`, "out\nerr\n", "exit code 3: err", 3},
 		{`{"argv":["sh","-c","kill -9 $$"]}`, "", "killed by SIGKILL", 137},
 	}
 	for _, tt := range tests {
@@ -94,7 +100,7 @@ func TestRuns(t *testing.T) {
 			if got := text(err); got != tt.err {
 				t.Errorf("error %q, want %q", got, tt.err)
 			}
-			if result.ExitCode == nil || *result.ExitCode != tt.code || result.Value != (command.Outcome{ExitCode: tt.code}) {
+			if result.ExitCode == nil || *result.ExitCode != tt.code || !cmp.Equal(result.Value, command.Outcome{Changed: true, ExitCode: &tt.code}) {
 				t.Errorf("result %+v, want exit code %d", result, tt.code)
 			}
 		})
@@ -117,7 +123,7 @@ func TestRefuses(t *testing.T) {
 	tests := []struct{ payload, want string }{
 		{`{}`, "payload.argv: is missing"},
 		{`{"argv":"echo a b"}`, "payload.argv: must be an array, not a string"},
-		{`{"argv":[]}`, "payload.argv: minItems"},
+		{`{"argv":[]}`, "payload.argv: has 0 items"},
 		{`{"argv":["echo",1]}`, "payload.argv[1]: must be a string, not a number"},
 		{`{"argv":["echo"],"shell":true}`, "payload.shell: is not known"},
 		{`{"argv":["echo"],"env":{"A":1}}`, "payload.env.A: must be a string, not a number"},

@@ -15,4 +15,9 @@
 //     that path is the operator's own.
 //   - Environment variables that change what a program loads or runs, such as
 //     LD_PRELOAD or PATH, are refused (see refusedEnv), as are TASKER_ names.
+//
+// What a program changes, this package cannot know. A payload may name the commands
+// that say what would change and that undo it; they have to be allowed as well. The
+// record of a task says no more than that its command was started, so that what has
+// never run is not undone.
 package command

@@ -190,10 +190,13 @@ func (b *buffer) String() string {
 
 func (b *buffer) notify(want string, tell func()) { b.want, b.tell = want, tell }
 
+// patience bounds every wait of a test.
+const patience = 2 * time.Minute
+
 // waitFor waits for a condition.
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {

@@ -56,6 +56,10 @@ func TestStartErrors(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
+		// What another test starts meanwhile must not have the file open for writing,
+		// or it could not be executed.
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
 		if err := os.WriteFile(path, []byte(text), mode); err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +245,9 @@ func TestContext(t *testing.T) {
 			}
 		})
 		t.Run("done meanwhile, and ended in good order", func(t *testing.T) {
-			exit, err := f.cancelWhen("set", f.sh("trap 'echo cleaned; exit 5' TERM; echo set; while :; do sleep 0.05; done"))
+			spec := f.sh("trap 'echo cleaned; exit 5' TERM; echo set; while :; do sleep 0.05; done")
+			spec.Grace = patience
+			exit, err := f.cancelWhen("set", spec)
 			if !errors.Is(err, handlers.ErrCancelled) || exit.Code != 5 || !strings.Contains(f.out.String(), "cleaned") {
 				t.Errorf("got %+v, %v, %q", exit, err, f.out)
 			}

@@ -104,7 +104,7 @@ func supervise(req request, in io.Reader, reports *json.Encoder) error {
 	// It cannot have been reaped before reap is called, so it is there to be read.
 	started, err := identify(command)
 	started.PID, started.Cgroup = command, cgroup
-	t := tree{command: command, cgroup: cgroup, grace: req.Grace.D(), stop: signals}
+	t := &tree{command: command, cgroup: cgroup, grace: req.Grace.D(), stop: signals}
 	ended := t.reap()
 	closed := make(chan struct{})
 	go func() {

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,6 +16,8 @@ type tree struct {
 	cgroup  string
 	grace   time.Duration
 	stop    <-chan os.Signal
+	// killing: who is still there is to be killed.
+	killing atomic.Bool
 }
 
 // exited is the end of the command.
@@ -26,7 +29,11 @@ type exited struct {
 
 // reap waits for every child until there is none, and so no descendant. The
 // channel gets the end of the command, and is closed at the end of the tree.
-func (t tree) reap() <-chan exited {
+//
+// One that keeps starting another and ending itself is hard to catch by looking
+// through all processes. But at each end the next one becomes a child of this
+// process, and is killed before it comes to much.
+func (t *tree) reap() <-chan exited {
 	ended := make(chan exited, 1)
 	go func() {
 		defer close(ended)
@@ -50,6 +57,9 @@ func (t tree) reap() <-chan exited {
 				ended <- *e
 				e, options = nil, 0
 			}
+			if pid > 0 && t.killing.Load() {
+				killSince(pid)
+			}
 		}
 	}()
 	return ended
@@ -57,7 +67,7 @@ func (t tree) reap() <-chan exited {
 
 // wait returns when the tree is gone, which it sees to once the agent has closed
 // the pipe, a signal has come, or the command has ended.
-func (t tree) wait(closed <-chan struct{}, ended <-chan exited) ending {
+func (t *tree) wait(closed <-chan struct{}, ended <-chan exited) ending {
 	var end ending
 	select {
 	case e := <-ended:
@@ -76,7 +86,7 @@ func (t tree) wait(closed <-chan struct{}, ended <-chan exited) ending {
 
 // end sends SIGTERM, waits for the grace, and sends SIGKILL until none is left.
 // What a process starts in answer to its SIGTERM, to clean up, gets none.
-func (t tree) end(ended <-chan exited, end *ending) {
+func (t *tree) end(ended <-chan exited, end *ending) {
 	// An error means that /proc cannot be read now; the kill below tries again.
 	_ = signalDescendants(syscall.SIGTERM, make(map[int]bool))
 	timer := time.NewTimer(t.grace)
@@ -91,6 +101,7 @@ func (t tree) end(ended <-chan exited, end *ending) {
 			continue
 		case <-timer.C:
 		}
+		t.killing.Store(true)
 		killCgroup(t.cgroup)
 		_ = signalDescendants(syscall.SIGKILL, make(map[int]bool))
 		timer.Reset(delay)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -75,13 +76,17 @@ func TestPipeHeldOpenByAStranger(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		// The test opens the command's own pipe, as a daemon would that was handed it.
 		var held *os.File
+		in, goOn := io.Pipe()
 		f.out.notify("ready", func() {
+			defer goOn.Close()
 			var err error
 			if held, err = os.OpenFile(fmt.Sprintf("/proc/%d/fd/1", f.process(1).PID), os.O_WRONLY, 0); err != nil {
 				t.Error(err)
 			}
 		})
-		exit, err := f.Run(t.Context(), f.sh(`echo ready; sleep 0.3; head -c 60000 /dev/zero; exit 6`))
+		spec := f.sh(`echo ready; cat; head -c 60000 /dev/zero; exit 6`)
+		spec.Stdin = in
+		exit, err := f.Run(t.Context(), spec)
 		if err != nil || exit.Code != 6 || held == nil {
 			t.Errorf("got %+v, %v", exit, err)
 		}
@@ -144,7 +149,7 @@ func killAgent(t *testing.T, f *fixture, script string) {
 	}
 	select {
 	case <-ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("the agent's command was not ready")
 	}
 	if err := cmd.Process.Kill(); err != nil {
@@ -228,9 +233,8 @@ func TestLeftoversSpareOthers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(f.left()) != 1 {
-		t.Errorf("left: %v", f.left())
-	}
+	// While it turns into sleep, its environment cannot be seen.
+	waitFor(t, "it is there still", func() bool { return len(f.left()) == 1 })
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)

@@ -7,11 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/trust"
 )
 
 // directory is where the scripts are. Every use looks at it anew, so that a
@@ -23,37 +24,22 @@ var errNone = errors.New("there is no such script")
 
 // script is one that may be run.
 type script struct {
-	path    string
-	restart handlers.Restart
+	path string
+	abilities
 }
 
-// open checks the directory and those above it.
+// abilities are what a script's header says.
+type abilities struct {
+	restart handlers.Restart
+	// plan and undo: the script may be run for these actions.
+	plan, undo bool
+}
+
+// open checks the way to the directory.
 func (d directory) open() (*os.Root, error) {
-	// The way to it is checked as it really is.
-	dir, err := filepath.EvalSymlinks(string(d))
+	dir, err := trust.Way(string(d))
 	if err != nil {
 		return nil, err
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	for at := dir; ; at = filepath.Dir(at) {
-		fi, err := os.Stat(at)
-		if err != nil {
-			return nil, err
-		}
-		if !fi.IsDir() {
-			return nil, fmt.Errorf("%s is no directory", at)
-		}
-		// Nobody can replace what is not his own in a sticky directory.
-		if at == dir || fi.Mode()&fs.ModeSticky == 0 {
-			if err := trusted(at, fi); err != nil {
-				return nil, err
-			}
-		}
-		if at == "/" {
-			break
-		}
 	}
 	return os.OpenRoot(dir)
 }
@@ -86,14 +72,14 @@ func find(root *os.Root, taskType string) (script, error) {
 		return script{}, fmt.Errorf("script %s: %w: it is not an executable file", taskType, errNone)
 	}
 	path := filepath.Join(root.Name(), taskType)
-	if err := trusted(path, fi); err != nil {
+	if err := trust.File(path, fi); err != nil {
 		return script{}, err
 	}
-	restart, err := readRestart(root, taskType)
+	can, err := readHeader(root, taskType)
 	if err != nil {
 		return script{}, err
 	}
-	return script{path: path, restart: restart}, nil
+	return script{path: path, abilities: can}, nil
 }
 
 // list returns the task types for which there is a script, and the reasons for
@@ -122,52 +108,43 @@ func (d directory) list() (types []string, problems []error) {
 	return types, problems
 }
 
-// trusted says whether only root and the agent's user can change a file.
-func trusted(path string, fi fs.FileInfo) error {
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fmt.Errorf("%s: its owner cannot be told", path)
-	}
-	if st.Uid != 0 && int64(st.Uid) != int64(os.Geteuid()) {
-		return fmt.Errorf("%s belongs to user %d: it must belong to root or to the agent's user (chown root %s)", path, st.Uid, path)
-	}
-	if fi.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s can be written by its group or by others (chmod go-w %s)", path, path)
-	}
-	return nil
-}
-
 // headerBytes is how far into a script its header is looked for.
 const headerBytes = 4096
 
 var header = regexp.MustCompile(`(?m)^\s*(?:#|//|--|;)\s*tasker:(.*)$`)
 
-// readRestart reads the restart contract of a script.
-func readRestart(root *os.Root, name string) (handlers.Restart, error) {
+// readHeader reads what a script says of itself.
+func readHeader(root *os.Root, name string) (abilities, error) {
+	can := abilities{restart: handlers.RestartNever}
 	f, err := root.Open(name)
 	if err != nil {
-		return "", fmt.Errorf("script %s: %w", name, err)
+		return can, fmt.Errorf("script %s: %w", name, err)
 	}
 	defer f.Close()
 	buf := make([]byte, headerBytes)
 	n, err := f.Read(buf)
 	if n == 0 && err != nil {
-		return handlers.RestartNever, nil // An empty file has none.
+		return can, nil // An empty file has none.
 	}
-	restart := handlers.RestartNever
 	found := header.FindSubmatch(buf[:n])
 	if found == nil {
-		return restart, nil
+		return can, nil
 	}
+	values := map[string][]string{"restart": {"never", "retry", "resume"}, "plan": {"yes", "no"}, "undo": {"yes", "no"}}
 	for _, setting := range strings.Fields(string(found[1])) {
-		switch key, value, _ := strings.Cut(setting, "="); {
-		case key != "restart":
-			return "", fmt.Errorf("script %s: its line \"tasker:\" has the unknown setting %q; known is restart", name, setting)
-		case value != string(handlers.RestartNever) && value != string(handlers.RestartRetry) && value != string(handlers.RestartResume):
-			return "", fmt.Errorf("script %s: its line \"tasker:\" has %q; restart is never, retry or resume", name, setting)
-		default:
-			restart = handlers.Restart(value)
+		key, value, _ := strings.Cut(setting, "=")
+		switch known, ok := values[key]; {
+		case !ok:
+			return can, fmt.Errorf("script %s: its line \"tasker:\" has the unknown setting %q; known are restart, plan and undo", name, setting)
+		case !slices.Contains(known, value):
+			return can, fmt.Errorf("script %s: its line \"tasker:\" has %q; %s is %s", name, setting, key, strings.Join(known, " or "))
+		case key == "restart":
+			can.restart = handlers.Restart(value)
+		case key == "plan":
+			can.plan = value == "yes"
+		case key == "undo":
+			can.undo = value == "yes"
 		}
 	}
-	return restart, nil
+	return can, nil
 }

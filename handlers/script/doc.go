@@ -16,9 +16,11 @@
 // counts, and a script that minds sends such output to stderr, where nothing is
 // interpreted.
 //
-// A comment near the top of the script may hold its restart contract:
+// A comment near the top of the script may hold its restart contract, and say that
+// it can be asked for a plan or to undo a task. Without plan=yes and undo=yes it is
+// never run but to perform one: a script that does not look at TASKER_ACTION would.
 //
-//	# tasker: restart=retry
+//	# tasker: restart=retry plan=yes undo=yes
 //
 // Whoever can write the directory decides what runs as the agent's user. So the
 // script, its directory and every directory above must belong to root or to the

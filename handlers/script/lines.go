@@ -123,41 +123,8 @@ func (d *directives) flush() error {
 	return err
 }
 
-// lastLine passes on a script's stderr and keeps the last line that is not
-// empty. It is for one goroutine at a time.
-type lastLine struct {
-	out        io.Writer
-	line, last []byte
-}
-
-// maxError bounds the line that becomes the error.
+// maxError bounds what of a line is shown in a message.
 const maxError = 1000
-
-// Write never fails but for out.
-func (l *lastLine) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		part, after, ended := bytes.Cut(rest, []byte("\n"))
-		l.line = append(l.line, part[:min(len(part), max(0, maxError-len(l.line)))]...)
-		if ended {
-			l.flush()
-		}
-		rest = after
-	}
-	return l.out.Write(p)
-}
-
-func (l *lastLine) flush() {
-	if line := bytes.TrimSpace(l.line); len(line) > 0 {
-		l.last = append(l.last[:0], line...)
-	}
-	l.line = l.line[:0]
-}
-
-// text returns the line; nothing may be written any more.
-func (l *lastLine) text() string {
-	l.flush()
-	return cut(string(l.last))
-}
 
 // cut makes s fit to be shown in a message.
 func cut(s string) string {

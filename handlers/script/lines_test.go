@@ -101,34 +101,3 @@ func TestPartialLinesAreNotHeldBack(t *testing.T) {
 		}
 	}
 }
-
-func TestLastLine(t *testing.T) {
-	t.Parallel()
-	long := strings.Repeat("x", 3*maxError)
-	for in, want := range map[string]string{
-		"":                       "",
-		"\n \n":                  "",
-		"one":                    "one",
-		"one\ntwo\n\n  \n":       "two",
-		"one\r\ntwo\r\n":         "two",
-		"one\n\xfftwo":           "\uFFFDtwo",
-		"first\n" + long + "\n":  long[:maxError],
-		long + "\nlast, short\n": "last, short",
-	} {
-		for _, chunks := range [][]string{{in}, strings.Split(in, "")} {
-			var out bytes.Buffer
-			l := lastLine{out: &out}
-			for _, c := range chunks {
-				if _, err := l.Write([]byte(c)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got := l.text(); got != want {
-				t.Errorf("%.40q: got %.40q, want %.40q", in, got, want)
-			}
-			if out.String() != in {
-				t.Errorf("%.40q: passed on %.40q", in, out.String())
-			}
-		}
-	}
-}

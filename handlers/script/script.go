@@ -8,11 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 )
 
@@ -22,14 +22,17 @@ type Options struct {
 	Directory string
 	// Runner runs the scripts.
 	Runner *process.Runner
-	Log    *slog.Logger
+	// Records say which tasks can be undone.
+	Records *before.Records
+	Log     *slog.Logger
 }
 
 // Handler runs scripts. It also lists them, and knows their restart contracts.
 type Handler struct {
-	dir    directory
-	runner *process.Runner
-	log    *slog.Logger
+	dir     directory
+	runner  *process.Runner
+	records *before.Records
+	log     *slog.Logger
 
 	mu sync.Mutex
 	// warned is what Scripts has logged last, so that it is not logged at each
@@ -39,17 +42,20 @@ type Handler struct {
 
 // New makes the handler.
 func New(o Options) *Handler {
-	return &Handler{dir: directory(o.Directory), runner: o.Runner, log: o.Log}
+	return &Handler{dir: directory(o.Directory), runner: o.Runner, records: o.Records, log: o.Log}
 }
 
 // Info describes the handler.
 func (*Handler) Info() handlers.Info { return Info() }
 
-// Info describes the handler. The payload may be anything: the script decides.
+// Info describes the handler. The payload may be anything, and what can be planned
+// and undone depends on the type: the script decides.
 func Info() handlers.Info {
 	return handlers.Info{
 		Name:    tasker.ScriptHandler,
 		Summary: "Runs the executable that is named as the task type, with the payload on stdin.",
+		Plans:   true,
+		Undoes:  true,
 	}
 }
 
@@ -86,16 +92,64 @@ func (h *Handler) Handle(ctx context.Context, call handlers.Call) (handlers.Resu
 	if err != nil {
 		return handlers.Result{}, handlers.Reject("%v (directory %s)", err, h.dir)
 	}
+	switch call.Action {
+	case tasker.Plan:
+		if !s.plan {
+			return handlers.Result{Value: note{Plan: true, Note: fmt.Sprintf("checked only: the script makes no plan; one that does says %q in its header", "plan=yes")}}, nil
+		}
+		return h.run(ctx, s, call)
+	case tasker.Undo:
+		return h.undo(ctx, s, call)
+	}
+	// Kept for every script: it may learn to undo what it did before.
+	if err := h.records.Keep(call.TaskID, record{Type: call.Type}); err != nil {
+		return handlers.Result{}, err
+	}
+	result, err := h.run(ctx, s, call)
+	var start *process.StartError
+	if errors.As(err, &start) {
+		err = errors.Join(err, h.records.Forget(call.TaskID))
+	}
+	return result, err
+}
+
+// record says that the script was started for a task; what it changed is its own
+// affair.
+type record struct {
+	Type string `json:"type"`
+}
+
+// note is the result of a plan or an undo for which nothing was run.
+type note struct {
+	Plan    bool   `json:"plan,omitempty"`
+	Changed *bool  `json:"changed,omitempty"`
+	Note    string `json:"note"`
+}
+
+func (h *Handler) undo(ctx context.Context, s script, call handlers.Call) (handlers.Result, error) {
+	if !s.undo {
+		return handlers.Result{}, handlers.Reject("the script %s cannot undo its tasks; once it does so for TASKER_ACTION=undo, say so in its header: # tasker: restart=%s undo=yes", s.path, s.restart)
+	}
+	switch err := h.records.Recall(call.Undoes, &record{}); {
+	case errors.Is(err, before.ErrNone):
+		return handlers.Result{Value: note{Changed: new(bool), Note: "nothing to undo: the task has run nothing here, was undone, or is too long ago"}}, nil
+	case err != nil:
+		return handlers.Result{}, err
+	}
+	result, err := h.run(ctx, s, call)
+	if err == nil {
+		err = h.records.Forget(call.Undoes)
+	}
+	return result, err
+}
+
+func (h *Handler) run(ctx context.Context, s script, call handlers.Call) (handlers.Result, error) {
 	output := &synced{w: call.Output}
 	stdout := &directives{out: output, progress: call.Progress}
-	stderr := &lastLine{out: output}
-	env := map[string]string{"TASKER_RESUMED": "0"}
-	if call.Resumed {
-		env["TASKER_RESUMED"] = "1"
-	}
+	stderr := &process.Last{Out: output}
 	exit, err := h.runner.Run(ctx, process.Spec{
 		Argv:    []string{s.path},
-		Env:     process.Environ(call, env),
+		Env:     process.Environ(call, environ(call)),
 		Dir:     filepath.Dir(s.path),
 		Stdin:   bytes.NewReader(call.Payload),
 		Stdout:  stdout,
@@ -112,9 +166,21 @@ func (h *Handler) Handle(ctx context.Context, call handlers.Call) (handlers.Resu
 		result.Value = stdout.result
 	}
 	if err == nil {
-		err = failure(exit, stderr.text(), stdout.err)
+		err = failure(exit, stderr.String(), stdout.err)
 	}
 	return result, err
+}
+
+// environ is what a script is told beside what every process is.
+func environ(call handlers.Call) map[string]string {
+	env := map[string]string{"TASKER_RESUMED": "0", "TASKER_ACTION": "perform", "TASKER_UNDOES": call.Undoes}
+	if call.Resumed {
+		env["TASKER_RESUMED"] = "1"
+	}
+	if call.Action != tasker.Perform {
+		env["TASKER_ACTION"] = string(call.Action)
+	}
+	return env
 }
 
 // failure is the error of a script that has ended by itself.
@@ -127,7 +193,7 @@ func failure(exit process.Exit, lastLine string, badResult error) error {
 	case exit.Signal != 0:
 		return fmt.Errorf("%w: %s", err, lastLine)
 	default:
-		return errors.New(strings.TrimSpace(lastLine))
+		return errors.New(lastLine)
 	}
 }
 

@@ -19,7 +19,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/script"
 )
@@ -48,7 +50,8 @@ func newFixture(t *testing.T) *fixture {
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	f.Handler = script.New(script.Options{
 		Directory: f.dir, Log: log,
-		Runner: &process.Runner{Grace: 200 * time.Millisecond, Log: log},
+		Runner:  &process.Runner{Grace: time.Minute, Log: log},
+		Records: before.New(filepath.Join(f.dir, "../before")),
 	})
 	return f
 }
@@ -56,6 +59,10 @@ func newFixture(t *testing.T) *fixture {
 func (f *fixture) write(name, text string, mode os.FileMode) {
 	f.t.Helper()
 	path := filepath.Join(f.dir, name)
+	// What another test starts meanwhile must not have the script open for writing,
+	// or it could not be executed.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
@@ -74,6 +81,16 @@ type ran struct {
 
 func (f *fixture) run(ctx context.Context, taskType, payload string) ran {
 	f.t.Helper()
+	return f.act(ctx, tasker.Perform, taskType, payload)
+}
+
+// act runs a task, or undoes that of run.
+func (f *fixture) act(ctx context.Context, action tasker.Action, taskType, payload string) ran {
+	f.t.Helper()
+	task, undoes := "task-1", ""
+	if action == tasker.Undo {
+		task, undoes = "task-2", "task-1"
+	}
 	var r ran
 	var out bytes.Buffer
 	var mu sync.Mutex
@@ -81,7 +98,7 @@ func (f *fixture) run(ctx context.Context, taskType, payload string) ran {
 	// run has an endpoint of its own, shown as e1.
 	endpoint := "e-" + strings.ToLower(rand.Text())
 	r.result, r.err = f.Handle(ctx, handlers.Call{
-		TaskID: "task-1", Identifier: "id-1", Endpoint: endpoint, Type: taskType, Attempt: 1,
+		TaskID: task, Identifier: "id-1", Endpoint: endpoint, Type: taskType, Attempt: 1, Action: action, Undoes: undoes,
 		Payload: json.RawMessage(payload), Output: &out,
 		Progress: func(percent float64, message string) {
 			mu.Lock()
@@ -116,7 +133,7 @@ func TestRuns(t *testing.T) {
 		{name: "stderr is not the error of a success", script: `echo note >&2`, out: "note\n"},
 		{name: "directives on stderr are none", script: `echo '::result 1' >&2`, out: "::result 1\n"},
 		{name: "bad result", script: `echo ::result nope`, err: "the line ::result is not JSON: nope"},
-		{name: "environment", script: `echo $TASKER_TASK_ID $TASKER_IDENTIFIER $TASKER_ENDPOINT $TASKER_TYPE $TASKER_ATTEMPT $TASKER_RESUMED`, out: "task-1 id-1 e1 update-app 1 0\n"},
+		{name: "environment", script: `echo $TASKER_TASK_ID $TASKER_IDENTIFIER $TASKER_ENDPOINT $TASKER_TYPE $TASKER_ATTEMPT $TASKER_RESUMED $TASKER_ACTION/$TASKER_UNDOES`, out: "task-1 id-1 e1 update-app 1 0 perform/\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -161,7 +178,7 @@ func TestCancel(t *testing.T) {
 	f.write("slow", "#!/bin/sh\ntrap 'echo ::result 5; exit 0' TERM\necho ::progress 1 x\nwhile :; do sleep 0.05; done\n", 0o755)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	result, err := f.Handle(ctx, handlers.Call{
-		Type: "slow", Payload: json.RawMessage(`{}`), Output: &bytes.Buffer{},
+		TaskID: "task-1", Type: "slow", Payload: json.RawMessage(`{}`), Output: &bytes.Buffer{},
 		Progress: func(float64, string) { cancel(handlers.ErrTimedOut) },
 	})
 	if !errors.Is(err, handlers.ErrTimedOut) || result.ExitCode == nil || *result.ExitCode != 0 {
@@ -180,12 +197,13 @@ func TestListsWhatMayRun(t *testing.T) {
 		f.write(name, sh, 0o755)
 	}
 	refused := map[string]string{
-		"group-writable": "chmod go-w", "other-writable": "chmod go-w", "bad-header": "unknown setting", "bad-restart": "restart is never",
+		"group-writable": "chmod go-w", "other-writable": "chmod go-w", "bad-header": "unknown setting", "bad-restart": "restart is never", "bad-undo": "undo is yes or no",
 		"outside": "escapes", "absolute": "escapes",
 	}
 	f.write("group-writable", sh, 0o775)
 	f.write("other-writable", sh, 0o757)
 	f.write("bad-header", "#!/bin/sh\n# tasker: timeout=3\n", 0o755)
+	f.write("bad-undo", "#!/bin/sh\n# tasker: undo\n", 0o755)
 	f.write("bad-restart", "#!/bin/sh\n# tasker: restart=always\n", 0o755)
 	f.write("not-executable", sh, 0o644)
 	f.write(".hidden", sh, 0o755)

@@ -11,7 +11,7 @@
 //	exit     and what that writes: "success exited 0"
 //
 // systemd-run and systemctl are used rather than D-Bus: they are there wherever
-// systemd is, and the modules for D-Bus add half a mebibyte to the agent.
+// systemd is, and no connection is lost when systemd itself is upgraded.
 //
 // The command gets none of the TASKER_ variables by which package process finds
 // what an agent has left behind, and is not in the agent's cgroup.

@@ -178,6 +178,7 @@ func TestUnitOutlivesItsFollower(t *testing.T) {
 // What ignores SIGTERM, and what has detached itself, is gone when it is said.
 func TestCancelEmptiesTheCgroup(t *testing.T) {
 	f := newFixture(t)
+	f.Grace = 10 * time.Second // to say that it was told
 	f.start(`trap 'echo told' TERM; setsid sleep 86413 & echo begun; while :; do sleep 86414 & wait; done`)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	packages "github.com/MatthiasWiesner/tasker/handlers/packages/manager"
 	"github.com/MatthiasWiesner/tasker/handlers/transient"
 )
 
@@ -152,20 +152,20 @@ func (u *upgrader) wait(ctx context.Context, call handlers.Call) error {
 }
 
 func (u *upgrader) start(ctx context.Context, m manager, unit string, p Payload, call handlers.Call) (handlers.Result, error) {
-	before, err := m.installed(ctx)
+	before, err := m.tool.Installed(ctx, m.pack)
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	kept, err := json.Marshal(note{Manager: m.tool.name, Package: m.pack, From: before.version})
+	kept, err := json.Marshal(note{Manager: m.tool.Name, Package: m.pack, From: before.Version})
 	if err != nil {
 		return handlers.Result{}, fmt.Errorf("encode the note of the unit: %w", err)
 	}
-	call.Progress(0, "upgrading "+m.pack+" "+short(before.version))
+	call.Progress(0, "upgrading "+m.pack+" "+packages.Short(before.Version))
 	err = u.units.Start(ctx, transient.Spec{
 		Name:        unit,
 		Description: fmt.Sprintf("tasker: upgrade of %s (task %s)", m.pack, call.TaskID),
-		Argv:        append([]string{"/bin/sh", "-euc", m.tool.script, Name}, m.args(p)...),
-		Env:         m.tool.env(),
+		Argv:        append([]string{"/bin/sh", "-euc", script(m.tool), Name}, m.args(p)...),
+		Env:         env(),
 		Note:        kept,
 	})
 	if err != nil {
@@ -181,19 +181,19 @@ func (u *upgrader) follow(ctx context.Context, unit string, kept []byte, p Paylo
 	if err := json.Unmarshal(kept, &n); err != nil {
 		return handlers.Result{}, fmt.Errorf("read the note of the unit %s: %w", unit, err)
 	}
-	t, err := toolNamed(n.Manager)
-	if err != nil {
-		return handlers.Result{}, err
+	t, ok := packages.Named(n.Manager)
+	if !ok {
+		return handlers.Result{}, fmt.Errorf("the upgrade was begun with %s, which this agent does not know", n.Manager)
 	}
 	exit, ended := u.units.Follow(ctx, unit, call.Output, call.OutputBytes)
 	if errors.Is(ended, handlers.ErrStopping) {
 		return handlers.Result{}, ended
 	}
-	after, err := manager{tool: t, pack: n.Package}.installed(context.WithoutCancel(ctx))
+	after, err := t.Installed(context.WithoutCancel(ctx), n.Package)
 	if err != nil {
 		return handlers.Result{}, errors.Join(ended, err)
 	}
-	result := handlers.Result{Value: Outcome{From: short(n.From), To: short(after.version)}}
+	result := handlers.Result{Value: Outcome{From: packages.Short(n.From), To: packages.Short(after.Version)}}
 	if ended == nil && exit.Signal == "" {
 		result.ExitCode = &exit.Code
 	}
@@ -203,7 +203,7 @@ func (u *upgrader) follow(ctx context.Context, unit string, kept []byte, p Paylo
 // verdict is what is known of an upgrade at its end.
 type verdict struct {
 	pack, from string
-	after      state
+	after      packages.State
 	// wanted is the version that was asked for, or empty.
 	wanted string
 	exit   transient.Exit
@@ -214,20 +214,20 @@ type verdict struct {
 
 // err is nil when the upgrade is a success.
 func (v verdict) err() error {
-	is := fmt.Sprintf("%s is at version %s", v.pack, short(v.after.version))
-	if !v.after.whole {
-		is += " and not completely installed (" + v.after.says + ")"
+	is := fmt.Sprintf("%s is at version %s", v.pack, packages.Short(v.after.Version))
+	if !v.after.Whole {
+		is += " and not completely installed (" + v.after.Says + ")"
 	}
 	lost := errors.Is(v.ended, transient.ErrLost) || v.ended == nil && v.exit.Signal != ""
-	reached := v.after.whole && (v.wanted == "" || matches(v.after.version, v.wanted))
+	reached := v.after.Whole && (v.wanted == "" || packages.Matches(v.after.Version, v.wanted))
 	switch {
 	case v.ended != nil && !lost:
 		// It was cancelled, or took too long.
-		if v.after.whole && v.after.version == v.from {
+		if v.after.Whole && v.after.Version == v.from {
 			return v.ended
 		}
 		return fmt.Errorf("%w; %s", v.ended, is)
-	case lost && reached && (v.wanted != "" || v.after.version != v.from):
+	case lost && reached && (v.wanted != "" || v.after.Version != v.from):
 	case lost:
 		reason := v.ended
 		if reason == nil {
@@ -241,23 +241,8 @@ func (v verdict) err() error {
 	case !reached:
 		return errors.New(is)
 	}
-	if v.outdated && v.after.version != v.from {
+	if v.outdated && v.after.Version != v.from {
 		return fmt.Errorf("%s, but the agent was not restarted and still runs the old program; on the server: systemctl restart %s", is, v.pack)
 	}
 	return nil
 }
-
-// short is a version without the epoch and the packages' own revision.
-func short(version string) string {
-	if _, v, ok := strings.Cut(version, ":"); ok {
-		version = v
-	}
-	if i := strings.LastIndexByte(version, '-'); i >= 0 {
-		version = version[:i]
-	}
-	return version
-}
-
-// matches says whether an installed version is the wanted one, which may be named
-// without its revision.
-func matches(version, wanted string) bool { return version == wanted || short(version) == wanted }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	packages "github.com/MatthiasWiesner/tasker/handlers/packages/manager"
 	"github.com/MatthiasWiesner/tasker/handlers/transient"
 )
 
@@ -25,14 +26,14 @@ func TestPayloads(t *testing.T) {
 		{`{"version":"1.2.3"}`, ""},
 		{`{"version":"1:1.2.3~rc1-1"}`, ""},
 		{`{"file":"/var/cache/tasker agent_1.deb"}`, ""},
-		{`{"version":"v1.2.3"}`, "payload.version: pattern"},
-		{`{"version":"1.2.3 --force"}`, "payload.version: pattern"},
-		{`{"version":"-o=x"}`, "payload.version: pattern"},
-		{`{"version":""}`, "payload.version: pattern"},
-		{`{"version":"1*"}`, "payload.version: pattern"},
-		{`{"file":"tasker.deb"}`, "payload.file: pattern"},
-		{`{"file":"/etc/passwd"}`, "payload.file: pattern"},
-		{`{"version":"1","file":"/x.deb"}`, "payload: maxProperties"},
+		{`{"version":"v1.2.3"}`, "payload.version: is "},
+		{`{"version":"1.2.3 --force"}`, "payload.version: is "},
+		{`{"version":"-o=x"}`, "payload.version: is "},
+		{`{"version":""}`, "payload.version: is "},
+		{`{"version":"1*"}`, "payload.version: is "},
+		{`{"file":"tasker.deb"}`, "payload.file: is "},
+		{`{"file":"/etc/passwd"}`, "payload.file: is "},
+		{`{"version":"1","file":"/x.deb"}`, "payload: has 2 fields; at most 1"},
 		{`{"to":"1"}`, "payload.to: is not known"},
 		{`{"version":1}`, "payload.version: must be a string"},
 	}
@@ -78,7 +79,7 @@ func TestFilesAreChecked(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "d.deb"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	apt := manager{tool: tools()[0], pack: "tasker-agent"}
+	apt := manager{tool: packages.Apt(), pack: "tasker-agent"}
 	tests := map[string]struct{ file, want string }{
 		"of another manager": {"/x.rpm", "is no absolute path of a .deb"},
 		"away":               {filepath.Join(dir, "away.deb"), "there is no "},
@@ -102,8 +103,8 @@ func TestFilesAreChecked(t *testing.T) {
 
 func TestVerdict(t *testing.T) {
 	t.Parallel()
-	old, done := state{"1.0.0-1", true, "installed"}, state{"1.1.0-1", true, "installed"}
-	half := state{"1.1.0-1", false, "half-configured"}
+	old, done := packages.State{Version: "1.0.0-1", Whole: true, Says: "installed"}, packages.State{Version: "1.1.0-1", Whole: true, Says: "installed"}
+	half := packages.State{Version: "1.1.0-1", Says: "half-configured"}
 	killed := transient.Exit{Signal: "SIGTERM", Result: "success"}
 	tests := map[string]struct {
 		v    verdict
@@ -136,16 +137,5 @@ func TestVerdict(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", got, tt.want)
 			}
 		})
-	}
-}
-
-func TestVersions(t *testing.T) {
-	t.Parallel()
-	for version, want := range map[string]string{
-		"1.0.0-1": "1.0.0", "1.0.0": "1.0.0", "1:1.0.0~rc1-1.2": "1.0.0~rc1", "0.0.0.4-1": "0.0.0.4",
-	} {
-		if got := short(version); got != want {
-			t.Errorf("short(%s) = %s, want %s", version, got, want)
-		}
 	}
 }

@@ -5,14 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/client"
 )
 
@@ -106,10 +111,9 @@ func TestProblems(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.NotFoundHandler())
-	server.Close()
-	c := connect(t, server.URL)
-	if _, err := c.Endpoints(t.Context()); !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), server.URL) {
+	const nobody = "http://127.0.0.1:1" // a port that is given to nobody
+	c := connect(t, nobody)
+	if _, err := c.Endpoints(t.Context()); !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), nobody) {
 		t.Errorf("Endpoints: %v", err)
 	}
 	err := c.Watch(t.Context(), "ping", "x", func(client.State) { t.Error("nothing was there to show") })
@@ -150,6 +154,28 @@ func TestEndpointsReadsAllPages(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"a", "b", "c"}, names); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestCalls: what is asked of a task is a POST without a body to its own path.
+func TestCalls(t *testing.T) {
+	t.Parallel()
+	var got string
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = fmt.Sprintf("%s %s %s", r.Method, r.URL.Path, body)
+		fmt.Fprint(w, `{"id":"t"}`)
+	})
+	for want, call := range map[string]func(context.Context, string, string) (tasker.Task, error){
+		"POST /ping/x/cancel ": c.Cancel, "POST /ping/x/retry ": c.Retry, "POST /ping/x/pause ": c.Pause,
+		"POST /ping/x/resume ": c.Resume, "POST /ping/x/undo ": c.Undo,
+	} {
+		if task, err := call(t.Context(), "ping", "x"); err != nil || got != want || task.ID != "t" {
+			t.Errorf("%q gives %+v, %v; want %q", got, task, err, want)
+		}
+	}
+	if _, err := c.CreateJSON(t.Context(), "ping", []byte(`{"identifier":"x"}`)); err != nil || got != `POST /ping {"identifier":"x"}` {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
@@ -201,6 +227,38 @@ func TestWatchResumes(t *testing.T) {
 	}
 }
 
+// TestWatchSaysThatItHearsNothing: once a try to resume has failed, until one succeeds.
+func TestWatchSaysThatItHearsNothing(t *testing.T) {
+	t.Parallel()
+	streams := []string{
+		"id: 1\ndata: {\"task\":{\"id\":\"t\",\"status\":\"running\"},\"responses\":[]}\n\n",
+		"", "",
+		": still here\n\n",
+		"id: 2\ndata: {\"task\":{\"id\":\"t\",\"status\":\"failed\",\"finished_at\":\"2026-01-02T03:04:05Z\"},\"responses\":[]}\n\n",
+	}
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		stream := streams[0]
+		if streams = streams[1:]; stream == "" {
+			panic(http.ErrAbortHandler)
+		}
+		fmt.Fprint(w, stream)
+	})
+	var shown []string
+	err := c.Watch(t.Context(), "ping", "x", func(s client.State) {
+		line := string(s.Task.Status)
+		if errors.Is(s.Lost, client.ErrUnreachable) {
+			line += ", lost"
+		}
+		shown = append(shown, line)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"running", "running, lost", "running", "failed"}, shown); diff != "" {
+		t.Errorf("shown (-want +got):\n%s", diff)
+	}
+}
+
 func TestWatchEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -223,5 +281,41 @@ func TestWatchOfNoTask(t *testing.T) {
 	var p *client.Problem
 	if err := c.Watch(t.Context(), "ping", "x", func(client.State) {}); !errors.As(err, &p) || p.Status != http.StatusNotFound {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Callers that ask at the same time, again and again, open a connection each.
+func TestConnectionsAreKept(t *testing.T) {
+	t.Parallel()
+	const callers, rounds = 8, 3
+	var arrived sync.WaitGroup
+	var opened atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		arrived.Done()
+		arrived.Wait() // all are being answered
+		fmt.Fprint(w, "{}")
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	c := connect(t, server.URL)
+	for range rounds {
+		arrived.Add(callers)
+		var work sync.WaitGroup
+		for range callers {
+			work.Go(func() {
+				if _, err := c.Get(t.Context(), "ping", "a"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		work.Wait()
+	}
+	if n := opened.Load(); n > 2*callers { // one that is just being given back is not there yet
+		t.Errorf("%d callers opened %d connections", callers, n)
 	}
 }

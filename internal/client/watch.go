@@ -28,8 +28,9 @@ const (
 )
 
 // Watch calls show with the state of a task, now and after each change, until
-// the task has finished. An interrupted stream is resumed; Watch returns
-// ErrUnreachable when that fails for two minutes.
+// the task has finished. An interrupted stream is resumed; show is told that this
+// fails, as Lost, and when it no longer does. Watch returns ErrUnreachable when it
+// has failed for two minutes.
 func (c *Client) Watch(ctx context.Context, taskType, ref string, show func(State)) error {
 	w := watch{client: c, path: path(taskType, ref, "events"), show: show}
 	retry := backoff.Policy{First: 200 * time.Millisecond, Cap: 5 * time.Second}
@@ -47,6 +48,8 @@ func (c *Client) Watch(ctx context.Context, taskType, ref string, show func(Stat
 			lost, tries = time.Now(), 0
 		case time.Since(lost) > patience:
 			return err
+		case w.state.Lost == nil:
+			w.tell(err)
 		}
 		if err := retry.Sleep(ctx, tries); err != nil {
 			return fmt.Errorf("watch the task: %w", context.Cause(ctx))
@@ -80,6 +83,9 @@ func (w *watch) once(ctx context.Context) (bool, error) {
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNoContent && w.last != "" {
 		return true, w.refuse(errors.New("it says that nothing is left to tell of a task that has not finished"))
+	}
+	if w.state.Lost != nil {
+		w.tell(nil)
 	}
 	events := bufio.NewScanner(resp.Body)
 	events.Buffer(nil, maxEvent)
@@ -130,6 +136,12 @@ func (w *watch) event(data []byte) error {
 			w.state.Responses = slices.Insert(w.state.Responses, i, r)
 		}
 	}
-	w.show(State{Task: w.state.Task, Responses: slices.Clone(w.state.Responses)})
+	w.tell(w.state.Lost)
 	return nil
+}
+
+// tell shows the state, and why no more is heard of it.
+func (w *watch) tell(lost error) {
+	w.state.Lost = lost
+	w.show(State{Task: w.state.Task, Responses: slices.Clone(w.state.Responses), Lost: lost})
 }

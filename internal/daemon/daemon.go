@@ -62,12 +62,13 @@ func Main(cmd *cobra.Command) int {
 	return ExitUsage
 }
 
-// AddSource adds the flags that say where the configuration comes from.
-func AddSource(cmd *cobra.Command, dir string) *config.Source {
-	src := &config.Source{}
-	cmd.PersistentFlags().StringVar(&src.File, "config", "", "configuration `file`")
-	cmd.PersistentFlags().StringVar(&src.Mode, "mode", "development",
-		"without --config: which "+dir+"/<mode>.config.yaml to read, here or as shipped (development, production)")
+// AddSource adds the flags that say where the configuration comes from. Packaged is
+// the file that the program's package installs.
+func AddSource(cmd *cobra.Command, dir, packaged string) *config.Source {
+	src := &config.Source{Packaged: packaged}
+	cmd.PersistentFlags().StringVar(&src.File, "config", "", "configuration `file` (default: "+packaged+" where there is one)")
+	cmd.PersistentFlags().StringVar(&src.Mode, "mode", "",
+		"instead: which "+dir+"/<mode>.config.yaml to read, here or as shipped (development, the default elsewhere, or production)")
 	return src
 }
 

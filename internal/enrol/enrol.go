@@ -116,6 +116,9 @@ func (r Request) check() error {
 	if r.Token == "" || strings.ContainsFunc(r.Token, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return errors.New("the enrolment token is not one word; `tasker enrol-token create` prints one at the control plane")
 	}
+	if !strings.HasPrefix(r.Token, tasker.EnrolTokenPrefix) {
+		return errors.New("this is no enrolment token: one begins with " + tasker.EnrolTokenPrefix + "; `tasker enrol-token create` prints one at the control plane")
+	}
 	if r.Fingerprint != "" && strings.HasPrefix(r.Server, "http://") {
 		return fmt.Errorf("the enrolment token is of a control plane that speaks https; write https://%s", strings.TrimPrefix(r.Server, "http://"))
 	}

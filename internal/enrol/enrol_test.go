@@ -329,16 +329,16 @@ func TestWhoCannotBeReached(t *testing.T) {
 	t.Cleanup(secure.Close)
 	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	plain := newPlane(t)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
+	const nobody = "http://127.0.0.1:1" // a port that is given to nobody
 	pool := x509.NewCertPool()
 	pool.AddCert(secure.Certificate())
 	for name, tt := range map[string]struct {
 		r    enrol.Request
 		says string
 	}{
-		"nobody listens":         {enrol.Request{Server: gone.URL}, "is it running"},
+		"nobody listens":         {enrol.Request{Server: nobody}, "is it running"},
 		"an unknown certificate": {enrol.Request{Server: secure.URL}, "--ca-file"},
+		"a token that was cut":   {enrol.Request{Server: secure.URL}, "whole"},
 		"another name":           {enrol.Request{Server: secure.URL, TLS: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: "elsewhere"}}, "that its certificate has"},
 		"no https":               {enrol.Request{Server: strings.Replace(plain.URL, "http", "https", 1)}, "write http://"},
 		"https":                  {enrol.Request{Server: strings.Replace(secure.URL, "https", "http", 1)}, "write https://"},
@@ -346,6 +346,7 @@ func TestWhoCannotBeReached(t *testing.T) {
 		"no URL":                 {enrol.Request{Server: "127.0.0.1:8888"}, "https://HOST:PORT"},
 		"a user in the URL":      {enrol.Request{Server: "http://u:hunter2@cp"}, "without user"},
 		"no token":               {enrol.Request{Server: plain.URL, Token: "a b"}, "tasker enrol-token create"},
+		"another token":          {enrol.Request{Server: plain.URL, Token: "hunter2"}, "begins with tasker-enrol-"},
 		"no name":                {enrol.Request{Server: plain.URL, Endpoint: "Web"}, `"Web"`},
 	} {
 		t.Run(name, func(t *testing.T) {

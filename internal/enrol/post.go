@@ -80,11 +80,11 @@ func (r Request) unreachable(err error) error {
 	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		help = "it does not speak https; write http:// if that is meant"
 	case errors.As(err, &authority):
-		help = "its certificate is not known here; name the one that has signed it with --ca-file (ca_file in enrol.yaml), or create the token at a control plane that makes its own certificate, whose tokens say how it is known"
+		help = "its certificate is not known here; see that the token is whole, as it was printed; name the one that has signed it with --ca-file (ca_file in enrol.yaml), or create the token at a control plane that makes its own certificate, whose tokens say how it is known"
 	case errors.As(err, &name):
 		help = "use a name for it that its certificate has"
 	case r.Fingerprint != "" && strings.Contains(err.Error(), "certificate"):
-		help = "the token belongs to another control plane, or something stands in between; if that is a proxy with a certificate of its own, cut the token off before the dot"
+		help = "the token is not whole or belongs to another control plane, or something stands in between; if that is a proxy with a certificate of its own, cut the token off before the dot"
 	}
 	return fmt.Errorf("%w at %s: %w; %s", ErrUnreachable, r.Server, err, help)
 }

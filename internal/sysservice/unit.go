@@ -38,6 +38,9 @@ type UnitOptions struct {
 	// Program is put in the place of the first word of ExecStart=, as it lies
 	// elsewhere than a package would have it; an absolute path.
 	Program string
+	// Config is put in the place of the file after --config in ExecStart=, an absolute
+	// path; empty leaves that one.
+	Config string
 	// Root is put before the folders of units; empty but in tests.
 	Root string
 }
@@ -52,6 +55,9 @@ func NewUnit(o UnitOptions) (*Unit, error) {
 		u.packaged = append(u.packaged, filepath.Join(o.Root, dir))
 	}
 	text, err := withProgram(o.Text, o.Program)
+	if err == nil && o.Config != "" {
+		text, err = withConfig(text, o.Config)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +75,7 @@ func NewUnit(o UnitOptions) (*Unit, error) {
 // withProgram replaces the program that a unit starts. Wherever else the unit
 // names it (ExecStartPre= …), it is replaced too.
 func withProgram(text, program string) (string, error) {
-	if !filepath.IsAbs(program) || strings.ContainsAny(program, " \t\n\"'\\%$;") {
+	if !plain(program) {
 		return "", fmt.Errorf("the program's path %q cannot stand in a unit: move it to a plain absolute path", program)
 	}
 	match := regexp.MustCompile(`(?m)^ExecStart=[-@:+!]*(\S+)`).FindStringSubmatch(text)
@@ -77,6 +83,23 @@ func withProgram(text, program string) (string, error) {
 		return "", errors.New("the unit has no ExecStart=")
 	}
 	return strings.ReplaceAll(text, match[1], program), nil
+}
+
+// withConfig replaces the configuration that the program of a unit reads.
+func withConfig(text, config string) (string, error) {
+	if !plain(config) {
+		return "", fmt.Errorf("the configuration's path %q cannot stand in a unit: move it to a plain absolute path", config)
+	}
+	at := regexp.MustCompile(`(?m)^ExecStart=.*\s--config\s+(\S+)`).FindStringSubmatchIndex(text)
+	if at == nil {
+		return "", errors.New("the unit's ExecStart= has no --config")
+	}
+	return text[:at[2]] + config + text[at[3]:], nil
+}
+
+// plain says whether a path means itself in a unit, without quotes.
+func plain(path string) bool {
+	return filepath.IsAbs(path) && !strings.ContainsAny(path, " \t\n\"'\\%$;")
 }
 
 // Install writes the unit, enables it, and does not start it.

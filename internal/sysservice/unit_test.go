@@ -61,18 +61,45 @@ func TestUnitKeepsOffWhatIsNotItsOwn(t *testing.T) {
 	}
 }
 
+// What is installed is the packages' unit, with this program and its configuration.
+func TestUnitNamesProgramAndConfiguration(t *testing.T) {
+	t.Parallel()
+	const packaged = "[Service]\nExecStart=/usr/bin/thing run --config /etc/thing.yaml\nEnvironmentFile=-/etc/thing.yaml.d\n"
+	for config, want := range map[string]string{"": "/etc/thing.yaml", "/srv/a.yaml": "/srv/a.yaml"} {
+		root := t.TempDir()
+		dir := filepath.Join(root, "etc/systemd/system")
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		there := "# Made by `thing service install`; `thing service uninstall` removes it.\n" +
+			"[Service]\nExecStart=/opt/thing run --config " + want + "\nEnvironmentFile=-/etc/thing.yaml.d\n"
+		if err := os.WriteFile(filepath.Join(dir, "thing.service"), []byte(there), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		u, err := sysservice.NewUnit(sysservice.UnitOptions{Name: "thing", Text: packaged, Program: "/opt/thing", Config: config, Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Install(); !errors.Is(err, sysservice.ErrInstalled) || strings.Contains(err.Error(), "other content") {
+			t.Errorf("--config %q is not what is installed: %v", config, err)
+		}
+	}
+}
+
 func TestNewUnitRefuses(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ name, text, program, want string }{
-		{"a relative program", text, "thing", "plain absolute path"},
-		{"a program with a space", text, "/opt/my thing", "plain absolute path"},
-		{"a program with a specifier", text, "/opt/%n", "plain absolute path"},
-		{"a unit that starts nothing", "[Service]\n", "/opt/thing", "ExecStart"},
+	tests := []struct{ name, text, program, config, want string }{
+		{"a relative program", text, "thing", "", "plain absolute path"},
+		{"a program with a space", text, "/opt/my thing", "", "plain absolute path"},
+		{"a program with a specifier", text, "/opt/%n", "", "plain absolute path"},
+		{"a configuration with a space", text, "/opt/thing", "/etc/my thing.yaml", "plain absolute path"},
+		{"a unit that starts nothing", "[Service]\n", "/opt/thing", "", "ExecStart"},
+		{"a unit that reads no configuration", text, "/opt/thing", "/etc/thing.yaml", "--config"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := sysservice.NewUnit(sysservice.UnitOptions{Name: "thing", Text: test.text, Program: test.program})
+			_, err := sysservice.NewUnit(sysservice.UnitOptions{Name: "thing", Text: test.text, Program: test.program, Config: test.config})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want …%s…", err, test.want)
 			}

@@ -14,9 +14,11 @@ func TestStopWhileTheControlPlaneIsAway(t *testing.T) {
 	onWires(t, func(t *testing.T, f *fleet, w *wires) {
 		done := newLedger(f)
 		agent := f.startAgent("web-1")
-		task := f.post("update-app", `{"identifier":"unheard","endpoints":["web-1"],"payload":1}`)
+		letGo := f.hold("perform")
+		task := f.post("update-app", `{"identifier":"unheard","endpoints":["web-1"],"payload":0}`)
 		f.reaches(task, "web-1", tasker.Running)
 		w.agents.Refuse()
+		letGo()
 		eventually(t, "the script to end", func() bool {
 			_, ended := done.of(t, task.ID, "web-1", 1)
 			return ended == 1

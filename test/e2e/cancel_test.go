@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"syscall"
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -33,12 +32,12 @@ func TestCancelAndRetryAtEachMoment(t *testing.T) {
 		}
 
 		// Sent, with the agent stalled.
-		agent.signal(t, syscall.SIGSTOP)
+		agent.freeze(t)
 		sent := f.post("update-app", `{"identifier":"sent","endpoints":["web-1"],"payload":0}`)
 		f.reaches(sent, "web-1", tasker.Sent)
 		f.tell(sent, "cancel", http.StatusAccepted)
 		f.tell(sent, "retry", http.StatusConflict)
-		agent.signal(t, syscall.SIGCONT)
+		agent.thaw(t)
 		a := f.ends(sent)
 		// Whether the cancel overtakes the start is the agent's to say.
 		if s := a.of("web-1").Status; s != tasker.Cancelled && s != tasker.Succeeded {

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -29,6 +31,9 @@ func TestDemoSucceedsAndLeavesNothingBehind(t *testing.T) {
 			if !strings.Contains(printed, "succeeded (2 succeeded)") {
 				t.Errorf("the demo's task did not succeed:\n%s", printed)
 			}
+			if name == "defaults" {
+				suggested(t, printed)
+			}
 			dir := regexp.MustCompile(`in (\S+) \(removed`).FindStringSubmatch(printed)
 			if dir == nil {
 				t.Fatalf("the demo does not say where it is:\n%s", printed)
@@ -45,6 +50,24 @@ func TestDemoSucceedsAndLeavesNothingBehind(t *testing.T) {
 				t.Errorf("still running: %v", left)
 			}
 		})
+	}
+}
+
+// suggested runs the commands that the demo ends with: one that succeeds, and a
+// rollout that stops at its canary.
+func suggested(t *testing.T, printed string) {
+	t.Helper()
+	_, printed, _ = strings.Cut(printed, "or from another terminal\n")
+	lines := regexp.MustCompile(`(?m)^  (.+)$`).FindAllStringSubmatch(printed, -1)
+	if len(lines) != 3 {
+		t.Fatalf("the demo suggests %q", lines)
+	}
+	for i, want := range []string{`"status": "succeeded"`, "1 failed, 1 skipped"} {
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", lines[0][1]+"\n"+lines[i+1][1]).CombinedOutput()
+		var exit *exec.ExitError
+		if ok := err == nil && i == 0 || errors.As(err, &exit) && exit.ExitCode() == i; !ok || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v, want %s in\n%s", lines[i+1][1], err, want, out)
+		}
 	}
 }
 

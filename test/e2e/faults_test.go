@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -53,9 +52,12 @@ func TestStalledWireInMidTask(t *testing.T) {
 	onWires(t, func(t *testing.T, f *fleet, w *wires) {
 		done := newLedger(f)
 		f.startAgent("web-1")
-		task := f.post("update-app", `{"identifier":"stalled","endpoints":["web-1"],"payload":2,"receive_timeout":1}`)
+		letGo := f.hold("perform")
+		task := f.post("update-app", `{"identifier":"stalled","endpoints":["web-1"],"payload":0,"receive_timeout":8}`)
 		f.reaches(task, "web-1", tasker.Running)
 		w.agents.Stall()
+		f.passes(task)
+		letGo()
 		eventually(t, "the script to end behind the stalled wire", func() bool {
 			_, ended := done.of(t, task.ID, "web-1", 1)
 			return ended == 1
@@ -109,16 +111,16 @@ func TestOutageOfTheControlPlaneMakesNothingMissing(t *testing.T) {
 			// After the wire before this one, every connection has to be back: an order
 			// that waits for one would miss its deadline.
 			eventually(t, "the control plane to be ready", func() bool { return f.call(http.MethodGet, "/readyz", "", nil) == http.StatusOK })
-			agent.signal(t, syscall.SIGSTOP)
-			task := f.post("update-app", `{"identifier":"`+what+`","endpoints":["web-1"],"payload":0,"receive_timeout":2}`)
+			agent.freeze(t)
+			task := f.post("update-app", `{"identifier":"`+what+`","endpoints":["web-1"],"payload":0,"receive_timeout":8}`)
 			f.reaches(task, "web-1", tasker.Sent)
 			wire.Refuse()
-			agent.signal(t, syscall.SIGCONT)
+			agent.thaw(t)
 			eventually(t, "the script to end", func() bool {
 				_, ended := done.of(t, task.ID, "web-1", 1)
 				return ended == 1
 			})
-			eventually(t, "the deadline to pass", func() bool { return time.Now().After(task.ReceiveDeadline.Add(time.Second)) })
+			f.passes(task)
 			wire.Accept(t)
 			a := f.ends(task)
 			if r := a.of("web-1"); r.Status != tasker.Succeeded || r.Late {
@@ -142,11 +144,17 @@ func TestStalledAgentHoldsUpNobody(t *testing.T) {
 		for i := range 8 {
 			f.post("ping", fmt.Sprintf(`{"identifier":"large-%d","endpoints":["stalled"],"payload":%s}`, i, payload))
 		}
-		a := f.ends(f.post("ping", `{"identifier":"small","endpoints":["web-1"],"receive_timeout":9}`))
+		a := f.ends(f.post("ping", `{"identifier":"small","endpoints":["web-1"],"receive_timeout":15}`))
 		if a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("the other agent's task is %s: %+v", a.Task.Status, a.Responses)
 		}
 	})
+}
+
+// passes waits until a task's receive deadline has passed, by a second.
+func (f *fleet) passes(task tasker.Task) {
+	f.t.Helper()
+	eventually(f.t, "the deadline to pass", func() bool { return time.Now().After(task.ReceiveDeadline.Add(time.Second)) })
 }
 
 // reaches waits until the endpoint's response has a status.

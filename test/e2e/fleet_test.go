@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -21,6 +23,8 @@ import (
 // where things are.
 type fabric struct {
 	controlplane string
+	// database is the one of the control plane, by its URI.
+	database string
 	// initialize: the database and the broker have to be set up.
 	initialize bool
 	// agents returns the agents' server section, given the API's address.
@@ -33,6 +37,7 @@ func fabrics() map[string]func(t *testing.T) fabric {
 		"http+sqlite": func(*testing.T) fabric {
 			return fabric{
 				controlplane: `database: {uri: "sqlite:tasker.db"}` + "\n",
+				database:     "sqlite:tasker.db",
 				agents:       func(api string) string { return fmt.Sprintf("server: {uri: %q}\n", "http://"+api) },
 			}
 		},
@@ -42,6 +47,7 @@ func fabrics() map[string]func(t *testing.T) fabric {
 			return fabric{
 				controlplane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}\n",
 					db.URI, broker.URI, broker.APIURL, broker.Username, broker.Password),
+				database:   db.URI,
 				initialize: true,
 				agents:     func(string) string { return fmt.Sprintf("server: {uri: %q}\n", broker.URI) },
 			}
@@ -69,6 +75,9 @@ type fleet struct {
 	config string
 	cp     *process
 	agents map[string]*process
+	// pulled: the test pulls at the wires. Then 503 may be answered for a moment, also
+	// after a wire is whole again, as connections that were begun before fail.
+	pulled bool
 }
 
 // types are the task types that every test's control plane knows.
@@ -81,10 +90,8 @@ const types = `task_types:
 
 func newFleet(t *testing.T, f fabric) *fleet {
 	t.Helper()
-	fl := &fleet{t: t, dir: t.TempDir(), fabric: f, api: freeAddress(t), agents: map[string]*process{}}
-	host, port, _ := net.SplitHostPort(fl.api)
-	fl.config = fl.write("controlplane.yaml", types+f.controlplane+fmt.Sprintf(
-		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 20s, auth: off}\n", filepath.Join(fl.dir, "cp"), host, port))
+	fl := &fleet{t: t, dir: t.TempDir(), fabric: f, agents: map[string]*process{}}
+	fl.configure("cp")
 	if f.initialize {
 		init := start(t, "tasker-controlplane", "initialize", "--config", fl.config)
 		<-init.done
@@ -94,6 +101,25 @@ func newFleet(t *testing.T, f fabric) *fleet {
 	}
 	fl.startControlPlane()
 	return fl
+}
+
+// configure writes the configuration of a control plane of this name.
+func (f *fleet) configure(name string) {
+	f.t.Helper()
+	f.api = freeAddress(f.t)
+	host, port, _ := net.SplitHostPort(f.api)
+	f.config = f.write(name+".config.yaml", types+f.fabric.controlplane+fmt.Sprintf(
+		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 20s, auth: off}\n", filepath.Join(f.dir, name), host, port))
+}
+
+// another starts a second control plane of the same fleet, and returns the fleet as
+// it is seen from there.
+func (f *fleet) another() *fleet {
+	f.t.Helper()
+	other := *f
+	other.configure("other")
+	other.startControlPlane()
+	return &other
 }
 
 // startControlPlane starts it and waits until it is ready.
@@ -160,6 +186,7 @@ func (f *fleet) write(name, content string) string {
 type answer struct {
 	Task      tasker.Task       `json:"task"`
 	Responses []tasker.Response `json:"responses"`
+	Controls  []tasker.Control  `json:"controls"`
 }
 
 // of returns one endpoint's response.
@@ -176,7 +203,8 @@ func (a answer) of(endpoint string) tasker.Response {
 func (f *fleet) post(taskType, body string) tasker.Task {
 	f.t.Helper()
 	var task tasker.Task
-	if code := f.call(http.MethodPost, "/"+taskType, body, &task); code != http.StatusCreated {
+	code := f.served(http.MethodPost, "/"+taskType, body, &task)
+	if again := f.pulled && code == http.StatusOK; code != http.StatusCreated && !again {
 		f.t.Fatalf("POST /%s answered %d", taskType, code)
 	}
 	return task
@@ -185,7 +213,7 @@ func (f *fleet) post(taskType, body string) tasker.Task {
 func (f *fleet) get(taskType, ref string) answer {
 	f.t.Helper()
 	var a answer
-	if code := f.call(http.MethodGet, "/"+taskType+"/"+ref, "", &a); code != http.StatusOK {
+	if code := f.served(http.MethodGet, "/"+taskType+"/"+ref, "", &a); code != http.StatusOK {
 		f.t.Fatalf("GET /%s/%s answered %d", taskType, ref, code)
 	}
 	return a
@@ -242,13 +270,33 @@ func (f *fleet) call(method, path, body string, out any) int {
 	return resp.StatusCode
 }
 
-// freeAddress is a loopback address nobody listens on right now.
+// served makes a call, again while the answer is 503 and wires are pulled.
+func (f *fleet) served(method, path, body string, out any) (code int) {
+	f.t.Helper()
+	eventually(f.t, method+" "+path+" to be served", func() bool {
+		code = f.call(method, path, body, out)
+		return !f.pulled || code != http.StatusServiceUnavailable
+	})
+	return code
+}
+
+// ports counts those that freeAddress has tried, from anywhere.
+var ports atomic.Uint32
+
+// freeAddress is a loopback address nobody listens on right now. No other test gets
+// it, and the system gives its port to no connection: it stays free while a program
+// is not yet there, or is started again.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 20_000, 12_000 // below what is given to connections, as a rule from 32768
+	ports.CompareAndSwap(0, rand.Uint32N(count))
+	for range count {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+ports.Add(1)%count))
+		if err == nil {
+			defer func() { _ = l.Close() }()
+			return l.Addr().String()
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }

@@ -3,10 +3,12 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
 // Whatever is killed at whatever moment, every accepted task ends, nothing is
@@ -25,12 +27,12 @@ func TestKillsLoseNothingAndRepeatNothing(t *testing.T) {
 		const rounds, perRound = 4, 15
 		var tasks []tasker.Task
 		for round := range rounds {
+			// Killed once so many more were begun: at another moment each time.
+			begun := len(done.count(t)) + random.IntN(perRound)
 			for i := range perRound {
 				tasks = append(tasks, f.post("update-app", fmt.Sprintf(
 					`{"identifier":"%d-%d","endpoints":["web-1","web-2"],"payload":0.0%d,"receive_timeout":60}`, round, i, random.IntN(10))))
 			}
-			// Killed once so many more were begun: at another moment each time.
-			begun := len(done.count(t)) + random.IntN(perRound)
 			eventually(t, "some to begin", func() bool { return len(done.count(t)) >= begun })
 			if round%2 == 0 {
 				f.cp.kill(t)
@@ -55,6 +57,36 @@ func TestKillsLoseNothingAndRepeatNothing(t *testing.T) {
 		t.Logf("%v", ended)
 		if ended[tasker.Succeeded] < rounds*perRound {
 			t.Errorf("only %v", ended)
+		}
+	})
+}
+
+// A control plane that dies with orders that it was about to send leaves them to the
+// next one, in time.
+func TestKilledBeforeSending(t *testing.T) {
+	t.Parallel()
+	onEachFabric(t, func(t *testing.T, f *fleet) {
+		f.startAgent("web-1")
+		f.cp.kill(t)
+		s, err := store.Open(t.Context(), store.Options{URI: f.fabric.database, DataDir: filepath.Join(f.dir, "cp")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		task, _, err := s.CreateTask(t.Context(), store.NewTask{
+			Identifier: "x", Type: "ping", Endpoints: []string{"web-1"}, Payload: []byte("1"), ReceiveTimeout: store.ClaimHold - time.Second,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if claims, err := s.ClaimDue(t.Context(), 10); err != nil || len(claims) != 1 {
+			t.Fatalf("claimed %d, %v", len(claims), err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		f.startControlPlane()
+		if a := f.ends(task); a.Task.Status != tasker.TaskSucceeded {
+			t.Errorf("the task is %s: %+v", a.Task.Status, a.Responses)
 		}
 	})
 }

@@ -53,7 +53,7 @@ func TestSecondAgentOnTheSameDataIsRefused(t *testing.T) {
 		second := start(t, "tasker-agent", "run", "--config", f.agentConfig("second.yaml", "web-2", f.dir+"/web-1"))
 		select {
 		case <-second.done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("it runs")
 		}
 		if code := second.cmd.ProcessState.ExitCode(); code == 0 || !strings.Contains(second.log.String(), "web-1") {

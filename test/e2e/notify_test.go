@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What the programs tell systemd: that they are ready when they work or know what
@@ -40,38 +38,45 @@ func TestProgramsTellSystemd(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			address := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
-			conn, err := net.ListenUnixgram("unixgram", address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = conn.Close() }()
-			t.Setenv("NOTIFY_SOCKET", address.Name)
+			told := listen(t)
 			f := &fleet{t: t, dir: t.TempDir()}
 			p := start(t, test.program, "run", "--config", f.write("config.yaml", test.config))
-			await(t, conn, p, test.want)
+			for _, want := range test.want {
+				eventually(t, "systemd to be told "+want, func() bool { return strings.Contains("\n"+told.String(), "\n"+want) })
+			}
 			p.stop(t)
-			await(t, conn, p, []string{"STOPPING=1"})
+			eventually(t, "systemd to be told that it stops", func() bool { return strings.Contains(told.String(), "STOPPING=1") })
 		})
 	}
 }
 
-// await reads what a program tells until each of the wanted lines has begun one.
-func await(t *testing.T, conn *net.UnixConn, p *process, want []string) {
+// listen is systemd's end of NOTIFY_SOCKET. Like systemd it always reads: who tells
+// something is held up when a few of its datagrams wait.
+func listen(t *testing.T) *lockedBuffer {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(60 * time.Second)); err != nil {
+	address := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
+	conn, err := net.ListenUnixgram("unixgram", address)
+	if err != nil {
 		t.Fatal(err)
 	}
-	left := slices.Clone(want)
-	var told []string
-	for buf := make([]byte, 4096); len(left) > 0; {
-		n, err := conn.Read(buf)
-		if err != nil {
-			t.Fatalf("told %q, and never %q: %v\n%s", told, left, err, p.log)
+	told, done := &lockedBuffer{}, make(chan struct{})
+	go func() {
+		defer close(done)
+		for buf := make([]byte, 4096); ; {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			_, _ = told.Write(append(buf[:n:n], '\n'))
 		}
-		for line := range strings.SplitSeq(string(buf[:n]), "\n") {
-			told = append(told, line)
-			left = slices.DeleteFunc(left, func(w string) bool { return strings.HasPrefix(line, w) })
+	}()
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-done
+		if t.Failed() {
+			t.Logf("told:\n%s", told)
 		}
-	}
+	})
+	t.Setenv("NOTIFY_SOCKET", address.Name)
+	return told
 }

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -26,11 +25,11 @@ func TestStalledDatabaseMakesNothingMissing(t *testing.T) {
 		}
 		done := newLedger(f)
 		agent := f.startAgent("web-1")
-		agent.signal(t, syscall.SIGSTOP)
-		task := f.post("update-app", `{"identifier":"stalled","endpoints":["web-1"],"payload":0,"receive_timeout":2}`)
+		agent.freeze(t)
+		task := f.post("update-app", `{"identifier":"stalled","endpoints":["web-1"],"payload":0,"receive_timeout":8}`)
 		f.reaches(task, "web-1", tasker.Sent)
 		w.database.Stall()
-		agent.signal(t, syscall.SIGCONT)
+		agent.thaw(t)
 		eventually(t, "the script to end", func() bool {
 			_, ended := done.of(t, task.ID, "web-1", 1)
 			return ended == 1
@@ -69,7 +68,7 @@ func TestLateReportsCount(t *testing.T) {
 	done := newLedger(f)
 	f.startAgent("web-1")
 	mute.Store(true)
-	task := f.post("update-app", `{"identifier":"late","endpoints":["web-1"],"payload":0,"receive_timeout":1}`)
+	task := f.post("update-app", `{"identifier":"late","endpoints":["web-1"],"payload":0,"receive_timeout":8}`)
 	a := f.ends(task)
 	if r := a.of("web-1"); r.Status != tasker.Missing || r.Reason != "not acknowledged" || a.Task.Status != tasker.TaskIncomplete {
 		t.Errorf("task is %s, response %s (%s)", a.Task.Status, r.Status, r.Reason)
@@ -89,7 +88,7 @@ func TestBroadcastReachesThoseWhoComeInTime(t *testing.T) {
 	onEachFabric(t, func(t *testing.T, f *fleet) {
 		done := newLedger(f)
 		f.startAgent("early")
-		task := f.post("update-app", `{"identifier":"all","payload":0,"receive_timeout":4}`)
+		task := f.post("update-app", `{"identifier":"all","payload":0,"receive_timeout":15}`)
 		f.startAgent("joining")
 		a := f.ends(task)
 		if a.Task.Status != tasker.TaskSucceeded || len(a.Responses) != 2 {

@@ -3,14 +3,19 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
+
+// patience is a time that only a broken program needs.
+const patience = 60 * time.Second
 
 // process is one of our programs under test.
 type process struct {
@@ -41,9 +46,9 @@ func start(t *testing.T, program string, args ...string) *process {
 		p.signal(t, syscall.SIGCONT) // a test that failed may have left it stopped
 		select {
 		case <-p.done:
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			p.kill(t)
-			t.Errorf("%s did not stop within 30 s of SIGTERM", program)
+			t.Errorf("%s did not stop within %s of SIGTERM", program, patience)
 		}
 		if t.Failed() {
 			t.Logf("log of %s %v:\n%s", program, args, p.log)
@@ -59,6 +64,26 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 	}
 }
 
+// freeze stops the process, all of it, until thaw: a signal is only on its way when it
+// has been sent.
+func (p *process) freeze(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGSTOP)
+	eventually(t, p.cmd.Path+" to stand still", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(file string) bool {
+			stat, err := os.ReadFile(file) //nolint:gosec // below /proc
+			state := stat[bytes.LastIndexByte(stat, ')')+1:]
+			return err == nil && !bytes.HasPrefix(state, []byte(" T"))
+		})
+	})
+}
+
+func (p *process) thaw(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGCONT)
+}
+
 // kill ends the process at once and waits for it.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
@@ -72,8 +97,8 @@ func (p *process) stop(t *testing.T) {
 	p.signal(t, syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
-		t.Fatalf("%s did not stop within 30 s of SIGTERM:\n%s", p.cmd.Path, p.log)
+	case <-time.After(patience):
+		t.Fatalf("%s did not stop within %s of SIGTERM:\n%s", p.cmd.Path, patience, p.log)
 	}
 }
 
@@ -95,11 +120,10 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// eventually waits until ok says true and fails the test after a time that only
-// a broken program needs.
+// eventually waits until ok says true and fails the test when its patience ends.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for: %s", what)

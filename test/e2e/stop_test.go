@@ -20,15 +20,18 @@ func TestStoppedAgentFinishesWhatRunsAndKeepsTheRest(t *testing.T) {
 	onEachFabric(t, func(t *testing.T, f *fleet) {
 		done := newLedger(f)
 		agent := f.startAgent("web-1")
+		letGo := f.hold("perform")
 		var tasks []tasker.Task
 		for i := range 12 {
-			tasks = append(tasks, f.post("update-app", fmt.Sprintf(`{"identifier":"%d","endpoints":["web-1"],"payload":1}`, i)))
+			tasks = append(tasks, f.post("update-app", fmt.Sprintf(`{"identifier":"%d","endpoints":["web-1"],"payload":0}`, i)))
 		}
 		for _, task := range tasks[8:] {
 			f.reaches(task, "web-1", tasker.Received)
 		}
 		eventually(t, "eight to begin", func() bool { return len(done.count(t)) >= 8 })
 		agent.signal(t, syscall.SIGINT)
+		eventually(t, "the agent to begin to stop", func() bool { return strings.Contains(agent.log.String(), "agent is stopping") })
+		letGo()
 		<-agent.done
 		if code := agent.cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("it exits with %d:\n%s", code, agent.log)
@@ -84,7 +87,8 @@ func TestControlPlaneStopsWithOpenStreams(t *testing.T) {
 		newLedger(f)
 		f.startAgent("web-1")
 		f.startAgent("web-2")
-		task := f.post("update-app", `{"identifier":"watched","endpoints":["web-1","web-2"],"payload":3}`)
+		letGo := f.hold("perform")
+		task := f.post("update-app", `{"identifier":"watched","endpoints":["web-1","web-2"],"payload":0}`)
 		ended := make(chan string, 3)
 		for range cap(ended) {
 			resp, err := http.Get("http://" + f.api + "/update-app/watched/events") //nolint:noctx // ended by the control plane
@@ -114,6 +118,7 @@ func TestControlPlaneStopsWithOpenStreams(t *testing.T) {
 				t.Errorf("a stream ended with %s", last)
 			}
 		}
+		letGo()
 		f.startControlPlane()
 		if a := f.ends(task); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("task is %s: %+v", a.Task.Status, a.Responses)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func TestStoppedAgentMakesTheTaskIncomplete(t *testing.T) {
 	onEachFabric(t, func(t *testing.T, f *fleet) {
 		f.startAgent("loadbalancer-1")
 		f.startAgent("loadbalancer-2").stop(t)
-		task := f.post("ping", `{"identifier":"half","endpoints":["loadbalancer-1","loadbalancer-2","never-seen"],"receive_timeout":"2s"}`)
+		task := f.post("ping", `{"identifier":"half","endpoints":["loadbalancer-1","loadbalancer-2","never-seen"],"receive_timeout":"10s"}`)
 		a := f.ends(task)
 		if a.Task.Status != tasker.TaskIncomplete {
 			t.Fatalf("task is %s, want incomplete: %+v", a.Task.Status, a)
@@ -98,7 +99,7 @@ func TestBroadcastReachesEveryAgent(t *testing.T) {
 		for _, n := range names {
 			f.startAgent(n)
 		}
-		a := f.ends(f.post("ping", `{"identifier":"all","receive_timeout":3}`))
+		a := f.ends(f.post("ping", `{"identifier":"all","receive_timeout":10}`))
 		if a.Task.Status != tasker.TaskSucceeded || len(a.Responses) != len(names) {
 			t.Fatalf("task is %s with %v, want succeeded by %d", a.Task.Status, a.Task.Counts, len(names))
 		}
@@ -156,11 +157,14 @@ func TestKilledControlPlaneLosesNothing(t *testing.T) {
 	t.Parallel()
 	onEachFabric(t, func(t *testing.T, f *fleet) {
 		f.startAgent("loadbalancer-1")
-		task := f.post("command", `{"identifier":"over","endpoints":["loadbalancer-1"],"payload":{"argv":["/bin/sh","-c","sleep 2; echo done"]}}`)
+		letGo := f.hold("perform")
+		task := f.post("command", fmt.Sprintf(
+			`{"identifier":"over","endpoints":["loadbalancer-1"],"payload":{"argv":["/bin/sh","-c","while [ -e '%s/hold-perform' ]; do sleep 0.02; done; echo done"]}}`, f.dir))
 		eventually(t, "the command to run", func() bool {
 			return f.get("command", "over").of("loadbalancer-1").Status == tasker.Running
 		})
 		f.cp.kill(t)
+		letGo()
 		eventually(t, "the command to end meanwhile", func() bool { return len(processesOf(t, task.ID)) == 0 })
 		f.startControlPlane()
 		if a := f.ends(task); a.Task.Status != tasker.TaskSucceeded {

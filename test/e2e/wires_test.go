@@ -36,6 +36,7 @@ func onWires(t *testing.T, test func(t *testing.T, f *fleet, w *wires)) {
 		})
 		w.target = f.api
 		w.agents = transporttest.NewProxy(t, f.api)
+		f.pulled = true
 		test(t, f, w)
 	})
 	t.Run("rabbitmq+mysql", func(t *testing.T) {
@@ -53,12 +54,14 @@ func onWires(t *testing.T, test func(t *testing.T, f *fleet, w *wires)) {
 		}
 		u.Host = w.database.Address
 		at := func(p *transporttest.Proxy) string { return broker.URIAt(p.Address, broker.Username, broker.Password) }
-		test(t, newFleet(t, fabric{
+		f := newFleet(t, fabric{
 			controlplane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}\n",
 				u, at(w.broker), broker.APIURL, broker.Username, broker.Password),
 			initialize: true,
 			agents:     func(string) string { return fmt.Sprintf("server: {uri: %q}\n", at(w.agents)) },
-		}), w)
+		})
+		f.pulled = true
+		test(t, f, w)
 	})
 }
 
@@ -66,7 +69,8 @@ func onWires(t *testing.T, test func(t *testing.T, f *fleet, w *wires)) {
 type ledger struct{ path string }
 
 // newLedger makes update-app a script that writes down each of its starts and
-// ends, and in between sleeps for as many seconds as the payload says.
+// ends, and in between sleeps for as many seconds as the payload says. It does not end
+// while it is held.
 func newLedger(f *fleet) ledger {
 	f.t.Helper()
 	l := ledger{filepath.Join(f.dir, "ledger")}
@@ -74,21 +78,28 @@ func newLedger(f *fleet) ledger {
 me="$TASKER_TASK_ID $TASKER_ENDPOINT $TASKER_ATTEMPT"
 echo "began $me" >>`+l.path+`
 sleep "$(tr -cd '0-9.')"
+while [ -e '`+f.dir+`/hold-perform' ]; do sleep 0.02; done
 echo "ended $me" >>`+l.path+`
 `)
 	return l
 }
 
-// count returns how often each line was written.
-func (l ledger) count(t *testing.T) map[string]int {
+// lines are what was written, in that order.
+func (l ledger) lines(t *testing.T) []string {
 	t.Helper()
 	raw, err := os.ReadFile(l.path)
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
+	return strings.FieldsFunc(string(raw), func(r rune) bool { return r == '\n' })
+}
+
+// count returns how often each line was written.
+func (l ledger) count(t *testing.T) map[string]int {
+	t.Helper()
 	n := map[string]int{}
-	for line := range strings.Lines(string(raw)) {
-		n[strings.TrimSpace(line)]++
+	for _, line := range l.lines(t) {
+		n[line]++
 	}
 	return n
 }

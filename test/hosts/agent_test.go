@@ -116,12 +116,12 @@ func TestWatchdogStartsAnAgentThatHangs(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, overHTTP())
 	f.put(one, "/etc/systemd/system/tasker-agent.service.d/short.conf",
-		"[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nRestartSec=100ms\n", "644")
+		"[Service]\nWatchdogSec=10s\nTimeoutAbortSec=1s\nRestartSec=100ms\n", "644")
 	f.sh(one, "systemctl daemon-reload; systemctl restart "+agent)
 	f.connected(one)
 	f.sh(one, "systemctl kill --signal=STOP --kill-whom=main "+agent)
 	eventually(t, "the agent to be started again", func() bool {
-		return f.sh(one, "systemctl show --value --property=NRestarts "+agent) == "1"
+		return f.sh(one, "systemctl show --value --property=NRestarts "+agent) != "0"
 	})
 	if log := f.sh(one, "journalctl --no-pager --unit="+agent); !strings.Contains(log, "Watchdog timeout") {
 		t.Errorf("it was not the watchdog:\n%s", log)

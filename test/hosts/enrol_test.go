@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -29,17 +30,27 @@ func TestTheReadmesLines(t *testing.T) {
 	for host, programs := range map[string][]string{plane: {control, "tasker"}, one: {agent}, two: {agent}} {
 		for _, program := range programs {
 			l.file(host, program, newer, k)
+			// Beside it lies that for another processor, as in ./dist.
+			l.put(host, fmt.Sprintf("/tmp/%s_%s-1_riscv64.deb", program, newer), "", "644")
 		}
 	}
-	l.sh(plane, "cd /tmp; "+line("apt-get install -y ./tasker-controlplane_*.deb ./tasker_*.deb"))
+	install := func(host, packages string) {
+		t.Helper()
+		l.sh(host, "cd /tmp; "+strings.ReplaceAll(line("apt-get install -y "+packages), "amd64", runtime.GOARCH))
+	}
+	install(plane, "./tasker-controlplane_*_amd64.deb ./tasker_*_amd64.deb")
 	l.sh(plane, line("sed -i 's/address: 127.0.0.1/address: 0.0.0.0/' /etc/tasker-controlplane/config.yaml && systemctl restart tasker-controlplane"))
 	said := l.sh(plane, line("tasker enrol-token create --ttl 1h --max-uses 50")+" 2>/dev/null")
 	line("tasker-agent enrol --server https://controlplane:8888 --token TOKEN")
 	if !strings.HasPrefix(said, "tasker-agent enrol --server https://controlplane:8888 --token ") {
 		t.Fatalf("the token comes as %q", said)
 	}
+	// Who may not read the token is told so, though what answers speaks of https.
+	if got := l.sh(plane, "runuser -u nobody -- tasker endpoints 2>&1 || true"); !strings.Contains(got, "may not read /var/lib/tasker") {
+		t.Errorf("another user is told %s", got)
+	}
 	for _, host := range []string{one, two} {
-		l.sh(host, "cd /tmp; "+line("apt-get install -y ./tasker-agent_*.deb"))
+		install(host, "./tasker-agent_*_amd64.deb")
 		l.sh(host, said)
 		l.is(host, agent, "enabled active")
 	}

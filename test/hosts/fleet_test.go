@@ -20,15 +20,16 @@ const (
 	control = "tasker-controlplane"
 )
 
-// fleet is a control plane on one host and agents on two others.
+// fleet is a control plane on one host and agents on others.
 type fleet struct {
 	*lab
+	agents []string // the hosts
 	client *http.Client
 	api    string
 	token  string
 }
 
-const planeConfig = `task_types: [ping, command]
+const planeConfig = `task_types: [ping, command, artifact]
 data_dir: /var/lib/tasker
 api: {address: 0.0.0.0, port: 8888, wait_for_endpoints_timeout: 20s, auth: on}
 log: {level: debug}
@@ -37,24 +38,30 @@ log: {level: debug}
 
 const agentConfig = `data_dir: /var/lib/tasker-agent
 kill_grace: 1s
-stop_timeout: 3s
+stop_timeout: 10s
 handlers:
   command: {allow: [["/bin/sh", "-c", "*"], ["/bin/sleep", "*"]]}
+  artifact: {allow: [/srv/app]}
+  service: {allow: [app.service]}
 log: {level: debug}
 `
 
 // newFleet is a fleet of the newer version on Debian.
-func newFleet(t *testing.T, on fabric) *fleet {
+func newFleet(t *testing.T, on fabric, agents ...string) *fleet {
 	t.Helper()
-	return newFleetOf(t, on, deb(), newer)
+	return newFleetOf(t, on, deb(), newer, agents...)
 }
 
-// newFleetOf installs the programs on hosts of their own and waits until both
-// agents are connected.
-func newFleetOf(t *testing.T, on fabric, k kind, version string) *fleet {
+// newFleetOf installs the programs on hosts of their own, with agents on two of them
+// unless others are named, and waits until all agents are connected.
+func newFleetOf(t *testing.T, on fabric, k kind, version string, agents ...string) *fleet {
 	t.Helper()
-	l := newLab(t, plane, one, two)
-	f := &fleet{lab: l}
+	if len(agents) == 0 {
+		agents = []string{one, two}
+	}
+	hosts := append([]string{plane}, agents...)
+	l := newLab(t, hosts...)
+	f := &fleet{lab: l, agents: agents}
 	t.Cleanup(func() {
 		if t.Failed() {
 			f.logs()
@@ -64,7 +71,7 @@ func newFleetOf(t *testing.T, on fabric, k kind, version string) *fleet {
 	if len(on.ports) > 0 {
 		l.do(append([]string{"bridge"}, on.ports...)...)
 	}
-	for _, host := range []string{plane, one, two} {
+	for _, host := range hosts {
 		f.sh(host, k.prepare)
 	}
 	f.install(plane, control, version, k)
@@ -80,7 +87,7 @@ func newFleetOf(t *testing.T, on fabric, k kind, version string) *fleet {
 	}
 	f.client = &http.Client{Transport: &http.Transport{DialContext: l.dial, TLSClientConfig: selfcert.Trust(fingerprint)}}
 	t.Cleanup(f.client.CloseIdleConnections)
-	for _, host := range []string{one, two} {
+	for _, host := range agents {
 		f.install(host, agent, version, k)
 		f.join(host)
 		f.connected(host)
@@ -115,7 +122,11 @@ func (f *fleet) configure(host, program, config string) {
 }
 
 func (f *fleet) logs() {
-	for host, unit := range map[string]string{plane: control, one: agent, two: agent} {
+	for _, host := range append([]string{plane}, f.agents...) {
+		unit := agent
+		if host == plane {
+			unit = control
+		}
 		out, err := f.try("", "exec", host, "journalctl", "--no-pager", "--lines=80", "--unit="+unit)
 		f.t.Logf("log of %s (%v):\n%s", host, err, out)
 	}
@@ -127,6 +138,26 @@ func (f *fleet) connected(endpoint string) {
 	eventually(f.t, endpoint+" to be connected", func() bool {
 		var e tasker.Endpoint
 		return f.call(http.MethodGet, "/endpoints/"+endpoint, "", &e) == http.StatusOK && e.Connected
+	})
+}
+
+// boots switches a host on that was cut off, and waits until its agent has said hello:
+// before that the control plane may still take the one of before for connected.
+func (f *fleet) boots(host string) {
+	f.t.Helper()
+	seen := func() tasker.Endpoint {
+		f.t.Helper()
+		var e tasker.Endpoint
+		if code := f.call(http.MethodGet, "/endpoints/"+host, "", &e); code != http.StatusOK {
+			f.t.Fatalf("GET of endpoint %s answered %d", host, code)
+		}
+		return e
+	}
+	before := seen().LastSeen
+	f.do("up", host)
+	eventually(f.t, host+" to be heard of again", func() bool {
+		e := seen()
+		return e.Connected && e.LastSeen.After(before)
 	})
 }
 
@@ -155,7 +186,13 @@ func (f *fleet) command(identifier, script string, endpoints ...string) tasker.T
 
 func (f *fleet) post(taskType, identifier string, payload any, endpoints ...string) tasker.Task {
 	f.t.Helper()
-	body, err := json.Marshal(map[string]any{"identifier": identifier, "payload": payload, "endpoints": endpoints})
+	return f.request(taskType, map[string]any{"identifier": identifier, "payload": payload, "endpoints": endpoints})
+}
+
+// request posts a task with all that the API takes.
+func (f *fleet) request(taskType string, fields map[string]any) tasker.Task {
+	f.t.Helper()
+	body, err := json.Marshal(fields)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -99,6 +99,22 @@ func (l *lab) copy(host, from, to, mode string) {
 	l.put(host, to, string(content), mode)
 }
 
+// runTests runs the tests of a package below handlers on a host, all of them.
+func (l *lab) runTests(host, handler string) {
+	l.t.Helper()
+	binary := filepath.Join(l.t.TempDir(), "tests")
+	build := exec.Command("go", "test", "-c", "-o", binary, "../../handlers/"+handler) //nolint:gosec // a file of the project
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		l.t.Fatalf("build the tests of %s: %v\n%s", handler, err, out)
+	}
+	l.copy(host, binary, "/run/tests", "755")
+	out, err := l.try("", "exec", host, "env", "TASKER_TEST_HOST=1", "/run/tests", "-test.v", "-test.timeout=4m")
+	if err != nil || strings.Contains(out, "SKIP") {
+		l.t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // dial connects from within the lab's network. A socket stays in the network in
 // which it was made, so only the thread that makes it has to go there.
 func (l *lab) dial(ctx context.Context, network, address string) (net.Conn, error) {

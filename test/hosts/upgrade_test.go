@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,17 +18,7 @@ const upgradeType = "upgrade-agent"
 func TestTransientUnits(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, one)
-	binary := filepath.Join(t.TempDir(), "transient.test")
-	build := exec.Command("go", "test", "-c", "-o", binary, "../../handlers/transient") //nolint:gosec // a file of the project
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the tests of transient: %v\n%s", err, out)
-	}
-	l.copy(one, binary, "/run/transient.test", "755")
-	out, err := l.try("", "exec", one, "/run/transient.test", "-test.v", "-test.timeout=3m")
-	if err != nil || strings.Contains(out, "SKIP") {
-		t.Errorf("%v\n%s", err, out)
-	}
+	l.runTests(one, "transient")
 }
 
 // An upgrade of the agent by a task is reported by the new agent, with what was

@@ -41,17 +41,12 @@ and restarts the service, where it is installed and reads the same configuration
 At the control plane ` + "`tasker enrol-token create`" + ` prints the token that is needed. Where
 other users may see the command line, put it into a file or into ` + tokenVariable + `.
 
-Without --config and --mode, ` + packagedConfig + ` is read where there is one.
 Enrolling may be repeated, after an error too; a server whose endpoint was revoked
 gets a new credential.`,
 		Example: `  tasker-agent enrol --server https://tasker.example.net:8888 --token TOKEN
   tasker-agent enrol --server https://tasker.example.net:8888 --token-file /root/token --endpoint loadbalancer-1`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			from := *src
-			if from.File == "" && !cmd.Flags().Changed("mode") && exists(packagedConfig) {
-				from.File = packagedConfig
-			}
-			return f.run(cmd, from)
+			return f.run(cmd, src.Chosen())
 		},
 	}
 	flags := cmd.Flags()

@@ -62,6 +62,20 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(tasker.Enrolment{Endpoint: req.Endpoint, Keys: [][]byte{make([]byte, 32)}})
 }
 
+// called says whether somebody has come who is enrolled, or takes himself for it.
+func (p *plane) called() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.callers) > 0
+}
+
+// first is as whom the first of them came, and the secret of an endpoint.
+func (p *plane) first(endpoint string) (caller, secret string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.callers[0], p.secrets[endpoint]
+}
+
 func write(t *testing.T, file, content string) {
 	t.Helper()
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
@@ -165,13 +179,9 @@ func TestEnrolByFingerprint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runs(t, s, func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.callers) > 0
-	})
-	if p.callers[0] != p.secrets["web-1"] {
-		t.Errorf("it connects as %q", p.callers[0])
+	runs(t, s, p.called)
+	if caller, secret := p.first("web-1"); caller != secret {
+		t.Errorf("it connects as %q", caller)
 	}
 }
 
@@ -252,7 +262,7 @@ func TestEnrolAtTheFirstStart(t *testing.T) {
 	t.Cleanup(server.Close)
 	src := configure(t, "")
 	request := filepath.Join(filepath.Dir(src.File), requestFile)
-	write(t, request, "server: "+server.URL+"\ntoken: wrong\n")
+	write(t, request, "server: "+server.URL+"\ntoken: tasker-enrol-wrong\n")
 	s, err := load(src)
 	if err != nil {
 		t.Fatal(err)
@@ -266,17 +276,16 @@ func TestEnrolAtTheFirstStart(t *testing.T) {
 			put = true
 			write(t, request, "server: "+server.URL+"\ntoken: "+goodToken+"\nendpoint: web-7\n")
 		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.callers) > 0
+		return p.called()
 	})
-	if p.callers[0] != p.secrets["web-7"] || p.secrets["web-7"] == "" {
-		t.Errorf("it connects as %q", p.callers[0])
+	caller, secret := p.first("web-7")
+	if caller != secret || secret == "" {
+		t.Errorf("it connects as %q", caller)
 	}
 	if _, err := os.Stat(request); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file with the token: %v", err)
 	}
-	if !strings.Contains(said, "the token is not known") || strings.Contains(said, goodToken) || strings.Contains(said, p.secrets["web-7"]) {
+	if !strings.Contains(said, "the token is not known") || strings.Contains(said, goodToken) || strings.Contains(said, secret) {
 		t.Errorf("it logs\n%s", said)
 	}
 }
@@ -297,11 +306,7 @@ func TestARequestThatCannotBeMetDoesNotStopAnEnrolledAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := runs(t, s, func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.callers) > 0
-	})
+	said := runs(t, s, p.called)
 	if !strings.Contains(said, "going on as before") || !strings.Contains(said, "--force") {
 		t.Errorf("it logs\n%s", said)
 	}

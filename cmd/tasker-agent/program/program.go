@@ -34,9 +34,10 @@ func newRoot(version string, extra []handlers.Handler) *cobra.Command {
 control plane assigns to it.
 
 Exit codes: 0 stopped in order, 1 failed, 2 wrong command line or configuration.`,
-		Args: cobra.NoArgs,
+		Version: version,
+		Args:    cobra.NoArgs,
 	}
-	src := daemon.AddSource(root, "config/agent")
+	src := daemon.AddSource(root, "config/agent", packagedConfig)
 	root.AddCommand(
 		&cobra.Command{
 			Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
@@ -62,7 +63,7 @@ Exit codes: 0 stopped in order, 1 failed, 2 wrong command line or configuration.
 			},
 		},
 		enrolCommand(src),
-		serviceCommand(),
+		serviceCommand(src),
 		daemon.VersionCommand(version),
 	)
 	return root

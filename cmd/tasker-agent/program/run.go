@@ -81,7 +81,10 @@ func newMux(c *config.Agent, log *slog.Logger, extra []handlers.Handler) (*handl
 	}
 	all, err := builtin.New(builtin.Options{
 		Allow: c.Handlers.Command.Allow, Scripts: c.Handlers.Script.Directory, Log: log,
+		Files:  c.Handlers.File.Allow,
+		Deploy: c.Handlers.Artifact.Allow, Packages: c.Handlers.Package.Allow, Services: c.Handlers.Service.Allow,
 		Units:  filepath.Join(c.DataDir, "units"),
+		Before: filepath.Join(c.DataDir, "before"),
 		Runner: &process.Runner{Grace: c.KillGrace.D(), Cgroup: cgroup, Log: log},
 	})
 	if err != nil {

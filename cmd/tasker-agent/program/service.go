@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 )
@@ -17,8 +18,9 @@ import (
 //go:embed tasker-agent.service
 var unitText string
 
-// serviceCommand manages the unit of this program, where it lies now.
-func serviceCommand() *cobra.Command {
+// serviceCommand manages the unit of this program, where it lies now. The service
+// reads the configuration that --config names, or the packages' one.
+func serviceCommand(src *config.Source) *cobra.Command {
 	cmd := sysservice.Command(func() (*sysservice.Unit, error) {
 		program, err := os.Executable()
 		if err == nil {
@@ -27,7 +29,13 @@ func serviceCommand() *cobra.Command {
 		if err != nil {
 			return nil, fmt.Errorf("find this program: %w", err)
 		}
-		return sysservice.NewUnit(sysservice.UnitOptions{Name: "tasker-agent", Text: unitText, Program: program})
+		o := sysservice.UnitOptions{Name: "tasker-agent", Text: unitText, Program: program}
+		if src.File != "" {
+			if o.Config, err = filepath.Abs(src.File); err != nil {
+				return nil, fmt.Errorf("find the configuration: %w", err)
+			}
+		}
+		return sysservice.NewUnit(o)
 	})
 	for _, verb := range cmd.Commands() {
 		run := verb.RunE

@@ -76,6 +76,9 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 	if o.PerConnection <= 0 {
 		o.PerConnection = (o.Endpoints + inOnePart - 1) / inOnePart
 	}
+	if err := roomForFiles(o); err != nil {
+		return r, err
+	}
 	log := slog.New(slog.DiscardHandler)
 	g, err := prepare(ctx, o, cmp.Or(o.Name, "tasker_bench_"+uuid.NewString()[:8]))
 	if err != nil {
@@ -114,7 +117,7 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 		r.Outage, err = outage(ctx, o, fleet.gate, fleet, meter)
 	}
 	if err == nil {
-		err = drive(ctx, o, plane, meter, &r)
+		err = drive(ctx, o, g, plane, meter, &r)
 	}
 	r.Memory = perEndpoint(empty, meter.read(ctx), o.Endpoints)
 	if err := errors.Join(err, fleet.stop()); err != nil {

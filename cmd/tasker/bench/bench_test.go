@@ -127,6 +127,9 @@ func TestRun(t *testing.T) {
 			if raw := o.Raw && !o.HTTP; raw != (r.RawMS != nil) || raw && (*r.RawMS <= 0 || *r.RatioToRaw != r.FinishedMS / *r.RawMS) {
 				t.Errorf("the floor: %+v", r)
 			}
+			if c := r.BareCommit; (c != nil) != (o.Raw && !o.HTTP) || c != nil && (c.P50 <= 0 || *r.PostToCommit != r.Post.P99/c.P99) {
+				t.Errorf("the bare commits: %+v", r)
+			}
 			if u := r.Usage["controlplane"]; u.Resident == 0 {
 				t.Errorf("usage: %+v", r.Usage)
 			}

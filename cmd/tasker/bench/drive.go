@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,12 +20,23 @@ import (
 // posters is how many callers create tasks at the same time when they are spread.
 const posters = 128
 
-// look is how often is looked how far a task is: it is what the times are exact to.
-const look = 4 * time.Millisecond
+// look is how often is looked how far a task is; of what takes long, only each
+// looks-th part of the time that it has taken, because to look is work, too. The times
+// are exact to that, and too long rather than too short.
+const (
+	look  = 4 * time.Millisecond
+	looks = 100
+)
 
 // drive creates the tasks and enters into r what became of them.
-func drive(ctx context.Context, o Options, p *plane, m *meter, r *Result) error {
+func drive(ctx context.Context, o Options, g *ground, p *plane, m *meter, r *Result) (err error) {
 	d := &driver{Options: o, plane: p, payload: payload(o.Payload), names: make([]string, o.Endpoints)}
+	if g.dsn != "" {
+		if d.db, err = sql.Open("mysql", g.dsn); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, d.db.Close()) }()
+	}
 	for i := range d.names {
 		d.names[i] = endpoint(i)
 	}
@@ -32,14 +44,15 @@ func drive(ctx context.Context, o Options, p *plane, m *meter, r *Result) error 
 	if _, err := d.one(ctx); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
-	updates, err := p.metric(ctx, "tasker_controlplane_reports_total", `kind="update"`)
+	updates, err := p.updates(ctx, o.Endpoints)
 	if err != nil {
 		return err
 	}
 	before := m.read(ctx)
 	began := time.Now()
+	var ids []string
 	if o.Spread {
-		err = d.spread(ctx)
+		ids, err = d.spread(ctx)
 	} else {
 		err = d.inTurn(ctx)
 	}
@@ -48,16 +61,22 @@ func drive(ctx context.Context, o Options, p *plane, m *meter, r *Result) error 
 	}
 	took := time.Since(began)
 	r.Usage = m.read(ctx).since(before)
-	if r.Updates, err = p.metric(ctx, "tasker_controlplane_reports_total", `kind="update"`); err != nil {
+	if o.Spread {
+		if err := d.verify(ctx, ids); err != nil {
+			return err
+		}
+	}
+	responses := o.Tasks
+	if !o.Spread {
+		responses *= o.Endpoints
+	}
+	if r.Updates, err = p.updates(ctx, int(updates)+responses); err != nil {
 		return err
 	}
 	r.Updates -= updates
 	r.Post, r.Received, r.Finished = percentiles(d.post), percentiles(d.received), percentiles(d.finished)
 	r.PostMS, r.ReceivedMS, r.FinishedMS = r.Post.P50, r.Received.P50, r.Finished.P50
-	responses := o.Tasks
-	if !o.Spread {
-		responses *= o.Endpoints
-	} else {
+	if o.Spread {
 		r.ReceivedMS, r.FinishedMS = milliseconds(took), milliseconds(took)
 	}
 	r.TasksPerSecond = float64(o.Tasks) / took.Seconds()
@@ -70,6 +89,9 @@ type driver struct {
 	plane   *plane
 	payload json.RawMessage
 	names   []string
+	// db is where tasks are stored, so that nobody is kept busy by being asked how far
+	// one is; nil for SQLite, of which the API is asked.
+	db *sql.DB
 
 	mu                       sync.Mutex
 	post, received, finished []time.Duration
@@ -119,12 +141,10 @@ func (d *driver) one(ctx context.Context) (times, error) {
 	if err != nil {
 		return t, err
 	}
-	err = until(ctx, "the task to end", look, func() (bool, error) {
-		now, err := d.plane.client.List(ctx, taskType, client.Query{Limit: 1})
-		if err != nil || len(now.Tasks) == 0 || now.Tasks[0].ID != task.ID {
+	err = until(ctx, "the task to end", paced(began), func() (bool, error) {
+		if err := d.see(ctx, &task); err != nil {
 			return false, errors.Join(err, d.plane.failed())
 		}
-		task = now.Tasks[0]
 		if t.received == 0 && task.Counts[tasker.Pending]+task.Counts[tasker.Sent] == 0 {
 			t.received = time.Since(began)
 		}
@@ -137,9 +157,34 @@ func (d *driver) one(ctx context.Context) (times, error) {
 	return t, err
 }
 
-// spread hands the tasks to one endpoint each and waits for the end of all.
-func (d *driver) spread(ctx context.Context) error {
+// see reads how far a task is.
+func (d *driver) see(ctx context.Context, t *tasker.Task) error {
+	if d.db == nil {
+		now, err := d.plane.client.List(ctx, taskType, client.Query{Limit: 1})
+		if err == nil && len(now.Tasks) > 0 && now.Tasks[0].ID == t.ID {
+			*t = now.Tasks[0]
+		}
+		return err
+	}
+	var counts []byte
+	var finished sql.NullInt64
+	err := d.db.QueryRowContext(ctx, "SELECT status, counts, finished_at FROM tasks WHERE id = ?", t.ID).Scan(&t.Status, &counts, &finished)
+	if err != nil {
+		return fmt.Errorf("look how far the task is: %w", err)
+	}
+	if finished.Valid {
+		at := time.UnixMicro(finished.Int64)
+		t.FinishedAt = &at
+	}
+	t.Counts = nil
+	return json.Unmarshal(counts, &t.Counts)
+}
+
+// spread hands the tasks to one endpoint each, waits for the end of all and
+// returns their ids.
+func (d *driver) spread(ctx context.Context) ([]string, error) {
 	d.post = nil
+	began := time.Now()
 	var next atomic.Int64
 	var failed error
 	var once sync.Once
@@ -159,18 +204,23 @@ func (d *driver) spread(ctx context.Context) error {
 	}
 	work.Wait()
 	if failed != nil {
-		return failed
+		return nil, failed
 	}
 	for _, status := range []tasker.TaskStatus{tasker.TaskPending, tasker.TaskSent, tasker.TaskRunning} {
-		err := until(ctx, "the tasks to end", look, func() (bool, error) {
+		err := until(ctx, "the tasks to end", paced(began), func() (bool, error) {
 			page, err := d.plane.client.List(ctx, taskType, client.Query{Status: string(status), Limit: 1})
 			return len(page.Tasks) == 0, errors.Join(err, d.plane.failed())
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return d.verify(ctx, ids)
+	return ids, nil
+}
+
+// paced is how long to wait for what began then, before the next look.
+func paced(began time.Time) func() time.Duration {
+	return func() time.Duration { return max(look, time.Since(began)/looks) }
 }
 
 // verify reads the times of the tasks, all of which must have succeeded.

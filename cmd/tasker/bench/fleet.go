@@ -159,7 +159,7 @@ func (f *fleet) through(uri string) string {
 
 // ready waits until the control plane has heard of every agent.
 func (f *fleet) ready(ctx context.Context, p *plane) error {
-	return until(ctx, "the agents to be connected", 100*time.Millisecond, func() (bool, error) {
+	return until(ctx, "the agents to be connected", every(100*time.Millisecond), func() (bool, error) {
 		n, err := p.metric(ctx, "tasker_controlplane_endpoints_connected")
 		return int(n) >= f.n, errors.Join(err, p.failed())
 	})

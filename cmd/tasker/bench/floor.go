@@ -24,7 +24,8 @@ const (
 
 // floor measures the plain loop and enters it into r: for each task, the messages
 // published with pipelined confirms, each consumed from a queue of its own and
-// answered as often as the agents did, the answers stored in batches.
+// answered as often as the agents did, the answers stored in batches; and bare commits
+// of the rows that the POSTs have stored.
 func floor(ctx context.Context, o Options, g *ground, m *meter, r *Result) (err error) {
 	responses := o.Tasks
 	if !o.Spread {
@@ -58,6 +59,16 @@ func floor(ctx context.Context, o Options, g *ground, m *meter, r *Result) (err 
 	raw := percentiles(took).P50
 	ratio := r.FinishedMS / raw
 	r.RawMS, r.RatioToRaw = &raw, &ratio
+	callers := 1
+	if o.Spread {
+		callers = posters
+	}
+	if took, err = l.commits(ctx, callers); err != nil {
+		return fmt.Errorf("commit the same rows: %w", err)
+	}
+	bare := percentiles(took)
+	times := r.Post.P99 / bare.P99
+	r.BareCommit, r.PostToCommit = &bare, &times
 	return nil
 }
 

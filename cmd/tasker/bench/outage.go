@@ -134,17 +134,21 @@ func (g *gate) count() (all, peak int) {
 func outage(ctx context.Context, o Options, g *gate, f *fleet, m *meter) (*Outage, error) {
 	r := &Outage{Seconds: o.Outage.Seconds(), PeakResident: map[string]uint64{}}
 	r.Connections = g.shut()
-	if err := backoff.Sleep(ctx, o.Outage); err != nil {
+	over := time.Now().Add(o.Outage)
+	err := until(ctx, "the agents to notice the outage", every(50*time.Millisecond), func() (bool, error) {
+		return f.connected.Load() == 0, nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	if n := f.connected.Load(); n != 0 {
-		return nil, fmt.Errorf("%d agents take themselves for connected in the outage", n)
+	if err := backoff.Sleep(ctx, time.Until(over)); err != nil {
+		return nil, err
 	}
 	if err := g.listen(); err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	err := until(ctx, "the agents to come back", 50*time.Millisecond, func() (bool, error) {
+	err = until(ctx, "the agents to come back", every(50*time.Millisecond), func() (bool, error) {
 		for part, used := range m.read(ctx) {
 			r.PeakResident[part] = max(r.PeakResident[part], used.Resident)
 		}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
 	"github.com/MatthiasWiesner/tasker/internal/client"
 )
 
@@ -80,7 +81,7 @@ func (p *plane) connect(ctx context.Context, g *ground) error {
 		return err
 	}
 	defer ready.Close()
-	if err := until(ctx, "the control plane to be ready", 20*time.Millisecond, func() (bool, error) {
+	if err := until(ctx, "the control plane to be ready", every(20*time.Millisecond), func() (bool, error) {
 		return ready.Ready(ctx) == nil, p.failed()
 	}); err != nil {
 		return err
@@ -125,6 +126,20 @@ func (p *plane) stop() error {
 	return err
 }
 
+// updates is the number of updates that were stored, once it is at least so many:
+// they are counted after the commit by which a task is seen to have finished.
+func (p *plane) updates(ctx context.Context, least int) (float64, error) {
+	for {
+		n, err := p.metric(ctx, "tasker_controlplane_reports_total", `kind="update"`)
+		if err != nil || n >= float64(least) {
+			return n, err
+		}
+		if err := backoff.Sleep(ctx, look); err != nil {
+			return 0, err
+		}
+	}
+}
+
 // metric reads one metric of the control plane; its series are added up.
 func (p *plane) metric(ctx context.Context, name string, labels ...string) (float64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/metrics", nil)
@@ -160,19 +175,20 @@ func (p *plane) metric(ctx context.Context, name string, labels ...string) (floa
 	return sum, lines.Err()
 }
 
-// until waits for a condition, by looking every so often.
-func until(ctx context.Context, what string, every time.Duration, holds func() (bool, error)) error {
+// every is the same time always.
+func every(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+
+// until waits for a condition, by looking again after each pause.
+func until(ctx context.Context, what string, pause func() time.Duration, holds func() (bool, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited %s in vain for %s", patience, what))
 	defer cancel()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
 	for {
 		ok, err := holds()
 		if ok || err != nil {
 			return err
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause()):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -45,8 +45,13 @@ type Result struct {
 	TasksPerSecond     float64     `json:"tasks_per_second"`
 	ResponsesPerSecond float64     `json:"responses_per_second"`
 	Post               Percentiles `json:"post"`
-	Received           Percentiles `json:"received"`
-	Finished           Percentiles `json:"finished"`
+	// BareCommit is of the same rows as the POSTs, by as many callers; PostToCommit
+	// compares the 99th percentiles. Both are null without --raw.
+	BareCommit   *Percentiles `json:"bare_commit"`
+	PostToCommit *float64     `json:"post_to_bare_commit"`
+
+	Received Percentiles `json:"received"`
+	Finished Percentiles `json:"finished"`
 
 	// Usage is what the tasks cost each part, RawUsage what the floor did.
 	Usage    usage `json:"usage"`
@@ -115,6 +120,10 @@ func Table(w io.Writer, results []Result) error {
 		}
 		if err := t.Flush(); err != nil {
 			return err
+		}
+		if c := r.BareCommit; c != nil {
+			fmt.Fprintf(w, "POST: p50 %s, p95 %s, p99 %s; a bare commit of the same rows: p50 %s, p95 %s, p99 %s; p99 to p99 %.2f\n",
+				duration(r.Post.P50), duration(r.Post.P95), duration(r.Post.P99), duration(c.P50), duration(c.P95), duration(c.P99), *r.PostToCommit)
 		}
 		if i := r.Idle; i != nil {
 			fmt.Fprintf(w, "idle for %.0f s:", i.Seconds)

@@ -49,8 +49,8 @@ func Check(data []byte) error {
 	case !utf8.Valid(data):
 		return &Error{Message: fmt.Sprintf("is not valid UTF-8 at byte %d", invalidAt(data))}
 	}
-	var whole json.RawMessage
-	if err := json.Unmarshal(data, &whole); err != nil {
+	if !json.Valid(data) {
+		err := json.Unmarshal(data, new(json.RawMessage)) // which says why
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
 			return &Error{Message: fmt.Sprintf("is not valid JSON at byte %d: %v", syntax.Offset, err)}
@@ -70,20 +70,16 @@ func Check(data []byte) error {
 	return err
 }
 
-// Canonical writes a document that passed Check in one way only: without white
-// space and with sorted keys. The text of numbers stays.
-func Canonical(data []byte) ([]byte, error) {
+// Value reads a document that passed Check so that json.Marshal writes it in one
+// way only: without white space and with sorted keys. The text of numbers stays.
+func Value(data []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
 		return nil, fmt.Errorf("read JSON: %w", err)
 	}
-	out, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("write JSON: %w", err)
-	}
-	return out, nil
+	return v, nil
 }
 
 func value(dec *json.Decoder, depth int) error {

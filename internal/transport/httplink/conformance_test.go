@@ -1,8 +1,10 @@
 package httplink_test
 
 import (
+	"bufio"
 	"bytes"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -46,12 +48,12 @@ type server struct {
 	handler atomic.Pointer[http.Handler]
 
 	mu      sync.Mutex
-	streams map[string]*writer
+	streams map[string]net.Conn
 }
 
 func newServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{streams: map[string]*writer{}}
+	s := &server{streams: map[string]net.Conn{}}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	s.address, s.url = srv.Listener.Addr().String(), srv.URL
@@ -61,7 +63,7 @@ func newServer(t testing.TB) *server {
 // newHub makes a hub and serves it instead of the one before.
 func (s *server) newHub(t testing.TB, change ...func(*httplink.HubOptions)) *httplink.Hub {
 	t.Helper()
-	o := httplink.HubOptions{Types: types(), Keepalive: 500 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	o := httplink.HubOptions{Types: types(), Keepalive: 500 * time.Millisecond, Patience: patience, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&o)
 	}
@@ -79,11 +81,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodGet {
-		stream := &writer{ResponseWriter: w}
-		s.mu.Lock()
-		s.streams[r.Header.Get("Tasker-Endpoint")] = stream
-		s.mu.Unlock()
-		w = stream
+		w = &tapped{w, func(conn net.Conn) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.streams[r.Header.Get("Tasker-Endpoint")] = conn
+		}}
 	}
 	(*handler).ServeHTTP(w, r)
 }
@@ -97,21 +99,22 @@ func (s *server) put(t testing.TB, endpoint string, raw []byte) {
 	if _, err := stream.Write(append(bytes.Clone(raw), '\n')); err != nil {
 		t.Errorf("write to the stream: %v", err)
 	}
-	if err := stream.FlushError(); err != nil {
-		t.Errorf("flush the stream: %v", err)
-	}
 }
 
 // post posts a body as reports of the endpoint and returns the answer's status.
 func (s *server) post(t testing.TB, endpoint string, body []byte) int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/agent/v1/reports", bytes.NewReader(body))
+	return post(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, s.url, endpoint, body)
+}
+
+func post(t testing.TB, client *http.Client, url, endpoint string, body []byte) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/agent/v1/reports", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Tasker-Endpoint", endpoint)
 	req.Header.Set("Tasker-Instance", "journal-of-"+endpoint)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -120,25 +123,22 @@ func (s *server) post(t testing.TB, endpoint string, body []byte) int {
 	return resp.StatusCode
 }
 
-// writer lets the test write between the lines of a hub.
-type writer struct {
+// tapped tells the test the connection that a hub takes over, so that it can write
+// between the lines.
+type tapped struct {
 	http.ResponseWriter
-	mu sync.Mutex
+	taken func(net.Conn)
 }
 
-func (w *writer) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.ResponseWriter.Write(b)
+func (w *tapped) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffers, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.taken(conn)
+	}
+	return conn, buffers, err
 }
 
-func (w *writer) FlushError() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return http.NewResponseController(w.ResponseWriter).Flush()
-}
-
-func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *tapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func newLink(t testing.TB, uri, endpoint string, change ...func(*httplink.LinkOptions)) *httplink.Link {
 	t.Helper()

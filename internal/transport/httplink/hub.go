@@ -22,10 +22,15 @@ type HubOptions struct {
 	// name to another agent that asks for it. 10 s when zero.
 	Heartbeat time.Duration
 	// Keepalive is the interval of signs of life on idle streams; 5 s when zero.
+	// Streams that are opened in a large fleet have up to four times as much.
 	Keepalive time.Duration
 	// WriteTimeout is how long an agent may read nothing of what is written to it
 	// before it counts as gone; 10 s when zero.
 	WriteTimeout time.Duration
+	// Patience is how long a Send waits for an agent to read; 3 s when zero. After
+	// that the agent is behind: until it has read what waits for it, it gets nothing
+	// more, and holds up nobody else.
+	Patience time.Duration
 	// Speaker says why a request may not speak for the endpoint it names; nil
 	// believes every one. An error with transport.ErrUnavailable in it says that
 	// this cannot be told now. It is asked anew when a stream stands and when the
@@ -40,8 +45,8 @@ type HubOptions struct {
 	Clock func() time.Time
 }
 
-// Hub is the control plane's end. The streams belong to the requests of the
-// server that calls Handler; the Hub waits for them in Close.
+// Hub is the control plane's end. The streams are the Hub's, not those of the server
+// that calls Handler, whose shutdown does not end them; Close does, and waits.
 type Hub struct {
 	opts  HubOptions
 	posts chan post
@@ -68,6 +73,9 @@ func NewHub(opts HubOptions) *Hub {
 	if opts.Keepalive == 0 {
 		opts.Keepalive = 5 * time.Second
 	}
+	if opts.Patience == 0 {
+		opts.Patience = 3 * time.Second
+	}
 	if opts.WriteTimeout == 0 {
 		opts.WriteTimeout = 10 * time.Second
 	}
@@ -91,11 +99,14 @@ func (h *Hub) Handler() http.Handler {
 	return mux
 }
 
-// Close implements transport.Hub. It ends the streams, so that a server can
-// shut down.
+// Close implements transport.Hub. It ends the streams; a server with streams whose
+// connections are shared (HTTP/2) can shut down then only.
 func (h *Hub) Close() error {
 	h.mu.Lock()
 	h.closed = true
+	for _, s := range h.streams {
+		s.end(transport.ErrClosed)
+	}
 	h.mu.Unlock()
 	h.end(transport.ErrClosed)
 	h.work.Wait()
@@ -155,7 +166,7 @@ func (h *Hub) learn(r tasker.Report) {
 // fell silent: what is written to them reaches nobody. One goroutine serves all
 // streams; it looks often, so that they are not all written to at once.
 func (h *Hub) attend() {
-	tick := time.NewTicker(max(h.opts.Keepalive/10, time.Millisecond))
+	tick := time.NewTicker(max(h.opts.Keepalive/5, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
@@ -164,15 +175,21 @@ func (h *Hub) attend() {
 		case <-tick.C:
 		}
 		h.mu.Lock()
-		now, idle := h.opts.Clock(), time.Now().Add(-h.opts.Keepalive)
+		heard, wrote := h.opts.Clock(), time.Now()
 		for _, s := range h.streams {
-			if s.serves != nil && h.silent(s, now) {
+			if s.serves != nil && h.silent(s, heard) {
 				s.end(errSilentAgent)
 			}
-			s.keepAlive(idle)
+			s.keepAlive(wrote)
 		}
 		h.mu.Unlock()
 	}
+}
+
+// keepalive is the interval for a stream that is opened as one of so many: about 100
+// signs of life a second, but no fewer than proxies want to see.
+func (h *Hub) keepalive(streams int) time.Duration {
+	return min(max(time.Duration(streams)*time.Second/100, h.opts.Keepalive), 4*h.opts.Keepalive)
 }
 
 // silent says whether the agent has not been heard of for too long.

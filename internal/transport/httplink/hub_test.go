@@ -185,7 +185,7 @@ func TestRequestsThatGetNoStream(t *testing.T) {
 func TestAStuckAgentHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	hub := s.newHub(t)
+	hub := s.newHub(t, func(o *httplink.HubOptions) { o.Patience = 0 })
 	collect(t, hub, nil)
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {
@@ -300,7 +300,7 @@ func TestServersWithLimits(t *testing.T) {
 			hub := httplink.NewHub(httplink.HubOptions{Types: types(), Keepalive: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 			srv := httptest.NewUnstartedServer(hub.Handler())
 			srv.EnableHTTP2 = http2
-			const limit = 3 * time.Second // which a handshake keeps on a busy machine
+			const limit = 8 * time.Second // which a handshake keeps on a busy machine
 			srv.Config.ReadTimeout, srv.Config.WriteTimeout = limit, limit
 			srv.StartTLS()
 			t.Cleanup(srv.Close)

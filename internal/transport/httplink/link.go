@@ -54,6 +54,12 @@ type Link struct {
 // answer.
 const sendTimeout = 30 * time.Second
 
+// pause is for how long an agent that has nothing to report keeps the connection for
+// it. That is longer than the heartbeats of 10,000 agents are apart, and shorter than
+// the control plane's patience: a connection for each heartbeat costs it more than one
+// that idles.
+const pause = 4 * time.Minute
+
 // NewLink makes a Link; it connects in Receive and Send. Its error is about the
 // options only.
 func NewLink(opts LinkOptions) (*Link, error) {
@@ -76,7 +82,7 @@ func NewLink(opts LinkOptions) (*Link, error) {
 				TLSClientConfig:       opts.TLS,
 				TLSHandshakeTimeout:   10 * time.Second,
 				ResponseHeaderTimeout: sendTimeout,
-				IdleConnTimeout:       90 * time.Second,
+				IdleConnTimeout:       pause,
 				MaxIdleConnsPerHost:   2,
 			},
 			// A redirected POST would lose its body.

@@ -111,11 +111,12 @@ func TestSilenceOfTheHubIsNoticed(t *testing.T) {
 	wire := transporttest.NewProxy(t, s.address)
 	var seen observer
 	listen(t, newLink(t, "http://"+wire.Address, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
-	eventually(t, "a session", func() bool { return seen.sessions() == 1 })
+	eventually(t, "a session", func() bool { return seen.sessions() > 0 })
 	wire.Stall()
 	eventually(t, "the silence to be noticed", func() bool { return seen.heard("no sign of life from the control plane for 600ms") })
+	before := seen.sessions()
 	wire.Resume()
-	eventually(t, "the next session", func() bool { return seen.sessions() > 1 })
+	eventually(t, "the next session", func() bool { return seen.sessions() > before })
 }
 
 func TestSignsOfLifeKeepAStream(t *testing.T) {
@@ -123,7 +124,7 @@ func TestSignsOfLifeKeepAStream(t *testing.T) {
 	var beats atomic.Int32
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		w.Header().Set("Tasker-Keepalive", "1")
+		w.Header().Set("Tasker-Keepalive", "3")
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
@@ -140,7 +141,7 @@ func TestSignsOfLifeKeepAStream(t *testing.T) {
 	t.Cleanup(srv.Close)
 	var seen observer
 	listen(t, newLink(t, srv.URL, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
-	eventually(t, "signs of life for longer than the silence that is allowed", func() bool { return beats.Load() >= 5 })
+	eventually(t, "signs of life for longer than the silence that is allowed", func() bool { return beats.Load() >= 11 })
 	if seen.sessions() != 1 || seen.heard("") {
 		t.Errorf("the observer was told %v", seen.told)
 	}

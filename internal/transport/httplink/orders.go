@@ -1,7 +1,6 @@
 package httplink
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -19,43 +18,59 @@ func (h *Hub) serveOrders(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !h.begin() {
-		failure(http.StatusServiceUnavailable, "the control plane is stopping").answer(w)
+		stopping().answer(w)
 		return
 	}
-	defer h.work.Done()
-	// The server's time limits are for short requests; the stream sets its own.
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil {
-		failure(http.StatusInternalServerError, "this server cannot keep a stream open: %v", err).answer(w)
-		return
-	}
-	ctx, end := context.WithCancelCause(r.Context())
-	defer end(nil)
-	defer context.AfterFunc(h.ctx, func() { end(context.Cause(h.ctx)) })()
-	s := &stream{
-		endpoint: name, instance: r.Header.Get(instanceHeader), heard: h.opts.Clock(), end: end,
-		timeout: h.opts.WriteTimeout, more: make(chan struct{}, 1),
-	}
-	if refusal := h.join(s); refusal != nil {
+	s := &stream{endpoint: name, instance: r.Header.Get(instanceHeader), heard: h.opts.Clock(), timeout: h.opts.WriteTimeout}
+	out, refusal := h.admit(s, w, r)
+	if refusal != nil {
+		h.leave(s, refusal)
+		h.work.Done()
 		h.opts.Log.Warn("stream of orders refused", "endpoint", name, "error", refusal)
 		refusal.answer(w)
 		return
 	}
-	defer h.leave(s)
-	if refusal := h.allow(r, name); refusal != nil { // who may speak may have changed before it could be disconnected
-		refusal.answer(w)
+	h.opts.Metrics.stream(1)
+	h.opts.Log.Debug("stream of orders opened", "endpoint", name)
+	serve := func() {
+		defer h.work.Done()
+		why := s.serve()
+		h.leave(s, why)
+		h.opts.Metrics.stream(-1)
+		h.opts.Log.Debug("stream of orders ended", "endpoint", name, "reason", why)
+	}
+	if _, lent := out.(*lent); lent {
+		serve()
 		return
 	}
-	h.opts.Metrics.stream(1)
-	defer h.opts.Metrics.stream(-1)
+	go serve()
+}
+
+// admit makes s the endpoint's stream and begins it.
+func (h *Hub) admit(s *stream, w http.ResponseWriter, r *http.Request) (outlet, *problem) {
+	if refusal := h.join(s); refusal != nil {
+		return nil, refusal
+	}
+	if refusal := h.allow(r, s.endpoint); refusal != nil { // who may speak may have changed before it could be disconnected
+		return nil, refusal
+	}
+	if why := s.ended(); why != nil {
+		return nil, failure(http.StatusServiceUnavailable, "the stream ended before it began: %v", why)
+	}
 	w.Header().Set("Content-Type", streamType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // or nginx would collect the orders
-	w.Header().Set(keepaliveHeader, strconv.FormatFloat(h.opts.Keepalive.Seconds(), 'f', -1, 64))
-	w.WriteHeader(http.StatusOK)
-	s.keepAlive(time.Now()) // the agent sees at once that it is connected
-	h.opts.Log.Debug("stream of orders opened", "endpoint", name)
-	err := s.write(ctx, w)
-	h.opts.Log.Debug("stream of orders ended", "endpoint", name, "reason", err)
+	w.Header().Set(keepaliveHeader, strconv.FormatFloat(s.keepalive.Seconds(), 'f', -1, 64))
+	out, first, err := open(w, r)
+	if err != nil {
+		return nil, failure(http.StatusInternalServerError, "%v", err)
+	}
+	s.begin(out, first)
+	return out, nil
+}
+
+func stopping() *problem {
+	return failure(http.StatusServiceUnavailable, "the control plane is stopping")
 }
 
 // join makes s the endpoint's stream. The same instance takes the place of its
@@ -63,6 +78,9 @@ func (h *Hub) serveOrders(w http.ResponseWriter, r *http.Request) {
 func (h *Hub) join(s *stream) *problem {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.closed {
+		return stopping()
+	}
 	if old := h.streams[s.endpoint]; old != nil {
 		now := h.opts.Clock()
 		if old.instance != s.instance && !h.silent(old, now) {
@@ -74,16 +92,19 @@ func (h *Hub) join(s *stream) *problem {
 		old.end(errReplaced)
 	}
 	h.streams[s.endpoint] = s
+	s.keepalive = h.keepalive(len(h.streams))
 	return nil
 }
 
-func (h *Hub) leave(s *stream) {
+// leave takes a stream away that has ended, or never began.
+func (h *Hub) leave(s *stream, why error) {
 	h.mu.Lock()
 	if h.streams[s.endpoint] == s {
 		delete(h.streams, s.endpoint)
 	}
 	h.mu.Unlock()
-	s.finish()
+	s.end(why)
+	settle(s.take(), transport.ErrOffline)
 }
 
 // speaker says for which endpoint a request speaks, or why it may not.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -20,6 +21,9 @@ const (
 	patience = 20 * time.Second
 	// bodyTimeout is how long an agent may take to send a POST.
 	bodyTimeout = 30 * time.Second
+	// lull is for how long heartbeats wait for company, unless something else comes:
+	// each has little to store, and a transaction costs many times as much.
+	lull = 200 * time.Millisecond
 )
 
 // post is a POST of reports, or a part of one, on its way to Receive.
@@ -29,6 +33,11 @@ type post struct {
 	raw []json.RawMessage
 	// stored takes one answer; it has room for it.
 	stored chan error
+}
+
+// urgent says whether there is more than heartbeats.
+func (p post) urgent() bool {
+	return slices.ContainsFunc(p.reports, func(r tasker.Report) bool { return r.Heartbeat == nil })
 }
 
 // serveReports is POST /agent/v1/reports.
@@ -124,7 +133,7 @@ func (h *Hub) decode(body []byte, name string) (post, *problem) {
 		case errors.Is(err, errVersion):
 			h.opts.Metrics.refuse()
 			h.opts.Log.Error("report is of a newer version and is dropped; upgrade the control plane before the agents",
-				"endpoint", name, "known", tasker.WireVersion)
+				"endpoint", name, "known", tasker.MaxWireVersion)
 		case err != nil:
 			return post{}, failure(http.StatusBadRequest, "report %d %v", i, err).of(i)
 		case r.Endpoint != name:
@@ -180,7 +189,7 @@ func (h *Hub) store(ctx context.Context, p post) error {
 }
 
 // Receive implements transport.Hub. What is posted while a batch is being stored
-// makes the next batch.
+// makes the next batch; so does what is posted while heartbeats wait.
 func (h *Hub) Receive(ctx context.Context, handle func(context.Context, []tasker.Report) error) error {
 	if !h.begin() {
 		return transport.ErrClosed
@@ -194,7 +203,7 @@ func (h *Hub) Receive(ctx context.Context, handle func(context.Context, []tasker
 		case <-ctx.Done():
 			return ended(ctx)
 		case p := <-h.posts:
-			posts := h.gather(p)
+			posts := h.gather(ctx, p)
 			var reports []tasker.Report
 			var raw []json.RawMessage
 			for _, p := range posts {
@@ -214,16 +223,29 @@ func (h *Hub) Receive(ctx context.Context, handle func(context.Context, []tasker
 	}
 }
 
-// gather adds to the first post those that wait already and fit a batch.
-func (h *Hub) gather(first post) []post {
-	posts := []post{first}
+// gather adds to the first post those that wait already and fit a batch. If there are
+// heartbeats only, it waits a little for more.
+func (h *Hub) gather(ctx context.Context, first post) []post {
+	posts, urgent := []post{first}, first.urgent()
+	late := time.NewTimer(lull)
+	defer late.Stop()
 	for n := len(first.reports); n <= maxBatch-maxPost; {
+		var p post
 		select {
-		case p := <-h.posts:
-			posts, n = append(posts, p), n+len(p.reports)
+		case p = <-h.posts:
 		default:
-			return posts
+			if urgent {
+				return posts
+			}
+			select {
+			case p = <-h.posts:
+			case <-late.C:
+				return posts
+			case <-ctx.Done():
+				return posts
+			}
 		}
+		posts, n, urgent = append(posts, p), n+len(p.reports), urgent || p.urgent()
 	}
 	return posts
 }

@@ -11,11 +11,6 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// slow is how long a Send waits for an agent to read. After that the agent is
-// behind: until it has read what waits for it, it gets nothing more, and holds
-// up nobody else.
-const slow = 3 * time.Second
-
 var errBehind = fmt.Errorf("%w: the agent is slow to read what was sent before", transport.ErrUnavailable)
 
 // Send implements transport.Hub: custody has passed when an order is written to
@@ -39,7 +34,7 @@ func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 			waiting[i] = s
 		}
 	}
-	late := time.NewTimer(slow)
+	late := time.NewTimer(h.opts.Patience)
 	defer late.Stop()
 	for len(waiting) > 0 {
 		select {

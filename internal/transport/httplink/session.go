@@ -118,7 +118,7 @@ func (l *Link) batch(lines *bufio.Reader) (orders []tasker.Order, raws []json.Ra
 			switch {
 			case errors.Is(err, errVersion):
 				l.opts.Log.Error("order is of a newer version and is dropped; upgrade the agent",
-					"endpoint", l.opts.Endpoint, "known", tasker.WireVersion)
+					"endpoint", l.opts.Endpoint, "known", tasker.MaxWireVersion)
 			case err != nil:
 				l.opts.Log.Error("order cannot be read and is dropped", "endpoint", l.opts.Endpoint, "bytes", len(raw), "error", err)
 			default:

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
@@ -98,7 +99,7 @@ func TestShutOutAndLetInAgain(t *testing.T) {
 // question that was answered before.
 func TestShutOutWhileAStreamIsOpened(t *testing.T) {
 	t.Parallel()
-	for question, status := range map[int32]int{1: http.StatusForbidden, 2: http.StatusOK} {
+	for question, status := range map[int32]int{1: http.StatusForbidden, 2: http.StatusServiceUnavailable} {
 		t.Run(fmt.Sprint("question ", question), func(t *testing.T) {
 			t.Parallel()
 			s, g := newServer(t), &gate{}
@@ -162,9 +163,10 @@ func (a agentNamed) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestDisconnectEndsASendThatWaits(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	hub := s.newHub(t)
+	// Nothing else ends it.
+	hub := s.newHub(t, func(o *httplink.HubOptions) { o.Patience, o.WriteTimeout = time.Hour, time.Hour })
 	collect(t, hub, nil)
-	s.open(t, nil, "web-1", "journal-of-web-1") // reads nothing
+	stream := s.open(t, nil, "web-1", "journal-of-web-1")
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
 	many := make([]tasker.Order, 30)
 	for i := range many {
@@ -174,9 +176,12 @@ func TestDisconnectEndsASendThatWaits(t *testing.T) {
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		if err := hub.Send(t.Context(), many...); err == nil {
-			t.Error("Send to one who reads nothing returned nil")
+			t.Error("Send to one who reads nothing more returned nil")
 		}
 	})
+	if line, err := stream.next(); !strings.Contains(line, "task-0") {
+		t.Errorf("the stream has %.100q, %v", line, err)
+	}
 	hub.Disconnect("web-1")
 	sending.Wait()
 	if err := hub.Send(t.Context(), assignment("web-1", 99)); !errors.Is(err, transport.ErrOffline) {

@@ -1,10 +1,9 @@
 package httplink
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -50,14 +49,13 @@ func settle(lines []line, err error) {
 	}
 }
 
-// stream is one agent's open request for orders. Its lines are written by the
-// goroutine of the request alone.
+// stream is one agent's open request for orders. Its lines are written by one
+// goroutine at a time, which is there only while there are lines.
 type stream struct {
 	endpoint, instance string
-	// end makes the request return, for a reason.
-	end context.CancelCauseFunc
-	// timeout is how long the agent may take none of a piece.
-	timeout time.Duration
+	// timeout is how long the agent may take none of a piece, keepalive the interval of
+	// the signs of life that it was told.
+	timeout, keepalive time.Duration
 
 	// These belong to the hub's mutex: when the agent last spoke, and the types it
 	// serves (nil until its hello).
@@ -67,14 +65,16 @@ type stream struct {
 	// is longer; zero is the hub's.
 	beat time.Duration
 
+	writing sync.WaitGroup
+
 	mu      sync.Mutex
+	out     outlet // nil until the answer has begun
 	lines   []line
 	waiting int // bytes of the lines
 	busy    bool
 	behind  bool
-	over    bool
+	over    error // why it is to end, or has ended
 	wrote   time.Time
-	more    chan struct{} // holds one when there are lines
 }
 
 // enqueue takes a line, or says why not.
@@ -82,7 +82,7 @@ func (s *stream) enqueue(l line) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.over:
+	case s.over != nil:
 		return transport.ErrOffline
 	case s.waiting+len(l.body) > maxWaiting, s.behind && l.written != nil:
 		return errBehind
@@ -94,17 +94,17 @@ func (s *stream) enqueue(l line) error {
 func (s *stream) add(l line) {
 	s.lines = append(s.lines, l)
 	s.waiting += len(l.body)
-	select {
-	case s.more <- struct{}{}:
-	default:
+	if s.out != nil && !s.busy {
+		s.busy = true
+		s.writing.Go(s.write)
 	}
 }
 
-// keepAlive adds an empty line if nothing was written since idle, nor is to be.
-func (s *stream) keepAlive(idle time.Time) {
+// keepAlive adds an empty line if nothing was written for the interval, nor is to be.
+func (s *stream) keepAlive(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.over && !s.busy && len(s.lines) == 0 && s.wrote.Before(idle) {
+	if s.over == nil && s.out != nil && !s.busy && now.Sub(s.wrote) >= s.keepalive {
 		s.add(line{body: []byte("\n")})
 	}
 }
@@ -129,82 +129,113 @@ func (s *stream) take() []line {
 	return lines
 }
 
-// finish settles what was not written; nothing is taken from then on.
-func (s *stream) finish() {
+// end has the stream end, for a reason; the first one counts. What is being written
+// has a moment to get there.
+func (s *stream) end(why error) {
 	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
-	settle(s.take(), transport.ErrOffline)
+	defer s.mu.Unlock()
+	if s.over != nil {
+		return
+	}
+	s.over = why
+	if s.out != nil {
+		s.hurry()
+	}
 }
 
-// write writes the lines until ctx is done or the agent is gone, and says why it
-// ended.
-func (s *stream) write(ctx context.Context, w http.ResponseWriter) error {
-	control := http.NewResponseController(w)
-	hurry := func() { _ = control.SetWriteDeadline(time.Now().Add(farewell)) }
-	hurried := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(hurried)
-		hurry() // ends what is being written
-	})
-	defer func() {
-		if !stop() {
-			<-hurried // it must not touch the request after its end
-		}
-		hurry() // the server has to write the end of the stream
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-s.more:
-		}
-		for lines := s.take(); len(lines) > 0; lines = s.take() {
-			for len(lines) > 0 {
-				n, size := 0, 0
-				for n < len(lines) && size < piece {
-					size += len(lines[n].body)
-					n++
-				}
-				if err := put(ctx, control, w, lines[:n], s.timeout); err != nil {
-					settle(lines, fmt.Errorf("%w: %w", transport.ErrOffline, err))
-					return err
-				}
-				settle(lines[:n], nil)
-				lines = lines[n:]
+// hurry belongs to the mutex.
+func (s *stream) hurry() {
+	_ = s.out.SetWriteDeadline(time.Now().Add(farewell)) // one that takes no deadline is gone
+	s.out.interrupt()
+}
+
+// ended says why the stream is to end, or has ended; nil if it goes on.
+func (s *stream) ended() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
+}
+
+// begin has the stream written to out, first what begins the answer.
+func (s *stream) begin(out outlet, first []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out = out; s.over != nil {
+		s.hurry()
+		return
+	}
+	s.add(line{body: append(first, '\n')}) // the agent sees at once that it is connected
+}
+
+// serve returns when the stream has ended, and says why.
+func (s *stream) serve() error {
+	s.end(s.out.wait())
+	s.writing.Wait()
+	s.out.close()
+	return s.ended()
+}
+
+// write writes the lines that wait, until there are none.
+func (s *stream) write() {
+	for lines := s.take(); len(lines) > 0; lines = s.take() {
+		for len(lines) > 0 {
+			n, size := 0, 0
+			for n < len(lines) && size < piece {
+				size += len(lines[n].body)
+				n++
 			}
+			if err := s.put(lines[:n]); err != nil {
+				settle(lines, fmt.Errorf("%w: %w", transport.ErrOffline, err))
+				s.end(err)
+				return
+			}
+			settle(lines[:n], nil)
+			lines = lines[n:]
 		}
 	}
 }
 
 // put hands lines to the network. Each piece has its own deadline, so that a
 // slow agent is not mistaken for one that is gone.
-func put(ctx context.Context, control *http.ResponseController, w http.ResponseWriter, lines []line, timeout time.Duration) error {
-	extend := func() error {
-		if err := control.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-			return fmt.Errorf("set a deadline: %w", err)
+func (s *stream) put(lines []line) error {
+	for p := range slices.Chunk(joined(lines), piece) {
+		if err := s.limit(time.Now().Add(s.timeout)); err != nil {
+			return err
 		}
-		return context.Cause(ctx) // if it is done after this, it sets a deadline itself
-	}
-	for _, l := range lines {
-		for p := range slices.Chunk(l.body, piece) {
-			if err := extend(); err != nil {
-				return err
-			}
-			if _, err := w.Write(p); err != nil {
-				return fmt.Errorf("write to the agent: %w", err)
-			}
+		if _, err := s.out.Write(p); err != nil {
+			return fmt.Errorf("write to the agent: %w", err)
 		}
 	}
-	if err := extend(); err != nil {
-		return err
-	}
-	if err := control.Flush(); err != nil {
+	if err := s.out.Flush(); err != nil {
 		return fmt.Errorf("write to the agent: %w", err)
 	}
-	// Over HTTP/2 a deadline that passes ends even an idle stream.
-	if err := control.SetWriteDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("end a deadline: %w", err)
+	// Over HTTP/2 a deadline that passes ends even an idle stream. One that is to end
+	// keeps its own.
+	_ = s.limit(time.Time{})
+	return nil
+}
+
+// joined is the lines as they are written, with as few calls as possible.
+func joined(lines []line) []byte {
+	if len(lines) == 1 {
+		return lines[0].body
+	}
+	var b bytes.Buffer
+	for _, l := range lines {
+		b.Write(l.body)
+	}
+	return b.Bytes()
+}
+
+// limit sets the deadline of what is written next, unless the stream is to end.
+func (s *stream) limit(deadline time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over != nil {
+		return s.over
+	}
+	if err := s.out.SetWriteDeadline(deadline); err != nil {
+		return fmt.Errorf("set a deadline: %w", err)
 	}
 	return nil
 }

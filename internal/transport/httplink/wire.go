@@ -140,7 +140,7 @@ func newer(raw []byte, version int, err error) bool {
 		}
 		version = m.Version
 	}
-	return version > tasker.WireVersion
+	return version > tasker.MaxWireVersion
 }
 
 // problem is an RFC 9457 problem: the answer to a request that fails.

@@ -190,7 +190,7 @@ func TestReportsThatCannotBeAccepted(t *testing.T) {
 	}{
 		{"no JSON", "web-1", b.Username, "\x00\x01"},
 		{"no report", "web-1", b.Username, `{"v":1,"endpoint":"web-1"}`},
-		{"a higher version", "web-1", b.Username, `{"v":2,"endpoint":"web-1","goodbye":{}}`},
+		{"a higher version", "web-1", b.Username, `{"v":3,"endpoint":"web-1","goodbye":{}}`},
 		{"another endpoint's name", "web-2", b.Username, string(good)},
 		{"no name", "Not A Name", b.Username, `{"v":1,"endpoint":"Not A Name","goodbye":{}}`},
 		{"no user", "web-1", "", string(good)},

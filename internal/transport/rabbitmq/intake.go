@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -19,11 +20,13 @@ var errQueueGone = errors.New("the queue was deleted")
 type consumer struct {
 	queue, tag string
 	exclusive  bool
-	// batch is the largest batch, linger how long to wait for more after the
-	// first message of one.
-	batch    int
-	linger   time.Duration
-	prefetch int
+	// batch is the largest batch. A smaller one ends linger after its first message,
+	// and before that when nothing has come for gap, but not within linger of the
+	// one before: so what is alone waits no longer than gap, and a stream comes in
+	// no more batches than one each linger.
+	batch       int
+	linger, gap time.Duration
+	prefetch    int
 }
 
 // intake is a consumer at work.
@@ -33,7 +36,18 @@ type intake struct {
 	channel    *amqp.Channel
 	deliveries <-chan amqp.Delivery
 	closes     chan *amqp.Error
+	// ended is when the last batch did.
+	ended time.Time
+
+	mu sync.Mutex
+	// owed is the last message that is to be acknowledged; nil is none. overdue is
+	// when nothing has come along that this could be written with.
+	owed    *amqp.Delivery
+	overdue *time.Timer
 }
+
+// grace is how long an acknowledgement may be owed.
+const grace = 50 * time.Millisecond
 
 // subscribe opens a channel and consumes on it.
 func subscribe(s *session, c consumer) (*intake, error) {
@@ -49,34 +63,57 @@ func subscribe(s *session, c consumer) (*intake, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consume %s: %w", c.queue, err)
 	}
-	return &intake{consumer: c, session: s, channel: ch, deliveries: deliveries, closes: closes}, nil
+	in := newIntake(c, deliveries)
+	in.session, in.channel, in.closes = s, ch, closes
+	return in, nil
 }
 
-// close gives back what was not acknowledged.
-func (in *intake) close() { in.session.dismiss(in.channel) }
+func newIntake(c consumer, deliveries <-chan amqp.Delivery) *intake {
+	overdue := time.NewTimer(grace)
+	overdue.Stop()
+	return &intake{consumer: c, deliveries: deliveries, overdue: overdue}
+}
+
+// close settles what is owed, and gives back what was not acknowledged.
+func (in *intake) close() {
+	in.overdue.Stop()
+	in.session.atLast(func() {
+		_ = in.settle()
+		_ = in.channel.Close()
+	})
+}
 
 // next waits for a batch.
 func (in *intake) next(ctx context.Context) ([]amqp.Delivery, error) {
 	var batch []amqp.Delivery
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case d, ok := <-in.deliveries:
-		if !ok {
-			return nil, in.ended()
+	for len(batch) == 0 {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-in.overdue.C:
+			if err := in.settle(); err != nil {
+				return nil, err
+			}
+		case d, ok := <-in.deliveries:
+			if !ok {
+				return nil, in.over()
+			}
+			batch = append(batch, d)
 		}
-		batch = append(batch, d)
 	}
-	linger := time.NewTimer(in.linger)
-	defer linger.Stop()
+	defer func() { in.ended = time.Now() }()
+	last := time.Now().Add(in.linger)
+	timer := time.NewTimer(in.wait(last))
+	defer timer.Stop()
 	for len(batch) < in.batch {
 		select {
 		case d, ok := <-in.deliveries:
 			if !ok {
-				return nil, in.ended()
+				return nil, in.over()
 			}
 			batch = append(batch, d)
-		case <-linger.C:
+			timer.Reset(in.wait(last))
+		case <-timer.C:
 			return batch, nil
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -85,8 +122,13 @@ func (in *intake) next(ctx context.Context) ([]amqp.Delivery, error) {
 	return batch, nil
 }
 
-// ended says why no more deliveries come.
-func (in *intake) ended() error {
+// wait is how long to wait for the next message of a batch that ends at last.
+func (in *intake) wait(last time.Time) time.Duration {
+	return min(time.Until(last), max(in.gap, in.linger-time.Since(in.ended)))
+}
+
+// over says why no more deliveries come.
+func (in *intake) over() error {
 	select {
 	case err := <-in.closes:
 		return lost(err)
@@ -101,6 +143,28 @@ func (in *intake) ack(last amqp.Delivery) error {
 		return fmt.Errorf("acknowledge: %w", err)
 	}
 	return nil
+}
+
+// owe acknowledges everything up to and including last a little later: with what is
+// published next, if settle is called then, which costs a broker less than either on
+// its own. Meanwhile it is as if it was still being handled.
+func (in *intake) owe(last amqp.Delivery) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.owed = &last
+	in.overdue.Reset(grace)
+}
+
+// settle acknowledges what is owed. It may be called by anybody.
+func (in *intake) settle() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.owed == nil {
+		return nil
+	}
+	last := *in.owed
+	in.owed = nil
+	return in.ack(last)
 }
 
 // setAside takes a message that cannot be accepted out of the queue: a queue

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -39,6 +40,8 @@ type Link struct {
 	standing  *standing
 	line      *line
 	reception reception
+	// intake is where orders come from; nil while there is none.
+	intake atomic.Pointer[intake]
 }
 
 // The parts of a link's standing, flowing besides.
@@ -85,8 +88,18 @@ func (l *Link) setUp(s *session) error {
 	s.onFlow(nil)
 	s.watchFlow()
 	var err error
-	s.publisher, err = newPublisher(s, linkWindow)
-	return err
+	if s.publisher, err = newPublisher(s, linkWindow); err != nil {
+		return err
+	}
+	s.publisher.wrote = l.settle
+	return nil
+}
+
+// settle acknowledges, with a report, the orders that it may be about.
+func (l *Link) settle() {
+	if in := l.intake.Load(); in != nil {
+		_ = in.settle() // the connection is lost, as whoever takes orders will find
+	}
 }
 
 // Close implements transport.Link.

@@ -46,6 +46,8 @@ func (l *Link) attend(ctx context.Context, s *session, handle func(context.Conte
 	}
 	defer in.close()
 	l.standing.set(subscribed, nil)
+	l.intake.Store(in)
+	defer l.intake.Store(nil)
 	if err := greet(); err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ const overdue = time.Second
 func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*intake, error) {
 	orders := consumer{
 		queue: Queue(l.opts.Endpoint), tag: "tasker-agent " + l.opts.Instance, exclusive: true,
-		batch: 32, prefetch: 32,
+		batch: 32, linger: 10 * time.Millisecond, prefetch: 32,
 	}
 	began := time.Now()
 	var ready <-chan amqp.Delivery
@@ -152,10 +154,14 @@ func (l *Link) contend(began time.Time, tries int, err error) {
 	l.opts.Log.Log(context.Background(), level, "cannot take the endpoint's queue; trying again", "error", err)
 }
 
-// take receives one batch, hands it over and acknowledges it.
+// take receives one batch and hands it over. It is acknowledged with the report that
+// follows, or soon.
 func (l *Link) take(ctx context.Context, in *intake, handle func(context.Context, []tasker.Order) error) error {
 	deliveries, err := in.next(ctx)
 	if err != nil {
+		return err
+	}
+	if err := in.settle(); err != nil { // to hand over may take long
 		return err
 	}
 	good, orders := deliveries[:0], make([]tasker.Order, 0, len(deliveries))
@@ -187,7 +193,8 @@ func (l *Link) take(ctx context.Context, in *intake, handle func(context.Context
 	if err := hand(ctx, in.session, l.opts.Log, batch, handle); err != nil {
 		return err
 	}
-	return in.ack(good[len(good)-1])
+	in.owe(good[len(good)-1])
+	return nil
 }
 
 // refusedWith says whether the broker refused something with this reply code.

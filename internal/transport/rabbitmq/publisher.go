@@ -38,7 +38,9 @@ type message struct {
 type publisher struct {
 	session *session
 	window  int
-	turn    chan struct{} // holds one token
+	// wrote is called when messages are written, before they are confirmed.
+	wrote func()
+	turn  chan struct{} // holds one token
 
 	// Of the one who has the turn:
 	channel *amqp.Channel
@@ -50,7 +52,7 @@ type publisher struct {
 
 // newPublisher opens the channel to publish on.
 func newPublisher(s *session, window int) (*publisher, error) {
-	p := &publisher{session: s, window: window, turn: make(chan struct{}, 1)}
+	p := &publisher{session: s, window: window, wrote: func() {}, turn: make(chan struct{}, 1)}
 	p.turn <- struct{}{}
 	return p, p.open()
 }
@@ -185,6 +187,7 @@ func (p *publisher) burst(ctx context.Context, msgs []message, results []error) 
 	}
 	first := p.last + 1
 	confirms, err := p.write(ctx, msgs)
+	p.wrote()
 	fill(results[len(confirms):], err)
 	for i, c := range confirms {
 		select {

@@ -17,7 +17,7 @@ import (
 // reports says how a hub consumes. The prefetch keeps the next batch ready
 // while one is stored.
 func reports() consumer {
-	return consumer{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, prefetch: 600}
+	return consumer{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, gap: 3 * time.Millisecond, prefetch: 600}
 }
 
 // Receive implements transport.Hub.

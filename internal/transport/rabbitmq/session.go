@@ -135,16 +135,19 @@ func (s *session) pause(ctx context.Context, policy backoff.Policy, tries int) e
 	return nil
 }
 
-// dismiss closes a channel and waits for it, but not long: a broker that does
-// not answer is found out by the heartbeat.
-func (s *session) dismiss(ch *amqp.Channel) {
-	closed := make(chan struct{})
+// dismiss closes a channel.
+func (s *session) dismiss(ch *amqp.Channel) { s.atLast(func() { _ = ch.Close() }) }
+
+// atLast does what is last to be done on a channel and waits for it, but not long: a
+// broker that does not answer is found out by the heartbeat.
+func (s *session) atLast(do func()) {
+	done := make(chan struct{})
 	s.run(func() {
-		defer close(closed)
-		_ = ch.Close()
+		defer close(done)
+		do()
 	})
 	select {
-	case <-closed:
+	case <-done:
 	case <-s.ctx.Done():
 	case <-time.After(farewell):
 	}

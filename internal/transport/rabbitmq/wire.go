@@ -90,7 +90,7 @@ func decodeOrder(body []byte) (tasker.Order, error) {
 	if err := json.Unmarshal(body, &o); err != nil {
 		return o, fmt.Errorf("%w: %w", errUndecodable, err)
 	}
-	if o.Version > tasker.WireVersion {
+	if o.Version > tasker.MaxWireVersion {
 		return o, tooNew(o.Version)
 	}
 	if o.Assignment == nil && o.Cancel == nil && o.Welcome == nil {
@@ -104,7 +104,7 @@ func decodeReport(body []byte) (tasker.Report, error) {
 	if err := json.Unmarshal(body, &r); err != nil {
 		return r, fmt.Errorf("%w: %w", errUndecodable, err)
 	}
-	if r.Version > tasker.WireVersion {
+	if r.Version > tasker.MaxWireVersion {
 		return r, tooNew(r.Version)
 	}
 	if kindOf(r) == "" {
@@ -114,5 +114,5 @@ func decodeReport(body []byte) (tasker.Report, error) {
 }
 
 func tooNew(version int) error {
-	return fmt.Errorf("%w %d is higher than %d, the one understood here", errVersion, version, tasker.WireVersion)
+	return fmt.Errorf("%w %d is higher than %d, the one understood here", errVersion, version, tasker.MaxWireVersion)
 }

@@ -122,7 +122,7 @@ func versions(t *testing.T, f Fabric) {
 	h := f.hub(t)
 	a := f.introduced(t, h, "web-1", "ping")
 	orders, reports := assignments("web-1", "order", 3), updates("web-1", "report", 3)
-	orders[1].Version, reports[1].Version = tasker.WireVersion+1, tasker.WireVersion+1
+	orders[1].Version, reports[1].Version = tasker.MaxWireVersion+1, tasker.MaxWireVersion+1
 	if err := h.Send(t.Context(), orders...); err != nil {
 		t.Fatalf("Send of orders returned %v", err)
 	}

@@ -149,7 +149,7 @@ func oneName(t *testing.T, f Fabric) {
 		t.Errorf("the second was handed %d batches or orders while the first lives", n)
 	}
 	first.close(t)
-	eventually(t, "the second to take over", func() bool { return seen.well() && second.in.empty() == 1 })
+	eventually(t, "the second to take over", func() bool { return seen.well() && second.in.empty() > 0 })
 	greeting := hello("web-1", "ping")
 	greeting.Instance = "another journal"
 	second.send(t, greeting)

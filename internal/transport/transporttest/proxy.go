@@ -22,6 +22,9 @@ type Proxy struct {
 	conns  map[net.Conn]bool
 	near   map[net.Conn]bool // those of clients
 	open   chan struct{}     // closed while bytes may pass
+	// left is how much may pass to the target before everything is cut; without
+	// bounds when zero.
+	left int
 }
 
 // NewProxy starts a Proxy to target (host:port) that ends with the test.
@@ -58,6 +61,24 @@ func (p *Proxy) Cut() {
 	for c := range p.conns {
 		_ = c.Close()
 	}
+}
+
+// CutAfter cuts all connections when so many more bytes have passed to the target.
+func (p *Proxy) CutAfter(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = bytes
+}
+
+// spend counts bytes that have passed to the target, and says whether to cut.
+func (p *Proxy) spend(bytes int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left == 0 {
+		return false
+	}
+	p.left = max(0, p.left-bytes)
+	return p.left == 0
 }
 
 // Refuse cuts all connections and refuses further ones.
@@ -143,13 +164,14 @@ func (p *Proxy) pass(near net.Conn) {
 	}
 	defer p.leave(near, far)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(far, near) })
-	both.Go(func() { p.copy(near, far) })
+	both.Go(func() { p.copy(far, near, p.spend) })
+	both.Go(func() { p.copy(near, far, func(int) bool { return false }) })
 	both.Wait()
 }
 
-// copy copies until either side is closed, and closes both then.
-func (p *Proxy) copy(to, from net.Conn) {
+// copy copies until either side is closed, and closes both then. It cuts everything
+// when passed, which is told how much was copied, says so.
+func (p *Proxy) copy(to, from net.Conn, passed func(int) bool) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 32<<10)
@@ -162,6 +184,9 @@ func (p *Proxy) copy(to, from net.Conn) {
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
+			}
+			if passed(n) {
+				p.Cut()
 			}
 		}
 		if err != nil {

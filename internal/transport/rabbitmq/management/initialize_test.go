@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -120,16 +119,12 @@ func TestInitializeSaysWhatIsWrong(t *testing.T) {
 		_, _ = w.Write([]byte("<html>"))
 	}))
 	t.Cleanup(page.Close)
-	nobody, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = nobody.Close()
+	const nobody = "127.0.0.1:1" // a port that is given to nobody
 	for name, tt := range map[string]struct {
 		change func(*management.Options)
 		want   string
 	}{
-		"no management API":         {func(o *management.Options) { o.APIURL = "http://" + nobody.Addr().String() + "/api" }, "rabbitmq-plugins enable rabbitmq_management"},
+		"no management API":         {func(o *management.Options) { o.APIURL = "http://" + nobody + "/api" }, "rabbitmq-plugins enable rabbitmq_management"},
 		"another page":              {func(o *management.Options) { o.APIURL = page.URL }, "is not RabbitMQ's management API"},
 		"URL without /api":          {func(o *management.Options) { o.APIURL = strings.TrimSuffix(o.APIURL, "/api") }, "ends in /api"},
 		"no URL":                    {func(o *management.Options) { o.APIURL = "localhost:15672" }, "http://localhost:15672/api"},
@@ -137,7 +132,7 @@ func TestInitializeSaysWhatIsWrong(t *testing.T) {
 		"no tag":                    {func(o *management.Options) { o.Username, o.Password = plain[0], plain[1] }, "administrator"},
 		"another tag":               {func(o *management.Options) { o.Username, o.Password = monitor[0], monitor[1] }, "set_user_tags"},
 		"no AMQP URI":               {func(o *management.Options) { o.URI = "amqp://tasker:" + secret + "@host" }, "amqp://user:password@host:port/vhost"},
-		"AMQP elsewhere":            {func(o *management.Options) { o.URI = b.URIAt(nobody.Addr().String(), "user-of-"+b.Vhost, secret) }, "connection refused"},
+		"AMQP elsewhere":            {func(o *management.Options) { o.URI = b.URIAt(nobody, "user-of-"+b.Vhost, secret) }, "connection refused"},
 		"reset of the common vhost": {func(o *management.Options) { o.URI, o.Reset = "amqp://guest:guest@"+b.Address+"/", true }, "a vhost of its own"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long is waited for what must come.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // Broker is a vhost of the test's own.
 type Broker struct {
@@ -112,26 +112,28 @@ func (b *Broker) LimitConnections(t testing.TB, n int) {
 	b.call(t, http.MethodPut, map[string]int{"value": n}, nil, "vhost-limits", b.Vhost, "max-connections")
 }
 
-// Kill closes the open connections with this name (connection_name), at least
-// one: it waits for the broker to list it.
+// Listed waits for the broker to list an open connection with this name
+// (connection_name), which takes it some seconds.
+func (b *Broker) Listed(t testing.TB, name string) {
+	t.Helper()
+	b.eventually(t, "a connection named "+name, func() (bool, error) {
+		list, err := b.connections(t, name)
+		return len(list) > 0, err
+	})
+}
+
+// Kill closes the open connections with this name, at least one: it waits for the
+// broker to list it.
 func (b *Broker) Kill(t testing.TB, name string) {
 	t.Helper()
 	b.eventually(t, "a connection named "+name, func() (bool, error) {
-		var list []struct {
-			Name       string
-			Properties struct {
-				Name string `json:"connection_name"`
-			} `json:"client_properties"`
-		}
-		if err := b.Client.Call(t.Context(), http.MethodGet, nil, &list, "vhosts", b.Vhost, "connections"); err != nil {
+		list, err := b.connections(t, name)
+		if err != nil {
 			return false, err
 		}
 		killed := false
 		for _, c := range list {
-			if c.Properties.Name != name {
-				continue
-			}
-			err := b.Client.Call(t.Context(), http.MethodDelete, nil, nil, "connections", c.Name)
+			err := b.Client.Call(t.Context(), http.MethodDelete, nil, nil, "connections", c)
 			if err != nil && !errors.Is(err, management.ErrNotFound) {
 				return false, err
 			}
@@ -139,6 +141,25 @@ func (b *Broker) Kill(t testing.TB, name string) {
 		}
 		return killed, nil
 	})
+}
+
+// connections are the broker's own names of the connections with this one.
+func (b *Broker) connections(t testing.TB, name string) ([]string, error) {
+	t.Helper()
+	var list []struct {
+		Name       string
+		Properties struct {
+			Name string `json:"connection_name"`
+		} `json:"client_properties"`
+	}
+	err := b.Client.Call(t.Context(), http.MethodGet, nil, &list, "vhosts", b.Vhost, "connections")
+	var found []string
+	for _, c := range list {
+		if c.Properties.Name == name {
+			found = append(found, c.Name)
+		}
+	}
+	return found, err
 }
 
 // Do opens a channel of its own and does something on it.

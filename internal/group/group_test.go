@@ -1,4 +1,4 @@
-package store
+package group
 
 import (
 	"context"
@@ -31,19 +31,18 @@ func (w *works) run(ctx context.Context, list []int) error {
 }
 
 // at does n after so many seconds of the bubble's time, and gives the error.
-func at(g *group[int], errs chan<- error, after float64, n int, patience time.Duration) {
+func at(g *Group[int], errs chan<- error, after float64, n int) {
 	go func() {
 		time.Sleep(time.Duration(after * float64(time.Second))) //nolint:forbidigo // the bubble's time
-		errs <- g.do(context.Background(), n, 1, patience)
+		errs <- g.Do(context.Background(), n, 1)
 	}()
 }
 
 func TestGroup(t *testing.T) {
 	t.Parallel()
 	type call struct {
-		after    float64
-		n        int
-		patience time.Duration
+		after float64
+		n     int
 	}
 	tests := map[string]struct {
 		calls  []call
@@ -54,8 +53,6 @@ func TestGroup(t *testing.T) {
 		"one by one":         {[]call{{after: 0, n: 1}, {after: 2, n: 2}}, 10, "[[1] [2]]", 0},
 		"what comes during":  {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 3}, {after: .3, n: 4}}, 10, "[[1] [2 3 4]]", 0},
 		"no more than most":  {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 3}, {after: .3, n: 4}}, 2, "[[1] [2 3] [4]]", 0},
-		"the patient waits":  {[]call{{after: 0, n: 1, patience: time.Minute}, {after: 5, n: 2}}, 10, "[[1 2]]", 0},
-		"patience ends":      {[]call{{after: 0, n: 1, patience: time.Minute}, {after: 90, n: 2}}, 10, "[[1] [2]]", 0},
 		"fault of one alone": {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 13}}, 10, "[[1] [2 13] [2] [13]]", 1},
 	}
 	for name, tt := range tests {
@@ -63,10 +60,10 @@ func TestGroup(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var w works
-				g := newGroup(tt.most, func(err error) bool { return errors.Is(err, errWork) }, w.run)
+				g := New(tt.most, func(err error) bool { return errors.Is(err, errWork) }, w.run)
 				errs := make(chan error)
 				for _, c := range tt.calls {
-					at(g, errs, c.after, c.n, c.patience)
+					at(g, errs, c.after, c.n)
 				}
 				failed := 0
 				for range tt.calls {
@@ -88,14 +85,14 @@ func TestGroupOfThoseWhoGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var w works
-		g := newGroup(10, func(error) bool { return false }, w.run)
+		g := New(10, func(error) bool { return false }, w.run)
 		errs := make(chan error)
-		at(g, errs, 0, 1, 0)
-		at(g, errs, .2, 3, 0)
+		at(g, errs, 0, 1)
+		at(g, errs, .2, 3)
 		gone := func(after time.Duration) error {
 			ctx, cancel := context.WithTimeout(t.Context(), after)
 			defer cancel()
-			return g.do(ctx, 2, 1, 0)
+			return g.Do(ctx, 2, 1)
 		}
 		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the bubble's time
 		if err := gone(500 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
@@ -128,7 +125,7 @@ func must(t *testing.T, err error) {
 func TestGroupAfterAPanic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGroup(10, func(error) bool { return false }, func(_ context.Context, list []int) error {
+		g := New(10, func(error) bool { return false }, func(_ context.Context, list []int) error {
 			time.Sleep(time.Second) //nolint:forbidigo // the bubble's time
 			if slices.Contains(list, 13) {
 				panic("13")
@@ -136,8 +133,8 @@ func TestGroupAfterAPanic(t *testing.T) {
 			return nil
 		})
 		errs := make(chan error)
-		at(g, errs, 0, 1, 0)
-		at(g, errs, .2, 2, 0)
+		at(g, errs, 0, 1)
+		at(g, errs, .2, 2)
 		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the bubble's time
 		func() {
 			defer func() {
@@ -145,12 +142,12 @@ func TestGroupAfterAPanic(t *testing.T) {
 					t.Error("the panic is not the caller's")
 				}
 			}()
-			_ = g.do(t.Context(), 13, 1, 0)
+			_ = g.Do(t.Context(), 13, 1)
 		}()
 		must(t, <-errs)
 		if err := <-errs; !errors.Is(err, errBroken) {
 			t.Errorf("another one's work: %v", err)
 		}
-		must(t, g.do(t.Context(), 3, 1, 0))
+		must(t, g.Do(t.Context(), 3, 1))
 	})
 }

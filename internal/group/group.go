@@ -1,25 +1,23 @@
-package store
+// Package group lets those who want to write at the same time share a
+// transaction.
+package group
 
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
-// group gathers the work that comes while a transaction is under way into the
+// Group gathers the work that comes while a transaction is under way into the
 // next one: under load a commit is shared, and without load nobody waits. Only
 // one transaction of a group runs at a time.
-type group[T any] struct {
-	// run does all the work in one transaction; it is called by one of those who wait.
-	run func(ctx context.Context, works []T) error
-	// alone says of an error of run whether it may be that of one work only, so that
-	// each is then done by itself.
+type Group[T any] struct {
+	run   func(ctx context.Context, works []T) error
 	alone func(error) bool
-	// most bounds the weights that are done together.
-	most int
+	most  int
 
 	// turn is held by whoever runs.
 	turn    chan struct{}
@@ -44,14 +42,16 @@ func (c *call[T]) result() error {
 	return c.err
 }
 
-func newGroup[T any](most int, alone func(error) bool, run func(context.Context, []T) error) *group[T] {
-	return &group[T]{run: run, alone: alone, most: most, turn: make(chan struct{}, 1)}
+// New makes a Group. run does works in one transaction. alone says of an error of
+// run whether it may be that of one work only, so that each is then done by
+// itself. most bounds the weights that are done together.
+func New[T any](most int, alone func(error) bool, run func(context.Context, []T) error) *Group[T] {
+	return &Group[T]{run: run, alone: alone, most: most, turn: make(chan struct{}, 1)}
 }
 
-// do has the work done and returns when it is. For as long as patience it leaves
-// the transaction to somebody else who begins one. After an error of ctx the
-// work may have been done.
-func (g *group[T]) do(ctx context.Context, work T, weight int, patience time.Duration) error {
+// Do has the work done, by one of those who wait, and returns when it is.
+// After an error of ctx the work may have been done.
+func (g *Group[T]) Do(ctx context.Context, work T, weight int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -59,16 +59,6 @@ func (g *group[T]) do(ctx context.Context, work T, weight int, patience time.Dur
 	g.mu.Lock()
 	g.waiting = append(g.waiting, c)
 	g.mu.Unlock()
-	if patience > 0 {
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		select {
-		case <-c.done:
-			return c.result()
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-	}
 	select {
 	case <-c.done:
 	case g.turn <- struct{}{}:
@@ -83,7 +73,7 @@ func (g *group[T]) do(ctx context.Context, work T, weight int, patience time.Dur
 }
 
 // leave takes a call back that nobody has begun.
-func (g *group[T]) leave(c *call[T]) bool {
+func (g *Group[T]) leave(c *call[T]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i := slices.Index(g.waiting, c)
@@ -95,7 +85,7 @@ func (g *group[T]) leave(c *call[T]) bool {
 
 // take removes the calls that are done together: those that wait longest, and
 // the first one however heavy it is.
-func (g *group[T]) take() []*call[T] {
+func (g *Group[T]) take() []*call[T] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n, weight := 0, 0
@@ -112,8 +102,9 @@ func (g *group[T]) take() []*call[T] {
 var errBroken = errors.New("whoever did the work broke off")
 
 // lead does what waits, until that was c's work too, and gives the turn back.
-func (g *group[T]) lead(c *call[T]) {
+func (g *Group[T]) lead(c *call[T]) {
 	defer func() { <-g.turn }()
+	runtime.Gosched() // others of a burst may be about to come
 	for {
 		select {
 		case <-c.done:
@@ -126,7 +117,7 @@ func (g *group[T]) lead(c *call[T]) {
 
 // next does calls together, or one by one if that fails, and says so to all, also
 // when one panics.
-func (g *group[T]) next(calls []*call[T]) {
+func (g *Group[T]) next(calls []*call[T]) {
 	for _, c := range calls {
 		c.err = errBroken
 	}
@@ -145,7 +136,7 @@ func (g *group[T]) next(calls []*call[T]) {
 }
 
 // together runs the calls under a context that ends when all of theirs have.
-func (g *group[T]) together(calls []*call[T]) error {
+func (g *Group[T]) together(calls []*call[T]) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(calls[0].ctx))
 	defer cancel()
 	var left atomic.Int64

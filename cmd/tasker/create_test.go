@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// TestWaves: the short flags say what a rollout in JSON says.
+func TestWaves(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		flags createFlags
+		want  string
+	}{
+		{createFlags{canary: "1"}, `{"canary": 1}`},
+		{createFlags{batch: "25%"}, `{"batch": "25%"}`},
+		{createFlags{batch: "1, 10%,50%", maxFailures: "5%"}, `{"batch": [1, "10%", "50%"], "max_failures": "5%"}`},
+		{
+			createFlags{canary: "5%", pauseAfterCanary: true, pauseBetween: "1m30s", onFailure: "pause"},
+			`{"canary": "5%", "pause_after_canary": true, "pause_between": 90, "on_failure": "pause"}`,
+		},
+	}
+	for _, tt := range tests {
+		said, err := tt.flags.waves()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, want tasker.RolloutSpec
+		if err := json.Unmarshal(said, &got); err != nil {
+			t.Fatalf("%s: %v", said, err)
+		}
+		if err := json.Unmarshal([]byte(tt.want), &want); err != nil {
+			t.Fatal(err)
+		}
+		want.Defaults()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%+v:\n%s", tt.flags, diff)
+		}
+	}
+}
+
+func TestNotBefore(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]time.Time{
+		"2026-01-02T03:04:05Z": *at(0), "2026-01-02T04:04:05+01:00": *at(0), "2h": at(0).Add(2 * time.Hour), "90": at(0).Add(90 * time.Second),
+	} {
+		if got, err := notBefore(s, *at(0)); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v, %v", s, got, err)
+		}
+	}
+	if got, err := notBefore("tomorrow", *at(0)); err == nil {
+		t.Errorf("tomorrow is %v", got)
+	}
+}
+
+func TestLastLine(t *testing.T) {
+	t.Parallel()
+	for out, want := range map[string]string{
+		"": "", "\n\n": "", "one\ntwo\n": "two", "one\ntwo \r\n\n": "two", "50%\r60%\r70%": "70%", "a\n\x1b[31mred\n\x1b[0m": "red",
+	} {
+		if got := lastLine(out); got != want {
+			t.Errorf("%q: %q, want %q", out, got, want)
+		}
+	}
+}

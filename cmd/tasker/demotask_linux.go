@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/google/uuid"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/client"
+)
+
+// task hands a task to the agents and shows what becomes of it.
+func (d *demo) task(ctx context.Context) error {
+	request := client.Request{
+		Identifier: uuid.NewString(),
+		Payload:    json.RawMessage(demoPayload),
+		Endpoints:  d.endpoints,
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("write the request: %w", err)
+	}
+	d.say("\nPOST /%s %s", demoType, body)
+	task, err := d.client.Create(ctx, demoType, request)
+	if err != nil {
+		return err
+	}
+	if d.outcome = d.watch(ctx, d.client, task); ctx.Err() != nil {
+		return ctx.Err()
+	}
+	state, err := d.client.Get(ctx, demoType, task.ID)
+	if err != nil {
+		return err
+	}
+	d.say("\nGET /%s/%s", demoType, task.ID)
+	if err := d.printJSON(state); err != nil {
+		return err
+	}
+	d.goOn(task)
+	return nil
+}
+
+// goOn tells what to do next.
+func (d *demo) goOn(t tasker.Task) {
+	url := d.sites.url()
+	auth := fmt.Sprintf("-H 'Authorization: Bearer %s'", d.token)
+	d.say("\nAPI docs  %s/docs", url)
+	d.say("Metrics   %s/metrics (with the token)", url)
+	for _, name := range d.endpoints {
+		d.say("          http://%s/metrics (%s)", d.sites.metrics[name], name)
+	}
+	d.say("\nGo on with")
+	d.say("  curl %s %s/%s/%s", auth, url, demoType, t.ID)
+	d.say(`  curl %s -H 'Content-Type: application/json' %s/ping -d '{"identifier": "hello-1", "payload": {"foo": "bar"}, "endpoints": ["loadbalancer-1"]}'`, auth, url)
+	d.say("  curl -N %s %s/ping/hello-1/events", auth, url)
+	d.say("  curl %s %s/endpoints", auth, url)
+	d.say("or from another terminal")
+	d.say("  export TASKER_URL=%s TASKER_TOKEN=%s", url, d.token)
+	d.say("  %s task create facts -e loadbalancer-1 --wait -o json", os.Args[0])
+	if len(d.endpoints) > 1 {
+		d.say("and a version that does not serve, which a rollout takes to no more than one server")
+		d.say(`  %s task create %s --labels role=loadbalancer --payload '{"version": "2.5.0-broken"}' --canary 1 --watch`, os.Args[0], demoType)
+	}
+}

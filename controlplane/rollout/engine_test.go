@@ -1,0 +1,135 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+)
+
+// inquiry is a question to a gate; whoever takes it answers whether the gate holds.
+type inquiry struct {
+	endpoints []string
+	holds     chan<- bool
+}
+
+// asked is a gate that hands over what it is asked.
+type asked chan inquiry
+
+func (a asked) Ask(ctx context.Context, _ tasker.Gate, endpoints []string) (bool, string, error) {
+	holds := make(chan bool, 1)
+	select {
+	case a <- inquiry{endpoints, holds}:
+	case <-ctx.Done():
+		return false, "", ctx.Err()
+	}
+	select {
+	case holds := <-holds:
+		return holds, "says the test", nil
+	case <-ctx.Done():
+		return false, "", ctx.Err()
+	}
+}
+
+// next is the next question.
+func (a asked) next(t *testing.T) inquiry {
+	t.Helper()
+	select {
+	case q := <-a:
+		return q
+	case <-time.After(30 * time.Second):
+		t.Fatal("the gate is not asked")
+		return inquiry{}
+	}
+}
+
+// beforeItsGate has an engine move a rollout on whose first wave, lb-1, has ended. The
+// clock stands still, so nothing comes to be due.
+func beforeItsGate(t *testing.T) (*store.Store, asked) {
+	t.Helper()
+	o := storetest.SQLite(t)
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	o.Types, o.Clock = []tasker.TaskType{{Name: "ping", Handler: "ping"}}, func() time.Time { return now }
+	s := storetest.Open(t, o)
+	gates := make(asked)
+	e := New(Options{Plans: s, Gates: gates, Log: slog.New(slog.DiscardHandler), Poll: time.Millisecond})
+	ctx, stop := context.WithCancel(t.Context())
+	var engine sync.WaitGroup
+	t.Cleanup(engine.Wait)
+	t.Cleanup(stop)
+	engine.Go(func() { _ = e.Run(ctx) }) // it ends when it is stopped
+	task, _, err := s.CreateTask(ctx, store.NewTask{
+		Identifier: "x", Type: "ping", Endpoints: []string{"lb-1", "lb-2"}, ReceiveTimeout: time.Minute,
+		Rollout: &tasker.RolloutSpec{Batch: tasker.Amounts{{N: 1}}, Gate: &tasker.Gate{URL: "http://127.0.0.1/"}},
+	})
+	must(t, err)
+	sendTo(t, s, "lb-1")
+	_, err = s.Apply(ctx, []tasker.Report{{Version: 1, Endpoint: "lb-1", Update: &tasker.Update{
+		TaskID: task.ID, Type: "ping", Attempt: 1, Seq: 1, Status: tasker.Succeeded,
+	}}})
+	must(t, err)
+	return s, gates
+}
+
+func TestGateIsAskedAtOnce(t *testing.T) {
+	t.Parallel()
+	s, gates := beforeItsGate(t)
+	q := gates.next(t)
+	if len(q.endpoints) != 1 || q.endpoints[0] != "lb-1" {
+		t.Errorf("the gate is asked about %v", q.endpoints)
+	}
+	q.holds <- true
+	sendTo(t, s, "lb-2")
+}
+
+// What a gate was asked before a pause says nothing when the rollout is resumed,
+// however late it answers.
+func TestGateIsAskedAnewAfterAPause(t *testing.T) {
+	t.Parallel()
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprint("answers late: ", late), func(t *testing.T) {
+			t.Parallel()
+			s, gates := beforeItsGate(t)
+			before := gates.next(t)
+			_, err := s.PauseTask(t.Context(), "ping", "x", "me")
+			must(t, err)
+			if !late {
+				before.holds <- false
+			}
+			_, err = s.ResumeTask(t.Context(), "ping", "x", "me")
+			must(t, err)
+			after := gates.next(t)
+			if late {
+				before.holds <- false
+			}
+			after.holds <- true
+			sendTo(t, s, "lb-2")
+		})
+	}
+}
+
+// sendTo waits for one order to be due, and sends it.
+func sendTo(t *testing.T, s *store.Store, endpoint string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		claims, err := s.ClaimDue(t.Context(), 10)
+		must(t, err)
+		if len(claims) > 0 {
+			if len(claims) != 1 || claims[0].Endpoint != endpoint {
+				t.Fatalf("due are %+v, want an order to %s", claims, endpoint)
+			}
+			must(t, s.MarkSent(t.Context(), claims))
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing is sent to %s", endpoint)
+		}
+		time.Sleep(time.Millisecond) //nolint:forbidigo // the pause of a polling loop
+	}
+}

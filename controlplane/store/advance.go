@@ -1,0 +1,294 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// Lease says who leads: of several control planes one moves the rollouts on.
+type Lease struct {
+	Name string
+	// Holder is the process, by a name of its own.
+	Holder string
+}
+
+// TakeLease takes or renews a lease for a time, or returns ErrLease while another
+// process has it.
+func (s *Store) TakeLease(ctx context.Context, l Lease, ttl time.Duration) error {
+	return s.updateUnique(ctx, "take the lease of "+l.Name, func(tx *tx) error {
+		switch err := tx.holds(ctx, l); {
+		case errors.Is(err, ErrNotFound):
+			return tx.exec(ctx, "INSERT INTO leases (name, holder, until_at) VALUES (?, ?, ?)", l.Name, l.Holder, tx.now.add(ttl))
+		case err != nil && !errors.Is(err, errLapsed):
+			return err
+		}
+		return tx.exec(ctx, "UPDATE leases SET holder = ?, until_at = ? WHERE name = ?", l.Holder, tx.now.add(ttl), l.Name)
+	})
+}
+
+// ReleaseLease gives a lease back that is held, so that another process need not
+// wait for its end.
+func (s *Store) ReleaseLease(ctx context.Context, l Lease) error {
+	return s.update(ctx, "give the lease of "+l.Name+" back", func(tx *tx) error {
+		return tx.exec(ctx, "DELETE FROM leases WHERE name = ? AND holder = ?", l.Name, l.Holder)
+	})
+}
+
+// errLapsed: nobody holds the lease any more.
+var errLapsed = fmt.Errorf("%w: it has run out", ErrLease)
+
+// holds locks a lease and says whether it is held by its holder.
+func (t *tx) holds(ctx context.Context, l Lease) error {
+	var holder string
+	var until micros
+	err := t.row(ctx, "SELECT holder, until_at FROM leases WHERE name = ?"+t.forUpdate, []any{l.Name}, &holder, &until)
+	switch {
+	case err != nil:
+		return err
+	case until <= t.now:
+		return errLapsed
+	case holder != l.Holder:
+		return fmt.Errorf("%w: %s has it until %s", ErrLease, holder, until.rfc3339())
+	}
+	return nil
+}
+
+// RolloutView is what is decided on.
+type RolloutView struct {
+	Task tasker.Task // with its rollout, without payload and endpoints
+	// Blocker says for a person which rollout this one has to wait for, before it
+	// begins; empty is none.
+	Blocker string
+	// Failed are the names of some of the endpoints that count as failed, in their
+	// order; there are Task.Counts.Failures() of them.
+	Failed []string
+	Now    time.Time
+}
+
+// maxFailed bounds RolloutView.Failed.
+const maxFailed = 5
+
+// RolloutStep is what is decided: where the rollout stands from now on, and what
+// is done. At most one of Release, Skip and Rollback is set.
+type RolloutStep struct {
+	State  tasker.RolloutState
+	Resume tasker.RolloutState
+	Reason string
+	Until  *time.Time
+	// Release begins the next wave.
+	Release bool
+	// Skip ends every response whose wave has not begun as skipped, with Reason.
+	Skip bool
+	// Rollback makes the task that undoes this one.
+	Rollback bool
+	// Again is when to look again though no response changes; nil is never.
+	Again *time.Time
+}
+
+// DueRollouts are the rollouts to look at now, those that wait longest first.
+func (s *Store) DueRollouts(ctx context.Context, limit int) ([]string, error) {
+	c := s.direct()
+	now, err := s.now(ctx, c)
+	if err != nil {
+		return nil, s.fail("look for due rollouts", err)
+	}
+	ids, err := c.strings(ctx, "SELECT task_id FROM rollouts WHERE check_at <= ? ORDER BY check_at LIMIT ?", now, limit)
+	return ids, s.fail("look for due rollouts", err)
+}
+
+// Gating is a rollout that stands before its gate.
+type Gating struct {
+	Gate tasker.Gate
+	// Endpoints are those of the waves so far.
+	Endpoints []string
+	// Version is the task's. With another one something has happened since, a pause
+	// and a resume perhaps.
+	Version int64
+}
+
+// GatingRollout reads what the gate of a task's rollout is asked; nil if it is not in
+// its gate now, or has none.
+func (s *Store) GatingRollout(ctx context.Context, id string) (*Gating, error) {
+	var gating *Gating
+	err := s.view(ctx, "read a rollout", func(c *conn) error {
+		var rollout *rolloutRow
+		err := c.rows(ctx, "SELECT "+rolloutColumns+" FROM rollouts WHERE task_id = ? AND state = ?", []any{id, string(tasker.RolloutGating)}, func(r *sql.Rows) (err error) {
+			rollout, err = scanRollout(r)
+			return err
+		})
+		if err != nil || rollout == nil || rollout.Gate == nil {
+			return err
+		}
+		gating = &Gating{Gate: *rollout.Gate}
+		if err := c.row(ctx, "SELECT version FROM tasks WHERE id = ?", []any{id}, &gating.Version); err != nil {
+			return err
+		}
+		gating.Endpoints, err = c.strings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND wave <= ? ORDER BY endpoint", id, rollout.Wave)
+		return err
+	})
+	return gating, err
+}
+
+// maxSteps bounds the steps of one transaction; decide needs a few to come to rest.
+const maxSteps = 10
+
+// AdvanceRollout moves a rollout on, in one transaction, for the holder of the
+// lease: decide is asked again until it neither changes the state nor does
+// anything. It returns the tasks that finished.
+func (s *Store) AdvanceRollout(ctx context.Context, l Lease, id string, decide func(RolloutView) RolloutStep) ([]tasker.Task, error) {
+	var finished []tasker.Task
+	err := s.update(ctx, "move a rollout on", func(tx *tx) error {
+		finished = nil
+		if err := tx.holds(ctx, l); err != nil {
+			if errors.Is(err, ErrNotFound) {
+				return errLapsed
+			}
+			return err
+		}
+		for range maxSteps {
+			done, more, err := tx.step(ctx, id, decide)
+			finished = append(finished, done...)
+			if err != nil || !more {
+				return err
+			}
+		}
+		return fmt.Errorf("the rollout of task %s does not come to rest", id)
+	})
+	return finished, err
+}
+
+// failedEndpoints selects the endpoints of a task that Counts.Failures counts.
+const failedEndpoints = `SELECT endpoint FROM responses
+	WHERE task_id = ? AND status NOT IN ('pending','sent','received','running','succeeded','skipped') ORDER BY endpoint LIMIT ?`
+
+// step is one decision. more says that there may be another one.
+func (t *tx) step(ctx context.Context, id string, decide func(RolloutView) RolloutStep) (finished []tasker.Task, more bool, err error) {
+	u, err := t.lock(ctx, []string{id})
+	if err != nil {
+		return nil, false, err
+	}
+	task := u.tasks[id]
+	if task == nil || task.pacing != pacedNow {
+		return nil, false, nil
+	}
+	r, err := u.rollout(ctx, id)
+	if err != nil {
+		return nil, false, err
+	}
+	view := RolloutView{Task: task.Task, Now: t.now.time()}
+	view.Task.Rollout = &r.Rollout
+	if r.State == tasker.RolloutWaiting {
+		if view.Blocker, err = t.blocker(ctx, r); err != nil {
+			return nil, false, err
+		}
+	}
+	if task.Counts.Failures() > 0 {
+		if view.Failed, err = t.strings(ctx, failedEndpoints, id, maxFailed); err != nil {
+			return nil, false, fmt.Errorf("read who failed: %w", err)
+		}
+	}
+	was := r.Rollout
+	step := decide(view)
+	r.State, r.Resume, r.Reason, r.Until, r.checkAt = step.State, step.Resume, step.Reason, step.Until, microsAt(step.Again)
+	more = was.State != r.State || step.Release || step.Skip || step.Rollback
+	if more || was.Reason != r.Reason || microsAt(was.Until) != microsAt(r.Until) {
+		task.changed = true
+	}
+	switch {
+	case step.Release:
+		err = u.release(ctx, task, r)
+	case step.Skip:
+		err = u.skip(ctx, task, r)
+	case step.Rollback:
+		if r.Rollback, err = t.undo(ctx, task); errors.Is(err, ErrNothingToUndo) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	r.settle(task)
+	task.dirty = true
+	if finished, err = u.flush(ctx); err != nil {
+		return nil, false, err
+	}
+	if more = more && task.pacing == pacedNow; more {
+		r.checkAt = t.now
+	}
+	return finished, more, t.writeRollout(ctx, r)
+}
+
+// settle makes the rest of both rows what the state says.
+func (r *rolloutRow) settle(t *taskRow) {
+	t.pacing, t.paused = pacedNow, r.State == tasker.RolloutPaused
+	switch {
+	case r.State.Over() && (t.Counts.Ended() == t.Counts.Total() || r.State == tasker.RolloutPlanned):
+		t.pacing, r.claims, r.checkAt = pacedOnce, claimsNothing, 0
+		if r.Rollback != "" {
+			r.claims = claimsNow // until it is undone, see blocker
+		}
+	case r.Wave > 0:
+		r.claims = claimsNow
+	case r.State == tasker.RolloutWaiting:
+		r.claims = claimsNext
+	default:
+		r.claims = claimsNothing
+	}
+}
+
+// release begins the next wave: its receive deadline begins now.
+func (u *unit) release(ctx context.Context, t *taskRow, r *rolloutRow) error {
+	r.Wave++
+	t.ReceiveDeadline = u.now.add(t.ReceiveTimeout.D()).time()
+	t.changed, u.commit.Due = true, true
+	err := u.exec(ctx, "UPDATE responses SET next_send_at = ?, expires_at = ?, version = ? WHERE task_id = ? AND wave = ? AND status = 'pending'",
+		u.now, t.deadline(), t.Version+1, t.ID, r.Wave)
+	if err != nil {
+		return fmt.Errorf("begin a wave: %w", err)
+	}
+	return nil
+}
+
+// skip ends what is in waves that have not begun.
+func (u *unit) skip(ctx context.Context, t *taskRow, r *rolloutRow) error {
+	if err := u.read(ctx, "task_id = ? AND wave > ? AND status = 'pending'", []any{t.ID, r.Wave}); err != nil {
+		return err
+	}
+	for _, row := range u.rows {
+		if row.Wave > r.Wave && row.Status == tasker.Pending {
+			u.end(row, tasker.Skipped, r.Reason, false)
+		}
+	}
+	return nil
+}
+
+// blocker says which rollout has an endpoint of this one and keeps it waiting,
+// because it or this one is exclusive: one that is under way or being rolled back,
+// or one that waits and came earlier.
+func (t *tx) blocker(ctx context.Context, r *rolloutRow) (string, error) {
+	query := `SELECT t.type, t.identifier, o.endpoint, x.rollback_task FROM rollouts x` + t.use("rollouts_claiming") + t.straightJoin + `tasks t` + t.straightJoin +
+		`responses o` + t.straightJoin + `responses mine
+		WHERE x.claims >= ? AND (x.claims = ? OR x.task_id < ?) AND x.task_id <> ? AND (x.exclusive = 1 OR 1 = ?)
+		AND (x.rollback_task = '' OR EXISTS (SELECT 1 FROM tasks u WHERE u.id = x.rollback_task AND u.finished_at IS NULL))
+		AND t.id = x.task_id AND o.task_id = x.task_id AND mine.task_id = ? AND mine.endpoint = o.endpoint LIMIT 1`
+	exclusive := 0
+	if r.Exclusive {
+		exclusive = 1
+	}
+	var taskType, identifier, endpoint, undo string
+	err := t.row(ctx, query, []any{claimsNext, claimsNow, r.taskID, r.taskID, exclusive, r.taskID}, &taskType, &identifier, &endpoint, &undo)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("look for rollouts on the same endpoints: %w", err)
+	case undo != "":
+		return fmt.Sprintf("waits until %s %s is undone, which has %s too", taskType, identifier, endpoint), nil
+	}
+	return fmt.Sprintf("waits for %s %s, which has %s too", taskType, identifier, endpoint), nil
+}

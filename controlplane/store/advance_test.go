@@ -1,0 +1,127 @@
+package store_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+// Whoever watches a task hears of what the rollout waits for: a reason, or a time.
+// What is as it was is no change.
+func TestWhatARolloutWaitsForIsAChange(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		n := request("x", "lb-1", "lb-2")
+		n.Rollout = &tasker.RolloutSpec{}
+		n.Rollout.Defaults()
+		task := f.create(t, n)
+		lease := store.Lease{Name: "rollouts", Holder: "me"}
+		must(t, f.TakeLease(t.Context(), lease, time.Minute))
+		until := f.Now().Add(time.Hour)
+		version := task.Version
+		for _, step := range []struct {
+			reason string
+			until  *time.Time
+			bumps  int64
+		}{{"", nil, 0}, {"", &until, 1}, {"", &until, 0}, {"waits", &until, 1}, {"waits", nil, 1}} {
+			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(store.RolloutView) store.RolloutStep {
+				return store.RolloutStep{State: tasker.RolloutScheduled, Reason: step.reason, Until: step.until, Again: &until}
+			})
+			must(t, err)
+			version += step.bumps
+			got, _ := f.task(t, task.ID)
+			if r := got.Rollout; got.Version != version || r.Reason != step.reason || (r.Until == nil) != (step.until == nil) {
+				t.Errorf("after %+v its version is %d, want %d: %+v", step, got.Version, version, r)
+			}
+			if due, err := f.DueRollouts(t.Context(), 1); err != nil || len(due) > 0 {
+				t.Errorf("after %+v due are %v (%v), though it waits", step, due, err)
+			}
+		}
+	})
+}
+
+// A rollout that is rolled back keeps others off its endpoints until it is undone.
+func TestRollbackKeepsOthersOff(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		lease := store.Lease{Name: "rollouts", Holder: "me"}
+		must(t, f.TakeLease(t.Context(), lease, time.Minute))
+		rollout := func(identifier string) tasker.Task {
+			n := request(identifier, "lb-1")
+			n.Rollout = &tasker.RolloutSpec{Exclusive: true}
+			n.Rollout.Defaults()
+			return f.create(t, n)
+		}
+		// advance takes the steps in turn, and returns what the last one was kept by.
+		advance := func(id string, steps ...store.RolloutStep) (blocker string) {
+			_, err := f.AdvanceRollout(t.Context(), lease, id, func(v store.RolloutView) store.RolloutStep {
+				blocker = v.Blocker
+				if len(steps) == 0 {
+					return store.RolloutStep{State: v.Task.Rollout.State}
+				}
+				step := steps[0]
+				steps = steps[1:]
+				return step
+			})
+			must(t, err)
+			return blocker
+		}
+		first, second := rollout("first"), rollout("second")
+		waiting := store.RolloutStep{State: tasker.RolloutWaiting}
+		advance(first.ID, store.RolloutStep{State: tasker.RolloutRunning, Release: true})
+		f.send(t, 1)
+		failed := update("lb-1", first.ID, 1, 1, tasker.Failed)
+		now := f.Now()
+		failed.Update.StartedAt = &now
+		f.apply(t, failed)
+		advance(first.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "x", Rollback: true})
+		if got := advance(second.ID, waiting); !strings.Contains(got, "until ping first is undone") || !strings.Contains(got, "lb-1") {
+			t.Errorf("while the first one is undone the second one %q", got)
+		}
+		stopped, _ := f.task(t, first.ID)
+		f.send(t, 1)
+		f.undoneBy(t, first.ID, stopped.Rollout.Rollback)
+		f.apply(t, update("lb-1", stopped.Rollout.Rollback, 1, 1, tasker.Succeeded))
+		if got := advance(second.ID); got != "" {
+			t.Errorf("when the first one is undone the second one %q", got)
+		}
+	})
+}
+
+// Some of those who count as failed are named to whoever decides.
+func TestWhoFailedIsNamed(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		names := []string{"lb-1", "lb-2", "lb-3", "lb-4", "lb-5", "lb-6", "lb-7", "lb-8", "lb-9"}
+		n := request("x", names...)
+		n.Rollout = &tasker.RolloutSpec{}
+		n.Rollout.Defaults()
+		task := f.create(t, n)
+		lease := store.Lease{Name: "rollouts", Holder: "me"}
+		must(t, f.TakeLease(t.Context(), lease, 24*time.Hour))
+		failed := func() (named []string) {
+			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(v store.RolloutView) store.RolloutStep {
+				named = v.Failed
+				return store.RolloutStep{State: tasker.RolloutRunning, Release: v.Task.Rollout.Wave == 0}
+			})
+			must(t, err)
+			return named
+		}
+		if got := failed(); len(got) != 0 {
+			t.Errorf("named are %v before anything was sent", got)
+		}
+		f.send(t, len(names))
+		ends := []tasker.ResponseStatus{tasker.Succeeded, tasker.Failed, tasker.Running, tasker.TimedOut, tasker.Rejected, tasker.Interrupted}
+		for i, status := range ends {
+			f.apply(t, update(names[i], task.ID, 1, 1, status))
+		}
+		if got := failed(); strings.Join(got, " ") != "lb-2 lb-4 lb-5 lb-6" {
+			t.Errorf("named are %v", got)
+		}
+		f.Add(time.Hour)
+		f.expire(t, 3)
+		if got := failed(); strings.Join(got, " ") != "lb-2 lb-4 lb-5 lb-6 lb-7" {
+			t.Errorf("named are %v, want the first five", got)
+		}
+	})
+}

@@ -1,0 +1,3 @@
+-- +goose Up
+-- An earlier attempt was started, or may have been, and was not undone.
+ALTER TABLE responses ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;

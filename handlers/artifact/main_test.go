@@ -1,0 +1,322 @@
+package artifact_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/artifact"
+	"github.com/MatthiasWiesner/tasker/handlers/before"
+	"github.com/MatthiasWiesner/tasker/handlers/process"
+)
+
+// TestMain makes the test binary the supervisor of processes, and an agent that is
+// killed, as well.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "supervise":
+			syscall.Exit(process.Supervise(os.Args[2:]))
+		case "killed":
+			syscall.Exit(killed(os.Args[2], os.Args[3], os.Args[4]))
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// server is one with an application, all below a directory of its own.
+type server struct {
+	home string
+	mux  *handlers.Mux
+}
+
+// app is where is deployed to; serving says which version the unit runs.
+func (s *server) app() string     { return filepath.Join(s.home, "app") }
+func (s *server) serving() string { return filepath.Join(s.home, "serving") }
+
+func newServer(home string) (*server, error) {
+	s := &server{home: home}
+	h, err := artifact.New(artifact.Options{
+		Allow:  []string{s.app()},
+		Units:  units{s},
+		Runner: &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler)},
+		Before: before.New(filepath.Join(home, "before")),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.mux, err = handlers.NewMux(h)
+	return s, err
+}
+
+// units is a service manager with one unit, that runs what is current when it is
+// restarted.
+type units struct{ s *server }
+
+func (u units) Allowed(unit string) error {
+	if unit != "app.service" {
+		return handlers.Reject("add %q to handlers.service.allow", unit)
+	}
+	return nil
+}
+
+func (u units) Restart(ctx context.Context, unit string) error {
+	if err := u.Stop(ctx, unit); err != nil {
+		return err
+	}
+	version, err := os.ReadFile(filepath.Join(u.s.app(), "current", "VERSION"))
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(u.s.app(), "current", "broken")); err == nil {
+		return errors.New("app.service did not become active; the last of its journal:\nsegmentation fault")
+	}
+	return os.WriteFile(u.s.serving(), version, 0o600)
+}
+
+func (u units) Stop(context.Context, string) error {
+	if err := os.Remove(u.s.serving()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (u units) Journal(context.Context, string, time.Time) []string {
+	return []string{"panic:", "out of cheese"}
+}
+
+// payload is of a release, made of files by their names; all have the programs that
+// hooks and the health check run. A name with a slash at the end is a directory.
+func (s *server) payload(version string, files map[string]string) map[string]any {
+	all := map[string]string{
+		"VERSION":     version,
+		"bin/healthy": "#!/bin/sh\ntest ! -e sick && test \"$(cat \"$1\")\" = \"$VERSION\"\n",
+		"bin/hook":    "#!/bin/sh\necho \"$1 $VERSION $RELEASE $PWD $TASKER_TASK_ID\"\ntest ! -e \"fails-$1\"\n",
+	}
+	maps.Copy(all, files)
+	content := pack(all)
+	path := filepath.Join(s.home, "mirror", version+".tar.gz")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o600)); err != nil {
+		panic(err)
+	}
+	u := url.URL{Scheme: "file", Path: path}
+	return map[string]any{
+		"url": u.String(), "sha256": sum(content), "version": version, "directory": s.app(), "unit": "app.service",
+		"hooks":  map[string]any{"before": []string{"bin/hook", "before"}, "after": []string{"bin/hook", "after"}},
+		"health": map[string]any{"command": []string{"bin/healthy", s.serving()}, "retries": 1, "interval": "10ms", "timeout": "1m"},
+	}
+}
+
+func sum(content []byte) string {
+	s := sha256.Sum256(content)
+	return hex.EncodeToString(s[:])
+}
+
+func pack(files map[string]string) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(files[name]))}
+		if target, ok := strings.CutPrefix(files[name], "-> "); ok {
+			h = &tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target}
+		}
+		err := w.WriteHeader(h)
+		if err == nil && h.Size > 0 {
+			_, err = w.Write([]byte(files[name]))
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// call is one of the handler; the zero Action performs.
+type call struct {
+	task    string
+	action  tasker.Action
+	undoes  string
+	payload map[string]any
+	attempt int
+	// progress is told of each step.
+	progress func(message string)
+}
+
+// answer is what becomes of it.
+type answer struct {
+	artifact.Outcome
+	output string
+	err    error
+}
+
+func (s *server) do(ctx context.Context, c call) answer {
+	payload, err := json.Marshal(c.payload)
+	if err != nil {
+		panic(err)
+	}
+	if err := s.mux.Validate(artifact.Name, payload); err != nil {
+		return answer{err: err}
+	}
+	h, _ := s.mux.Lookup(artifact.Name)
+	var output bytes.Buffer
+	result, err := h.Handle(ctx, handlers.Call{
+		TaskID: c.task, Endpoint: "test-" + filepath.Base(s.home), Type: artifact.Name, Attempt: max(1, c.attempt),
+		Payload: payload, Action: c.action, Undoes: c.undoes, Output: &output,
+		Progress: func(_ float64, message string) {
+			if c.progress != nil {
+				c.progress(message)
+			}
+		},
+		Spawned: func(handlers.Process) error { return nil },
+	})
+	outcome, _ := result.Value.(artifact.Outcome)
+	return answer{outcome, output.String(), err}
+}
+
+// killed is an agent's process that is killed when it reports its nth progress.
+func killed(home, nth, request string) int {
+	s, err := newServer(home)
+	if err != nil {
+		panic(err)
+	}
+	left, err := strconv.Atoi(nth)
+	if err != nil {
+		panic(err)
+	}
+	var r struct {
+		Task, Undoes string
+		Action       tasker.Action
+		Payload      map[string]any
+	}
+	if err := json.Unmarshal([]byte(request), &r); err != nil {
+		panic(err)
+	}
+	a := s.do(context.Background(), call{task: r.Task, action: r.Action, undoes: r.Undoes, payload: r.Payload, progress: func(string) {
+		if left--; left == 0 {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}})
+	if a.err != nil {
+		fmt.Fprintln(os.Stderr, a.err)
+		return 1
+	}
+	return 0
+}
+
+// fixture is a server for a test.
+type fixture struct {
+	*server
+	t *testing.T
+}
+
+func newFixture(t *testing.T) fixture {
+	t.Helper()
+	home, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newServer(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fixture{s, t}
+}
+
+// deploys performs a task, which must succeed.
+func (f fixture) deploys(task, version string, files map[string]string) answer {
+	f.t.Helper()
+	a := f.do(f.t.Context(), call{task: task, payload: f.payload(version, files)})
+	if a.err != nil {
+		f.t.Fatalf("deploy %s: %v\n%s", version, a.err, a.output)
+	}
+	f.serves(version)
+	return a
+}
+
+// quickly performs a task without hooks and health check, which must succeed.
+func (f fixture) quickly(task, version string) {
+	f.t.Helper()
+	p := f.payload(version, nil)
+	delete(p, "hooks")
+	delete(p, "health")
+	if a := f.do(f.t.Context(), call{task: task, payload: p}); a.err != nil {
+		f.t.Fatalf("deploy %s: %v\n%s", version, a.err, a.output)
+	}
+	f.serves(version)
+}
+
+// fails says whether a call failed as it should.
+func (f fixture) fails(a answer, want string) {
+	f.t.Helper()
+	if a.err == nil || !strings.Contains(a.err.Error(), want) {
+		f.t.Errorf("got %v, want …%s…\n%s", a.err, want, a.output)
+	}
+}
+
+// serves says whether link, unit and all that is left are as they should be; an
+// empty version is none.
+func (f fixture) serves(version string) {
+	f.t.Helper()
+	target, err := os.Readlink(filepath.Join(f.app(), "current"))
+	if version == "" {
+		if !errors.Is(err, fs.ErrNotExist) {
+			f.t.Errorf("current leads to %q, %v", target, err)
+		}
+	} else if target != "releases/"+version {
+		f.t.Errorf("current leads to %q, %v, want %s", target, err, version)
+	}
+	serving, err := os.ReadFile(f.serving())
+	if string(serving) != version {
+		f.t.Errorf("%q serves, want %q (%v)", serving, version, err)
+	}
+	left, err := fs.Glob(os.DirFS(f.app()), ".tasker/*")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, name := range left {
+		if name != ".tasker/lock" && name != ".tasker/releases" {
+			f.t.Errorf("%s is left", name)
+		}
+	}
+}
+
+// releases are those that are there.
+func (f fixture) releases() string {
+	f.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(f.app(), "releases"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}

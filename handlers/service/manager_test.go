@@ -1,0 +1,120 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker/handlers"
+)
+
+func TestStartOfEveryKind(t *testing.T) {
+	t.Parallel()
+	const settle = 5 * time.Second // in which even a slow machine has started and ended what ends
+	tests := map[string]struct {
+		file string
+		// fails is what the error says; empty is none.
+		fails []string
+	}{
+		"good":      {shell("exec sleep 86415"), nil},
+		"ready":     {shell("sleep 0.3; systemd-notify --ready; sleep 86415", "Type=notify", "NotifyAccess=all"), nil},
+		"oneshot":   {shell("echo done", "Type=oneshot"), nil},
+		"remains":   {shell("echo done", "Type=oneshot", "RemainAfterExit=yes"), nil},
+		"dies":      {shell("echo no database >&2; exit 3"), []string{"its process ended with exit code 3 (exit-code); it is failed now", "no database"}},
+		"ends":      {shell("echo bye"), []string{"without a failure", "bye"}},
+		"dies-late": {shell("sleep 0.4; echo gone; exit 4"), []string{"did not stay active: its process ended with exit code 4", "gone"}},
+		"killed":    {shell("kill -9 $$$$"), []string{"its process was killed by SIGKILL (signal)"}},
+		"loops":     {shell("echo again; exit 5", "Restart=always", "RestartSec=50ms", "StartLimitIntervalSec=0"), []string{"systemd starts it again", "again"}},
+		"loops-slow": {
+			shell("echo again; exit 5", "Restart=always", "RestartSec=20s"),
+			[]string{"did not ", "its process ended with exit code 5 (exit-code), and systemd starts it again and again; it is activating (auto-restart) now"},
+		},
+		"never-ready": {
+			shell("echo waiting; sleep 86415", "Type=notify", "TimeoutStartSec=5s"),
+			[]string{"did not become active: it did not say that it is ready within its start timeout of 5s; find out what", "waiting"},
+		},
+		"not-ready":    {shell("exit 0", "Type=notify"), []string{"did not say that it is ready as its Type=notify wants"}},
+		"oneshot-dies": {shell("exit 6", "Type=oneshot"), []string{"did not become active: its process ended with exit code 6"}},
+		"needs":        {"[Unit]\nRequires=tt-broken.service\nAfter=tt-broken.service\n" + shell("sleep 86415"), []string{"a unit that it needs has failed; on the server: systemctl list-dependencies tt-needs.service"}},
+		"unmet":        {"[Unit]\nConditionPathExists=/nonexistent\n" + shell("sleep 86415"), []string{"is there a condition in its file that does not hold?", "ConditionPathExists=/nonexistent"}},
+		"no-program":   {"[Service]\nExecStart=/nonexistent\n", []string{"its process ended with exit code 203"}},
+	}
+	files := map[string]string{"tt-broken.service": shell("exit 1", "Type=oneshot")}
+	for name, tt := range tests {
+		files["tt-"+name+".service"] = tt.file
+	}
+	units(t, files)
+	// All of them are done before the units are removed.
+	t.Run("all", func(t *testing.T) {
+		for name, tt := range tests {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				m, unit := Manager{Settle: settle}, "tt-"+name+".service"
+				for _, do := range []func(context.Context, string) error{m.Start, m.Restart} {
+					err := do(t.Context(), unit)
+					if tt.fails == nil {
+						if err != nil {
+							t.Error(err)
+						}
+						continue
+					}
+					var failed *FailedError
+					if !errors.As(err, &failed) {
+						t.Fatalf("got %v, want a FailedError", err)
+					}
+					for _, want := range tt.fails {
+						if !strings.Contains(err.Error(), want) {
+							t.Errorf("got  %v\nwant …%s…", err, want)
+						}
+					}
+				}
+				s, err := m.State(t.Context(), unit)
+				if want := tt.fails == nil && name != "oneshot"; name != "loops" && (err != nil || s.active() != want) {
+					t.Errorf("it is %s, %v; want active %v", s, err, want)
+				}
+			})
+		}
+	})
+}
+
+func TestUnknownUnit(t *testing.T) {
+	t.Parallel()
+	units(t, nil)
+	if err := new(Manager).Start(t.Context(), "tt-nowhere.service"); err == nil || !strings.Contains(err.Error(), "tt-nowhere.service cannot be started: there is no unit of that name") {
+		t.Errorf("got %v", err)
+	}
+	if active, err := new(Manager).Active(t.Context(), "tt-nowhere.service"); active || err == nil {
+		t.Errorf("active %v, %v", active, err)
+	}
+}
+
+// The time of the task ends before that of the unit.
+func TestStartIsGivenUp(t *testing.T) {
+	t.Parallel()
+	units(t, map[string]string{"tt-slow.service": shell("echo waiting; sleep 86415", "Type=notify", "TimeoutStartSec=1h")})
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, handlers.ErrTimedOut)
+	defer cancel()
+	err := new(Manager).Start(ctx, "tt-slow.service")
+	if !errors.Is(err, handlers.ErrTimedOut) || !strings.Contains(err.Error(), "tt-slow.service did not become active in that time; it is activating (start) now") || !strings.Contains(err.Error(), "waiting") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What was changed on the disk is what is started.
+func TestChangedFileIsRead(t *testing.T) {
+	t.Parallel()
+	units(t, map[string]string{"tt-edited.service": shell("exit 1")})
+	m := Manager{Settle: 5 * time.Second}
+	if err := m.Restart(t.Context(), "tt-edited.service"); err == nil {
+		t.Fatal("it was started")
+	}
+	edit(t, "tt-edited.service", shell("exec sleep 86415"))
+	if err := m.Restart(t.Context(), "tt-edited.service"); err != nil {
+		t.Error(err)
+	}
+	if active, err := m.Active(t.Context(), "tt-edited.service"); !active || err != nil {
+		t.Errorf("active %v, %v", active, err)
+	}
+}

@@ -1,0 +1,121 @@
+package rabbitmq
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// What is alone waits no longer than the gap; a stream comes in one batch each
+// linger, also when there are gaps in it.
+func TestBatchesOfAnIntake(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	tests := map[string]struct {
+		every   time.Duration
+		n       int
+		batches int
+		most    time.Duration // that the first one waits
+	}{
+		"alone":            {every: time.Second, n: 3, batches: 3, most: 3 * ms},
+		"a burst":          {every: 0, n: 100, batches: 1, most: 3 * ms},
+		"a stream":         {every: ms, n: 100, batches: 6, most: 20 * ms},
+		"one with gaps":    {every: 5 * ms, n: 40, batches: 11, most: 20 * ms},
+		"a full batch":     {every: 0, n: 250, batches: 2, most: 3 * ms},
+		"as many as batch": {every: 0, n: 200, batches: 1, most: 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				deliveries := make(chan amqp.Delivery, tt.n)
+				in := newIntake(reports(), deliveries)
+				began := time.Now()
+				var sender sync.WaitGroup
+				defer sender.Wait()
+				sender.Go(func() {
+					for i := range tt.n {
+						deliveries <- amqp.Delivery{DeliveryTag: uint64(i)}
+						time.Sleep(tt.every) //nolint:forbidigo // the bubble's time
+					}
+				})
+				batches := 0
+				for got := 0; got < tt.n; batches++ {
+					batch, err := in.next(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if took := time.Since(began); got == 0 && took > tt.most {
+						t.Errorf("the first batch came after %s, want %s", took, tt.most)
+					}
+					got += len(batch)
+				}
+				if batches > tt.batches {
+					t.Errorf("%d batches, want %d", batches, tt.batches)
+				}
+			})
+		})
+	}
+}
+
+// acks notes what is acknowledged.
+type acks struct {
+	amqp.Acknowledger
+	mu   sync.Mutex
+	tags []uint64
+}
+
+func (a *acks) Ack(tag uint64, multiple bool) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if multiple {
+		a.tags = append(a.tags, tag)
+	}
+	return nil
+}
+
+func (a *acks) all() []uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.tags)
+}
+
+// What is owed is acknowledged with what is published meanwhile, or when the grace is
+// over, once.
+func TestOwedAcknowledgements(t *testing.T) {
+	t.Parallel()
+	for name, settled := range map[string]time.Duration{"with a report": grace / 2, "alone": grace} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var said acks
+				deliveries := make(chan amqp.Delivery, 1)
+				in := newIntake(reports(), deliveries)
+				in.owe(amqp.Delivery{Acknowledger: &said, DeliveryTag: 7})
+				ctx, cancel := context.WithCancel(t.Context())
+				var taking sync.WaitGroup
+				taking.Go(func() { _, _ = in.next(ctx) }) // it is cancelled
+				defer taking.Wait()
+				defer cancel()
+				time.Sleep(settled - time.Millisecond) //nolint:forbidigo // the bubble's time
+				synctest.Wait()
+				if got := said.all(); len(got) > 0 {
+					t.Fatalf("acknowledged %v too soon", got)
+				}
+				if settled < grace {
+					_ = in.settle()
+				}
+				time.Sleep(2 * grace) //nolint:forbidigo // the bubble's time
+				synctest.Wait()
+				if got := said.all(); !slices.Equal(got, []uint64{7}) {
+					t.Errorf("acknowledged %v, want 7 once", got)
+				}
+			})
+		})
+	}
+}

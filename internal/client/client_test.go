@@ -55,15 +55,15 @@ func TestPathsAreEscaped(t *testing.T) {
 	} {
 		t.Run(ref, func(t *testing.T) {
 			t.Parallel()
-			var got string
+			asked := make(chan string, 1)
 			c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-				got = r.RequestURI
+				asked <- r.RequestURI
 				fmt.Fprint(w, "{}")
 			})
 			if _, err := c.Get(t.Context(), "ping", ref); err != nil {
 				t.Fatal(err)
 			}
-			if got != want {
+			if got := <-asked; got != want {
 				t.Errorf("asked for %s, want %s", got, want)
 			}
 		})
@@ -160,22 +160,29 @@ func TestEndpointsReadsAllPages(t *testing.T) {
 // TestCalls: what is asked of a task is a POST without a body to its own path.
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	var got string
+	asked := make(chan string, 1)
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		got = fmt.Sprintf("%s %s %s", r.Method, r.URL.Path, body)
+		asked <- fmt.Sprintf("%s %s %s", r.Method, r.URL.Path, body)
 		fmt.Fprint(w, `{"id":"t"}`)
 	})
 	for want, call := range map[string]func(context.Context, string, string) (tasker.Task, error){
 		"POST /ping/x/cancel ": c.Cancel, "POST /ping/x/retry ": c.Retry, "POST /ping/x/pause ": c.Pause,
 		"POST /ping/x/resume ": c.Resume, "POST /ping/x/undo ": c.Undo,
 	} {
-		if task, err := call(t.Context(), "ping", "x"); err != nil || got != want || task.ID != "t" {
-			t.Errorf("%q gives %+v, %v; want %q", got, task, err, want)
+		task, err := call(t.Context(), "ping", "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-asked; got != want || task.ID != "t" {
+			t.Errorf("%q gives %+v; want %q", got, task, want)
 		}
 	}
-	if _, err := c.CreateJSON(t.Context(), "ping", []byte(`{"identifier":"x"}`)); err != nil || got != `POST /ping {"identifier":"x"}` {
-		t.Errorf("%q, %v", got, err)
+	if _, err := c.CreateJSON(t.Context(), "ping", []byte(`{"identifier":"x"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-asked; got != `POST /ping {"identifier":"x"}` {
+		t.Errorf("asked for %q", got)
 	}
 }
 
@@ -191,21 +198,31 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+// queue holds answers, each for one request. Requests are served by goroutines of
+// their own, also one that follows another.
+func queue(answers ...string) <-chan string {
+	c := make(chan string, len(answers))
+	for _, a := range answers {
+		c <- a
+	}
+	return c
+}
+
 // TestWatchResumes cuts the stream twice, once within an event.
 func TestWatchResumes(t *testing.T) {
 	t.Parallel()
-	var asked []string
-	streams := []string{
-		"retry: 1000\n\n" +
-			"id: 3\ndata: {\"task\":{\"id\":\"t\",\"status\":\"running\",\"version\":3},\"responses\":[{\"endpoint\":\"b\",\"status\":\"sent\"},{\"endpoint\":\"a\",\"status\":\"running\"}]}\n\n" +
-			": still here\n\n" +
+	streams := queue(
+		"retry: 1000\n\n"+
+			"id: 3\ndata: {\"task\":{\"id\":\"t\",\"status\":\"running\",\"version\":3},\"responses\":[{\"endpoint\":\"b\",\"status\":\"sent\"},{\"endpoint\":\"a\",\"status\":\"running\"}]}\n\n"+
+			": still here\n\n"+
 			"id: 4\ndata: {\"task\":{\"id\":\"t\",\"stat",
 		"id: 5\ndata: {\"task\":{\"id\":\"t\",\"status\":\"running\",\"version\":5},\"responses\":[{\"endpoint\":\"a\",\"status\":\"succeeded\"}]}\n\n",
 		"id: 7\ndata: {\"task\":{\"id\":\"t\",\"status\":\"failed\",\"version\":7,\"finished_at\":\"2026-01-02T03:04:05Z\"},\"responses\":[{\"endpoint\":\"b\",\"status\":\"failed\"}]}\n\n",
-	}
+	)
+	asked := make(chan string, 3)
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.Header.Get("Last-Event-ID"))
-		fmt.Fprint(w, streams[len(asked)-1])
+		asked <- r.Header.Get("Last-Event-ID")
+		fmt.Fprint(w, <-streams)
 	})
 	var shown []string
 	err := c.Watch(t.Context(), "ping", "x", func(s client.State) {
@@ -222,23 +239,25 @@ func TestWatchResumes(t *testing.T) {
 	if diff := cmp.Diff(want, shown); diff != "" {
 		t.Errorf("shown (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"", "3", "5"}, asked); diff != "" {
-		t.Errorf("resumed after (-want +got):\n%s", diff)
+	for _, want := range []string{"", "3", "5"} {
+		if got := <-asked; got != want {
+			t.Errorf("resumed after %q, want %q", got, want)
+		}
 	}
 }
 
 // TestWatchSaysThatItHearsNothing: once a try to resume has failed, until one succeeds.
 func TestWatchSaysThatItHearsNothing(t *testing.T) {
 	t.Parallel()
-	streams := []string{
+	streams := queue(
 		"id: 1\ndata: {\"task\":{\"id\":\"t\",\"status\":\"running\"},\"responses\":[]}\n\n",
 		"", "",
 		": still here\n\n",
 		"id: 2\ndata: {\"task\":{\"id\":\"t\",\"status\":\"failed\",\"finished_at\":\"2026-01-02T03:04:05Z\"},\"responses\":[]}\n\n",
-	}
+	)
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		stream := streams[0]
-		if streams = streams[1:]; stream == "" {
+		stream := <-streams
+		if stream == "" {
 			panic(http.ErrAbortHandler)
 		}
 		fmt.Fprint(w, stream)

@@ -17,8 +17,9 @@ BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
 BENCHSTAT := $(shell go env GOPATH)/tools/benchstat@$(BENCHSTAT_VERSION)/benchstat
 
 # Where the tests find their servers; set them yourself to use others than test/servers sets up.
-export TASKER_TEST_MYSQL    ?= mysql://tasker_test:tasker_test@127.0.0.1:3306/
-export TASKER_TEST_RABBITMQ ?= http://guest:guest@127.0.0.1:15672/api
+export TASKER_TEST_MYSQL      ?= mysql://tasker_test:tasker_test@127.0.0.1:3306/
+export TASKER_TEST_RABBITMQ   ?= http://guest:guest@127.0.0.1:15672/api
+export TASKER_TEST_PROMETHEUS ?= prometheus
 
 .PHONY: help
 help: ## list the targets
@@ -33,7 +34,7 @@ demo: build ## a control plane, two agents and a task on this machine (ARGS=--ex
 	@./bin/tasker demo $(ARGS)
 
 .PHONY: test
-test: ## every test, on a real RabbitMQ and MariaDB that are set up first (TESTARGS=… for go test)
+test: ## every test, on a real RabbitMQ, MariaDB and Prometheus that are set up first (TESTARGS=… for go test)
 	@test/servers
 	go test -race -count=1 -timeout 30m $(TESTARGS) ./...
 

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/gate/prometheustest"
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
@@ -66,58 +67,81 @@ func TestURL(t *testing.T) {
 	}
 }
 
-// TestPromQL asks what speaks as Prometheus does: it answers each expression with
-// itself as a result, and notes it.
+// TestPromQL asks a Prometheus about three endpoints, one of which is down.
 func TestPromQL(t *testing.T) {
 	t.Parallel()
-	results := map[string]string{
-		"nothing": `{"resultType":"vector","result":[]}`,
-		"one":     `{"resultType":"vector","result":[{"metric":{"job":"web"},"value":[1,"1"]}]}`,
-		"zero":    `{"resultType":"vector","result":[{"metric":{"job":"web","__name__":"up","instance":"lb-2"},"value":[1,"0"]}]}`,
-		"sum":     `{"resultType":"vector","result":[{"metric":{},"value":[1,"0"]}]}`,
-		"scalar":  `{"resultType":"scalar","result":[1,"3"]}`,
-		"naught":  `{"resultType":"scalar","result":[1,"0"]}`,
-		"ratios":  `{"resultType":"vector","result":[{"metric":{},"value":[1,"2"]},{"metric":{"job":"web"},"value":[1,"NaN"]}]}`,
-		"nan":     `{"resultType":"scalar","result":[1,"NaN"]}`,
-		"endless": `{"resultType":"scalar","result":[1,"+Inf"]}`,
-		"text":    `{"resultType":"string","result":[1,"x"]}`,
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "http_errors_total 3") }))
+	t.Cleanup(up.Close)
+	const nobody = "127.0.0.1:1" // a port that is given to nobody
+	at := func(address, endpoint string) string {
+		return fmt.Sprintf("  - {targets: [%q], labels: {endpoint: %s}}\n", address, endpoint)
 	}
-	var last atomic.Value
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		query := r.FormValue("query")
-		last.Store(query)
-		result, found := results[strings.Fields(query)[0]]
-		w.Header().Set("Content-Type", "application/json")
-		if !found {
-			w.WriteHeader(http.StatusBadRequest)
-			fmt.Fprint(w, `{"status":"error","errorType":"bad_data","error":"parse error"}`)
-			return
+	address := strings.TrimPrefix(up.URL, "http://")
+	k := keeper(t, prometheustest.New(t, "- job_name: web\n  static_configs:\n"+at(address, "lb.1")+at(address, "lb-1")+at(nobody, "lb-2")))
+	ask := func(promQL string, endpoints ...string) (bool, string) {
+		t.Helper()
+		holds, why, err := k.Ask(t.Context(), tasker.Gate{PromQL: promQL}, endpoints)
+		if err != nil || holds != (why == "") {
+			t.Fatalf("%s: %v, %q, %v", promQL, holds, why, err)
 		}
-		fmt.Fprintf(w, `{"status":"success","data":%s}`, result)
-	}))
-	t.Cleanup(s.Close)
-	k := keeper(t, s.URL)
-	for query, want := range map[string]struct {
-		holds bool
-		why   string
-	}{
-		"one": {true, ""}, "scalar": {true, ""}, "nothing": {false, "says nothing"}, "zero": {false, "Prometheus says 0 of up{instance=\"lb-2\", job=\"web\"} for zero"}, "sum": {false, "Prometheus says 0 for sum"}, "naught": {false, "says 0 for"},
-		"ratios": {false, "Prometheus says NaN, which is no number, of {job=\"web\"} for ratios"}, "nan": {false, "says NaN, which is no number, for nan"}, "endless": {true, ""},
-		"text": {false, "neither"}, "wrong": {false, "parse error"},
+		return holds, why
+	}
+	tick, late := time.NewTicker(20*time.Millisecond), time.NewTimer(time.Minute)
+	defer tick.Stop()
+	defer late.Stop()
+	for scraped, why := false, ""; !scraped; {
+		select {
+		case <-tick.C:
+			scraped, why = ask("count(up) == 3 and sum(http_errors_total) == 6")
+		case <-late.C:
+			t.Fatalf("the endpoints are not scraped: %s", why)
+		}
+	}
+	const down = `{endpoint="lb-2", instance="` + nobody + `", job="web"}`
+	for promQL, want := range map[string]string{
+		`http_errors_total < 5`: "",
+		`http_errors_total < 3`: "Prometheus says nothing for http_errors_total < 3",
+		`up`:                    "Prometheus says 0 of up" + down + " for up",
+		`sum(up) > bool 2`:      "Prometheus says 0 for sum(up) > bool 2",
+		`up / up`:               "Prometheus says NaN, which is no number, of " + down + " for up / up",
+		`3`:                     "",
+		`3 - 3`:                 "Prometheus says 0 for 3 - 3",
+		`0 / 0`:                 "Prometheus says NaN, which is no number, for 0 / 0",
+		`1 / 0`:                 "",
+		`"text"`:                `the expression yields a string, neither a vector nor a scalar, for "text"`,
+		`up[1m]`:                "the expression yields a matrix, neither a vector nor a scalar, for up[1m]",
+		`sum(`:                  "Prometheus refuses the expression: ",
+		`label_replace(up, "no name", "", "", "")`: "Prometheus refuses the expression: ",
 	} {
-		holds, why, err := k.Ask(t.Context(), tasker.Gate{PromQL: query}, nil)
-		if err != nil || holds != want.holds || !strings.Contains(why, want.why) || holds != (why == "") {
-			t.Errorf("%s: %v, %q, %v; want %v", query, holds, why, err, want)
+		if _, why := ask(promQL); !strings.HasPrefix(why, want) || want == "" && why != "" {
+			t.Errorf("%s: %q, want %q", promQL, why, want)
 		}
 	}
-	if _, _, err := k.Ask(t.Context(), tasker.Gate{PromQL: `one {endpoint=~"$endpoints"}`}, []string{"lb-1", "a.b"}); err != nil {
-		t.Fatal(err)
+	for want, endpoints := range [][]string{{}, {"lb.1"}, {"lb.1", "lb-1"}, {"lb.1", "lb-1", "lb-2"}} {
+		promQL := fmt.Sprintf(`count(up{endpoint=~"$endpoints"}) == %d`, want)
+		if want == 0 {
+			promQL = `absent(up{endpoint=~"$endpoints"})`
+		}
+		if holds, why := ask(promQL, endpoints...); !holds {
+			t.Errorf("%s for %v: %s", promQL, endpoints, why)
+		}
 	}
-	if got := last.Load(); got != `one {endpoint=~"lb-1|a\\.b"}` {
-		t.Errorf("Prometheus was asked for %s", got)
-	}
-	if holds, why, _ := keeper(t, "").Ask(t.Context(), tasker.Gate{PromQL: "one"}, nil); holds || !strings.Contains(why, "knows no Prometheus") {
-		t.Errorf("without a Prometheus: %v, %s", holds, why)
+}
+
+// Where no Prometheus answers, the gate does not hold, and says why.
+func TestPromQLWithoutPrometheus(t *testing.T) {
+	t.Parallel()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such host", http.StatusBadGateway) }))
+	t.Cleanup(proxy.Close)
+	for uri, want := range map[string]string{
+		"":                   "the control plane knows no Prometheus any more", // it was restarted without
+		proxy.URL:            "it could not be asked: the answer of Prometheus (502 Bad Gateway) cannot be read: ",
+		"http://127.0.0.1:1": "it could not be asked: Post \"http://127.0.0.1:1/api/v1/query\": dial tcp", // a port that is given to nobody
+	} {
+		holds, why, err := keeper(t, uri).Ask(t.Context(), tasker.Gate{PromQL: "up"}, nil)
+		if err != nil || holds || !strings.HasPrefix(why, want) {
+			t.Errorf("%s: %v, %q, %v; want %q", uri, holds, why, err, want)
+		}
 	}
 }
 

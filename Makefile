@@ -16,10 +16,11 @@ GORELEASER := $(shell go env GOPATH)/tools/goreleaser@$(GORELEASER_VERSION)/gore
 BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
 BENCHSTAT := $(shell go env GOPATH)/tools/benchstat@$(BENCHSTAT_VERSION)/benchstat
 
-# Where the tests find their servers; set them yourself to use others than test/servers sets up.
+# What the tests run against; set them yourself to use others than are set up.
 export TASKER_TEST_MYSQL      ?= mysql://tasker_test:tasker_test@127.0.0.1:3306/
 export TASKER_TEST_RABBITMQ   ?= http://guest:guest@127.0.0.1:15672/api
 export TASKER_TEST_PROMETHEUS ?= prometheus
+export TASKER_TEST_CHROMIUM   ?= chromium
 
 .PHONY: help
 help: ## list the targets
@@ -34,8 +35,9 @@ demo: build ## a control plane, two agents and a task on this machine (ARGS=--ex
 	@./bin/tasker demo $(ARGS)
 
 .PHONY: test
-test: ## every test, on a real RabbitMQ, MariaDB and Prometheus that are set up first (TESTARGS=… for go test)
+test: ## every test, on a real RabbitMQ, MariaDB, Prometheus and Chromium that are set up first (TESTARGS=… for go test)
 	@test/servers
+	@test/programs
 	go test -race -count=1 -timeout 30m $(TESTARGS) ./...
 
 .PHONY: test-hosts

@@ -18,6 +18,7 @@ import (
 )
 
 const (
+	rootPath    = "/{$}"
 	docsPath    = "/docs"
 	openAPIPath = "/openapi.json"
 )
@@ -97,7 +98,7 @@ func (a *API) docsRoutes(spec []byte) {
 	}
 	a.mux.HandleFunc("GET "+docsPath, show)
 	a.mux.HandleFunc("GET "+docsPath+"/", show)
-	a.mux.HandleFunc("GET /{$}", a.root)
+	a.mux.HandleFunc("GET "+rootPath, a.root)
 }
 
 // Root is what a look at the root tells.
@@ -110,7 +111,7 @@ type Root struct {
 
 // root leads people to the page and tells programs where to go.
 func (a *API) root(w http.ResponseWriter, r *http.Request) {
-	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+	if isBrowser(r) {
 		http.Redirect(w, r, docsPath, http.StatusFound)
 		return
 	}
@@ -120,6 +121,11 @@ func (a *API) root(w http.ResponseWriter, r *http.Request) {
 			"docs": docsPath, "openapi": openAPIPath, "endpoints": "/endpoints", "ready": "/readyz", "metrics": "/metrics",
 		},
 	})
+}
+
+// isBrowser says whether a person looks, rather than a program.
+func isBrowser(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 // explain gives the fields of the answers, which are declared where nothing is

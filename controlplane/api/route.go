@@ -24,7 +24,7 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 	}
 	seen(r.Context()).route = routeOf(pattern)
 
-	who, err := a.guard.Check(r, need(pattern))
+	who, err := a.guard.Check(r, need(pattern, r))
 	if err != nil {
 		deny(w, err)
 		return
@@ -42,10 +42,15 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// need is the role that a route takes. What matches no route takes Admin as
-// well, so that strangers cannot find out which task types there are.
-func need(pattern string) access.Role {
+// need is the role that a request on a route takes. What matches no route takes
+// Admin as well, so that strangers cannot find out which task types there are.
+func need(pattern string, r *http.Request) access.Role {
 	switch routeOf(pattern) {
+	case rootPath:
+		if isBrowser(r) { // it is led to the page, which asks for the token
+			return access.Anyone
+		}
+		return access.Admin
 	case "/healthz", "/readyz", docsPath, docsPath + "/", enrolPath: // enrolling asks for a token of its own
 		return access.Anyone
 	case agentsPath:

@@ -243,6 +243,9 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	}
+	if a := s.do(t, http.MethodGet, "/", "", "Accept", "text/html"); a.status != http.StatusFound || a.header.Get("Location") != "/docs" {
+		t.Errorf("a browser without a token, at the root: %d %s", a.status, a.header.Get("Location"))
+	}
 	if a := s.do(t, http.MethodGet, "/agent/orders", "", "Authorization", agent); string(a.body) != "agent /agent/orders" {
 		t.Errorf("the agents' handler saw %s", a.body)
 	}

@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/MatthiasWiesner/tasker/internal/client"
+)
+
+// A person opens the page of the API in a browser, is asked for the token, mistypes it,
+// and makes a task with the example that is shown.
+func TestPageInABrowser(t *testing.T) {
+	t.Parallel()
+	browser := newBrowser(t)
+	dir, address := t.TempDir(), freeAddress(t)
+	host, port, _ := net.SplitHostPort(address)
+	config := filepath.Join(dir, "controlplane.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "%sdata_dir: %q\napi: {address: %s, port: %s}\n", types, dir, host, port), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, "tasker-controlplane", "run", "--config", config)
+	var admin string
+	eventually(t, "the token to be written", func() bool {
+		content, err := os.ReadFile(filepath.Join(dir, "admin.token"))
+		admin = strings.TrimSpace(string(content))
+		return err == nil && admin != ""
+	})
+	url := "http://" + address
+	c, err := client.New(client.Options{URL: url, Token: admin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, "the control plane to be ready", func() bool {
+		_, err := c.Endpoints(t.Context())
+		return err == nil
+	})
+
+	const (
+		form, token, alert, proceed = chromedp.CSS("#token"), chromedp.CSS("#token-value"), chromedp.CSS("#token [role=alert]:not(:empty)"), chromedp.CSS("#token button")
+
+		create  = chromedp.CSS("#operations-ping-create-ping")
+		unfold  = create + " .opblock-summary-control"
+		execute = create + " .btn.execute"
+		answer  = create + " .live-responses-table tbody .response-col_status"
+	)
+	browser.do(
+		chromedp.Navigate(url), // leads to the page
+		chromedp.WaitVisible(token),
+		chromedp.WaitNotVisible(chromedp.CSS("#swagger-ui")),
+		chromedp.SendKeys(token, "mistyped"),
+		chromedp.Click(proceed),
+		chromedp.WaitVisible(alert),
+		chromedp.SendKeys(token, admin),
+		chromedp.Click(proceed),
+		chromedp.WaitNotVisible(form),
+		chromedp.Click(unfold),
+		chromedp.Click(execute),
+		chromedp.WaitVisible(answer),
+	)
+	status, err := chromedp.Run(browser.ctx, chromedp.Text(answer))
+	if err != nil || strings.TrimSpace(status) != fmt.Sprint(http.StatusCreated) {
+		t.Errorf("the page shows %q, %v; want that the task was created", status, err)
+	}
+	if made, err := c.List(t.Context(), "ping", client.Query{}); err != nil || len(made.Tasks) != 1 {
+		t.Errorf("there are %+v, %v; want one task", made.Tasks, err)
+	}
+	browser.complains()
+}
+
+// browser is a Chromium, with a page.
+type browser struct {
+	t   *testing.T
+	ctx context.Context //nolint:containedctx // it is the browser, to chromedp
+
+	mu     sync.Mutex
+	faults []string
+}
+
+// newBrowser starts the Chromium that TASKER_TEST_CHROMIUM names, until the test ends.
+func newBrowser(t *testing.T) *browser {
+	t.Helper()
+	program := os.Getenv("TASKER_TEST_CHROMIUM")
+	if program == "" {
+		t.Skip("TASKER_TEST_CHROMIUM is not set, so nothing is tested in a browser; make test installs one")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.WindowSize(1280, 1000),
+		chromedp.WSURLReadTimeout(patience))
+	if os.Geteuid() == 0 {
+		options = append(options, chromedp.NoSandbox) // it refuses to be root with one
+	}
+	ctx, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...) // it ends after the test's context
+	t.Cleanup(cancel)
+	b := &browser{t: t}
+	b.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(b.hear))
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(b.ctx) // waits until it has ended
+		cancel()
+	})
+	// What runs first must not end soon: the browser ends with it.
+	if err := chromedp.Do(b.ctx); err != nil {
+		t.Fatalf("TASKER_TEST_CHROMIUM: %v", err)
+	}
+	return b
+}
+
+// hear notes what goes wrong in the page. That a request was refused does not: the
+// page asks for the token then.
+func (b *browser) hear(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := event.(type) {
+	case *runtime.EventExceptionThrown:
+		b.faults = append(b.faults, e.ExceptionDetails.Text)
+	case *log.EventEntryAdded:
+		if e.Entry.Level == log.EntryLevelError && e.Entry.Source != log.EntrySourceNetwork {
+			b.faults = append(b.faults, e.Entry.Text)
+		}
+	}
+}
+
+// do does one step after the other, each as soon as the page lets it.
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	for i, step := range steps {
+		ctx, cancel := context.WithTimeout(b.ctx, patience)
+		err := chromedp.Do(ctx, step)
+		cancel()
+		if err != nil {
+			shown, _ := chromedp.Run(b.ctx, chromedp.Text(chromedp.CSS("body")))
+			b.t.Fatalf("step %d: %v; the page shows:\n%s", i+1, err, shown)
+		}
+	}
+}
+
+// complains fails the test with what went wrong in the page.
+func (b *browser) complains() {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, fault := range b.faults {
+		b.t.Errorf("in the page: %s", fault)
+	}
+}

@@ -21,7 +21,7 @@ func TestGateOnPrometheus(t *testing.T) {
 		f.holds("scraped", `count(tasker_agent_connected == 1) == 4`)
 		f.holds("counted", `tasker_agent_assignments_finished_total{endpoint="web-2",status="failed"} == 1`)
 
-		const gate = `absent(tasker_agent_assignments_finished_total{endpoint=~"$endpoints",status="failed"})`
+		const gate = `absent_over_time(tasker_agent_assignments_finished_total{endpoint=~"$endpoints",status="failed"}[1h])`
 		task := f.post("update-app", fmt.Sprintf(`{"identifier":"gated",%s,"rollout":{"batch":1,"gate":{"promql":%q}}}`, four, gate))
 		a := f.comes(task, tasker.RolloutPaused)
 		if want := "the gate does not hold: Prometheus says nothing for " + gate; a.Task.Rollout.Reason != want || a.Task.Rollout.Wave != 2 {

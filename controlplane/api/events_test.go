@@ -15,6 +15,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // events is an open stream.
@@ -200,7 +201,7 @@ func TestStreamsEnd(t *testing.T) {
 	left := s.watch(t, "/ping/1/events", "")
 	left.must()
 	left.resp.Body.Close()
-	eventually(t, "the watcher that left is forgotten", func() bool { return fanout.Watchers() == 0 })
+	wait.For(t, "the watcher that left to be forgotten", func() bool { return fanout.Watchers() == 0 })
 
 	stays := s.watch(t, "/ping/1/events", "")
 	stays.must()
@@ -208,7 +209,7 @@ func TestStreamsEnd(t *testing.T) {
 	if _, more := stays.next(); more {
 		t.Error("the stream goes on after Drain")
 	}
-	eventually(t, "the drained watcher is forgotten", func() bool { return fanout.Watchers() == 0 })
+	wait.For(t, "the drained watcher to be forgotten", func() bool { return fanout.Watchers() == 0 })
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -223,20 +224,5 @@ func TestHeadOfEvents(t *testing.T) {
 	s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
 	if a := s.do(t, http.MethodHead, "/ping/1/events", ""); a.status != http.StatusOK || len(a.body) != 0 {
 		t.Errorf("got %d %q", a.status, a.body)
-	}
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(20 * time.Second)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("waited in vain: %s", what)
-		}
 	}
 }

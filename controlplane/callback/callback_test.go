@@ -24,6 +24,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,20 +33,6 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	deadline := time.After(30 * time.Second)
-	for !holds() {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Fatalf("waited too long for %s", what)
-		}
 	}
 }
 
@@ -218,7 +205,7 @@ func (f *fixture) delivery(task string) tasker.Delivery {
 
 func (f *fixture) becomes(task string, want tasker.DeliveryStatus) tasker.Delivery {
 	f.t.Helper()
-	eventually(f.t, "the delivery to be "+string(want), func() bool { return f.delivery(task).Status == want })
+	wait.For(f.t, "the delivery to be "+string(want), func() bool { return f.delivery(task).Status == want })
 	return f.delivery(task)
 }
 
@@ -261,8 +248,8 @@ func TestDelivery(t *testing.T) {
 			if d := f.becomes(tasks["/gone"], tasker.DeliveryGivenUp); d.Attempts != 1 || !strings.Contains(d.LastError, "410") || d.NextAttemptAt != nil {
 				t.Errorf("/gone: %+v", d)
 			}
-			eventually(t, "/moved to be tried twice", func() bool { return len(r.of("/moved")) >= 2 })
-			eventually(t, "its error", func() bool { return strings.Contains(f.delivery(tasks["/moved"]).LastError, "307") })
+			wait.For(t, "/moved to be tried twice", func() bool { return len(r.of("/moved")) >= 2 })
+			wait.For(t, "its error", func() bool { return strings.Contains(f.delivery(tasks["/moved"]).LastError, "307") })
 			if calls := r.of("/elsewhere"); len(calls) > 0 {
 				t.Errorf("a redirect was followed: %+v", calls)
 			}
@@ -276,7 +263,7 @@ func TestDelivery(t *testing.T) {
 				t.Errorf("%d series, %v", got, err)
 			}
 			for outcome, n := range map[string]float64{delivered: 5, givenUp: 1} {
-				eventually(t, outcome+" to be counted", func() bool {
+				wait.For(t, outcome+" to be counted", func() bool {
 					return testutil.ToFloat64(f.caller.opts.Metrics.attempts.WithLabelValues(outcome)) == n
 				})
 			}
@@ -296,7 +283,7 @@ func TestStalledAttempts(t *testing.T) {
 		tasks = append(tasks, f.finish(fmt.Sprint(i), r.URL+"/stalls"))
 	}
 	stop := f.run()
-	eventually(t, "each to be tried twice", func() bool {
+	wait.For(t, "each to be tried twice", func() bool {
 		for _, task := range tasks {
 			if f.delivery(task).Attempts < 2 {
 				return false
@@ -326,7 +313,7 @@ func TestRoomIsBounded(t *testing.T) {
 	}
 	more, err := f.caller.round(t.Context())
 	must(t, err)
-	eventually(t, "two attempts", func() bool { return r.stalled() == 2 })
+	wait.For(t, "two attempts", func() bool { return r.stalled() == 2 })
 	calls, err := f.ClaimCalls(t.Context(), 10)
 	must(t, err)
 	if !more || len(calls) != 3 {
@@ -344,7 +331,7 @@ func TestStop(t *testing.T) {
 	r := newReceiver(t, f.key)
 	task := f.finish("x", r.URL+"/stalls")
 	stop := f.run()
-	eventually(t, "the attempt", func() bool { return r.stalled() == 1 })
+	wait.For(t, "the attempt", func() bool { return r.stalled() == 1 })
 	stop()
 	if d := f.delivery(task); d.Status != tasker.DeliveryWaiting || d.LastError != errStopped.Error() {
 		t.Errorf("after the stop: %+v", d)
@@ -371,7 +358,7 @@ func TestGivenUpAfterADay(t *testing.T) {
 	r := newReceiver(t, f.key)
 	task := f.finish("x", r.URL+"/moved")
 	f.run()
-	eventually(t, "an attempt", func() bool { return f.delivery(task).LastError != "" })
+	wait.For(t, "an attempt", func() bool { return f.delivery(task).LastError != "" })
 	mu.Lock()
 	now = now.Add(life - time.Millisecond)
 	mu.Unlock()
@@ -390,7 +377,7 @@ func TestRulesAreAskedAtEachCall(t *testing.T) {
 	f.caller.opts.Allowed = rules.Check
 	task := f.finish("x", r.URL+"/good")
 	f.run()
-	eventually(t, "an attempt", func() bool { return strings.Contains(f.delivery(task).LastError, "callbacks.allow") })
+	wait.For(t, "an attempt", func() bool { return strings.Contains(f.delivery(task).LastError, "callbacks.allow") })
 	if calls := r.of("/good"); len(calls) > 0 {
 		t.Errorf("it was called: %+v", calls)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/gate/prometheustest"
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,17 +87,10 @@ func TestPromQL(t *testing.T) {
 		}
 		return holds, why
 	}
-	tick, late := time.NewTicker(20*time.Millisecond), time.NewTimer(time.Minute)
-	defer tick.Stop()
-	defer late.Stop()
-	for scraped, why := false, ""; !scraped; {
-		select {
-		case <-tick.C:
-			scraped, why = ask("count(up) == 3 and sum(http_errors_total) == 6")
-		case <-late.C:
-			t.Fatalf("the endpoints are not scraped: %s", why)
-		}
-	}
+	wait.For(t, "the endpoints to be scraped", func() bool {
+		scraped, _ := ask("count(up) == 3 and sum(http_errors_total) == 6")
+		return scraped
+	})
 	const down = `{endpoint="lb-2", instance="` + nobody + `", job="web"}`
 	for promQL, want := range map[string]string{
 		`http_errors_total < 5`: "",

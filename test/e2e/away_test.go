@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // An agent that is stopped while nobody hears it keeps what it has to say.
@@ -19,7 +20,7 @@ func TestStopWhileTheControlPlaneIsAway(t *testing.T) {
 		f.reaches(task, "web-1", tasker.Running)
 		w.agents.Refuse()
 		letGo()
-		eventually(t, "the script to end", func() bool {
+		wait.For(t, "the script to end", func() bool {
 			_, ended := done.of(t, task.ID, "web-1", 1)
 			return ended == 1
 		})
@@ -47,12 +48,12 @@ func TestStopWhileWaiting(t *testing.T) {
 	onWires(t, func(t *testing.T, f *fleet, w *wires) {
 		w.agents.Refuse()
 		waiting := []*process{start(t, "tasker-agent", "run", "--config", f.agentConfig("waiting.yaml", "web-1", f.dir+"/waiting"))}
-		eventually(t, "the agent to wait", func() bool { return strings.Contains(waiting[0].log.String(), "not connected") })
+		wait.For(t, "the agent to wait", func() bool { return strings.Contains(waiting[0].log.String(), "not connected") })
 		if w.database != nil {
 			f.cp.stop(t)
 			w.database.Refuse()
 			cp := start(t, "tasker-controlplane", "run", "--config", f.config)
-			eventually(t, "the control plane to wait", func() bool { return strings.Contains(cp.log.String(), `"WARN"`) })
+			wait.For(t, "the control plane to wait", func() bool { return strings.Contains(cp.log.String(), `"WARN"`) })
 			waiting = append(waiting, cp)
 		}
 		for _, p := range waiting {

@@ -15,6 +15,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // A callback that could not be delivered outlives the control plane, and its
@@ -41,7 +42,7 @@ func TestCallbackOutlivesAKill(t *testing.T) {
 			}
 			return a.Callbacks[0]
 		}
-		eventually(t, "an attempt to fail", func() bool { return delivery().LastError != "" })
+		wait.For(t, "an attempt to fail", func() bool { return delivery().LastError != "" })
 		f.cp.kill(t)
 
 		var mu sync.Mutex
@@ -63,7 +64,7 @@ func TestCallbackOutlivesAKill(t *testing.T) {
 		s.Start()
 		t.Cleanup(s.Close)
 		f.startControlPlane()
-		eventually(t, "the delivery", func() bool { return delivery().Status == tasker.DeliveryDelivered })
+		wait.For(t, "the delivery", func() bool { return delivery().Status == tasker.DeliveryDelivered })
 		mu.Lock()
 		defer mu.Unlock()
 		if d := delivery(); len(ids) != 1 || ids[0] != d.ID || invalid != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestCancelAndRetryAtEachMoment(t *testing.T) {
@@ -15,7 +16,7 @@ func TestCancelAndRetryAtEachMoment(t *testing.T) {
 		agent := f.startAgent("web-1")
 		begins := func(task tasker.Task, attempt int) {
 			t.Helper()
-			eventually(t, "the script to begin", func() bool {
+			wait.For(t, "the script to begin", func() bool {
 				n, _ := done.of(t, task.ID, "web-1", attempt)
 				return n > 0
 			})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport/transporttest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // Wires are cut and stalled, programs killed, tasks cancelled and retried, all at
@@ -111,7 +112,7 @@ func (w *wires) disturb(random *rand.Rand) func() {
 // it cannot be served now.
 func (f *fleet) insist(method, path, body string) {
 	f.t.Helper()
-	eventually(f.t, method+" "+path, func() bool {
+	wait.For(f.t, method+" "+path, func() bool {
 		req, err := http.NewRequestWithContext(f.t.Context(), method, "http://"+f.api+path, strings.NewReader(body))
 		if err != nil {
 			f.t.Fatal(err)

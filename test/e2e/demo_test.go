@@ -12,6 +12,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestDemoSucceedsAndLeavesNothingBehind(t *testing.T) {
@@ -26,7 +27,7 @@ func TestDemoSucceedsAndLeavesNothingBehind(t *testing.T) {
 	for name, ground := range grounds {
 		t.Run(name, func(t *testing.T) { // one after the other: both like the usual ports best
 			demo := start(t, "tasker", append([]string{"demo"}, ground(t)...)...)
-			eventually(t, "the demo to stay up", func() bool { return strings.Contains(demo.log.String(), "Everything stays up") })
+			wait.For(t, "the demo to stay up", func() bool { return strings.Contains(demo.log.String(), "Everything stays up") })
 			printed := demo.log.String()
 			if !strings.Contains(printed, "succeeded (2 succeeded)") {
 				t.Errorf("the demo's task did not succeed:\n%s", printed)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport/transporttest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestCutWiresChangeNothingOfTheResult(t *testing.T) {
@@ -58,7 +59,7 @@ func TestStalledWireInMidTask(t *testing.T) {
 		w.agents.Stall()
 		f.passes(task)
 		letGo()
-		eventually(t, "the script to end behind the stalled wire", func() bool {
+		wait.For(t, "the script to end behind the stalled wire", func() bool {
 			_, ended := done.of(t, task.ID, "web-1", 1)
 			return ended == 1
 		})
@@ -110,13 +111,13 @@ func TestOutageOfTheControlPlaneMakesNothingMissing(t *testing.T) {
 		for what, wire := range map[string]*transporttest.Proxy{"broker": w.broker, "database": w.database} {
 			// After the wire before this one, every connection has to be back: an order
 			// that waits for one would miss its deadline.
-			eventually(t, "the control plane to be ready", func() bool { return f.call(http.MethodGet, "/readyz", "", nil) == http.StatusOK })
+			wait.For(t, "the control plane to be ready", func() bool { return f.call(http.MethodGet, "/readyz", "", nil) == http.StatusOK })
 			agent.freeze(t)
 			task := f.post("update-app", `{"identifier":"`+what+`","endpoints":["web-1"],"payload":0,"receive_timeout":8}`)
 			f.reaches(task, "web-1", tasker.Sent)
 			wire.Refuse()
 			agent.thaw(t)
-			eventually(t, "the script to end", func() bool {
+			wait.For(t, "the script to end", func() bool {
 				_, ended := done.of(t, task.ID, "web-1", 1)
 				return ended == 1
 			})
@@ -154,13 +155,13 @@ func TestStalledAgentHoldsUpNobody(t *testing.T) {
 // passes waits until a task's receive deadline has passed, by a second.
 func (f *fleet) passes(task tasker.Task) {
 	f.t.Helper()
-	eventually(f.t, "the deadline to pass", func() bool { return time.Now().After(task.ReceiveDeadline.Add(time.Second)) })
+	wait.For(f.t, "the deadline to pass", func() bool { return time.Now().After(task.ReceiveDeadline.Add(time.Second)) })
 }
 
 // reaches waits until the endpoint's response has a status.
 func (f *fleet) reaches(task tasker.Task, endpoint string, status tasker.ResponseStatus) {
 	f.t.Helper()
-	eventually(f.t, fmt.Sprintf("%s to be %s on %s", task.Identifier, status, endpoint), func() bool {
+	wait.For(f.t, fmt.Sprintf("%s to be %s on %s", task.Identifier, status, endpoint), func() bool {
 		return f.get(task.Type, task.ID).of(endpoint).Status == status
 	})
 }

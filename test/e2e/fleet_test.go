@@ -17,6 +17,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // fabric is what a fleet stands on: the sections of the configurations that say
@@ -126,7 +127,7 @@ func (f *fleet) another() *fleet {
 func (f *fleet) startControlPlane() {
 	f.t.Helper()
 	f.cp = start(f.t, "tasker-controlplane", "run", "--config", f.config)
-	eventually(f.t, "the control plane to be ready", func() bool {
+	wait.For(f.t, "the control plane to be ready", func() bool {
 		resp, err := http.Get("http://" + f.api + "/readyz") //nolint:noctx // bounded by eventually
 		if err != nil {
 			return false
@@ -157,7 +158,7 @@ handlers:
 `, name, filepath.Join(f.dir, name), port, scripts, strings.Join(further, "\n")))
 	p := start(f.t, "tasker-agent", "run", "--config", config)
 	f.agents[name] = p
-	eventually(f.t, name+" to be connected", func() bool { return f.endpoint(name).Connected })
+	wait.For(f.t, name+" to be connected", func() bool { return f.endpoint(name).Connected })
 	return p
 }
 
@@ -223,7 +224,7 @@ func (f *fleet) get(taskType, ref string) answer {
 func (f *fleet) ends(task tasker.Task) answer {
 	f.t.Helper()
 	var a answer
-	eventually(f.t, "task "+task.Identifier+" to finish", func() bool {
+	wait.For(f.t, "task "+task.Identifier+" to finish", func() bool {
 		a = f.get(task.Type, task.ID)
 		return a.Task.FinishedAt != nil
 	})
@@ -273,7 +274,7 @@ func (f *fleet) call(method, path, body string, out any) int {
 // served makes a call, again while the answer is 503 and wires are pulled.
 func (f *fleet) served(method, path, body string, out any) (code int) {
 	f.t.Helper()
-	eventually(f.t, method+" "+path+" to be served", func() bool {
+	wait.For(f.t, method+" "+path+" to be served", func() bool {
 		code = f.call(method, path, body, out)
 		return !f.pulled || code != http.StatusServiceUnavailable
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/gate/prometheustest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // A Prometheus finds the agents through the control plane and scrapes them; a gate
@@ -50,7 +51,7 @@ func (f *fleet) asksPrometheus(scrape string) {
 	f.cp.kill(f.t)
 	f.startControlPlane()
 	for name := range f.agents {
-		eventually(f.t, name+" to be connected again", func() bool { return f.endpoint(name).Connected })
+		wait.For(f.t, name+" to be connected again", func() bool { return f.endpoint(name).Connected })
 	}
 }
 
@@ -58,7 +59,7 @@ func (f *fleet) asksPrometheus(scrape string) {
 func (f *fleet) holds(identifier, promQL string) {
 	f.t.Helper()
 	task := f.post("ping", fmt.Sprintf(`{"identifier":%q,"endpoints":["web-3","web-4"],"rollout":{"batch":1,"gate":{"promql":%q}}}`, identifier, promQL))
-	eventually(f.t, promQL+" to hold", func() bool {
+	wait.For(f.t, promQL+" to hold", func() bool {
 		a := f.get(task.Type, task.ID)
 		if a.Task.Rollout.State == tasker.RolloutPaused {
 			if !strings.HasPrefix(a.Task.Rollout.Reason, "the gate does not hold: ") {

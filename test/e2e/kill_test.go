@@ -9,6 +9,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // Whatever is killed at whatever moment, every accepted task ends, nothing is
@@ -33,7 +34,7 @@ func TestKillsLoseNothingAndRepeatNothing(t *testing.T) {
 				tasks = append(tasks, f.post("update-app", fmt.Sprintf(
 					`{"identifier":"%d-%d","endpoints":["web-1","web-2"],"payload":0.0%d,"receive_timeout":60}`, round, i, random.IntN(10))))
 			}
-			eventually(t, "some to begin", func() bool { return len(done.count(t)) >= begun })
+			wait.For(t, "some to begin", func() bool { return len(done.count(t)) >= begun })
 			if round%2 == 0 {
 				f.cp.kill(t)
 				f.startControlPlane()

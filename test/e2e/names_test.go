@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // agentConfig writes another configuration of an agent.
@@ -23,7 +24,7 @@ func TestSecondAgentOfTheSameNameIsRefused(t *testing.T) {
 		done := newLedger(f)
 		first := f.startAgent("web-1")
 		second := start(t, "tasker-agent", "run", "--config", f.agentConfig("second.yaml", "web-1", f.dir+"/second"))
-		eventually(t, "the second agent to say why it does not connect", func() bool {
+		wait.For(t, "the second agent to say why it does not connect", func() bool {
 			return strings.Contains(second.log.String(), "in use")
 		})
 		for i := range 5 {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // What the programs tell systemd: that they are ready when they work or know what
@@ -42,10 +44,10 @@ func TestProgramsTellSystemd(t *testing.T) {
 			f := &fleet{t: t, dir: t.TempDir()}
 			p := start(t, test.program, "run", "--config", f.write("config.yaml", test.config))
 			for _, want := range test.want {
-				eventually(t, "systemd to be told "+want, func() bool { return strings.Contains("\n"+told.String(), "\n"+want) })
+				wait.For(t, "systemd to be told "+want, func() bool { return strings.Contains("\n"+told.String(), "\n"+want) })
 			}
 			p.stop(t)
-			eventually(t, "systemd to be told that it stops", func() bool { return strings.Contains(told.String(), "STOPPING=1") })
+			wait.For(t, "systemd to be told that it stops", func() bool { return strings.Contains(told.String(), "STOPPING=1") })
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // A database that stands still, its connections open, makes nothing missing
@@ -30,11 +31,11 @@ func TestStalledDatabaseMakesNothingMissing(t *testing.T) {
 		f.reaches(task, "web-1", tasker.Sent)
 		w.database.Stall()
 		agent.thaw(t)
-		eventually(t, "the script to end", func() bool {
+		wait.For(t, "the script to end", func() bool {
 			_, ended := done.of(t, task.ID, "web-1", 1)
 			return ended == 1
 		})
-		eventually(t, "the control plane to see that the database is away", func() bool {
+		wait.For(t, "the control plane to see that the database is away", func() bool {
 			return strings.Contains(f.cp.log.String(), "deadlines cannot be kept")
 		})
 		w.database.Resume()

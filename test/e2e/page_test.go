@@ -16,6 +16,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // A person opens the page of the API in a browser, is asked for the token, mistypes it,
@@ -31,7 +32,7 @@ func TestPageInABrowser(t *testing.T) {
 	}
 	start(t, "tasker-controlplane", "run", "--config", config)
 	var admin string
-	eventually(t, "the token to be written", func() bool {
+	wait.For(t, "the token to be written", func() bool {
 		content, err := os.ReadFile(filepath.Join(dir, "admin.token"))
 		admin = strings.TrimSpace(string(content))
 		return err == nil && admin != ""
@@ -42,7 +43,7 @@ func TestPageInABrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	eventually(t, "the control plane to be ready", func() bool {
+	wait.For(t, "the control plane to be ready", func() bool {
 		_, err := c.Endpoints(t.Context())
 		return err == nil
 	})

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // patience is a time that only a broken program needs.
@@ -69,7 +71,7 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 func (p *process) freeze(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGSTOP)
-	eventually(t, p.cmd.Path+" to stand still", func() bool {
+	wait.For(t, p.cmd.Path+" to stand still", func() bool {
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
 		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(file string) bool {
 			stat, err := os.ReadFile(file) //nolint:gosec // below /proc
@@ -118,16 +120,4 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
-}
-
-// eventually waits until ok says true and fails the test when its patience ends.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for: %s", what)
-		}
-		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the pause of a polling loop
-	}
 }

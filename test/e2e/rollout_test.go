@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // onRollouts runs a test on each fabric, with agents web-1 to web-4 and the script
@@ -26,7 +27,7 @@ func onRollouts(t *testing.T, test func(t *testing.T, f *fleet, done ledger)) {
 // began waits until so many starts of a task are in the ledger.
 func (l ledger) began(t *testing.T, task tasker.Task, n int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d to begin %s", n, task.Identifier), func() bool {
+	wait.For(t, fmt.Sprintf("%d to begin %s", n, task.Identifier), func() bool {
 		return l.starts(t, task) >= n
 	})
 }
@@ -91,7 +92,7 @@ func TestExclusiveRolloutWaitsForARollback(t *testing.T) {
 // waitsFor waits until a rollout says what it waits for.
 func (f *fleet) waitsFor(task tasker.Task, words ...string) {
 	f.t.Helper()
-	eventually(f.t, fmt.Sprintf("%s to wait for %v", task.Identifier, words), func() bool {
+	wait.For(f.t, fmt.Sprintf("%s to wait for %v", task.Identifier, words), func() bool {
 		r := f.get(task.Type, task.ID).Task.Rollout
 		return r.State == tasker.RolloutWaiting && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(r.Reason, w) })
 	})
@@ -120,7 +121,7 @@ func TestNothingStartsBeforeItsTime(t *testing.T) {
 		if r := tasks[1].Rollout; r.State != tasker.RolloutScheduled {
 			t.Errorf("the rollout is %s", r.State)
 		}
-		eventually(t, "something to be started", func() bool {
+		wait.For(t, "something to be started", func() bool {
 			lines := done.lines(t)
 			if len(lines) > 0 && time.Now().Before(at) {
 				t.Errorf("before its time it has done %v", lines)
@@ -222,7 +223,7 @@ func TestGateKeepsTheNextWave(t *testing.T) {
 		g.status.Store(http.StatusServiceUnavailable)
 		task := f.post("update-app", fmt.Sprintf(`{"identifier":"x",%s,"rollout":{%s,"gate":{"url":%q}}}`, four, inThree, g.url))
 		for asked := range int64(2) {
-			eventually(t, "the gate to be asked and the rollout to be paused", func() bool {
+			wait.For(t, "the gate to be asked and the rollout to be paused", func() bool {
 				return g.asked.Load() == asked+1 && f.get("update-app", "x").Task.Rollout.State == tasker.RolloutPaused
 			})
 			a := f.get("update-app", "x")
@@ -273,7 +274,7 @@ func TestLabelsAreResolvedOnce(t *testing.T) {
 		done := newWaves(f)
 		f.startAgents(3)
 		start(t, "tasker-agent", "run", "--config", f.agentConfig("db-1.yaml", "db-1", f.dir+"/db-1")) // it has no labels
-		eventually(t, "db-1 to be connected", func() bool { return f.endpoint("db-1").Connected })
+		wait.For(t, "db-1 to be connected", func() bool { return f.endpoint("db-1").Connected })
 		letGo := f.hold("perform")
 		const body = `{"identifier":"x","endpoints":["db-1","web-3"],"labels":"role=loadbalancer,zone!=b","rollout":{"canary":1}}`
 		task := f.post("update-app", body)
@@ -306,7 +307,7 @@ func TestAnotherControlPlaneTakesRolloutsOver(t *testing.T) {
 	task := first.post("update-app", `{"identifier":"x",`+four+`,"rollout":{`+inThree+`}}`)
 	done.began(t, task, 1)
 	leads := func(f *fleet) bool { return strings.Contains(f.cp.log.String(), "rollout moves on") }
-	eventually(t, "one of the two to say that it moves the rollout on", func() bool { return leads(first) || leads(second) })
+	wait.For(t, "one of the two to say that it moves the rollout on", func() bool { return leads(first) || leads(second) })
 	leader, other := first, second
 	if leads(second) {
 		leader, other = second, first

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // An agent that is told to stop finishes what runs, starts nothing more, and
@@ -28,15 +29,15 @@ func TestStoppedAgentFinishesWhatRunsAndKeepsTheRest(t *testing.T) {
 		for _, task := range tasks[8:] {
 			f.reaches(task, "web-1", tasker.Received)
 		}
-		eventually(t, "eight to begin", func() bool { return len(done.count(t)) >= 8 })
+		wait.For(t, "eight to begin", func() bool { return len(done.count(t)) >= 8 })
 		agent.signal(t, syscall.SIGINT)
-		eventually(t, "the agent to begin to stop", func() bool { return strings.Contains(agent.log.String(), "agent is stopping") })
+		wait.For(t, "the agent to begin to stop", func() bool { return strings.Contains(agent.log.String(), "agent is stopping") })
 		letGo()
 		<-agent.done
 		if code := agent.cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("it exits with %d:\n%s", code, agent.log)
 		}
-		eventually(t, "the endpoint to be disconnected", func() bool { return !f.endpoint("web-1").Connected })
+		wait.For(t, "the endpoint to be disconnected", func() bool { return !f.endpoint("web-1").Connected })
 		for i, task := range tasks {
 			want := tasker.Succeeded
 			if i >= 8 {
@@ -64,7 +65,7 @@ func TestStopTimeoutEndsWhatRuns(t *testing.T) {
 		newLedger(f)
 		agent := f.startAgent("web-1", "stop_timeout: 1s")
 		task := f.post("update-app", `{"identifier":"endless","endpoints":["web-1"],"payload":600}`)
-		eventually(t, "the script to sleep", func() bool { return len(processesOf(t, task.ID)) >= 2 })
+		wait.For(t, "the script to sleep", func() bool { return len(processesOf(t, task.ID)) >= 2 })
 		agent.stop(t)
 		if code := agent.cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("it exits with %d:\n%s", code, agent.log)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // seedBody is the example of the program that tasker succeeds, unchanged.
@@ -121,7 +122,7 @@ func TestCancelLeavesNoProcess(t *testing.T) {
 	onEachFabric(t, func(t *testing.T, f *fleet) {
 		f.startAgent("loadbalancer-1")
 		task := f.post("command", `{"identifier":"long","endpoints":["loadbalancer-1"],"payload":{"argv":["/bin/sh","-c","setsid sleep 3600 & trap '' TERM; sleep 3600; sleep 3600"]}}`)
-		eventually(t, "both sleeps to run", func() bool { return len(processesOf(t, task.ID)) >= 3 })
+		wait.For(t, "both sleeps to run", func() bool { return len(processesOf(t, task.ID)) >= 3 })
 		if code := f.call(http.MethodPost, "/command/long/cancel", "", nil); code != http.StatusAccepted {
 			t.Fatalf("cancel answered %d", code)
 		}
@@ -140,7 +141,7 @@ func TestKilledAgentReportsInterruptedWhenItIsBack(t *testing.T) {
 	onEachFabric(t, func(t *testing.T, f *fleet) {
 		agent := f.startAgent("loadbalancer-1")
 		task := f.post("command", `{"identifier":"cut","endpoints":["loadbalancer-1"],"payload":{"argv":["/bin/sleep","3600"]}}`)
-		eventually(t, "the command to run", func() bool {
+		wait.For(t, "the command to run", func() bool {
 			return f.get("command", "cut").of("loadbalancer-1").Status == tasker.Running
 		})
 		agent.kill(t)
@@ -149,7 +150,7 @@ func TestKilledAgentReportsInterruptedWhenItIsBack(t *testing.T) {
 		if r := a.of("loadbalancer-1"); r.Status != tasker.Interrupted || a.Task.Status != tasker.TaskFailed {
 			t.Errorf("response is %s (%s), task %s; want interrupted and failed", r.Status, r.Reason, a.Task.Status)
 		}
-		eventually(t, "no process to be left", func() bool { return len(processesOf(t, task.ID)) == 0 })
+		wait.For(t, "no process to be left", func() bool { return len(processesOf(t, task.ID)) == 0 })
 	})
 }
 
@@ -160,12 +161,12 @@ func TestKilledControlPlaneLosesNothing(t *testing.T) {
 		letGo := f.hold("perform")
 		task := f.post("command", fmt.Sprintf(
 			`{"identifier":"over","endpoints":["loadbalancer-1"],"payload":{"argv":["/bin/sh","-c","while [ -e '%s/hold-perform' ]; do sleep 0.02; done; echo done"]}}`, f.dir))
-		eventually(t, "the command to run", func() bool {
+		wait.For(t, "the command to run", func() bool {
 			return f.get("command", "over").of("loadbalancer-1").Status == tasker.Running
 		})
 		f.cp.kill(t)
 		letGo()
-		eventually(t, "the command to end meanwhile", func() bool { return len(processesOf(t, task.ID)) == 0 })
+		wait.For(t, "the command to end meanwhile", func() bool { return len(processesOf(t, task.ID)) == 0 })
 		f.startControlPlane()
 		if a := f.ends(task); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("task is %s: %+v", a.Task.Status, a.Responses)
@@ -197,6 +198,6 @@ func TestEndpointIsListedSoonAndLeavesTheListConnected(t *testing.T) {
 			t.Errorf("endpoint is %+v, want its label and ping, facts and command", e)
 		}
 		agent.stop(t)
-		eventually(t, "the endpoint to be disconnected", func() bool { return !f.endpoint("loadbalancer-1").Connected })
+		wait.For(t, "the endpoint to be disconnected", func() bool { return !f.endpoint("loadbalancer-1").Connected })
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // four are endpoints, and inThree is a rollout on them in the waves of waves.
@@ -134,7 +135,7 @@ func newGate(t *testing.T) *gate {
 func (f *fleet) comes(task tasker.Task, state tasker.RolloutState) answer {
 	f.t.Helper()
 	var a answer
-	eventually(f.t, fmt.Sprintf("%s to be %s", task.Identifier, state), func() bool {
+	wait.For(f.t, fmt.Sprintf("%s to be %s", task.Identifier, state), func() bool {
 		a = f.get(task.Type, task.ID)
 		return a.Task.Rollout.State == state
 	})

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestTasksBetweenHosts(t *testing.T) {
@@ -59,7 +60,7 @@ func TestAgentEndsInMidTask(t *testing.T) {
 			f.begins(task, one)
 			f.begins(task, two)
 			test.end(f)
-			eventually(t, "the task to be interrupted", func() bool {
+			wait.For(t, "the task to be interrupted", func() bool {
 				return f.get(task).of(t, one).Status == tasker.Interrupted
 			})
 			if left := f.processes(one); left != "" {
@@ -94,7 +95,7 @@ func TestCancelEndsTheWholeCgroup(t *testing.T) {
 	task := f.command("long", "setsid sleep 86411 & trap '' TERM; while :; do sleep 86412; done", one)
 	f.begins(task, one)
 	const groups = "cat /sys/fs/cgroup/system.slice/tasker-agent.service/tasker-*/cgroup.procs 2>/dev/null | wc -l"
-	eventually(t, "the task's processes to be in a cgroup", func() bool { return f.sh(one, groups) >= "3" })
+	wait.For(t, "the task's processes to be in a cgroup", func() bool { return f.sh(one, groups) >= "3" })
 	var cancelled tasker.Task
 	if code := f.call(http.MethodPost, "/command/"+task.ID+"/cancel", "", &cancelled); code/100 != 2 {
 		t.Fatalf("cancel answered %d", code)
@@ -106,7 +107,7 @@ func TestCancelEndsTheWholeCgroup(t *testing.T) {
 	if left := f.processes(one); left != "" {
 		t.Errorf("left running when it is said to be cancelled:\n%s", left)
 	}
-	eventually(t, "the cgroup to be removed", func() bool {
+	wait.For(t, "the cgroup to be removed", func() bool {
 		return f.sh(one, "ls -d /sys/fs/cgroup/system.slice/tasker-agent.service/tasker-* 2>/dev/null || true") == ""
 	})
 }
@@ -120,7 +121,7 @@ func TestWatchdogStartsAnAgentThatHangs(t *testing.T) {
 	f.sh(one, "systemctl daemon-reload; systemctl restart "+agent)
 	f.connected(one)
 	f.sh(one, "systemctl kill --signal=STOP --kill-whom=main "+agent)
-	eventually(t, "the agent to be started again", func() bool {
+	wait.For(t, "the agent to be started again", func() bool {
 		return f.sh(one, "systemctl show --value --property=NRestarts "+agent) != "0"
 	})
 	if log := f.sh(one, "journalctl --no-pager --unit="+agent); !strings.Contains(log, "Watchdog timeout") {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 const artifactType = "artifact"
@@ -77,7 +78,7 @@ func TestArtifact(t *testing.T) {
 	late := f.release("1.5", "$code = 503 unless -e '/run/killed';")
 	late["health"] = map[string]any{"http": "http://127.0.0.1:8080/", "retries": 1000, "interval": "100ms"}
 	task := f.post(artifactType, "killed", late, one)
-	eventually(t, "1.5 to be current", func() bool {
+	wait.For(t, "1.5 to be current", func() bool {
 		return strings.HasSuffix(f.sh(one, "readlink /srv/app/current"), "1.5")
 	})
 	f.sh(one, "touch /run/killed; systemctl kill --signal=KILL --kill-whom=main "+agent)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // A newcomer types what the README says, and nothing else.
@@ -84,7 +85,7 @@ func TestRevoke(t *testing.T) {
 			if a := f.ends(task); a.Task.Status != tasker.TaskFailed || a.of(t, two).Status != tasker.Succeeded {
 				t.Errorf("the task: %+v", a)
 			}
-			eventually(t, "the agent to know that it is shut out", func() bool {
+			wait.For(t, "the agent to know that it is shut out", func() bool {
 				return strings.Contains(f.sh(one, "systemctl show --value --property=StatusText "+agent), "shut out")
 			})
 			var late tasker.Task

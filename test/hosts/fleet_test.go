@@ -10,6 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 const (
@@ -135,7 +136,7 @@ func (f *fleet) logs() {
 // connected waits until the control plane says so of an endpoint.
 func (f *fleet) connected(endpoint string) {
 	f.t.Helper()
-	eventually(f.t, endpoint+" to be connected", func() bool {
+	wait.For(f.t, endpoint+" to be connected", func() bool {
 		var e tasker.Endpoint
 		return f.call(http.MethodGet, "/endpoints/"+endpoint, "", &e) == http.StatusOK && e.Connected
 	})
@@ -155,7 +156,7 @@ func (f *fleet) boots(host string) {
 	}
 	before := seen().LastSeen
 	f.do("up", host)
-	eventually(f.t, host+" to be heard of again", func() bool {
+	wait.For(f.t, host+" to be heard of again", func() bool {
 		e := seen()
 		return e.Connected && e.LastSeen.After(before)
 	})
@@ -215,7 +216,7 @@ func (f *fleet) get(task tasker.Task) answer {
 // begins waits until an endpoint runs its part of the task.
 func (f *fleet) begins(task tasker.Task, endpoint string) {
 	f.t.Helper()
-	eventually(f.t, endpoint+" to run "+task.Identifier, func() bool {
+	wait.For(f.t, endpoint+" to run "+task.Identifier, func() bool {
 		return f.get(task).of(f.t, endpoint).Status == tasker.Running
 	})
 }
@@ -224,7 +225,7 @@ func (f *fleet) begins(task tasker.Task, endpoint string) {
 func (f *fleet) ends(task tasker.Task) answer {
 	f.t.Helper()
 	var a answer
-	eventually(f.t, task.Identifier+" to finish", func() bool {
+	wait.For(f.t, task.Identifier+" to finish", func() bool {
 		a = f.get(task)
 		return a.Task.FinishedAt != nil
 	})

@@ -138,16 +138,3 @@ func (l *lab) dial(ctx context.Context, network, address string) (net.Conn, erro
 	}
 	return conn, err
 }
-
-// eventually waits until ok says true and fails the test after a time that only
-// a broken program needs.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(90 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for: %s", what)
-		}
-		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // the pause of a polling loop
-	}
-}

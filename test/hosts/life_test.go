@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // kinds runs a test with each kind of packages.
@@ -160,7 +161,7 @@ func TestRemove(t *testing.T) {
 			t.Errorf("the configuration was %q and is %q", config, got)
 		}
 		f.sh(one, "test -e /var/lib/tasker-agent/identity.json")
-		eventually(t, one+" to be away", func() bool {
+		wait.For(t, one+" to be away", func() bool {
 			var e tasker.Endpoint
 			return f.call(http.MethodGet, "/endpoints/"+one, "", &e) == http.StatusOK && !e.Connected
 		})
@@ -179,7 +180,7 @@ func TestRemove(t *testing.T) {
 		plan := strings.Replace(k.kept, agent, control, 1)
 		f.sh(plane, fmt.Sprintf("[ %[1]s = /etc/tasker-controlplane/config.yaml ] || mv %[1]s /etc/tasker-controlplane/config.yaml", plan))
 		f.install(plane, control, newer, k)
-		eventually(t, "the control plane to be back", func() bool { return f.call(http.MethodGet, "/endpoints", "", nil) == http.StatusOK })
+		wait.For(t, "the control plane to be back", func() bool { return f.call(http.MethodGet, "/endpoints", "", nil) == http.StatusOK })
 		if a := f.get(task); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("the task of before: %+v", a)
 		}
@@ -210,7 +211,7 @@ func TestPurge(t *testing.T) {
 // runs waits until the agent of a version is connected.
 func (f *fleet) runs(endpoint, version string) {
 	f.t.Helper()
-	eventually(f.t, endpoint+" to be connected with version "+version, func() bool {
+	wait.For(f.t, endpoint+" to be connected with version "+version, func() bool {
 		var e tasker.Endpoint
 		return f.call(http.MethodGet, "/endpoints/"+endpoint, "", &e) == http.StatusOK && e.Connected && e.Version == version
 	})

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // An agent without root, made so by the lines in the drop-in that the package brings,
@@ -50,7 +51,7 @@ func TestRestricted(t *testing.T) {
 	}
 	task := f.command("long", "setsid sleep 86411 & sleep 86412", one)
 	f.begins(task, one)
-	eventually(t, "the task's processes to be in a cgroup of the restricted agent", func() bool {
+	wait.For(t, "the task's processes to be in a cgroup of the restricted agent", func() bool {
 		return f.sh(one, "cat /sys/fs/cgroup/system.slice/tasker-agent.service/tasker-*/cgroup.procs 2>/dev/null | wc -l") >= "3"
 	})
 	f.call("POST", "/command/"+task.ID+"/cancel", "", nil)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 const (
@@ -80,7 +81,7 @@ func TestRollout(t *testing.T) {
 
 	// It is not changed behind anybody's back when it is switched on again.
 	f.boots(one)
-	eventually(t, "the application to be up again", func() bool { return f.says(one) == "1.1" })
+	wait.For(t, "the application to be up again", func() bool { return f.says(one) == "1.1" })
 	if code := f.call(http.MethodPost, "/"+artifactType+"/"+a.Task.ID+"/retry", "", nil); code/100 != 2 {
 		t.Fatalf("retry answered %d", code)
 	}
@@ -143,7 +144,7 @@ func (f *fleet) rolled(release, spec map[string]any, status tasker.TaskStatus, s
 func (f *fleet) over(task tasker.Task) answer {
 	f.t.Helper()
 	var a answer
-	eventually(f.t, "the rollout of "+task.Identifier+" to be over", func() bool {
+	wait.For(f.t, "the rollout of "+task.Identifier+" to be over", func() bool {
 		a = f.get(task)
 		return a.Task.FinishedAt != nil && a.Task.Rollout.State.Over()
 	})

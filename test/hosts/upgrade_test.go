@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 const upgradeType = "upgrade-agent"
@@ -102,7 +103,7 @@ while not os.path.exists("/run/free"):
 	time.sleep(0.05)
 '; until [ -e /run/held ]; do sleep 0.05; done; rm /run/held`)
 		task := f.post(upgradeType, identifier, map[string]string{"file": path}, one)
-		eventually(t, "the upgrade to wait for dpkg", func() bool { return f.sh(one, "pgrep --exact apt-get || true") != "" })
+		wait.For(t, "the upgrade to wait for dpkg", func() bool { return f.sh(one, "pgrep --exact apt-get || true") != "" })
 		f.begins(task, one)
 		return task
 	}

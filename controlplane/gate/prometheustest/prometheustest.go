@@ -10,11 +10,9 @@ import (
 	"regexp"
 	"syscall"
 	"testing"
-	"time"
-)
 
-// patience is how long is waited for what must come.
-const patience = 60 * time.Second
+	"github.com/MatthiasWiesner/tasker/internal/wait"
+)
 
 // New starts the Prometheus that TASKER_TEST_PROMETHEUS names, with this list of
 // scrape configurations, in YAML, and returns its URI; it ends with the test. Without
@@ -44,22 +42,16 @@ func New(t testing.TB, scrape string) string {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 		_ = log.Close()
+		if said, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
+			t.Logf("log of Prometheus:\n%s", said)
+		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if uri := listens(t, log.Name()); uri != "" && ready(ctx, uri) {
-			return uri
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			said, _ := os.ReadFile(log.Name())
-			t.Fatalf("Prometheus does not serve after %s:\n%s", patience, said)
-		}
-	}
+	var uri string
+	wait.For(t, "Prometheus to serve", func() bool {
+		uri = listens(t, log.Name())
+		return uri != "" && ready(t.Context(), uri)
+	})
+	return uri
 }
 
 // listens reads in the log where it listens; empty is nowhere yet.

@@ -19,21 +19,6 @@ import (
 // patience bounds every wait for what must come.
 const patience = 60 * time.Second
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late.C:
-			t.Fatalf("waited %s in vain for %s", patience, what)
-		}
-	}
-}
-
 // clock stands still until it is moved.
 type clock struct {
 	mu  sync.Mutex

@@ -21,6 +21,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestANameIsHeldForThreeHeartbeats(t *testing.T) {
@@ -122,7 +123,7 @@ func TestASilentAgentLosesItsStream(t *testing.T) {
 	if line, err := agent.next(); !errors.Is(err, io.EOF) {
 		t.Errorf("the stream goes on with %q, %v", line, err)
 	}
-	eventually(t, "the endpoint to be offline", func() bool {
+	wait.For(t, "the endpoint to be offline", func() bool {
 		return errors.Is(hub.Send(t.Context(), assignment("web-1", 2)), transport.ErrOffline)
 	})
 	for range 5 {
@@ -229,7 +230,7 @@ func TestAStuckAgentHoldsUpNobody(t *testing.T) {
 	if line, err := well.next(); !strings.Contains(line, "task-51") {
 		t.Errorf("the one that is well has %q, %v", line, err)
 	}
-	eventually(t, "the stuck one to be given up", func() bool {
+	wait.For(t, "the stuck one to be given up", func() bool {
 		return errors.Is(hub.Send(t.Context(), assignment("stuck", 52)), transport.ErrOffline)
 	})
 }
@@ -262,7 +263,7 @@ func TestASlowAgentCatchesUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the agent to have caught up", func() bool { return hub.Send(t.Context(), assignment("web-1", 100)) == nil })
+	wait.For(t, "the agent to have caught up", func() bool { return hub.Send(t.Context(), assignment("web-1", 100)) == nil })
 	if line, err := slow.next(); !strings.Contains(line, "task-100") {
 		t.Errorf("the stream has %q, %v", line, err)
 	}
@@ -327,7 +328,7 @@ func TestServersWithLimits(t *testing.T) {
 					return nil
 				})
 			})
-			eventually(t, "an order to pass", func() bool { return hub.Send(t.Context(), assignment("web-1", 1)) == nil })
+			wait.For(t, "an order to pass", func() bool { return hub.Send(t.Context(), assignment("web-1", 1)) == nil })
 			if o := <-got; o.Assignment.TaskID != "task-1" {
 				t.Errorf("order %+v", o)
 			}

@@ -22,6 +22,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 	"github.com/MatthiasWiesner/tasker/internal/transport/transporttest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // observer keeps what it was told.
@@ -111,12 +112,12 @@ func TestSilenceOfTheHubIsNoticed(t *testing.T) {
 	wire := transporttest.NewProxy(t, s.address)
 	var seen observer
 	listen(t, newLink(t, "http://"+wire.Address, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
-	eventually(t, "a session", func() bool { return seen.sessions() > 0 })
+	wait.For(t, "a session", func() bool { return seen.sessions() > 0 })
 	wire.Stall()
-	eventually(t, "the silence to be noticed", func() bool { return seen.heard("no sign of life from the control plane for 600ms") })
+	wait.For(t, "the silence to be noticed", func() bool { return seen.heard("no sign of life from the control plane for 600ms") })
 	before := seen.sessions()
 	wire.Resume()
-	eventually(t, "the next session", func() bool { return seen.sessions() > before })
+	wait.For(t, "the next session", func() bool { return seen.sessions() > before })
 }
 
 func TestSignsOfLifeKeepAStream(t *testing.T) {
@@ -141,7 +142,7 @@ func TestSignsOfLifeKeepAStream(t *testing.T) {
 	t.Cleanup(srv.Close)
 	var seen observer
 	listen(t, newLink(t, srv.URL, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
-	eventually(t, "signs of life for longer than the silence that is allowed", func() bool { return beats.Load() >= 11 })
+	wait.For(t, "signs of life for longer than the silence that is allowed", func() bool { return beats.Load() >= 11 })
 	if seen.sessions() != 1 || seen.heard("") {
 		t.Errorf("the observer was told %v", seen.told)
 	}
@@ -186,7 +187,7 @@ func TestWhyThereIsNoStream(t *testing.T) {
 			t.Cleanup(srv.Close)
 			var seen observer
 			listen(t, newLink(t, srv.URL, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
-			eventually(t, "the observer to be told", func() bool { return seen.heard("") })
+			wait.For(t, "the observer to be told", func() bool { return seen.heard("") })
 			if !seen.heard(tt.want) {
 				t.Errorf("the observer was told %v, want %q", seen.told, tt.want)
 			}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestMalformedReports(t *testing.T) {
@@ -142,7 +143,7 @@ func TestPostsAreStoredTogether(t *testing.T) {
 		hub.ServeHTTP(w, r)
 	})
 	s.handler.Store(&counting)
-	eventually(t, "posts to be stored together", func() bool {
+	wait.For(t, "posts to be stored together", func() bool {
 		before, beforehand := len(batches()), stored.Load()
 		now.Store(&round{all: make(chan struct{})})
 		var posting sync.WaitGroup
@@ -180,7 +181,7 @@ func TestHeartbeatsAreStoredTogether(t *testing.T) {
 		hub.ServeHTTP(w, r)
 	})
 	s.handler.Store(&telling)
-	eventually(t, "heartbeats to be stored together", func() bool {
+	wait.For(t, "heartbeats to be stored together", func() bool {
 		before := len(batches())
 		var posting sync.WaitGroup
 		for i := range beats {

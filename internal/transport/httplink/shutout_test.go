@@ -17,6 +17,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // gate is a Speaker that lets everyone in until it is shut.
@@ -78,7 +79,7 @@ func TestShutOutAndLetInAgain(t *testing.T) {
 		closed(t, link)
 		<-done
 	})
-	eventually(t, "an order to pass", func() bool { return hub.Send(t.Context(), assignment("web-1", 1)) == nil })
+	wait.For(t, "an order to pass", func() bool { return hub.Send(t.Context(), assignment("web-1", 1)) == nil })
 	hub.Disconnect("web-2") // nobody
 
 	g.shut(errRevoked)
@@ -86,13 +87,13 @@ func TestShutOutAndLetInAgain(t *testing.T) {
 	if err := hub.Send(t.Context(), assignment("web-1", 2)); !errors.Is(err, transport.ErrOffline) {
 		t.Errorf("Send to an endpoint that is shut out returned %v, want ErrOffline", err)
 	}
-	eventually(t, "the observer to be told", func() bool { return seen.shutOut("shut out: endpoint web-1 was revoked") })
+	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("shut out: endpoint web-1 was revoked") })
 	if err := link.Send(t.Context(), update("web-1", 1)); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrShutOut) {
 		t.Errorf("Send of the agent returned %v, want ErrUnavailable and ErrShutOut", err)
 	}
 
 	g.open()
-	eventually(t, "an order to pass again", func() bool { return hub.Send(t.Context(), assignment("web-1", 3)) == nil })
+	wait.For(t, "an order to pass again", func() bool { return hub.Send(t.Context(), assignment("web-1", 3)) == nil })
 }
 
 // TestShutOutWhileAStreamIsOpened shuts an endpoint out in the middle of a
@@ -252,7 +253,7 @@ func TestWhichAnswersShutOut(t *testing.T) {
 			var seen observer
 			link := newLink(t, s.url, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe })
 			listen(t, link)
-			eventually(t, "the observer to be told", func() bool { return seen.heard("") })
+			wait.For(t, "the observer to be told", func() bool { return seen.heard("") })
 			seen.mu.Lock()
 			if got := slices.ContainsFunc(seen.told, func(err error) bool { return errors.Is(err, transport.ErrShutOut) }); got != want {
 				t.Errorf("the observer was told %v", seen.told)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // noHijacker is an answer whose connection cannot be taken over, on HTTP/1.
@@ -147,7 +148,7 @@ func TestAnAgentThatIsGoneIsNoticed(t *testing.T) {
 				mu.Lock()
 				leave(conns[0])
 				mu.Unlock()
-				eventually(t, "the endpoint to be offline", func() bool {
+				wait.For(t, "the endpoint to be offline", func() bool {
 					return errors.Is(hub.Send(t.Context(), assignment("web-1", 2)), transport.ErrOffline)
 				})
 				srv.Client().CloseIdleConnections()

@@ -15,6 +15,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
 	"github.com/MatthiasWiesner/tasker/internal/transport/transporttest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // standing keeps what an observer was told.
@@ -71,7 +72,7 @@ func TestKilledWhileSendingOrders(t *testing.T) {
 	})
 	b.Kill(t, "tasker-controlplane publish")
 	work.Wait()
-	eventually(t, "every order", func() bool { return len(tasks(in.all())) == n })
+	wait.For(t, "every order", func() bool { return len(tasks(in.all())) == n })
 }
 
 func TestPartOfASendIsNamedWhenTheConnectionIsCut(t *testing.T) {
@@ -98,7 +99,7 @@ func TestPartOfASendIsNamedWhenTheConnectionIsCut(t *testing.T) {
 	if n := len(partly.Failed); n == 0 || n == len(orders) {
 		t.Fatalf("%d of %d failed, want some", n, len(orders))
 	}
-	eventually(t, "every order that passed", func() bool {
+	wait.For(t, "every order that passed", func() bool {
 		got := tasks(in.all())
 		for i, o := range orders {
 			if partly.Failed[i] == nil && got[o.Assignment.TaskID] == 0 {
@@ -138,8 +139,8 @@ func TestKilledWhileReceivingReports(t *testing.T) {
 	<-began
 	b.Kill(t, "tasker-controlplane consume")
 	close(killed)
-	eventually(t, "every report", func() bool { return len(updates(in.all())) == n })
-	eventually(t, "the queue to be acknowledged", func() bool { return b.Messages(t, rabbitmq.ReportsQueue) == 0 })
+	wait.For(t, "every report", func() bool { return len(updates(in.all())) == n })
+	wait.For(t, "the queue to be acknowledged", func() bool { return b.Messages(t, rabbitmq.ReportsQueue) == 0 })
 	closed(t, hub)
 	<-done
 	if got := b.Messages(t, rabbitmq.ReportsQueue); got != 0 {
@@ -172,8 +173,8 @@ func TestKilledAgent(t *testing.T) {
 		}
 	}
 	work.Wait()
-	eventually(t, "every report", func() bool { return len(updates(reports.all())) == n })
-	eventually(t, "every order", func() bool { return len(tasks(orders.all())) == n })
+	wait.For(t, "every report", func() bool { return len(updates(reports.all())) == n })
+	wait.For(t, "every order", func() bool { return len(tasks(orders.all())) == n })
 	if got := orders.greetings(); got < 2 {
 		t.Errorf("the agent was called upon %d times to say hello, want once a session", got)
 	}
@@ -186,10 +187,10 @@ func TestDeletedQueueIsMadeAgain(t *testing.T) {
 	receive(t, hub, &inbox[tasker.Report]{})
 	_, in := serve(t, b.URI, "web-1", "ping")
 	send(t, hub, assignment("ping", "web-1", 1))
-	eventually(t, "the first order", func() bool { return tasks(in.all())["task-1"] > 0 })
+	wait.For(t, "the first order", func() bool { return tasks(in.all())["task-1"] > 0 })
 	b.DeleteQueue(t, rabbitmq.Queue("web-1"))
 	send(t, hub, assignment("ping", "web-1", 2))
-	eventually(t, "the order after that", func() bool { return tasks(in.all())["task-2"] > 0 })
+	wait.For(t, "the order after that", func() bool { return tasks(in.all())["task-2"] > 0 })
 }
 
 func TestDeletedReportsAreMadeAgain(t *testing.T) {
@@ -200,10 +201,10 @@ func TestDeletedReportsAreMadeAgain(t *testing.T) {
 	receive(t, hub, in)
 	link := newLink(t, b.URI, "web-1")
 	send(t, link, update("web-1", 1))
-	eventually(t, "the first report", func() bool { return updates(in.all())["task-1"] > 0 })
+	wait.For(t, "the first report", func() bool { return updates(in.all())["task-1"] > 0 })
 	b.DeleteQueue(t, rabbitmq.ReportsQueue)
 	send(t, link, update("web-1", 2))
-	eventually(t, "the report after that", func() bool { return updates(in.all())["task-2"] > 0 })
+	wait.For(t, "the report after that", func() bool { return updates(in.all())["task-2"] > 0 })
 }
 
 func TestAgentBeforeTheSetUp(t *testing.T) {
@@ -218,12 +219,12 @@ func TestAgentBeforeTheSetUp(t *testing.T) {
 		return nil
 	}}
 	receive(t, link, in)
-	eventually(t, "the observer to be told", func() bool { return seen.last("tasker.reports") })
+	wait.For(t, "the observer to be told", func() bool { return seen.last("tasker.reports") })
 	hub := newHub(t, b.URI)
 	receive(t, hub, &inbox[tasker.Report]{})
 	send(t, hub, assignment("ping", "web-1", 1))
-	eventually(t, "the order", func() bool { return tasks(in.all())["task-1"] > 0 })
-	eventually(t, "the observer to be content", func() bool { return seen.last("") })
+	wait.For(t, "the order", func() bool { return tasks(in.all())["task-1"] > 0 })
+	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
 }
 
 func TestAgentDeclaresNothing(t *testing.T) {
@@ -237,9 +238,9 @@ func TestAgentDeclaresNothing(t *testing.T) {
 	uri := b.AddUser(t, name, "^$", "^tasker\\.reports$", "^endpoint\\."+name+"$")
 	link, orders := serve(t, uri, name, "ping")
 	send(t, hub, assignment("ping", name, 1))
-	eventually(t, "the order", func() bool { return tasks(orders.all())["task-1"] > 0 })
+	wait.For(t, "the order", func() bool { return tasks(orders.all())["task-1"] > 0 })
 	send(t, link, update(name, 1))
-	eventually(t, "the report", func() bool { return updates(reports.all())["task-1"] == 1 })
+	wait.For(t, "the report", func() bool { return updates(reports.all())["task-1"] == 1 })
 }
 
 func TestUnreachableBroker(t *testing.T) {
@@ -257,15 +258,15 @@ func TestUnreachableBroker(t *testing.T) {
 			t.Errorf("Send returned %v, want ErrUnavailable", err)
 		}
 	}
-	eventually(t, "the observer to be told", func() bool { return seen.last("refused") })
+	wait.For(t, "the observer to be told", func() bool { return seen.last("refused") })
 	proxy.Accept(t)
-	eventually(t, "the observer to be content", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
 	send(t, hub, broadcast)
 	proxy.Cut()
-	eventually(t, "the observer to be told of the cut", func() bool { return !seen.last("") })
+	wait.For(t, "the observer to be told of the cut", func() bool { return !seen.last("") })
 	link := newLink(t, b.URI, "web-1")
 	send(t, link, update("web-1", 1))
-	eventually(t, "the report on a connection of later", func() bool { return updates(in.all())["task-1"] == 1 })
+	wait.For(t, "the report on a connection of later", func() bool { return updates(in.all())["task-1"] == 1 })
 }
 
 func TestConnectionLimit(t *testing.T) {
@@ -277,10 +278,10 @@ func TestConnectionLimit(t *testing.T) {
 	if err := hub.Send(t.Context(), assignment("ping", tasker.Everyone, 1)); !errors.Is(err, transport.ErrUnavailable) {
 		t.Errorf("Send returned %v, want ErrUnavailable", err)
 	}
-	eventually(t, "the observer to be told", func() bool { return seen.last("limit") })
+	wait.For(t, "the observer to be told", func() bool { return seen.last("limit") })
 	b.LimitConnections(t, -1)
 	send(t, hub, assignment("ping", tasker.Everyone, 1))
-	eventually(t, "the observer to be content", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
 }
 
 func TestStalledBroker(t *testing.T) {
@@ -318,7 +319,7 @@ func TestBlockedByTheBroker(t *testing.T) {
 	receive(t, hub, in)
 	broadcast := assignment("ping", tasker.Everyone, 1)
 	send(t, hub, broadcast)
-	eventually(t, "the observer to be content", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
 
 	// A Send that waits for its confirm gives up.
 	proxy.Stall()
@@ -329,16 +330,16 @@ func TestBlockedByTheBroker(t *testing.T) {
 		t.Errorf("the Send under way returned %v, want ErrUnavailable", err)
 	}
 	proxy.Resume()
-	eventually(t, "the observer to be told", func() bool { return seen.last("low on memory") })
+	wait.For(t, "the observer to be told", func() bool { return seen.last("low on memory") })
 	// Further ones do not begin, while reports are still received.
 	if err := hub.Send(t.Context(), broadcast); !errors.Is(err, transport.ErrUnavailable) || !strings.Contains(err.Error(), "low on memory") {
 		t.Errorf("Send returned %v, want ErrUnavailable and the broker's reason", err)
 	}
 	send(t, newLink(t, b.URI, "web-1"), update("web-1", 1))
-	eventually(t, "a report", func() bool { return updates(in.all())["task-1"] == 1 })
+	wait.For(t, "a report", func() bool { return updates(in.all())["task-1"] == 1 })
 	proxy.Inject(t, unblockedFrame())
 	send(t, hub, broadcast)
-	eventually(t, "the observer to be content again", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be content again", func() bool { return seen.last("") })
 }
 
 func TestCloseWaitsForTheHandler(t *testing.T) {
@@ -390,7 +391,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	if !errors.Is(err, rabbitmq.ErrCredentials) || strings.Contains(err.Error(), secret) {
 		t.Errorf("Send with a wrong password returned %v", err)
 	}
-	eventually(t, "the observer to be told", func() bool { return seen.last("nobody") })
+	wait.For(t, "the observer to be told", func() bool { return seen.last("nobody") })
 }
 
 // blockedFrame is the frame by which a broker short of something says that it

@@ -19,6 +19,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestSendNamesWhatIsUnroutable(t *testing.T) {
@@ -35,7 +36,7 @@ func TestSendNamesWhatIsUnroutable(t *testing.T) {
 		link := newLink(t, b.URI, names[i])
 		send(t, link, hello(names[i], "ping"))
 	}
-	eventually(t, "all hellos", func() bool { return len(in.all()) >= len(names) })
+	wait.For(t, "all hellos", func() bool { return len(in.all()) >= len(names) })
 
 	const n = 5000
 	orders, want := make([]tasker.Order, n), []int{}
@@ -101,7 +102,7 @@ func TestBindingsFollowTheHeartbeat(t *testing.T) {
 	} {
 		before := len(in.all())
 		send(t, link, step.report)
-		eventually(t, "the report", func() bool { return len(in.all()) > before })
+		wait.For(t, "the report", func() bool { return len(in.all()) > before })
 		for taskType, want := range map[string][]string{"ping": step.ping, "facts": step.facts} {
 			got := b.Keys(t, rabbitmq.Exchange(taskType), rabbitmq.Queue("web-1"))
 			slices.Sort(got)
@@ -120,7 +121,7 @@ func TestBindingsOfARestartedHub(t *testing.T) {
 		hub, in := newHub(t, b.URI), &inbox[tasker.Report]{}
 		receive(t, hub, in)
 		send(t, link, beat("web-1", handlers...))
-		eventually(t, "the heartbeat", func() bool { return len(in.all()) > 0 })
+		wait.For(t, "the heartbeat", func() bool { return len(in.all()) > 0 })
 		closed(t, hub)
 	}
 	if got := b.Keys(t, rabbitmq.Exchange("facts"), rabbitmq.Queue("web-1")); len(got) != 0 {
@@ -153,7 +154,7 @@ func TestHeldBatchIsHandedOverAgain(t *testing.T) {
 	}}
 	hub := newHub(t, b.URI)
 	done := receive(t, hub, in)
-	eventually(t, "all reports", func() bool { return len(in.all()) >= len(reports) })
+	wait.For(t, "all reports", func() bool { return len(in.all()) >= len(reports) })
 	if diff := cmp.Diff(*refused.Load(), in.batches[0]); diff != "" {
 		t.Errorf("another batch than the one refused (-refused +handed over):\n%s", diff)
 	}
@@ -201,8 +202,8 @@ func TestReportsThatCannotBeAccepted(t *testing.T) {
 	send(t, newLink(t, other, endpoint), update(endpoint, 2)) // speaks for itself
 	send(t, newLink(t, other, "web-1"), update("web-1", 3))   // speaks for another
 	send(t, newLink(t, b.URI, "web-1"), update("web-1", 4))   // the control plane's own user
-	eventually(t, "the accepted reports", func() bool { return len(in.all()) >= 2 })
-	eventually(t, "the others to be set aside", func() bool { return b.Messages(t, rabbitmq.SetAsideQueue) == len(poison)+1 })
+	wait.For(t, "the accepted reports", func() bool { return len(in.all()) >= 2 })
+	wait.For(t, "the others to be set aside", func() bool { return b.Messages(t, rabbitmq.SetAsideQueue) == len(poison)+1 })
 	if diff := cmp.Diff(map[string]int{"task-2": 1, "task-4": 1}, updates(in.all())); diff != "" {
 		t.Errorf("accepted (-want +got):\n%s", diff)
 	}
@@ -235,7 +236,7 @@ func TestRestartedHubFindsWaitingReports(t *testing.T) {
 	send(t, link, hello("web-1", "ping"), update("web-1", 1), update("web-1", 2))
 	second, in := newHub(t, b.URI), &inbox[tasker.Report]{}
 	receive(t, second, in)
-	eventually(t, "the reports", func() bool { return len(in.all()) == 3 })
+	wait.For(t, "the reports", func() bool { return len(in.all()) == 3 })
 	if err := second.Send(t.Context(), assignment("ping", "web-1", 1)); err != nil {
 		t.Errorf("the hello that waited made no queue: %v", err)
 	}
@@ -248,16 +249,16 @@ func TestOrdersExpire(t *testing.T) {
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
 	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
-	eventually(t, "the hello", func() bool { return len(in.all()) > 0 })
+	wait.For(t, "the hello", func() bool { return len(in.all()) > 0 })
 	past, kept := assignment("ping", "web-1", 1), assignment("ping", "web-1", 2)
 	past.Expires = time.Now().Add(-time.Minute)
 	kept.Expires = time.Time{}
 	if err := hub.Send(t.Context(), past, kept); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "one of them to expire", func() bool { return b.Messages(t, rabbitmq.Queue("web-1")) == 1 })
+	wait.For(t, "one of them to expire", func() bool { return b.Messages(t, rabbitmq.Queue("web-1")) == 1 })
 	_, orders := serve(t, b.URI, "web-1", "ping")
-	eventually(t, "the other one", func() bool { return tasks(orders.all())["task-2"] == 1 })
+	wait.For(t, "the other one", func() bool { return tasks(orders.all())["task-2"] == 1 })
 	if n := tasks(orders.all())["task-1"]; n != 0 {
 		t.Errorf("the expired order was delivered %d times", n)
 	}
@@ -297,7 +298,7 @@ func TestHelloIsTakenOnlyWithAQueue(t *testing.T) {
 	receive(t, hub, in)
 	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"), update("web-1", 1))
 	send(t, newLink(t, b.URI, "web-2"), hello("web-2", "ping"))
-	eventually(t, "the update and the other hello", func() bool { return len(in.all()) >= 2 })
+	wait.For(t, "the update and the other hello", func() bool { return len(in.all()) >= 2 })
 	for _, r := range in.all() {
 		if r.Endpoint == "web-1" && r.Hello != nil {
 			t.Error("the hello was taken although the queue could not be made")
@@ -308,5 +309,5 @@ func TestHelloIsTakenOnlyWithAQueue(t *testing.T) {
 	}
 	b.DeleteQueue(t, rabbitmq.Queue("web-1"))
 	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
-	eventually(t, "the next hello to be taken", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
+	wait.For(t, "the next hello to be taken", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
 }

@@ -14,12 +14,10 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long is waited for what must come.
-const patience = 60 * time.Second
 
 func types() []tasker.TaskType {
 	return []tasker.TaskType{
@@ -180,7 +178,7 @@ func send[T any](t testing.TB, conn interface {
 }, msgs ...T,
 ) {
 	t.Helper()
-	eventually(t, "messages to be sent", func() bool {
+	wait.For(t, "messages to be sent", func() bool {
 		err := conn.Send(t.Context(), msgs...)
 		msgs = unsent(msgs, err)
 		return err == nil
@@ -222,18 +220,4 @@ func updates(reports []tasker.Report) map[string]int {
 		}
 	}
 	return n
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(patience)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited %s in vain for %s", patience, what)
-		}
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // shutOut says whether the last word was that, in words that contain want.
@@ -53,7 +54,7 @@ func TestALinkThatIsShutOut(t *testing.T) {
 			seen := &standing{}
 			link := newLink(t, tt.uri(t, b, "agent-"+uuid.NewString()), "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
 			receive(t, link, &inbox[tasker.Order]{})
-			eventually(t, "the observer to be told", func() bool { return seen.shutOut(tt.want) })
+			wait.For(t, "the observer to be told", func() bool { return seen.shutOut(tt.want) })
 			if seen.last("s3cr3t") {
 				t.Error("the observer was told the password")
 			}
@@ -68,7 +69,7 @@ func TestALinkThatMayNotReport(t *testing.T) {
 	send(t, hub, assignment("ping", tasker.Everyone, 0)) // what is declared is there from now on
 	seen := &standing{}
 	link := newLink(t, b.AddUser(t, "agent-"+b.Vhost, "^$", "^$", ".*"), "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
-	eventually(t, "Send to say so", func() bool {
+	wait.For(t, "Send to say so", func() bool {
 		err := link.Send(t.Context(), update("web-1", 1))
 		if !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("Send returned %v, want ErrUnavailable", err)
@@ -76,7 +77,7 @@ func TestALinkThatMayNotReport(t *testing.T) {
 		return errors.Is(err, transport.ErrShutOut)
 	})
 	receive(t, link, &inbox[tasker.Order]{})
-	eventually(t, "the observer to be told", func() bool { return seen.shutOut("a right that it needs") })
+	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("a right that it needs") })
 }
 
 func TestALinkThatIsLetInAfterAll(t *testing.T) {
@@ -87,7 +88,7 @@ func TestALinkThatIsLetInAfterAll(t *testing.T) {
 	seen, user := &standing{}, "agent-"+b.Vhost
 	link := newLink(t, b.URIAt(b.Address, user, "s3cr3t"), "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
 	receive(t, link, &inbox[tasker.Order]{})
-	eventually(t, "the observer to be told", func() bool { return seen.shutOut("") })
+	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("") })
 	if err := link.Send(t.Context(), update("web-1", 1)); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, rabbitmq.ErrCredentials) {
 		t.Errorf("Send returned %v, want ErrUnavailable and ErrCredentials", err)
 	}
@@ -96,7 +97,7 @@ func TestALinkThatIsLetInAfterAll(t *testing.T) {
 	if err := b.Client.Call(t.Context(), http.MethodPut, account, nil, "users", user); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a report to pass", func() bool { return link.Send(context.Background(), update("web-1", 1)) == nil })
+	wait.For(t, "a report to pass", func() bool { return link.Send(context.Background(), update("web-1", 1)) == nil })
 }
 
 func TestAQueueThatIsGoneIsNotBelievedIn(t *testing.T) {
@@ -107,7 +108,7 @@ func TestAQueueThatIsGoneIsNotBelievedIn(t *testing.T) {
 	receive(t, hub, in)
 	link := newLink(t, b.URI, "web-1")
 	send(t, link, hello("web-1", "ping"))
-	eventually(t, "the hello", func() bool { return len(in.all()) == 1 })
+	wait.For(t, "the hello", func() bool { return len(in.all()) == 1 })
 	send(t, hub, assignment("ping", "web-1", 1))
 	for i, report := range []tasker.Report{hello("web-1", "ping"), beat("web-1", "ping")} {
 		b.DeleteQueue(t, rabbitmq.Queue("web-1"))
@@ -115,7 +116,7 @@ func TestAQueueThatIsGoneIsNotBelievedIn(t *testing.T) {
 			t.Fatalf("Send without a queue returned %v, want ErrUnroutable", err)
 		}
 		send(t, link, report)
-		eventually(t, "the next report", func() bool { return len(in.all()) == 2+i })
+		wait.For(t, "the next report", func() bool { return len(in.all()) == 2+i })
 		if err := hub.Send(t.Context(), assignment("ping", "web-1", 3)); err != nil {
 			t.Errorf("after the next report, Send returned %v", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestAHelloOfOneWhoMayNotSpeak(t *testing.T) {
@@ -39,7 +40,7 @@ func TestAHelloOfOneWhoMayNotSpeak(t *testing.T) {
 	receive(t, hub, in)
 	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"), beat("web-1", "ping"), update("web-1", 1))
 	send(t, newLink(t, b.URI, "web-2"), hello("web-2", "ping"), update("web-2", 2))
-	eventually(t, "the updates and the other hello", func() bool { return len(in.all()) >= 3 })
+	wait.For(t, "the updates and the other hello", func() bool { return len(in.all()) >= 3 })
 	for _, r := range in.all() {
 		if r.Endpoint == "web-1" && r.Update == nil {
 			t.Errorf("%+v was taken", r)
@@ -60,7 +61,7 @@ func TestAHelloOfOneWhoMayNotSpeak(t *testing.T) {
 	}
 	let.Store(true)
 	send(t, newLink(t, b.URI, "web-1"), beat("web-1", "ping"))
-	eventually(t, "it to be taken again", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
+	wait.For(t, "it to be taken again", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
 }
 
 // TestShutOutWhileAHelloIsTaken deletes the queue in the middle of a question that
@@ -77,7 +78,7 @@ func TestShutOutWhileAHelloIsTaken(t *testing.T) {
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
 	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
-	eventually(t, "the hello", func() bool { return len(in.all()) == 1 })
+	wait.For(t, "the hello", func() bool { return len(in.all()) == 1 })
 	if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); !errors.Is(err, transport.ErrUnroutable) {
 		t.Errorf("Send returned %v, want ErrUnroutable", err)
 	}
@@ -107,7 +108,7 @@ func TestWhoMaySpeakCannotBeTold(t *testing.T) {
 			}}
 			receive(t, hub, in)
 			send(t, newLink(t, b.URI, "web-1"), report)
-			eventually(t, "the report", func() bool { return len(in.all()) == 1 })
+			wait.For(t, "the report", func() bool { return len(in.all()) == 1 })
 			if handed.Load() != 1 {
 				t.Errorf("handed over %d times", handed.Load())
 			}
@@ -127,7 +128,7 @@ func TestNoAnswerIntoAQueue(t *testing.T) {
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
 	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
-	eventually(t, "the other's hello", func() bool { return len(in.all()) == 1 })
+	wait.For(t, "the other's hello", func() bool { return len(in.all()) == 1 })
 	body, err := json.Marshal(hello("web-2", "ping"))
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +136,7 @@ func TestNoAnswerIntoAQueue(t *testing.T) {
 	put(t, b, rabbitmq.ReportsExchange, "web-2", amqp.Publishing{
 		Type: "hello", ContentType: "application/json", UserId: "guest", ReplyTo: rabbitmq.Queue("web-1"), Body: body,
 	})
-	eventually(t, "the hello", func() bool { return len(in.all()) == 2 })
+	wait.For(t, "the hello", func() bool { return len(in.all()) == 2 })
 	send(t, hub, assignment("ping", "web-1", 1)) // after whatever was written before
 	if n := b.Messages(t, rabbitmq.Queue("web-1")); n != 1 {
 		t.Errorf("%d messages in the other's queue, want the order alone", n)

@@ -9,6 +9,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestLinksOnATrunk(t *testing.T) {
@@ -45,14 +46,14 @@ func TestLinksOnATrunk(t *testing.T) {
 			send(t, hub, assignment("ping", name, n*links+i))
 			send(t, all[i], update(name, n*links+i))
 			id := fmt.Sprintf("task-%d", n*links+i)
-			eventually(t, "the order to "+name, func() bool { return tasks(orders[i].all())[id] > 0 })
-			eventually(t, "the report of "+name, func() bool { return updates(reports.all())[id] > 0 })
+			wait.For(t, "the order to "+name, func() bool { return tasks(orders[i].all())[id] > 0 })
+			wait.For(t, "the report of "+name, func() bool { return updates(reports.all())[id] > 0 })
 		}
 	}
 	both(0, 0, 1, 2)
 	greeted := orders[0].greetings()
 	b.Kill(t, "trunk of a test")
-	eventually(t, "a new session on the new connection", func() bool { return orders[0].greetings() > greeted })
+	wait.For(t, "a new session on the new connection", func() bool { return orders[0].greetings() > greeted })
 	both(1, 0, 1, 2)
 
 	closed(t, all[1])

@@ -14,6 +14,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func largeMessages(t *testing.T, f Fabric) {
@@ -28,9 +29,9 @@ func largeMessages(t *testing.T, f Fabric) {
 	}
 	a.send(t, reports...)
 	h.send(t, orders...)
-	eventually(t, "the orders", func() bool { return len(a.in.all()) >= len(orders) })
+	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= len(orders) })
 	sameJSON(t, "orders", orders, a.in.all())
-	eventually(t, "the reports", func() bool { return len(tasks(h.in.all())) >= len(reports) })
+	wait.For(t, "the reports", func() bool { return len(tasks(h.in.all())) >= len(reports) })
 	sameJSON(t, "reports", reports, h.in.all()[1:])
 }
 
@@ -65,11 +66,11 @@ func thousands(t *testing.T, f Fabric) {
 	if err := a.Send(t.Context(), updates("web-1", "report", n)...); err != nil {
 		t.Fatalf("Send of %d reports returned %v", n, err)
 	}
-	eventually(t, "the orders", func() bool { return len(a.in.all()) >= n })
+	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= n })
 	if diff := cmp.Diff(names("order", n), told(a.in.all())); diff != "" {
 		t.Errorf("orders differ (-want +got):\n%.2000s", diff)
 	}
-	eventually(t, "the reports", func() bool { return len(tasks(h.in.all())) >= n })
+	wait.For(t, "the reports", func() bool { return len(tasks(h.in.all())) >= n })
 	if diff := cmp.Diff(names("report", n), tasks(h.in.all())); diff != "" {
 		t.Errorf("reports differ (-want +got):\n%.2000s", diff)
 	}
@@ -108,9 +109,9 @@ func concurrency(t *testing.T, f Fabric) {
 			t.Errorf("messages differ (-want +got):\n%.2000s", diff)
 		}
 	}
-	eventually(t, "the reports", func() bool { return len(tasks(h.in.all())) >= senders*len(agents)*rounds*each })
+	wait.For(t, "the reports", func() bool { return len(tasks(h.in.all())) >= senders*len(agents)*rounds*each })
 	for _, a := range agents {
-		eventually(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= senders*rounds*each })
+		wait.For(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= senders*rounds*each })
 		for s := range senders {
 			inOrder(told(a.in.all()), fmt.Sprint("order-", s))
 			inOrder(tasks(h.in.all()), fmt.Sprintf("report-%s-%d", a.name, s))
@@ -132,8 +133,8 @@ func versions(t *testing.T, f Fabric) {
 	if err != nil && (!errors.As(err, &partly) || len(partly.Failed) != 1 || !errors.Is(partly.Failed[1], transport.ErrRefused)) {
 		t.Fatalf("Send of reports returned %v", err)
 	}
-	eventually(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "order-2") })
-	eventually(t, "the last report", func() bool { return slices.Contains(tasks(h.in.all()), "report-2") })
+	wait.For(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "order-2") })
+	wait.For(t, "the last report", func() bool { return slices.Contains(tasks(h.in.all()), "report-2") })
 	if diff := cmp.Diff([]string{"order-0", "order-2"}, told(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
@@ -153,7 +154,7 @@ func foreignBytes(t *testing.T, f Fabric) {
 	} {
 		f.PutOrder(t, "web-1", []byte(raw))
 	}
-	eventually(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "b") })
+	wait.For(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "b") })
 	if diff := cmp.Diff([]string{"a", "b"}, told(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
@@ -165,7 +166,7 @@ func foreignBytes(t *testing.T, f Fabric) {
 	} {
 		f.PutReport(t, "web-1", []byte(raw))
 	}
-	eventually(t, "the last report", func() bool { return slices.Contains(tasks(h.in.all()), "b") })
+	wait.For(t, "the last report", func() bool { return slices.Contains(tasks(h.in.all()), "b") })
 	if diff := cmp.Diff([]string{"a", "b"}, tasks(h.in.all())); diff != "" {
 		t.Errorf("reports (-want +got):\n%s", diff)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func sendCancelled(t *testing.T, f Fabric) {
@@ -49,7 +50,7 @@ func sendCancelled(t *testing.T, f Fabric) {
 			t.Errorf("Send of a report, cancelled on its way, returned %v", err)
 		}
 	})
-	eventually(t, "both to begin", func() bool { return begun.Load() == 2 })
+	wait.For(t, "both to begin", func() bool { return begun.Load() == 2 })
 	cancel()
 	sending.Wait()
 	for _, w := range f.wires() {
@@ -57,8 +58,8 @@ func sendCancelled(t *testing.T, f Fabric) {
 	}
 	h.send(t, assignment("web-1", "ping", "order"))
 	a.send(t, update("web-1", "report"))
-	eventually(t, "the order", func() bool { return missing([]string{"order"}, told(a.in.all())) == nil })
-	eventually(t, "the report", func() bool { return missing([]string{"report"}, tasks(h.in.all())) == nil })
+	wait.For(t, "the order", func() bool { return missing([]string{"order"}, told(a.in.all())) == nil })
+	wait.For(t, "the report", func() bool { return missing([]string{"report"}, tasks(h.in.all())) == nil })
 }
 
 func receiveCancelled(t *testing.T, f Fabric) {
@@ -92,14 +93,14 @@ func receiveCancelled(t *testing.T, f Fabric) {
 			}
 		})
 		meanwhile(t, l, hello("web-1", "ping"))
-		eventually(t, "the report and the cue", func() bool { return handed.Load() > 0 && cues.Load() > 0 })
+		wait.For(t, "the report and the cue", func() bool { return handed.Load() > 0 && cues.Load() > 0 })
 		cancel(errors.New("a cause of the caller's own"))
 		receiving.Wait()
 	}
 	// Both are still of use.
 	again := work(t, h, nil)
 	work(t, l, func(ctx context.Context, _ []tasker.Order) error { return l.Send(ctx, update("web-1", "again")) })
-	eventually(t, "the report", func() bool { return missing([]string{"again"}, tasks(again.in.all())) == nil })
+	wait.For(t, "the report", func() bool { return missing([]string{"again"}, tasks(again.in.all())) == nil })
 }
 
 func closes(t *testing.T, f Fabric) {
@@ -135,7 +136,7 @@ func closes(t *testing.T, f Fabric) {
 func closeWaits(t *testing.T, f Fabric) {
 	began, ending, release := make(chan struct{}, 2), make(chan struct{}, 2), make(chan struct{})
 	var reports, orders atomic.Bool
-	wait := func(ctx context.Context, finished *atomic.Bool) {
+	last := func(ctx context.Context, finished *atomic.Bool) {
 		began <- struct{}{}
 		<-ctx.Done() // Close has begun
 		ending <- struct{}{}
@@ -144,15 +145,15 @@ func closeWaits(t *testing.T, f Fabric) {
 	}
 	h := f.holdingHub(t, func(ctx context.Context, batch []tasker.Report) error {
 		if len(tasks(batch)) > 0 {
-			wait(ctx, &reports)
+			last(ctx, &reports)
 		}
 		return nil
 	})
 	a := f.holdingAgent(t, "web-1", func(ctx context.Context, _ []tasker.Order) error {
-		wait(ctx, &orders)
+		last(ctx, &orders)
 		return nil
 	}, "ping")
-	eventually(t, "the hello", func() bool { return hellos(h, "web-1") > 0 })
+	wait.For(t, "the hello", func() bool { return hellos(h, "web-1") > 0 })
 	h.send(t, assignment("web-1", "ping", "order"))
 	var ends sync.WaitGroup
 	ends.Go(func() { _ = a.Send(t.Context(), update("web-1", "report")) }) // ends with Close at the latest
@@ -184,7 +185,7 @@ func closeUnconnected(t *testing.T, f Fabric) {
 		w.Refuse()
 	}
 	h, a := f.hub(t), f.agent(t, "web-1", "ping")
-	eventually(t, "the observer to be told", func() bool { return a.standing.unwell("") })
+	wait.For(t, "the observer to be told", func() bool { return a.standing.unwell("") })
 	if err := a.Send(t.Context(), update("web-1", "a")); !errors.Is(err, transport.ErrUnavailable) {
 		t.Errorf("Send of a report returned %v, want ErrUnavailable", err)
 	}

@@ -10,26 +10,8 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
-
-// patience bounds every wait for what must come.
-const patience = 60 * time.Second
-
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late.C:
-			t.Fatalf("waited %s in vain for %s", patience, what)
-		}
-	}
-}
 
 // inbox keeps what a Receive handed over.
 type inbox[M any] struct {
@@ -110,7 +92,7 @@ func (e *end[Out, In]) close(t testing.TB) {
 // send sends until everything has passed: again what has not.
 func (e *end[Out, In]) send(t testing.TB, msgs ...Out) {
 	t.Helper()
-	eventually(t, "messages to pass", func() bool {
+	wait.For(t, "messages to pass", func() bool {
 		err := e.Send(t.Context(), msgs...)
 		msgs = unsent(msgs, err)
 		return err == nil
@@ -205,7 +187,7 @@ func (f Fabric) introduced(t testing.TB, h *hub, name string, handlers ...string
 	t.Helper()
 	before := hellos(h, name)
 	a := f.agent(t, name, handlers...)
-	eventually(t, "the hello of "+name, func() bool { return hellos(h, name) > before })
+	wait.For(t, "the hello of "+name, func() bool { return hellos(h, name) > before })
 	return a
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // wires are those that a fabric has.
@@ -52,7 +53,7 @@ func reportsOverCuts(t *testing.T, f Fabric) {
 	close(stop)
 	cutting.Wait()
 	for r := range rounds {
-		eventually(t, "the reports that have passed", func() bool {
+		wait.For(t, "the reports that have passed", func() bool {
 			return missing(names(fmt.Sprint("report-", r), each), tasks(h.in.all())) == nil
 		})
 	}
@@ -75,7 +76,7 @@ func ordersOverCuts(t *testing.T, f Fabric) {
 	for r := range rounds {
 		prefix := fmt.Sprint("order-", r)
 		var again time.Time
-		eventually(t, "the orders that have passed", func() bool {
+		wait.For(t, "the orders that have passed", func() bool {
 			left := missing(names(prefix, each), told(a.in.all()))
 			if !f.Queues && time.Since(again) > time.Second {
 				for _, task := range left {
@@ -93,22 +94,22 @@ func reconnects(t *testing.T, f Fabric) {
 	a := f.introduced(t, h, "web-1", "ping")
 	h.send(t, assignment("web-1", "ping", "before"))
 	for i := range 3 {
-		eventually(t, "the observer to be told of the session", a.standing.well)
+		wait.For(t, "the observer to be told of the session", a.standing.well)
 		before, greeted := a.in.empty(), hellos(h, "web-1")
 		for _, w := range f.wires() {
 			w.Refuse()
 		}
-		eventually(t, "the observer to be told of the loss", func() bool { return a.standing.unwell("") })
+		wait.For(t, "the observer to be told of the loss", func() bool { return a.standing.unwell("") })
 		if err := a.Send(t.Context(), update("web-1", "nowhere")); !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("Send without a wire returned %v, want ErrUnavailable", err)
 		}
 		for _, w := range f.wires() {
 			w.Accept(t)
 		}
-		eventually(t, "the cue of the next session", func() bool { return a.in.empty() > before })
-		eventually(t, "the hello of the next session", func() bool { return hellos(h, "web-1") > greeted })
+		wait.For(t, "the cue of the next session", func() bool { return a.in.empty() > before })
+		wait.For(t, "the hello of the next session", func() bool { return hellos(h, "web-1") > greeted })
 		h.send(t, assignment("web-1", "ping", fmt.Sprint("after-", i)))
-		eventually(t, "the order", func() bool { return missing([]string{fmt.Sprint("after-", i)}, told(a.in.all())) == nil })
+		wait.For(t, "the order", func() bool { return missing([]string{fmt.Sprint("after-", i)}, told(a.in.all())) == nil })
 	}
 }
 
@@ -128,9 +129,9 @@ func stalls(t *testing.T, f Fabric) {
 			w.Resume()
 		}
 		a.send(t, update("web-1", fmt.Sprint("report-", i)))
-		eventually(t, "the report", func() bool { return missing([]string{fmt.Sprint("report-", i)}, tasks(h.in.all())) == nil })
+		wait.For(t, "the report", func() bool { return missing([]string{fmt.Sprint("report-", i)}, tasks(h.in.all())) == nil })
 		h.send(t, assignment("web-1", "ping", fmt.Sprint("order-", i)))
-		eventually(t, "the order", func() bool { return missing([]string{fmt.Sprint("order-", i)}, told(a.in.all())) == nil })
+		wait.For(t, "the order", func() bool { return missing([]string{fmt.Sprint("order-", i)}, told(a.in.all())) == nil })
 	}
 }
 
@@ -139,20 +140,20 @@ func oneName(t *testing.T, f Fabric) {
 	first := f.introduced(t, h, "web-1", "ping")
 	// It has the name when it gets an order; its hello may come before that.
 	h.send(t, assignment("web-1", "ping", "claim"))
-	eventually(t, "the first to get its order", func() bool { return len(first.in.all()) == 1 })
+	wait.For(t, "the first to get its order", func() bool { return len(first.in.all()) == 1 })
 	var seen standing
 	second := work(t, f.NewLink(t, "web-1", "another journal", seen.observe), nil)
-	eventually(t, "the second to be refused", func() bool { return seen.unwell("in use by another agent") })
+	wait.For(t, "the second to be refused", func() bool { return seen.unwell("in use by another agent") })
 	h.send(t, assignment("web-1", "ping", "to the first"))
-	eventually(t, "the first to get its next order", func() bool { return len(first.in.all()) == 2 })
+	wait.For(t, "the first to get its next order", func() bool { return len(first.in.all()) == 2 })
 	if n := second.in.empty() + len(second.in.all()); n != 0 {
 		t.Errorf("the second was handed %d batches or orders while the first lives", n)
 	}
 	first.close(t)
-	eventually(t, "the second to take over", func() bool { return seen.well() && second.in.empty() > 0 })
+	wait.For(t, "the second to take over", func() bool { return seen.well() && second.in.empty() > 0 })
 	greeting := hello("web-1", "ping")
 	greeting.Instance = "another journal"
 	second.send(t, greeting)
 	h.send(t, assignment("web-1", "ping", "to the second"))
-	eventually(t, "the second to get its order", func() bool { return missing([]string{"to the second"}, told(second.in.all())) == nil })
+	wait.For(t, "the second to get its order", func() bool { return missing([]string{"to the second"}, told(second.in.all())) == nil })
 }

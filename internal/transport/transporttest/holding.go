@@ -12,6 +12,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 var errAway = errors.New("the disk is away")
@@ -51,7 +52,7 @@ func hubHolds(t *testing.T, f Fabric) {
 	if err := a.Send(t.Context(), reports...); err != nil {
 		t.Fatalf("Send returned %v", err)
 	}
-	eventually(t, "the reports", func() bool { return len(tasks(h.in.all())) >= n })
+	wait.For(t, "the reports", func() bool { return len(tasks(h.in.all())) >= n })
 	if diff := cmp.Diff(reports, h.in.all()[1:]); diff != "" {
 		t.Errorf("reports, in order and once (-want +got):\n%.2000s", diff)
 	}
@@ -65,12 +66,12 @@ func linkHolds(t *testing.T, f Fabric) {
 	hold, times := refusing(t, told)
 	h := f.hub(t)
 	a := f.holdingAgent(t, "web-1", hold, "ping")
-	eventually(t, "the hello", func() bool { return hellos(h, "web-1") > 0 })
+	wait.For(t, "the hello", func() bool { return hellos(h, "web-1") > 0 })
 	orders := assignments("web-1", "order", n)
 	if err := h.Send(t.Context(), orders...); err != nil {
 		t.Fatalf("Send returned %v", err)
 	}
-	eventually(t, "the orders", func() bool { return len(a.in.all()) >= n })
+	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= n })
 	if diff := cmp.Diff(orders, a.in.all()); diff != "" {
 		t.Errorf("orders, in order and once (-want +got):\n%.2000s", diff)
 	}
@@ -93,10 +94,10 @@ func heldBatchOutlives(t *testing.T, f Fabric) {
 	const n = 500
 	a := f.introduced(t, first, "web-1", "ping")
 	meanwhile(t, a.Conn, updates("web-1", "report", n)...)
-	eventually(t, "the reports to be held", func() bool { return held.Load() > 1 })
+	wait.For(t, "the reports to be held", func() bool { return held.Load() > 1 })
 	first.close(t)
 	second := f.hub(t)
-	eventually(t, "the reports", func() bool { return missing(names("report", n), tasks(second.in.all())) == nil })
+	wait.For(t, "the reports", func() bool { return missing(names("report", n), tasks(second.in.all())) == nil })
 	if !f.Queues {
 		return
 	}
@@ -106,12 +107,12 @@ func heldBatchOutlives(t *testing.T, f Fabric) {
 		held.Add(1)
 		return errAway
 	}, "ping")
-	eventually(t, "the hello", func() bool { return hellos(second, "web-2") > 0 })
+	wait.For(t, "the hello", func() bool { return hellos(second, "web-2") > 0 })
 	second.send(t, assignments("web-2", "order", n)...)
-	eventually(t, "the orders to be held", func() bool { return held.Load() > 1 })
+	wait.For(t, "the orders to be held", func() bool { return held.Load() > 1 })
 	holder.close(t)
 	next := f.agent(t, "web-2", "ping")
-	eventually(t, "the orders", func() bool { return missing(names("order", n), told(next.in.all())) == nil })
+	wait.For(t, "the orders", func() bool { return missing(names("order", n), told(next.in.all())) == nil })
 }
 
 func hubDown(t *testing.T, f Fabric) {
@@ -129,7 +130,7 @@ func hubDown(t *testing.T, f Fabric) {
 		meanwhile(t, a.Conn, unsent(reports, err)...)
 	}
 	second := f.hub(t)
-	eventually(t, "the reports", func() bool { return missing(names("report", n), tasks(second.in.all())) == nil })
+	wait.For(t, "the reports", func() bool { return missing(names("report", n), tasks(second.in.all())) == nil })
 }
 
 func hubNotReceiving(t *testing.T, f Fabric) {
@@ -151,7 +152,7 @@ func hubNotReceiving(t *testing.T, f Fabric) {
 		meanwhile(t, a, unsent(updates("web-1", "report", n), err)...)
 	}
 	receiving := work(t, h, nil)
-	eventually(t, "the reports", func() bool { return missing(names("report", n), tasks(receiving.in.all())) == nil })
+	wait.For(t, "the reports", func() bool { return missing(names("report", n), tasks(receiving.in.all())) == nil })
 }
 
 // heldOverCuts cuts the wires while both ends hold a batch, several times, and
@@ -173,17 +174,17 @@ func heldOverCuts(t *testing.T, f Fabric) {
 		}
 		return nil
 	}, "ping")
-	eventually(t, "the hello", func() bool { return hellos(h, "web-1") > 0 })
+	wait.For(t, "the hello", func() bool { return hellos(h, "web-1") > 0 })
 	h.send(t, assignment("web-1", "ping", "order"))
 	meanwhile(t, a.Conn, update("web-1", "report"))
 	for range 3 {
 		seenReports, seenOrders := reports.Load(), orders.Load()
-		eventually(t, "both to be held", func() bool { return reports.Load() > seenReports && orders.Load() > seenOrders })
+		wait.For(t, "both to be held", func() bool { return reports.Load() > seenReports && orders.Load() > seenOrders })
 		for _, w := range f.wires() {
 			w.Cut()
 		}
 	}
 	stored.Store(true)
-	eventually(t, "the order", func() bool { return missing([]string{"order"}, told(a.in.all())) == nil })
-	eventually(t, "the report", func() bool { return missing([]string{"report"}, tasks(h.in.all())) == nil })
+	wait.For(t, "the order", func() bool { return missing([]string{"order"}, told(a.in.all())) == nil })
+	wait.For(t, "the report", func() bool { return missing([]string{"report"}, tasks(h.in.all())) == nil })
 }

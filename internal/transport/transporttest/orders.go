@@ -11,6 +11,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func orderAfterHello(t *testing.T, f Fabric) {
@@ -27,7 +28,7 @@ func orderAfterHello(t *testing.T, f Fabric) {
 		return nil
 	})
 	a := f.agent(t, "web-1", tasker.ScriptHandler)
-	eventually(t, "the orders", func() bool { return len(a.in.all()) >= 2 })
+	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= 2 })
 	got := a.in.all()
 	if diff := cmp.Diff([]string{"welcome", "first"}, told(got)); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
@@ -35,7 +36,7 @@ func orderAfterHello(t *testing.T, f Fabric) {
 	if w := got[0].Welcome; w == nil || w.Session != "session-of-web-1" {
 		t.Errorf("welcome %+v", w)
 	}
-	eventually(t, "the hello to be kept", func() bool { return len(h.in.all()) > 0 })
+	wait.For(t, "the hello to be kept", func() bool { return len(h.in.all()) > 0 })
 	first := h.in.all()[0]
 	want := hello("web-1", tasker.ScriptHandler)
 	if diff := cmp.Diff(want.Hello, first.Hello); diff != "" || first.Instance != want.Instance {
@@ -73,7 +74,7 @@ func addressing(t *testing.T, f Fabric) {
 		{"to db-1", "facts to all", "update-app to all", "welcome"},
 	} {
 		a := agents[i]
-		eventually(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "welcome") })
+		wait.For(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "welcome") })
 		if diff := cmp.Diff(want, told(a.in.all())); diff != "" {
 			t.Errorf("orders to %s (-want +got):\n%s", a.name, diff)
 		}
@@ -86,7 +87,7 @@ func ordersWithoutRoute(t *testing.T, f Fabric) {
 	if err := h.Send(t.Context(), cancelOf("web-1", "ping", "a"), welcome("web-1")); err != nil {
 		t.Fatalf("Send returned %v", err)
 	}
-	eventually(t, "the orders", func() bool { return len(a.in.all()) == 2 })
+	wait.For(t, "the orders", func() bool { return len(a.in.all()) == 2 })
 	if diff := cmp.Diff([]string{"cancel a", "welcome"}, told(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
@@ -131,7 +132,7 @@ func unroutable(t *testing.T, f Fabric) {
 		t.Errorf("order %d to %s of type %s passed", i, orders[i].Endpoint, orders[i].Type)
 	}
 	for _, a := range agents {
-		eventually(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= len(want[a.name]) })
+		wait.For(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= len(want[a.name]) })
 		if diff := cmp.Diff(want[a.name], told(a.in.all())); diff != "" {
 			t.Errorf("orders to %s (-want +got):\n%s", a.name, diff)
 		}
@@ -141,7 +142,7 @@ func unroutable(t *testing.T, f Fabric) {
 func everyoneIsNobody(t *testing.T, f Fabric) {
 	h := f.hub(t)
 	// A hub that is still connecting waits, or says so.
-	eventually(t, "the hub", func() bool {
+	wait.For(t, "the hub", func() bool {
 		return !errors.Is(h.Send(t.Context(), assignment(tasker.Everyone, "ping", "a")), transport.ErrUnavailable)
 	})
 	if err := h.Send(t.Context(), assignment(tasker.Everyone, "ping", "b"), cancelOf(tasker.Everyone, "ping", "b")); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func absence(t *testing.T, f Fabric) {
@@ -19,20 +20,20 @@ func absence(t *testing.T, f Fabric) {
 	if f.Queues {
 		h.send(t, assignments("web-1", "kept", 10)...)
 		back := f.agent(t, "web-1", "ping")
-		eventually(t, "the orders that were kept", func() bool { return len(back.in.all()) >= 10 })
+		wait.For(t, "the orders that were kept", func() bool { return len(back.in.all()) >= 10 })
 		if diff := cmp.Diff(names("kept", 10), told(back.in.all())); diff != "" {
 			t.Errorf("orders (-want +got):\n%s", diff)
 		}
 		return
 	}
-	eventually(t, "the endpoint to be offline", func() bool {
+	wait.For(t, "the endpoint to be offline", func() bool {
 		return errors.Is(h.Send(t.Context(), assignment("web-1", "ping", "lost")), transport.ErrOffline)
 	})
 	back := f.introduced(t, h, "web-1", "ping")
 	if err := h.Send(t.Context(), assignment("web-1", "ping", "again")); err != nil {
 		t.Fatalf("Send to an endpoint that is back returned %v", err)
 	}
-	eventually(t, "the order", func() bool { return slices.Contains(told(back.in.all()), "again") })
+	wait.For(t, "the order", func() bool { return slices.Contains(told(back.in.all()), "again") })
 }
 
 func expiry(t *testing.T, f Fabric) {
@@ -54,10 +55,10 @@ func expiry(t *testing.T, f Fabric) {
 	if f.Queues {
 		// A queue counts from when it got the order.
 		sent := time.Now()
-		eventually(t, "the order to expire in the queue", func() bool { return time.Since(sent) > 400*time.Millisecond })
+		wait.For(t, "the order to expire in the queue", func() bool { return time.Since(sent) > 400*time.Millisecond })
 		a = f.agent(t, "web-1", "ping")
 	}
-	eventually(t, "the orders", func() bool { return slices.Contains(told(a.in.all()), "future") })
+	wait.For(t, "the orders", func() bool { return slices.Contains(told(a.in.all()), "future") })
 	if diff := cmp.Diff([]string{"never", "future"}, told(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
@@ -69,7 +70,7 @@ func typesChange(t *testing.T, f Fabric) {
 	got := []string{}
 	for i, handlers := range [][]string{{"ping", "facts"}, {"facts"}, {tasker.ScriptHandler}, {}, {"ping"}} {
 		a.send(t, heartbeat("web-1", handlers...))
-		eventually(t, "the heartbeat", func() bool { return heartbeats(h) == i+1 })
+		wait.For(t, "the heartbeat", func() bool { return heartbeats(h) == i+1 })
 		for _, typ := range taskTypes() {
 			served := typ.ServedBy(presence(handlers))
 			one, all := fmt.Sprintf("%d %s", i, typ.Name), fmt.Sprintf("%d %s for all", i, typ.Name)
@@ -86,7 +87,7 @@ func typesChange(t *testing.T, f Fabric) {
 			}
 		}
 	}
-	eventually(t, "the orders", func() bool { return len(a.in.all()) >= len(got) })
+	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= len(got) })
 	if diff := cmp.Diff(got, told(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
@@ -100,13 +101,13 @@ func scriptsChange(t *testing.T, f Fabric) {
 		r := heartbeat("web-1", tasker.ScriptHandler)
 		r.Heartbeat.Scripts = scripts
 		a.send(t, r)
-		eventually(t, "the heartbeat", func() bool { return heartbeats(h) == i+1 })
+		wait.For(t, "the heartbeat", func() bool { return heartbeats(h) == i+1 })
 		err := h.Send(t.Context(), assignment("web-1", "update-app", fmt.Sprint(i)))
 		if served := slices.Contains(scripts, "update-app"); served && err != nil || !served && !errors.Is(err, transport.ErrUnroutable) {
 			t.Errorf("with the scripts %q, Send returned %v", scripts, err)
 		}
 	}
-	eventually(t, "the orders", func() bool { return len(a.in.all()) >= 2 })
+	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= 2 })
 	if diff := cmp.Diff([]string{"1", "3"}, told(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}

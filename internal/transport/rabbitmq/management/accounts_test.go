@@ -19,10 +19,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/management"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
-
-// patience is how long is waited for what must come.
-const patience = 60 * time.Second
 
 func types() []tasker.TaskType { return []tasker.TaskType{{Name: "ping", Handler: "ping"}} }
 
@@ -59,20 +57,6 @@ func admit(t *testing.T, a *management.Accounts, endpoint, secret string) string
 		t.Fatalf("Admit returned %v", err)
 	}
 	return strings.Replace(server, "://", "://"+endpoint+":"+secret+"@", 1)
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(patience)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited %s in vain for %s", patience, what)
-		}
-	}
 }
 
 // hub is a control plane's end that notes the updates it receives.
@@ -200,8 +184,8 @@ func TestAnAdmittedAgentWorksUntilItIsExpelled(t *testing.T) {
 	a, h, name := newAccounts(t, b), newHub(t, b), endpoint()
 	uri := admit(t, a, name, "first-secret")
 	first := newAgent(t, uri, name)
-	eventually(t, "an order to pass", func() bool { return h.Send(t.Context(), assignment(name, "one")) == nil })
-	eventually(t, "its report", func() bool { return h.has(name + " one") })
+	wait.For(t, "an order to pass", func() bool { return h.Send(t.Context(), assignment(name, "one")) == nil })
+	wait.For(t, "its report", func() bool { return h.has(name + " one") })
 	// Repeated, it disturbs nobody.
 	session := dial(t, uri)
 	if server, err := a.Admit(t.Context(), name, "first-secret"); err != nil || server != "amqp://"+b.Address+"/"+b.Vhost {
@@ -217,8 +201,8 @@ func TestAnAdmittedAgentWorksUntilItIsExpelled(t *testing.T) {
 	if err := h.Send(t.Context(), assignment(name, "two")); !errors.Is(err, transport.ErrUnroutable) {
 		t.Errorf("Send to an expelled endpoint returned %v, want ErrUnroutable", err)
 	}
-	eventually(t, "the connection to be cut", session.IsClosed)
-	eventually(t, "the agent to know", func() bool { return errors.Is(first.standing(), transport.ErrShutOut) })
+	wait.For(t, "the connection to be cut", session.IsClosed)
+	wait.For(t, "the agent to know", func() bool { return errors.Is(first.standing(), transport.ErrShutOut) })
 	if err := first.Send(t.Context(), update(name, "after")); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrShutOut) {
 		t.Errorf("Send of the expelled agent returned %v, want ErrUnavailable and ErrShutOut", err)
 	}
@@ -230,11 +214,11 @@ func TestAnAdmittedAgentWorksUntilItIsExpelled(t *testing.T) {
 	}
 
 	second := newAgent(t, admit(t, a, name, "second-secret"), name)
-	eventually(t, "an order to pass to the agent that was admitted anew", func() bool {
+	wait.For(t, "an order to pass to the agent that was admitted anew", func() bool {
 		return h.Send(t.Context(), assignment(name, "three")) == nil
 	})
-	eventually(t, "its report", func() bool { return h.has(name + " three") })
-	eventually(t, "it to be content", func() bool { return second.standing() == nil })
+	wait.For(t, "its report", func() bool { return h.has(name + " three") })
+	wait.For(t, "it to be content", func() bool { return second.standing() == nil })
 	if !errors.Is(first.standing(), transport.ErrShutOut) {
 		t.Errorf("the expelled one was told %v, want ErrShutOut", first.standing())
 	}
@@ -262,7 +246,7 @@ func TestANewSecretExpelsTheOldOne(t *testing.T) {
 		return err
 	})
 	dial(t, admit(t, a, name, "second-secret"))
-	eventually(t, "the first to be cut off", conn.IsClosed)
+	wait.For(t, "the first to be cut off", conn.IsClosed)
 	if n := b.Messages(t, rabbitmq.Queue(name)); n != -1 {
 		t.Error("the queue of the first is there")
 	}

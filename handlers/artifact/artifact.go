@@ -133,8 +133,10 @@ func (h *deployer) handle(ctx context.Context, p Payload, call handlers.Call) (h
 	switch {
 	case errors.As(err, &rejected):
 		return handlers.Result{}, err
-	case err == nil:
+	case err == nil && call.Action == tasker.Plan:
 		d.out.Step = ""
+	case err == nil:
+		d.step("", 100, orElse(d.out.Note, orElse(d.out.Current, "no release")+" is current"))
 	case call.Action != tasker.Plan:
 		d.out.Changed = d.out.Current != d.out.From
 	}

@@ -31,11 +31,21 @@ func (f fixture) is(a answer, want artifact.Outcome) {
 	}
 }
 
+// saysLast holds the last line that a task printed, which its progress ends with.
+func (f fixture) saysLast(a answer, want string) {
+	f.t.Helper()
+	lines := strings.Split(strings.TrimSpace(a.output), "\n")
+	if got := lines[len(lines)-1]; got != want {
+		f.t.Errorf("the last line is %q, want %q", got, want)
+	}
+}
+
 func TestDeploys(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	a := f.deploys("t1", "1.0", nil)
 	f.is(a, artifact.Outcome{Changed: true, To: "1.0", Current: "1.0"})
+	f.saysLast(a, "1.0 is current")
 	release := f.app() + "/releases/1.0"
 	for _, hook := range []string{"before", "after"} {
 		if line := fmt.Sprintf("%s 1.0 %s %[2]s t1\n", hook, release); !strings.Contains(a.output, line) {
@@ -46,6 +56,7 @@ func TestDeploys(t *testing.T) {
 	f.is(a, artifact.Outcome{Changed: true, From: "1.0", To: "1.1", Current: "1.1"})
 	a = f.deploys("t3", "1.1", files{"link": "-> VERSION"})
 	f.is(a, artifact.Outcome{From: "1.1", To: "1.1", Current: "1.1", Note: "1.1 is current already"})
+	f.saysLast(a, "1.1 is current already")
 	if strings.Contains(a.output, "hook") || strings.Contains(a.output, "restarting") {
 		t.Errorf("a second run has done something:\n%s", a.output)
 	}

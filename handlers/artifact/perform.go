@@ -76,7 +76,6 @@ func (d *deployment) perform(ctx context.Context) error {
 	}
 	d.out.Changed = true
 	d.prune(good)
-	d.step("", 100, d.Version+" is current")
 	return nil
 }
 

@@ -76,12 +76,15 @@ func TestUndo(t *testing.T) {
 	f.deploys("t3", "1.2", nil)
 	a := undo("t2", "1.1", nil)
 	f.fails(a, "1.2 is current, which another task has deployed since; undo that task first, or deploy 1.0 by a task")
-	f.is(undo("t3", "1.2", nil), artifact.Outcome{Changed: true, From: "1.2", To: "1.1", Current: "1.1"})
+	a = undo("t3", "1.2", nil)
+	f.is(a, artifact.Outcome{Changed: true, From: "1.2", To: "1.1", Current: "1.1"})
+	f.saysLast(a, "1.1 is current")
 	f.serves("1.1")
 	a = undo("t3", "1.2", nil)
 	if a.err != nil || a.Changed || a.Note == "" {
 		t.Errorf("undone again: %+v", a)
 	}
+	f.saysLast(a, "the task has changed nothing here, or was undone already")
 	// The old one does not work: it is said, and may be tried again.
 	broken := filepath.Join(f.app(), "releases/1.0/broken")
 	must(os.WriteFile(broken, nil, 0o600))
@@ -93,7 +96,9 @@ func TestUndo(t *testing.T) {
 		t.Error(a.err)
 	}
 	f.serves("1.0")
-	f.is(undo("t1", "1.0", nil), artifact.Outcome{Changed: true, From: "1.0"})
+	a = undo("t1", "1.0", nil)
+	f.is(a, artifact.Outcome{Changed: true, From: "1.0"})
+	f.saysLast(a, "no release is current")
 	f.serves("")
 
 	f.deploys("t5", "1.0", nil)

@@ -205,7 +205,7 @@ func (t *tx) step(ctx context.Context, id string, decide func(RolloutView) Rollo
 	case step.Skip:
 		err = u.skip(ctx, task, r)
 	case step.Rollback:
-		if r.Rollback, err = t.undo(ctx, task); errors.Is(err, ErrNothingToUndo) {
+		if r.Rollback, _, err = t.undo(ctx, task); errors.Is(err, ErrNothingToUndo) {
 			err = nil
 		}
 	}

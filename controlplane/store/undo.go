@@ -12,15 +12,16 @@ import (
 )
 
 // UndoTask makes the task that undoes an ended one where it was started, and
-// returns it. There is one for each attempt: asked again, it is the same.
+// returns it. There is one for each attempt: asked again, it is the same, and nothing
+// changes.
 func (s *Store) UndoTask(ctx context.Context, taskType, ref, by string) (tasker.Task, error) {
 	var undo string
 	task, err := s.change(ctx, "undo a task", taskType, ref, func(u *unit, t *taskRow) error {
 		if t.FinishedAt == nil {
 			return ErrOpen
 		}
-		var err error
-		if undo, err = u.undo(ctx, t); err != nil {
+		id, made, err := u.undo(ctx, t)
+		if undo = id; err != nil || !made {
 			return err
 		}
 		return u.noted(ctx, t, "undo", by)
@@ -40,33 +41,33 @@ const started = `status NOT IN ('skipped','rejected') AND (started_at IS NOT NUL
 // undo makes the task that undoes one where it was started, or may have been, in its
 // last attempt or in an earlier one that was not undone, unless there is one already,
 // and returns its id.
-func (t *tx) undo(ctx context.Context, of *taskRow) (string, error) {
+func (t *tx) undo(ctx context.Context, of *taskRow) (undo string, made bool, err error) {
 	names, err := t.strings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND (begun = 1 OR "+started+") ORDER BY wave, endpoint", of.ID)
 	if err != nil {
-		return "", fmt.Errorf("look where the task was started: %w", err)
+		return "", false, fmt.Errorf("look where the task was started: %w", err)
 	}
 	if len(names) == 0 {
-		return "", ErrNothingToUndo
+		return "", false, ErrNothingToUndo
 	}
 	tasks, err := t.readTasks(ctx, []string{of.ID}) // for its payload
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	known, err := t.undoneBy(ctx, of)
 	if err != nil || known != "" {
-		return known, err
+		return known, false, err
 	}
 	identifier := tasker.UndoIdentifier(of.ID, of.attempt)
 	id, err := uuid.NewV7()
 	if err != nil {
-		return "", fmt.Errorf("make an id: %w", err)
+		return "", false, fmt.Errorf("make an id: %w", err)
 	}
 	n := NewTask{
 		Identifier: identifier, Type: of.Type, Payload: tasks[0].Payload, Endpoints: names, Action: tasker.Undo, Undoes: of.ID,
 		ReceiveTimeout: of.ReceiveTimeout.D(), Timeout: of.Timeout.D(), Callback: of.Callback, Fingerprint: sha256.Sum256([]byte(identifier)),
 	}
 	t.commit.Due = true
-	return id.String(), t.insertTasks(ctx, []*creation{{NewTask: n, id: id.String()}}, false)
+	return id.String(), true, t.insertTasks(ctx, []*creation{{NewTask: n, id: id.String()}}, false)
 }
 
 // undoing finds the task that undoes the last attempt of one.

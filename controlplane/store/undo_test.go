@@ -29,9 +29,17 @@ func TestUndo(t *testing.T) {
 		if err != nil || !slices.Equal(undo.Endpoints, []string{"lb-1", "lb-3"}) || undo.Action != tasker.Undo || undo.Undoes != task.ID || string(undo.Payload) != string(task.Payload) {
 			t.Fatalf("undo: %+v, %v", undo, err)
 		}
-		same, err := f.UndoTask(t.Context(), "ping", "x", "me")
+		before, _ := f.task(t, task.ID)
+		same, err := f.UndoTask(t.Context(), "ping", "x", "another")
 		if err != nil || same.ID != undo.ID {
 			t.Errorf("asked again: %s, %v; want %s", same.ID, err, undo.ID)
+		}
+		asked, err := f.Controls(t.Context(), task.ID)
+		if err != nil || len(asked) != 1 || asked[0].Action != "undo" || asked[0].By != "me" {
+			t.Errorf("asked of the task was %+v, %v; want one undo, by me", asked, err)
+		}
+		if after, _ := f.task(t, task.ID); after.Version != before.Version {
+			t.Errorf("asking again has changed the task from version %d to %d", before.Version, after.Version)
 		}
 		f.undoneBy(t, task.ID, undo.ID)
 		f.undoneBy(t, undo.ID, "")

@@ -116,7 +116,11 @@ func (a *app) create(cmd *cobra.Command, taskType string, f createFlags) error {
 	case f.watch:
 		return a.watch(cmd.Context(), c, task)
 	case f.await:
-		return follow(cmd.Context(), c, task, &summary{a})
+		last, err := follow(cmd.Context(), c, task, &summary{a})
+		if err != nil {
+			return err
+		}
+		return outcome(last.Task)
 	case a.json():
 		return a.printJSON(task)
 	}

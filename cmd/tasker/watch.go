@@ -28,6 +28,9 @@ failed and those that take longest, each with the last line that it printed, and
 long it may still take, going by earlier tasks of the type. Keys: p pauses, r resumes,
 c cancels (and asks first), q quits; the task goes on.
 
+One that is rolled back is followed by the task that undoes it, but for -o json; the
+exit code is that of the rollout.
+
 ` + exitCodes,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,9 +54,24 @@ type view interface {
 	end(client.State) error
 }
 
-// watch shows a task until it has finished, in the way that suits the format and
-// whoever looks; its error is the outcome.
+// watch shows a task until it has finished, and what undoes it if it is rolled back;
+// its error is the outcome of the task.
 func (a *app) watch(ctx context.Context, c *client.Client, task tasker.Task) error {
+	last, err := a.see(ctx, c, task)
+	if err != nil {
+		return err
+	}
+	if r := last.Task.Rollout; r != nil && r.Rollback != "" && !a.json() { // JSON is of one task
+		if _, err := a.see(ctx, c, tasker.Task{Type: task.Type, ID: r.Rollback}); err != nil {
+			return err
+		}
+	}
+	return outcome(last.Task)
+}
+
+// see shows a task until it has finished, in the way that suits the format and
+// whoever looks, and returns its last state.
+func (a *app) see(ctx context.Context, c *client.Client, task tasker.Task) (client.State, error) {
 	switch {
 	case a.json():
 		return follow(ctx, c, task, &jsonLines{a: a})
@@ -67,8 +85,8 @@ func (a *app) watch(ctx context.Context, c *client.Client, task tasker.Task) err
 	return follow(ctx, c, task, newLive(ctx, a.out, screenOf(a.out, a.env), d))
 }
 
-// follow shows a task until it has finished; its error is the outcome.
-func follow(ctx context.Context, c *client.Client, task tasker.Task, v view) error {
+// follow shows a task until it has finished, and returns its last state.
+func follow(ctx context.Context, c *client.Client, task tasker.Task, v view) (client.State, error) {
 	var last client.State
 	show := func(s client.State) {
 		last = s
@@ -78,17 +96,13 @@ func follow(ctx context.Context, c *client.Client, task tasker.Task, v view) err
 	if err == nil {
 		err = lastWord(ctx, c, last, show)
 	}
-	if endErr := v.end(last); err == nil && endErr != nil {
-		return endErr
+	if endErr := v.end(last); err == nil {
+		return last, endErr
 	}
-	switch {
-	case err == nil:
-		return outcome(last.Task)
-	case ctx.Err() != nil:
-		return &exitError{code: codeInterrupted, err: fmt.Errorf("the task goes on without you; see it with: tasker task watch %s %s", task.Type, task.ID)}
-	default:
-		return err
+	if ctx.Err() != nil {
+		err = &exitError{code: codeInterrupted, err: fmt.Errorf("the task goes on without you; see it with: tasker task watch %s %s", task.Type, task.ID)}
 	}
+	return last, err
 }
 
 // lastWord waits a little for what a rollout decides after its last response has

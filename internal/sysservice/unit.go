@@ -23,6 +23,8 @@ var (
 // Unit is the program as a service of systemd where no package has made it one.
 type Unit struct {
 	name, program, text string
+	// config is the configuration that was named; empty is that of the packages.
+	config string
 	// local is where the administrator's units are, packaged those of packages.
 	local    string
 	packaged []string
@@ -50,7 +52,7 @@ const marker = "# Made by `%s service install`; `%[1]s service uninstall` remove
 
 // NewUnit makes a Unit; nothing is touched yet.
 func NewUnit(o UnitOptions) (*Unit, error) {
-	u := &Unit{name: o.Name, program: o.Program, local: filepath.Join(o.Root, "/etc/systemd/system")}
+	u := &Unit{name: o.Name, program: o.Program, config: o.Config, local: filepath.Join(o.Root, "/etc/systemd/system")}
 	for _, dir := range []string{"/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system"} {
 		u.packaged = append(u.packaged, filepath.Join(o.Root, dir))
 	}
@@ -102,7 +104,8 @@ func plain(path string) bool {
 	return filepath.IsAbs(path) && !strings.ContainsAny(path, " \t\n\"'\\%$;")
 }
 
-// Install writes the unit, enables it, and does not start it.
+// Install writes the unit, enables it, and does not start it. A configuration that was
+// named must be there.
 func (u *Unit) Install() error {
 	if file, ok := u.packagedFile(); ok {
 		return fmt.Errorf("%w: %s is there, use `systemctl enable --now %s`", ErrPackaged, file, u.name)
@@ -114,6 +117,11 @@ func (u *Unit) Install() error {
 		return fmt.Errorf("%w: %s is there with other content; remove it first", ErrInstalled, u.file())
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("look for the unit: %w", err)
+	}
+	if u.config != "" {
+		if _, err := os.Stat(u.config); err != nil {
+			return fmt.Errorf("the service could not read its configuration: %w; write it first, or name another one with --config", err)
+		}
 	}
 	if err := u.onSystemd(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package sysservice_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,6 +84,21 @@ func TestUnitNamesProgramAndConfiguration(t *testing.T) {
 		if err := u.Install(); !errors.Is(err, sysservice.ErrInstalled) || strings.Contains(err.Error(), "other content") {
 			t.Errorf("--config %q is not what is installed: %v", config, err)
 		}
+	}
+}
+
+func TestInstallAsksForTheConfiguration(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	u, err := sysservice.NewUnit(sysservice.UnitOptions{
+		Name: "thing", Text: "[Service]\nExecStart=/usr/bin/thing run --config /etc/thing.yaml\n",
+		Program: "/opt/thing", Config: filepath.Join(root, "thing.yaml"), Root: root,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Install(); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), root+"/thing.yaml: no such file or directory; write it first") {
+		t.Errorf("got %v", err)
 	}
 }
 

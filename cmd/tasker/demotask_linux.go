@@ -46,22 +46,22 @@ func (d *demo) task(ctx context.Context) error {
 // goOn tells what to do next.
 func (d *demo) goOn(t tasker.Task) {
 	url := d.sites.url()
-	auth := fmt.Sprintf("-H 'Authorization: Bearer %s'", d.token)
-	d.say("\nAPI docs  %s/docs", url)
+	d.say("\nAPI docs  %s/docs (asks for the token below)", url)
 	d.say("Metrics   %s/metrics (with the token)", url)
 	for _, name := range d.endpoints {
 		d.say("          http://%s/metrics (%s)", d.sites.metrics[name], name)
 	}
-	d.say("\nGo on with")
-	d.say("  curl %s %s/%s/%s", auth, url, demoType, t.ID)
-	d.say(`  curl %s -H 'Content-Type: application/json' %s/ping -d '{"identifier": "hello-1", "payload": {"foo": "bar"}, "endpoints": ["loadbalancer-1"]}'`, auth, url)
-	d.say("  curl -N %s %s/ping/hello-1/events", auth, url)
-	d.say("  curl %s %s/endpoints", auth, url)
-	d.say("or from another terminal")
+	d.say("\nGo on here in another terminal:")
 	d.say("  export TASKER_URL=%s TASKER_TOKEN=%s", url, d.token)
+	d.say("  %s endpoints", os.Args[0])
 	d.say("  %s task create facts -e loadbalancer-1 --wait -o json", os.Args[0])
 	if len(d.endpoints) > 1 {
-		d.say("and a version that does not serve, which a rollout takes to no more than one server")
+		d.say("with a version that does not serve, which a rollout takes to no more than one server:")
 		d.say(`  %s task create %s --labels role=loadbalancer --payload '{"version": "2.5.0-broken"}' --canary 1 --watch`, os.Args[0], demoType)
 	}
+	const curl = `  curl -sS -H "Authorization: Bearer $TASKER_TOKEN"`
+	d.say("or as your own programs would:")
+	d.say(`%s -H 'Content-Type: application/json' $TASKER_URL/ping -d '{"identifier": "hello-1", "payload": {"foo": "bar"}, "endpoints": ["loadbalancer-1"]}'`, curl)
+	d.say("%s -N $TASKER_URL/ping/hello-1/events", curl)
+	d.say("%s $TASKER_URL/%s/%s", curl, demoType, t.ID)
 }

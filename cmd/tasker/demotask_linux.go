@@ -56,8 +56,8 @@ func (d *demo) goOn(t tasker.Task) {
 	d.say("  %s endpoints", os.Args[0])
 	d.say("  %s task create facts -e loadbalancer-1 --wait -o json", os.Args[0])
 	if len(d.endpoints) > 1 {
-		d.say("with a version that does not serve, which a rollout takes to no more than one server:")
-		d.say(`  %s task create %s --labels role=loadbalancer --payload '{"version": "2.5.0-broken"}' --canary 1 --watch`, os.Args[0], demoType)
+		d.say("with a version that does not serve, which a rollout takes to one server and back:")
+		d.say(`  %s task create %s --labels role=loadbalancer --payload '{"version": "2.5.0-broken"}' --canary 1 --on-failure rollback --watch`, os.Args[0], demoType)
 	}
 	const curl = `  curl -sS -H "Authorization: Bearer $TASKER_TOKEN"`
 	d.say("or as your own programs would:")

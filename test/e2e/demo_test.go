@@ -65,7 +65,7 @@ func suggested(t *testing.T, printed string) {
 	}{
 		{"loadbalancer-2", 0},
 		{`"status": "succeeded"`, 0},
-		{"1 failed, 1 skipped", 1},
+		{"version 2.4.1 serves again", 1},
 		{`"identifier":"hello-1"`, 0},
 		{`"status":"succeeded"`, 0},
 		{`"message":"version 2.4.1 serves"`, 0},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,10 +17,11 @@ func planCommand(a *app) *cobra.Command {
 	var taskType string
 	cmd := &cobra.Command{
 		Use:   "plan FILE",
-		Short: "Show the waves of a request, and send nothing",
+		Short: "Show the waves of a request, and create nothing",
 		Long: `Show in which waves the request in FILE would be performed if it was sent now, which
 endpoints are not connected or do not serve its type, how many may fail, and what
-happens between the waves. Nothing is sent but the question which endpoints there are.
+happens between the waves. The control plane checks the request as it would to create
+the task, and creates nothing.
 
 FILE is the request, in JSON or YAML, as POST /TYPE takes it and as in
 tasker task create --file FILE; - is the standard input. The task type is in it as
@@ -42,8 +42,8 @@ type, or is named by --type.
 			if err != nil {
 				return err
 			}
-			p := plan{}
-			if p.Type, err = q.taskType(taskType); err != nil {
+			name, err := q.taskType(taskType)
+			if err != nil {
 				return err
 			}
 			c, err := a.client()
@@ -51,17 +51,14 @@ type, or is named by --type.
 				return err
 			}
 			defer c.Close()
-			known, err := c.Endpoints(cmd.Context())
+			p, err := c.Plan(cmd.Context(), name, q.body())
 			if err != nil {
-				return err
-			}
-			if err := p.make(q, known); err != nil {
 				return err
 			}
 			if a.json() {
 				return a.printJSON(p)
 			}
-			return a.printPlan(p)
+			return a.printPlan(plan{p})
 		},
 	}
 	cmd.Flags().StringVar(&taskType, "type", "", "the task type, where the file does not name it")
@@ -69,104 +66,46 @@ type, or is named by --type.
 	return cmd
 }
 
-// plan is what would become of a request now.
-type plan struct {
-	Type string `json:"type"`
-	// Rollout is what was asked for; nil is all at once.
-	Rollout *tasker.RolloutSpec `json:"rollout"`
-	// Waves are the endpoints in their waves. With the order random they are only as
-	// many as they will be.
-	Waves [][]string `json:"waves"`
-	// Broadcast: it goes to whoever serves the type while it is open.
-	Broadcast bool `json:"broadcast,omitempty"`
-	// NotConnected and NotServing are of the endpoints above; the latter could be
-	// reached, but would reject the task.
-	NotConnected []string `json:"not_connected"`
-	NotServing   []string `json:"not_serving"`
+// plan is shown to people.
+type plan struct{ tasker.WavePlan }
 
-	total int
-}
-
-// make resolves the endpoints as the control plane does.
-func (p *plan) make(q request, known []tasker.Endpoint) error {
-	if err := q.known(); err != nil {
-		return err
+// total is for how many endpoints the request is.
+func (p plan) total() (n int) {
+	for _, wave := range p.Waves {
+		n += len(wave)
 	}
-	err := q.identifier()
-	if err != nil {
-		return err
-	}
-	if p.Rollout, err = q.rollout(); err != nil {
-		return err
-	}
-	names, selector, err := q.targets()
-	if err != nil {
-		return err
-	}
-	target := tasker.Target{Type: p.Type, Endpoints: names, Labels: selector, Rollout: p.Rollout != nil}
-	p.Broadcast = target.Broadcast()
-	byName := map[string]tasker.Endpoint{}
-	var selected []string
-	for _, e := range known {
-		byName[e.Name] = e
-		if target.Selects(e) {
-			selected = append(selected, e.Name)
-		}
-	}
-	names = target.Join(selected)
-	switch {
-	case len(names) > 0 || p.Broadcast:
-	case selector == nil:
-		return usage("no endpoint that is known serves %s; tasker endpoints shows which types each serves", p.Type)
-	default:
-		return usage("the request selects no endpoint that is known; tasker endpoints shows them with their labels")
-	}
-	p.total = len(names)
-	sizes := []int{len(names)}
-	if p.Rollout != nil {
-		sizes = p.Rollout.Sizes(len(names))
-		p.Rollout.Order.Arrange(names, func(int, func(i, j int)) {}) // what is drawn by lot cannot be foreseen
-	}
-	p.NotConnected, p.NotServing = []string{}, []string{}
-	for _, name := range names {
-		switch e := byName[name]; {
-		case !e.Connected || e.RevokedAt != nil:
-			p.NotConnected = append(p.NotConnected, name)
-		case !slices.Contains(e.Types, p.Type):
-			p.NotServing = append(p.NotServing, name)
-		}
-	}
-	for _, size := range sizes {
-		p.Waves, names = append(p.Waves, names[:size]), names[size:]
-	}
-	return nil
+	return n
 }
 
 func (a *app) printPlan(p plan) error {
 	var b strings.Builder
+	total := p.total()
 	line := func(name, value string) { fmt.Fprintf(&b, "%-13s %s\n", name, plain(value)) }
 	switch {
 	case p.Broadcast:
 		line(p.Type, "all at once, to whoever serves it before the receive timeout is over; as of now:")
 	case p.Rollout == nil:
-		line(p.Type, plural(p.total, "endpoint")+", all at once")
+		line(p.Type, plural(total, "endpoint")+", all at once")
 	default:
-		line(p.Type, fmt.Sprintf("%s in %s", plural(p.total, "endpoint"), plural(len(p.Waves), "wave")))
+		line(p.Type, fmt.Sprintf("%s in %s", plural(total, "endpoint"), plural(len(p.Waves), "wave")))
 	}
 	p.waves(line)
 	if p.Rollout != nil {
-		for _, s := range policy(*p.Rollout, p.total) {
+		for _, s := range policy(*p.Rollout, total) {
 			line(s[0], s[1])
 		}
 	}
 	if n := len(p.NotConnected); n > 0 {
-		line("not connected", fmt.Sprintf("%s of %d: %s", plural(n, "endpoint"), p.total, some(p.NotConnected)))
+		line("not connected", fmt.Sprintf("%s of %d: %s", plural(n, "endpoint"), total, some(p.NotConnected)))
 	}
 	if n := len(p.NotServing); n > 0 {
-		line("do not serve", fmt.Sprintf("%s: %s of %d: %s", p.Type, plural(n, "endpoint"), p.total, some(p.NotServing)))
+		line("do not serve", fmt.Sprintf("%s: %s of %d: %s", p.Type, plural(n, "endpoint"), total, some(p.NotServing)))
 	}
-	if n := len(p.NotConnected) + len(p.NotServing); p.Rollout != nil && n > p.Rollout.MaxFailures.Of(p.total) {
+	if n := len(p.NotConnected) + len(p.NotServing); p.Rollout != nil && n > p.Rollout.MaxFailures.Of(total) {
 		line("beware", "if that is still so when their waves begin, more fail than may")
+	}
+	if p.Task != "" {
+		line("there already", "is task "+p.Task+", of the same request: sending it again changes nothing")
 	}
 	_, err := fmt.Fprint(a.out, b.String())
 	return written(err)

@@ -2,15 +2,10 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"maps"
 	"os"
-	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -137,122 +132,4 @@ func (q request) body() json.RawMessage {
 	}
 	body, _ := json.Marshal(q) // it was read from JSON
 	return body
-}
-
-// field reads a field, if it is there, as strictly as the control plane does.
-func (q request) field(name string, target any) error {
-	raw, found := q[name]
-	if !found {
-		return nil
-	}
-	if err := strictly(raw, target); err != nil {
-		return usage("%s: %w", name, err)
-	}
-	return nil
-}
-
-// strictly reads JSON of known fields only; its errors are for people, who know
-// nothing of Go.
-func strictly(raw json.RawMessage, target any) error {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	err := d.Decode(target)
-	var mistyped *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &mistyped):
-		kinds := map[reflect.Kind]string{reflect.Slice: "a list", reflect.Map: "an object", reflect.Struct: "an object", reflect.Bool: "true or false", reflect.String: "a text"}
-		return fmt.Errorf("it is a JSON %s, but must be %s", mistyped.Value, cmp.Or(kinds[mistyped.Type.Kind()], "a number"))
-	case err != nil:
-		return errors.New(strings.Replace(err.Error(), "json: unknown field", "not known is", 1))
-	}
-	return nil
-}
-
-// identifier refuses one that POST does not take; one that is left out is generated.
-func (q request) identifier() error {
-	var id *string
-	if err := q.field("identifier", &id); err != nil || id == nil {
-		return err
-	}
-	if err := tasker.ValidateNewIdentifier(*id); err != nil {
-		return usage("%w", err)
-	}
-	return nil
-}
-
-// known refuses fields that POST does not take.
-func (q request) known() error {
-	for _, name := range slices.Sorted(maps.Keys(q)) {
-		if fields := tasker.RequestFields(); name != "type" && !slices.Contains(fields, name) {
-			return usage("%s is not known; known are %s", plain(name), strings.Join(fields, ", "))
-		}
-	}
-	return nil
-}
-
-// rollout reads the field of that name, field by field, so that an error names the
-// one that is wrong; nil if it is not there.
-func (q request) rollout() (*tasker.RolloutSpec, error) {
-	var fields request
-	if err := q.field("rollout", &fields); err != nil || fields == nil {
-		return nil, err
-	}
-	var s tasker.RolloutSpec
-	var known request
-	all, err := json.Marshal(tasker.RolloutSpec{Gate: &tasker.Gate{}})
-	if err == nil {
-		err = json.Unmarshal(all, &known)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list the fields of a rollout: %w", err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if _, found := known[name]; !found {
-			return nil, usage("rollout.%s is not known; known are %s", plain(name), strings.Join(slices.Sorted(maps.Keys(known)), ", "))
-		}
-		one, err := json.Marshal(request{name: fields[name]})
-		if err == nil {
-			err = strictly(one, &s)
-		}
-		if err != nil {
-			return nil, usage("rollout.%s: %w", plain(name), err)
-		}
-	}
-	s.Defaults()
-	var faults []string
-	s.Faults(func(field, message string) { faults = append(faults, "rollout."+field+" "+message) })
-	if len(faults) > 0 {
-		return nil, usage("%s", strings.Join(faults, "; "))
-	}
-	return &s, nil
-}
-
-// targets reads the endpoints that are named and the selector of labels.
-func (q request) targets() ([]string, tasker.Selector, error) {
-	var names []string
-	if err := q.field("endpoints", &names); err != nil {
-		return nil, nil, err
-	}
-	if names != nil && len(names) == 0 {
-		return nil, nil, usage("endpoints is empty; leave it out to reach every endpoint that serves the type")
-	}
-	there := map[string]bool{}
-	for _, name := range names {
-		if err := tasker.ValidateEndpoint(name); err != nil {
-			return nil, nil, usage("%w", err)
-		}
-		if there[name] {
-			return nil, nil, usage("endpoints: %q is there twice", name)
-		}
-		there[name] = true
-	}
-	var labels *string
-	if err := q.field("labels", &labels); err != nil || labels == nil {
-		return names, nil, err
-	}
-	selector, err := tasker.ParseSelector(*labels)
-	if err != nil {
-		return nil, nil, usage("labels: %w", err)
-	}
-	return names, selector, nil
 }

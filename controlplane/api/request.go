@@ -31,6 +31,11 @@ const (
 	maxFaults = 20
 )
 
+// requestFields are the fields of a request for a task.
+func requestFields() []string {
+	return []string{"identifier", "payload", "endpoints", "labels", "receive_timeout", "timeout", "rollout", "not_before", "dry_run", "callback"}
+}
+
 // request reads one body and gathers what is wrong with it.
 type request struct {
 	raw    map[string]json.RawMessage
@@ -63,7 +68,7 @@ func (q *request) task(a *API, t Type, body []byte) (store.NewTask, tasker.Selec
 			&huma.ErrorDetail{Location: "body", Message: "is " + kind(body) + ", but must be an object"})
 	}
 	for name := range q.raw {
-		if known := tasker.RequestFields(); !slices.Contains(known, name) {
+		if known := requestFields(); !slices.Contains(known, name) {
 			q.fault(cut(name), "is not known; known are %s", strings.Join(known, ", "))
 		}
 	}

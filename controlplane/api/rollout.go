@@ -171,14 +171,29 @@ func unjson(err error) string {
 // resolve adds to the endpoints those that are selected, and arranges them for a
 // rollout.
 func (r taskRoutes) resolve(ctx context.Context, n *store.NewTask, s tasker.Selector) error {
-	target := tasker.Target{Type: r.Name, Endpoints: n.Endpoints, Labels: s, Rollout: n.Rollout != nil}
-	if target.Selective() {
-		found, err := r.store.Select(ctx, target.Selects)
+	chosen := r.selection(n, s)
+	if chosen.selective() {
+		found, err := r.store.Select(ctx, chosen.selects)
 		if err != nil {
 			return r.failure(ctx, err, "")
 		}
-		n.Endpoints = target.Join(found)
+		n.Endpoints = chosen.join(found)
 	}
+	if err := r.bounded(n, s); err != nil {
+		return err
+	}
+	if n.Rollout != nil {
+		n.Rollout.Order.Arrange(n.Endpoints, rand.Shuffle)
+	}
+	return nil
+}
+
+func (r taskRoutes) selection(n *store.NewTask, s tasker.Selector) selection {
+	return selection{taskType: r.Name, named: n.Endpoints, labels: s, rollout: n.Rollout != nil}
+}
+
+// bounded refuses a task that is for nobody, or for too many.
+func (r taskRoutes) bounded(n *store.NewTask, s tasker.Selector) error {
 	field := "labels"
 	if s == nil {
 		field = "endpoints"
@@ -192,8 +207,6 @@ func (r taskRoutes) resolve(ctx context.Context, n *store.NewTask, s tasker.Sele
 		return problem(http.StatusUnprocessableEntity, "the task is for too many endpoints", &huma.ErrorDetail{
 			Location: "body." + field, Message: fmt.Sprintf("comes to %d endpoints; at most %d are allowed", len(n.Endpoints), maxEndpoints),
 		})
-	case n.Rollout != nil:
-		n.Rollout.Order.Arrange(n.Endpoints, rand.Shuffle)
 	}
 	return nil
 }

@@ -82,10 +82,13 @@ func onFailures() []any {
 
 // explainRollout says of the schemas of answers what their Go types do not.
 func explainRollout(schemas map[string]*huma.Schema) {
-	p := schemas["Rollout"].Properties
-	p["canary"], p["max_failures"] = amountSchema(p["canary"].Description), amountSchema(p["max_failures"].Description)
-	p["batch"] = amountsSchema(p["batch"].Description)
-	p["state"].Enum, p["order"].Enum, p["on_failure"].Enum = anyOf(tasker.RolloutStates()), orders(), onFailures()
+	for _, name := range []string{"Rollout", "RolloutSpec"} {
+		p := schemas[name].Properties
+		p["canary"], p["max_failures"] = amountSchema(p["canary"].Description), amountSchema(p["max_failures"].Description)
+		p["batch"] = amountsSchema(p["batch"].Description)
+		p["order"].Enum, p["on_failure"].Enum = orders(), onFailures()
+	}
+	schemas["Rollout"].Properties["state"].Enum = anyOf(tasker.RolloutStates())
 	delete(schemas, "Amount")
 }
 

@@ -77,7 +77,11 @@ func (a *API) taskType(t Type) error {
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{}}
 	op.Responses = map[string]*huma.Response{}
 	huma.Register(a.huma, op, r.create)
-	if err := r.describeCreate(op); err != nil {
+	plan := r.operation(http.MethodPost, "/plan", "plan", "Plan a task", planText)
+	plan.MaxBodyBytes, plan.BodyReadTimeout, plan.SkipValidateBody, plan.Middlewares = op.MaxBodyBytes, op.BodyReadTimeout, true, op.Middlewares
+	plan.Errors, plan.RequestBody = append(plan.Errors, op.Errors...), op.RequestBody
+	huma.Register(a.huma, plan, r.plan)
+	if err := r.describeCreate(op); err != nil { // and the body of both
 		return err
 	}
 

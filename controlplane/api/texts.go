@@ -24,6 +24,8 @@ const (
 	createText = "Stores the task for its endpoints and answers at once; how it goes on is seen at its path.\n\n" +
 		"The same `identifier` again is the same task: the same request answers 200 with the stored task, another one 409. " +
 		"So after a lost answer, just send the request again."
+	planText = "Checks a request as creating the task would, and answers whom it would reach and in which waves. Nothing is stored, and no endpoint hears of it. " +
+		"409 if there is another task of the same `identifier`."
 	listText   = "Newest first. `next` is the `cursor` of the next page; on the last one it is empty."
 	getText    = "The task, and for each endpoint where it stands and, if it is not done, the reason why."
 	cancelText = "Responses that were not sent yet end at once; a running one is said to be `cancelled` only when the endpoint has ended every process of it. " +
@@ -100,9 +102,10 @@ func fieldTexts() map[string]map[string]string {
 			"output_truncated": "Less than that was kept.",
 			"version":          "The task's version at which this response last changed.",
 		},
-		"Rollout":  rolloutTexts(),
-		"Callback": callbackTexts()["Callback"],
-		"Delivery": callbackTexts()["Delivery"],
+		"Rollout":     rolloutTexts(),
+		"RolloutSpec": rolloutTexts(),
+		"Callback":    callbackTexts()["Callback"],
+		"Delivery":    callbackTexts()["Delivery"],
 		"Gate": {
 			"promql": "What Prometheus is asked: it holds if the answer is anything but nothing, zero or NaN. `$endpoints` stands for a regular expression of the endpoints so far.",
 			"url":    "It holds if this URL answers 2xx: https, or http to the control plane's own machine, unless its configuration (`gates.allow`) says otherwise.",
@@ -135,6 +138,15 @@ func fieldTexts() map[string]map[string]string {
 			"controls":  "What people asked of the task.",
 			"undone_by": "The id of the task that undoes the last attempt, by hand or as a rollback; absent if none does.",
 			"callbacks": "The events that its callback was to be told, and what became of that.",
+		},
+		"WavePlan": {
+			"type":          "The task type.",
+			"task":          "The id of the task that the same request has made before; absent if it is new.",
+			"rollout":       "What was asked for; null is all at once.",
+			"waves":         "The endpoints in their waves; with the order `random` only as many as they will be.",
+			"broadcast":     "It goes to whoever serves the type while it is open, as of now to the one wave.",
+			"not_connected": "Those of them that are not connected, or shut out.",
+			"not_serving":   "Those that are connected, but would reject the task.",
 		},
 		"TaskList":     {"tasks": "Newest first.", "next": "The cursor of the next page; empty on the last one."},
 		"EndpointList": {"endpoints": "By name.", "next": "The cursor of the next page; empty on the last one."},

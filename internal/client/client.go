@@ -131,6 +131,12 @@ func (c *Client) CreateJSON(ctx context.Context, taskType string, request json.R
 	return c.post(ctx, path(taskType), request)
 }
 
+// Plan is what a request would come to if it was made now; nothing is created.
+func (c *Client) Plan(ctx context.Context, taskType string, request json.RawMessage) (tasker.WavePlan, error) {
+	var p tasker.WavePlan
+	return p, c.call(ctx, http.MethodPost, path(taskType, "plan"), request, &p)
+}
+
 // Get returns a task by its id or identifier.
 func (c *Client) Get(ctx context.Context, taskType, ref string) (State, error) {
 	var s State

@@ -1,0 +1,55 @@
+package api
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+func TestSelection(t *testing.T) {
+	t.Parallel()
+	web := map[string]string{"role": "web"}
+	gone := time.Now()
+	known := []tasker.Endpoint{
+		{Name: "a", Types: []string{"ping"}, Presence: tasker.Presence{Labels: web}},
+		{Name: "b", Types: []string{"ping"}},
+		{Name: "c", Presence: tasker.Presence{Labels: web}},
+		{Name: "d", Types: []string{"ping"}, Presence: tasker.Presence{Labels: web}, RevokedAt: &gone},
+	}
+	labels, err := tasker.ParseSelector("role=web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name                 string
+		target               selection
+		want                 []string
+		broadcast, selective bool
+	}{
+		{"nobody named", selection{}, []string{"a", "b"}, true, false},
+		{"nobody named in waves", selection{rollout: true}, []string{"a", "b"}, false, true},
+		{"named", selection{named: []string{"d", "x"}}, []string{"d", "x"}, false, false},
+		{"named in waves", selection{named: []string{"d", "x"}, rollout: true}, []string{"d", "x"}, false, false},
+		{"labels", selection{labels: labels}, []string{"a", "c"}, false, true},
+		{"both", selection{named: []string{"c", "b"}, labels: labels, rollout: true}, []string{"c", "b", "a"}, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.target.taskType = "ping"
+			var selected []string
+			for _, e := range known {
+				if tt.target.selects(e) {
+					selected = append(selected, e.Name)
+				}
+			}
+			if got := tt.target.join(selected); !slices.Equal(got, tt.want) {
+				t.Errorf("it is for %v, want %v", got, tt.want)
+			}
+			if tt.target.broadcast() != tt.broadcast || tt.target.selective() != tt.selective {
+				t.Errorf("broadcast %t, selective %t, want %t, %t", tt.target.broadcast(), tt.target.selective(), tt.broadcast, tt.selective)
+			}
+		})
+	}
+}

@@ -25,13 +25,17 @@ func File(path string, fi fs.FileInfo) error {
 
 func owner(path string, fi fs.FileInfo) error {
 	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
+	switch {
+	case !ok:
 		return fmt.Errorf("%s: its owner cannot be told", path)
+	case st.Uid == 0 || int64(st.Uid) == int64(os.Geteuid()):
+		return nil
 	}
-	if st.Uid != 0 && int64(st.Uid) != int64(os.Geteuid()) {
-		return fmt.Errorf("%s belongs to user %d, who could have the agent run what he likes: chown root %[1]s", path, st.Uid)
+	chown := "chown"
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		chown = "chown -h"
 	}
-	return nil
+	return fmt.Errorf("%s belongs to user %d, who could have the agent run what he likes: %s root %[1]s", path, st.Uid, chown)
 }
 
 // maxLinks is how many links may lead to a directory.
@@ -46,32 +50,50 @@ func Way(dir string) (string, error) {
 		return "", err
 	}
 	links := maxLinks
-	return way(dir, &links, File)
+	return way(dir, &links, directory)
 }
 
-// way checks the directory itself with check.
-func way(dir string, links *int, check func(string, fs.FileInfo) error) (string, error) {
+// Path says the same of a file. Where a link leads to one, it is of that file, and of
+// the way there.
+func Path(file string) error {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	links := maxLinks
+	_, err = way(file, &links, File)
+	return err
+}
+
+// way checks what is at the end of a path with check, and what leads there.
+func way(path string, links *int, check func(string, fs.FileInfo) error) (string, error) {
 	parent := "/"
-	if dir != "/" {
+	if path != "/" {
 		var err error
-		if parent, err = way(filepath.Dir(dir), links, above); err != nil {
+		if parent, err = way(filepath.Dir(path), links, above); err != nil {
 			return "", err
 		}
 	}
-	at := filepath.Join(parent, filepath.Base(dir))
+	at := filepath.Join(parent, filepath.Base(path))
 	fi, err := os.Lstat(at)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return at, nil
 	case err != nil:
 		return "", err
-	case fi.IsDir():
-		return at, check(at, fi)
 	case fi.Mode()&fs.ModeSymlink == 0:
-		return "", fmt.Errorf("%s is no directory", at)
+		return at, check(at, fi)
 	}
 	if *links--; *links < 0 {
 		return "", fmt.Errorf("%s: %w", at, syscall.ELOOP)
+	}
+	switch in, err := os.Stat(parent); {
+	case err != nil:
+		return "", err
+	case in.Mode()&fs.ModeSticky != 0: // whose link it is can replace it
+		if err := owner(at, fi); err != nil {
+			return "", err
+		}
 	}
 	target, err := os.Readlink(at)
 	if err != nil {
@@ -83,11 +105,18 @@ func way(dir string, links *int, check func(string, fs.FileInfo) error) (string,
 	return way(filepath.Clean(target), links, check)
 }
 
-// above is File for the directories above: in a sticky one nobody but its owner can
-// replace what is not his own.
-func above(path string, fi fs.FileInfo) error {
-	if fi.Mode()&fs.ModeSticky != 0 {
-		return owner(path, fi)
+func directory(path string, fi fs.FileInfo) error {
+	if !fi.IsDir() {
+		return fmt.Errorf("%s is no directory", path)
 	}
 	return File(path, fi)
+}
+
+// above is for the directories above: in a sticky one nobody but its owner can replace
+// what is not his own.
+func above(path string, fi fs.FileInfo) error {
+	if fi.IsDir() && fi.Mode()&fs.ModeSticky != 0 {
+		return owner(path, fi)
+	}
+	return directory(path, fi)
 }

@@ -29,7 +29,16 @@ func TestWay(t *testing.T) {
 		"another's above":   {func(h string) { do(os.Chown(h+"/a", nobody, nobody)) }, "", "a"},
 		"another's, sticky": {func(h string) { do(os.Chown(h+"/a", nobody, nobody)); do(os.Chmod(h+"/a", 0o755|os.ModeSticky)) }, "", "a"},
 		"another's link":    {func(h string) { link(h, "a/b", "../open/b"); do(os.Chown(h+"/open", nobody, nobody)) }, "", "open"},
-		"link":              {func(h string) { link(h, "a/b", h+"/open/b") }, "open/b", ""},
+		"another's in a sticky one": {func(h string) {
+			do(os.Chmod(h+"/a", 0o777|os.ModeSticky))
+			link(h, "a/b", "../open/b")
+			do(os.Lchown(h+"/a/b", nobody, nobody))
+		}, "", "a/b"},
+		"another's in one that is his to read": {func(h string) {
+			link(h, "a/b", "../open/b")
+			do(os.Lchown(h+"/a/b", nobody, nobody))
+		}, "open/b", ""},
+		"link": {func(h string) { link(h, "a/b", h+"/open/b") }, "open/b", ""},
 		"link by a link": {func(h string) {
 			do(os.Mkdir(h+"/end", 0o755))
 			link(h, "a/b", "../open/link")
@@ -55,6 +64,38 @@ func TestWay(t *testing.T) {
 				t.Errorf("it is %s, %v", is, err)
 			case tt.culprit != "" && (err == nil || !strings.HasPrefix(strings.Replace(err.Error(), ":", " ", 1), filepath.Join(home, tt.culprit)+" ")):
 				t.Errorf("got %v, want one of %s", err, tt.culprit)
+			}
+		})
+	}
+}
+
+// The same holds for a file, and for the file that a link leads to.
+func TestPath(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		edit    func(home string)
+		culprit string
+	}{
+		"plain":              {func(string) {}, ""},
+		"not there":          {func(h string) { do(os.Remove(h + "/a/f")) }, ""},
+		"writable":           {func(h string) { do(os.Chmod(h+"/a/f", 0o666)) }, "a/f"},
+		"writable above":     {func(h string) { do(os.Chmod(h+"/a", 0o777)) }, "a"},
+		"sticky above":       {func(h string) { do(os.Chmod(h+"/a", 0o777|os.ModeSticky)) }, ""},
+		"below a file":       {func(h string) { do(os.RemoveAll(h + "/a")); do(os.WriteFile(h+"/a", nil, 0o600)) }, "a"},
+		"link":               {func(h string) { link(h, "a/f", "../b") }, ""},
+		"link to a writable": {func(h string) { link(h, "a/f", "../b"); do(os.Chmod(h+"/b", 0o660)) }, "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			home, err := filepath.EvalSymlinks(t.TempDir())
+			do(err)
+			do(os.Mkdir(home+"/a", 0o755))
+			do(os.WriteFile(home+"/a/f", nil, 0o600))
+			do(os.WriteFile(home+"/b", nil, 0o600))
+			tt.edit(home)
+			err = trust.Path(home + "/a/f")
+			if tt.culprit == "" && err != nil || tt.culprit != "" && (err == nil || !strings.HasPrefix(err.Error(), filepath.Join(home, tt.culprit)+" ")) {
+				t.Errorf("got %v, want one of %q", err, tt.culprit)
 			}
 		})
 	}

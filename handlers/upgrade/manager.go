@@ -10,10 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
 	packages "github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	"github.com/MatthiasWiesner/tasker/handlers/trust"
 )
 
 //go:embed apt.sh
@@ -110,8 +110,8 @@ func (m manager) check(ctx context.Context, p Payload) error {
 	case !info.Mode().IsRegular():
 		return handlers.Reject("payload.file: %s is no file", p.File)
 	}
-	if s, ok := info.Sys().(*syscall.Stat_t); !ok || s.Uid != 0 || info.Mode().Perm()&0o022 != 0 {
-		return handlers.Reject("payload.file: %s must belong to root, and only root may be able to write it", p.File)
+	if err := trust.Path(p.File); err != nil {
+		return handlers.Reject("payload.file: %v", err)
 	}
 	lines, err := packages.Ask(ctx, m.tool.Content, p.File)
 	if err != nil {

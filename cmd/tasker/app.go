@@ -114,6 +114,18 @@ func (a *app) json() bool { return a.format == "json" }
 // terminal says whether a person is looking at what is printed.
 func (a *app) terminal() bool { return term.IsTerminal(int(a.out.Fd())) } //nolint:gosec // a file descriptor is an int
 
+// asking is what a command runs that asks the control plane.
+func (a *app) asking(run func(c *client.Client, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return run(c, cmd, args)
+	}
+}
+
 // client connects to the control plane that the flags, the environment and the
 // configuration name.
 func (a *app) client() (*client.Client, error) {

@@ -5,6 +5,8 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"github.com/MatthiasWiesner/tasker/internal/client"
 )
 
 func endpointsCommand(a *app) *cobra.Command {
@@ -16,12 +18,7 @@ first who is connected and since when not, then what runs and waits, labels,
 versions, and types; numbers that are zero are left out. Anywhere else each line is
 whole.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				list, err := c.Endpoints(cmd.Context())
 				if err != nil {
@@ -34,7 +31,7 @@ whole.`,
 				return err
 			}
 			return a.printEndpoint(e)
-		},
+		}),
 	}
 	a.formatFlag(cmd)
 	return cmd

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/client"
 )
 
 func enrolTokenCommand(a *app) *cobra.Command {
@@ -25,12 +26,7 @@ func createTokenCommand(a *app) *cobra.Command {
 		Use:   "create",
 		Short: "Make a token, and print what to run on the servers",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, _ []string) error {
 			t, err := c.CreateEnrolToken(cmd.Context(), ttl, uses)
 			switch {
 			case err != nil:
@@ -44,7 +40,7 @@ func createTokenCommand(a *app) *cobra.Command {
 			}
 			fmt.Fprintf(a.err, "Good for %d, until %s.\n", t.MaxUses, t.ExpiresAt.Local().Format(time.DateTime))
 			return written(err)
-		},
+		}),
 	}
 	a.formatFlag(cmd)
 	cmd.Flags().StringVar(&ttl, "ttl", "1h", "how long it is good, 1m to 720h")
@@ -70,12 +66,7 @@ func listTokensCommand(a *app) *cobra.Command {
 		Use:   "list",
 		Short: "List the tokens, newest first",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, _ []string) error {
 			list, err := c.EnrolTokens(cmd.Context())
 			switch {
 			case err != nil:
@@ -90,7 +81,7 @@ func listTokensCommand(a *app) *cobra.Command {
 				})
 			}
 			return a.printTable(t)
-		},
+		}),
 	}
 	a.formatFlag(cmd)
 	return cmd
@@ -113,14 +104,9 @@ func revokeTokenCommand(a *app) *cobra.Command {
 		Use:   "revoke ID",
 		Short: "Make a token useless; those who have enrolled with it stay",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			return c.RevokeEnrolToken(cmd.Context(), args[0])
-		},
+		}),
 	}
 }
 
@@ -131,12 +117,7 @@ func endpointCommand(a *app) *cobra.Command {
 		Long: `revoke makes the endpoint's secret useless, at once: what it was at is interrupted, and
 what it has not received will be missing. Its name can be enrolled anew.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			e, err := c.RevokeEndpoint(cmd.Context(), args[0])
 			switch {
 			case err != nil:
@@ -146,7 +127,7 @@ what it has not received will be missing. Its name can be enrolled anew.`,
 			}
 			_, err = fmt.Fprintf(a.out, "%s is shut out\n", plain(e.Name))
 			return written(err)
-		},
+		}),
 	}
 	a.formatFlag(revoke)
 	get := endpointsCommand(a)

@@ -34,12 +34,7 @@ What is too long for the table is below it, in full.
 
 ` + exitCodes,
 		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			state, err := c.Get(cmd.Context(), args[0], args[1])
 			if err != nil {
 				return err
@@ -48,7 +43,7 @@ What is too long for the table is below it, in full.
 				return err
 			}
 			return outcome(state.Task)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&exitStatus, "exit-status", false, "exit by the task's status, with 0 for one that has not finished")
 	a.formatFlag(cmd)
@@ -115,12 +110,7 @@ func changeCommand(a *app, verb, short string, change changeFunc) *cobra.Command
 		Short: short,
 		Long:  short + ". REF is its id or identifier.\n\n" + exitCodes,
 		Args:  cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			task, err := change(c, cmd.Context(), args[0], args[1])
 			switch {
 			case err != nil:
@@ -135,7 +125,7 @@ func changeCommand(a *app, verb, short string, change changeFunc) *cobra.Command
 			}
 			_, err = fmt.Fprintf(a.err, "tasker: this undo was asked for before, and has ended; where it did not succeed it is tried again with: tasker task retry %s %s\n", task.Type, task.ID)
 			return written(err)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "show the progress until the task has finished")
 	a.formatFlag(cmd)
@@ -150,17 +140,12 @@ func outputCommand(a *app) *cobra.Command {
 and what else would control the terminal is left out; a line that was written over
 is a line of its own. Anywhere else it is byte for byte what was printed.`,
 		Args: cobra.ExactArgs(3),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			if !a.terminal() {
 				return c.Output(cmd.Context(), args[0], args[1], args[2], a.out)
 			}
 			shown := &terminal.Writer{Out: a.out, Colours: screenOf(a.out, a.env).colour}
 			return errors.Join(c.Output(cmd.Context(), args[0], args[1], args[2], shown), shown.Close())
-		},
+		}),
 	}
 }

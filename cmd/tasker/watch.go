@@ -33,14 +33,9 @@ exit code is that of the rollout.
 
 ` + exitCodes,
 		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			return a.watch(cmd.Context(), c, tasker.Task{Type: args[0], ID: args[1]})
-		},
+		}),
 	}
 	a.formatFlag(cmd)
 	return cmd

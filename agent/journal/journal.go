@@ -7,7 +7,6 @@
 package journal
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,73 +32,6 @@ var (
 	// ErrUnknown: no such assignment, or none in a phase that allows it.
 	ErrUnknown = errors.New("not in the journal")
 )
-
-// Ref names an assignment.
-type Ref = tasker.AssignmentRef
-
-// Phase says how far an assignment is.
-type Phase string
-
-// The phases, in their order.
-const (
-	// Held: accepted before the control plane's time was known, so that the
-	// deadline is still to be checked.
-	Held Phase = "held"
-	// Accepted: to be performed.
-	Accepted Phase = "accepted"
-	// Starting: the handler was started, or is about to be.
-	Starting Phase = "starting"
-	// Ended: nothing is left to do but to report it.
-	Ended Phase = "ended"
-)
-
-// Entry is what the journal knows of an assignment, but for its payload, result
-// and output.
-type Entry struct {
-	TaskID     string          `json:"task_id"`
-	Attempt    int             `json:"attempt"`
-	Identifier string          `json:"identifier"`
-	Type       string          `json:"type"`
-	Handler    string          `json:"handler"`
-	Timeout    tasker.Duration `json:"timeout,omitzero"`
-	Deadline   time.Time       `json:"deadline,omitzero"`
-	Action     tasker.Action   `json:"action,omitempty"`
-	Undoes     string          `json:"undoes,omitempty"`
-	// Order numbers the entries as they were accepted.
-	Order uint64 `json:"order"`
-	Phase Phase  `json:"phase"`
-	// Processes are those started since the entry was last starting.
-	Processes []handlers.Process `json:"processes,omitempty"`
-	// Last is the last update that was noted, without result and output.
-	Last tasker.Update `json:"last"`
-	// Printed: there is output in the final report.
-	Printed bool `json:"printed,omitempty"`
-	// Confirmed: the final report was handed over.
-	Confirmed bool `json:"confirmed,omitempty"`
-}
-
-// Ref returns the entry's name.
-func (e Entry) Ref() Ref { return Ref{TaskID: e.TaskID, Attempt: e.Attempt} }
-
-// Tombstone keeps an assignment, and earlier attempts of it, from starting.
-type Tombstone struct {
-	TaskID  string `json:"task_id"`
-	Attempt int    `json:"attempt"`
-	// Deadline is the assignment's.
-	Deadline time.Time `json:"deadline"`
-}
-
-// Record is an assignment to be accepted.
-type Record struct {
-	Type       string
-	Assignment tasker.Assignment
-	// Held keeps the deadline to be checked later. Starting records the start of
-	// the handler at once, as Start does.
-	Held, Starting bool
-	// Update is the first word about it. When its status is an ended one, it is
-	// the final report at once, and the payload is not kept.
-	Update tasker.Update
-}
 
 // Journal is an open journal. Its methods may be called concurrently; each is
 // one transaction, which those that write at the same time share, and those that
@@ -304,66 +236,4 @@ func (j *Journal) Sweep(before time.Time) ([]Ref, error) {
 		return nil, err
 	}
 	return gone, nil
-}
-
-// Entries returns every entry in the order of acceptance.
-func (j *Journal) Entries() ([]Entry, error) {
-	if err := j.settle(); err != nil {
-		return nil, err
-	}
-	var all []Entry
-	err := j.view("read the assignments", func(tx tables) error {
-		return tx.eachEntry(func(e Entry) { all = append(all, e) })
-	})
-	slices.SortFunc(all, func(a, b Entry) int { return int(int64(a.Order) - int64(b.Order)) })
-	return all, err
-}
-
-// Tombstones returns every tombstone.
-func (j *Journal) Tombstones() ([]Tombstone, error) {
-	var all []Tombstone
-	err := j.view("read the tombstones", func(tx tables) error {
-		return tx.eachTombstone(func(_ []byte, t Tombstone) { all = append(all, t) })
-	})
-	return all, err
-}
-
-// Payload returns the payload of an entry that has not ended.
-func (j *Journal) Payload(ref Ref) (json.RawMessage, error) {
-	var payload json.RawMessage
-	err := j.view("read a payload", func(tx tables) error {
-		b := tx.payloads.Get(key(ref))
-		if b == nil {
-			return fmt.Errorf("%s: %w", ref.TaskID, ErrUnknown)
-		}
-		payload = slices.Clone(b)
-		return nil
-	})
-	return payload, err
-}
-
-// Report returns the final report of an ended entry; once its confirmation was
-// written, without its output.
-func (j *Journal) Report(ref Ref) (tasker.Update, error) {
-	var u tasker.Update
-	err := j.view("read a report", func(tx tables) error { return tx.get(tx.reports, key(ref), &u) })
-	return u, err
-}
-
-// Stats say how large the journal is.
-type Stats struct {
-	// Entries is the number of assignments, the confirmed ones included.
-	Entries int
-	// Bytes is the size of the file.
-	Bytes int64
-}
-
-// Stats returns the journal's size.
-func (j *Journal) Stats() (Stats, error) {
-	var s Stats
-	err := j.view("measure the journal", func(tx tables) error {
-		s = Stats{Entries: tx.entries.Stats().KeyN, Bytes: tx.tx.Size()}
-		return nil
-	})
-	return s, err
 }

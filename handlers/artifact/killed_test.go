@@ -34,8 +34,8 @@ func TestKilledAtEachStep(t *testing.T) {
 		{name: "the first", steps: 10, first: true, serves: "1.1"},
 		{name: "sick", files: files{"sick": ""}, steps: 12, serves: "1.0", err: "switched back to 1.0, which works, because 1.1 is not healthy"},
 		{name: "the first is sick", files: files{"sick": ""}, first: true, steps: 11, err: "switched back to no release"},
-		{name: "undo", undo: true, steps: 4, serves: "1.0"},
-		{name: "undo of the first", undo: true, first: true, steps: 3},
+		{name: "undo", undo: true, steps: 5, serves: "1.0"},
+		{name: "undo of the first", undo: true, first: true, steps: 4},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,8 +16,8 @@ const (
 	aboutText = "tasker hands a task to a named set of servers (endpoints) and tells, per server, what became of it.\n\n" +
 		"* A **task** is one request; it has your `identifier` and our `id`, and either names it in a path.\n" +
 		"* A **response** is one endpoint's part in it: `pending → sent → received → running →` " +
-		"`succeeded`, `failed`, `timed_out`, `cancelled`, `rejected` or `interrupted`; or `missing`, if it was not received in time.\n" +
-		"* The task's status follows from its responses: `pending`, `sent`, `running`, then `succeeded`, `failed`, `cancelled` or `incomplete` (an endpoint is missing).\n\n" +
+		"`succeeded`, `failed`, `timed_out`, `cancelled`, `rejected` or `interrupted`; or `missing`, if it was not received in time, or `skipped`, if a rollout stopped before it.\n" +
+		"* The task's status follows from its responses: `pending`, `sent`, `running`, or `paused` for a rollout, then `succeeded`, `failed`, `cancelled` or `incomplete` (an endpoint is missing).\n\n" +
 		"Errors are `application/problem+json` (RFC 9457); `errors[].location` names the field at fault. " +
 		"While the database is away, calls answer 503 with `Retry-After`; repeating a request is always safe."
 

@@ -88,6 +88,10 @@ type Response struct {
 	// Late: the report came after the clock had ended the response.
 	Late bool `json:"late"`
 
+	// SilentSince is when the endpoint was last heard of, while it is at this and not
+	// connected. It is no change of the response.
+	SilentSince *time.Time `json:"silent_since,omitempty"`
+
 	SentAt     *time.Time `json:"sent_at"`
 	ReceivedAt *time.Time `json:"received_at"`
 	StartedAt  *time.Time `json:"started_at"`

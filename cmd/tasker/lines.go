@@ -100,7 +100,8 @@ func (l *lines) end(last client.State) error {
 // worthTelling says whether a response changed in more than a few percent.
 func worthTelling(before, after tasker.Response) bool {
 	const step = 10
-	if before.Status != after.Status || before.Attempt != after.Attempt || before.Reason != after.Reason {
+	if before.Status != after.Status || before.Attempt != after.Attempt || before.Reason != after.Reason ||
+		(before.SilentSince == nil) != (after.SilentSince == nil) {
 		return true
 	}
 	if before.Progress == nil || after.Progress == nil {

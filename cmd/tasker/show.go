@@ -237,6 +237,9 @@ func describe(r tasker.Response) string {
 // what says why a response is where it is.
 func what(r tasker.Response) string {
 	var parts []string
+	if at := r.SilentSince; at != nil {
+		parts = append(parts, "not connected since "+clock(*at))
+	}
 	for _, s := range []string{r.Reason, r.Error} {
 		if s != "" {
 			parts = append(parts, s)

@@ -29,6 +29,7 @@ func TestDescribe(t *testing.T) {
 		r    tasker.Response
 		want string
 	}{
+		{tasker.Response{Status: tasker.Running, Progress: &tasker.Progress{Percent: 50, Message: "unpacking"}, SilentSince: at(0)}, "running  50%  not connected since " + clock(*at(0))},
 		{tasker.Response{Status: tasker.Pending, Reason: "offline since 03:04"}, "pending  offline since 03:04"},
 		{tasker.Response{Status: tasker.Running, Progress: &tasker.Progress{Percent: 39.6, Message: "unpack"}}, "running  40%  unpack"},
 		{tasker.Response{Status: tasker.Succeeded, StartedAt: at(0), FinishedAt: at(1204), Progress: &tasker.Progress{Percent: 100, Message: "done"}}, "succeeded  after 1.2s  done"},

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -24,6 +26,8 @@ const (
 	eventsPause = 100 * time.Millisecond
 	// eventsKeepalive is below the idle timeouts of usual proxies.
 	eventsKeepalive = 15 * time.Second
+	// eventsLook is how often it is looked who has fallen silent.
+	eventsLook = 5 * time.Second
 	// eventsWrite is the time a client has to take an event.
 	eventsWrite = 30 * time.Second
 )
@@ -78,7 +82,10 @@ func (r taskRoutes) follow(ctx context.Context, s *stream, id string, after int6
 	defer alive.Stop()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	look := time.NewTicker(eventsLook)
+	defer look.Stop()
 	defer s.close()
+	silent := silences{known: map[string]bool{}}
 	for {
 		select { // at most one event in each pause
 		case <-pause.C:
@@ -93,6 +100,7 @@ func (r taskRoutes) follow(ctx context.Context, s *stream, id string, after int6
 				return
 			}
 			after = task.Version
+			silent.told(responses)
 			alive.Reset(eventsKeepalive)
 		case errors.Is(err, store.ErrNotFound):
 			return
@@ -100,12 +108,24 @@ func (r taskRoutes) follow(ctx context.Context, s *stream, id string, after int6
 			r.log.WarnContext(ctx, "stream of events cannot be read on", "task", id, "type", r.Name, "error", err)
 			s.comment("the database cannot be read now")
 		}
+		if err == nil && silent.due {
+			open, err := r.store.OpenResponses(ctx, id)
+			if err == nil {
+				open = silent.changed(open)
+			}
+			if len(open) > 0 {
+				s.event(task.Version, withResponses(task, open))
+				alive.Reset(eventsKeepalive)
+			}
+		}
 		for waiting := s.err == nil; waiting; {
 			select {
 			case <-wake:
 				waiting = false
 			case <-poll.C:
 				waiting = false
+			case <-look.C:
+				silent.due, waiting = true, false
 			case <-alive.C:
 				s.comment("still here")
 				waiting = s.err == nil
@@ -119,6 +139,31 @@ func (r taskRoutes) follow(ctx context.Context, s *stream, id string, after int6
 			return
 		}
 	}
+}
+
+// silences are the endpoints of which a stream has told that they are silent. That is
+// no change of a response, so it is looked for from time to time.
+type silences struct {
+	known map[string]bool
+	// due: it is time to look.
+	due bool
+}
+
+// told notes what was sent.
+func (s *silences) told(sent []tasker.Response) {
+	for _, r := range sent {
+		if s.known[r.Endpoint] = true; r.SilentSince == nil {
+			delete(s.known, r.Endpoint)
+		}
+	}
+}
+
+// changed are those of the open responses that are to be sent, and notes them.
+func (s *silences) changed(open []tasker.Response) []tasker.Response {
+	changed := slices.DeleteFunc(open, func(r tasker.Response) bool { return s.known[r.Endpoint] == (r.SilentSince != nil) })
+	s.due = false
+	s.told(changed)
+	return changed
 }
 
 // stream writes server-sent events. After the first error it does nothing more.

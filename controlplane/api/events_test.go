@@ -226,3 +226,39 @@ func TestHeadOfEvents(t *testing.T) {
 		t.Errorf("got %d %q", a.status, a.body)
 	}
 }
+
+// Whose endpoint falls silent is told, and that it is heard of again.
+func TestEventsTellOfSilence(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	apply(t, s.store, hello("a"), hello("b"))
+	task := s.create(t, "/ping", `{"identifier":"1","endpoints":["a","b"]}`)
+	apply(t, s.store, update(task, "a", 1, tasker.Running), update(task, "b", 1, tasker.Running))
+	stream := s.watch(t, "/ping/1/events", "")
+	first := stream.must()
+	is := func(e event, silent bool, endpoints ...string) {
+		t.Helper()
+		if e.id != first.id || len(e.Responses) != len(endpoints) {
+			t.Fatalf("got %+v, want the responses of %v", e, endpoints)
+		}
+		for i, r := range e.Responses {
+			if r.Endpoint != endpoints[i] || r.Status != tasker.Running || (r.SilentSince != nil) != silent {
+				t.Errorf("got %+v, want %s, silent: %t", r, endpoints[i], silent)
+			}
+		}
+	}
+	is(first, false, "a", "b")
+	bye := hello("a")
+	bye.Hello, bye.Goodbye = nil, &tasker.Goodbye{}
+	apply(t, s.store, bye)
+	is(stream.must(), true, "a")
+	if a := decode[state](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK); a.Responses[0].SilentSince == nil || a.Responses[1].SilentSince != nil {
+		t.Errorf("read: %+v", a.Responses)
+	}
+	// A stream that is resumed tells it anew.
+	is(s.watch(t, "/ping/1/events", strconv.FormatInt(first.id, 10)).must(), true, "a")
+	back := hello("a")
+	back.Hello.Unfinished = []tasker.AssignmentRef{{TaskID: task.ID, Attempt: 1}}
+	apply(t, s.store, back)
+	is(stream.must(), false, "a")
+}

@@ -65,7 +65,7 @@ func serve(t *testing.T, change ...func(*api.Options)) *server {
 	fanout := watch.NewFanout()
 	o := storetest.SQLite(t)
 	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}, {Name: "command", Handler: "command", Timeout: 10 * time.Minute}}
-	o.Heartbeat = 10 * time.Second
+	o.Heartbeat = 10 * time.Minute // nobody falls silent, however slow the machine is
 	o.OnCommit = func(c store.Commit) { fanout.Publish(c.Tasks) }
 	st := storetest.Open(t, o)
 	return serveStore(t, st, fanout, change...)

@@ -35,7 +35,7 @@ const (
 	resumeText = "The rollout goes on where it was paused; what has failed until now is accepted. 409 if it is not paused."
 	undoText   = "Makes a task of its own that brings back what was there before this one, on the endpoints where this one was started, and answers it. " +
 		"The task that is undone names it as `undone_by`. Asked again, it is the same task. 409 while the task has not ended, if it was started nowhere, or if its handler cannot undo it."
-	eventsText = "A stream of server-sent events. The first one is the whole task with all its responses, the following ones have the task and only those responses that changed. " +
+	eventsText = "A stream of server-sent events. The first one is the whole task with all its responses, the following ones have the task and only those responses that changed, or whose endpoint has fallen silent or been heard of again (`silent_since`; one that is resumed tells anew who is silent). " +
 		"The id of an event is the task's `version`: with it as `Last-Event-ID` the stream goes on where it broke off. " +
 		"The stream ends when the task has finished; asked again for what came after that, it answers 204."
 	outputText = "What the handler of the last attempt printed: the beginning and the end are kept, and a line says how many bytes were left out between. " +
@@ -94,6 +94,7 @@ func fieldTexts() map[string]map[string]string {
 			"progress":         "What the handler last said about how far it is.",
 			"presumed":         "The clock ended it in place of a silent agent; a late report wins.",
 			"late":             "The report came after the clock had ended the response.",
+			"silent_since":     "When the endpoint was last heard of, while it should be at this and is not connected; absent otherwise. After `api.lost_after` it is `interrupted`.",
 			"sent_at":          "When it was handed to the transport.",
 			"received_at":      "When the agent had it in its journal.",
 			"started_at":       "When the handler was started.",

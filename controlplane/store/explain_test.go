@@ -198,6 +198,8 @@ func everything(t *testing.T, f *fixture) {
 	}
 	_, _, err = f.TaskWithResponses(ctx, "ping", "x")
 	must(t, err)
+	_, err = f.OpenResponses(ctx, task.ID)
+	must(t, err)
 	_, _, err = f.Changes(ctx, task.ID, 2)
 	must(t, err)
 	_, err = f.Output(ctx, "ping", "x", "ep-0000")

@@ -57,7 +57,7 @@ func (s *Store) TaskWithResponses(ctx context.Context, taskType, ref string) (ta
 		if task, err = c.find(ctx, taskType, ref); err != nil {
 			return err
 		}
-		responses, err = c.responses(ctx, "task_id = ?", task.ID)
+		responses, err = s.responses(ctx, c, task.ID, "")
 		return err
 	})
 	return task, responses, err
@@ -77,22 +77,10 @@ func (s *Store) Changes(ctx context.Context, id string, since int64) (tasker.Tas
 			return ErrNotFound
 		}
 		task = tasks[0]
-		responses, err = c.responses(ctx, "task_id = ? AND version > ?", id, since)
+		responses, err = s.responses(ctx, c, id, "AND version > ?", since)
 		return err
 	})
 	return task, responses, err
-}
-
-func (c *conn) responses(ctx context.Context, where string, args ...any) ([]tasker.Response, error) {
-	list := []tasker.Response{}
-	err := c.rows(ctx, "SELECT "+responseState+" FROM responses WHERE "+where+" ORDER BY endpoint", args, func(r *sql.Rows) error {
-		row, err := scanResponse(r)
-		if err == nil {
-			list = append(list, row.Response)
-		}
-		return err
-	})
-	return list, err
 }
 
 // Tasks lists tasks, newest first. A cursor that no page gave is ErrCursor.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,5 +88,44 @@ func TestSilenceGoesByTheAgentsInterval(t *testing.T) {
 				t.Errorf("%s: after %s connected: %t, %d ended", name, tt.silent, connected, ended)
 			}
 		}
+	})
+}
+
+// A response says since when its endpoint is silent while that has it and has not ended
+// it.
+func TestSilentSince(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.apply(t, hello("a", "s"), hello("b", "s"), hello("c", "s"), hello("d", "s"))
+		task := f.create(t, request("x", "a", "b", "c", "d"))
+		f.send(t, 4)
+		f.apply(t, update("a", task.ID, 1, 1, tasker.Running), update("b", task.ID, 1, 1, tasker.Received), update("c", task.ID, 1, 1, tasker.Succeeded))
+		silent := func(endpoints ...string) {
+			t.Helper()
+			open, err := f.OpenResponses(t.Context(), task.ID)
+			must(t, err)
+			_, all, err := f.TaskWithResponses(t.Context(), "ping", "x")
+			must(t, err)
+			if len(open) != 2 || len(all) != 4 {
+				t.Fatalf("open are %+v", open)
+			}
+			for _, r := range append(open, all...) {
+				if got := r.SilentSince != nil; got != slices.Contains(endpoints, r.Endpoint) {
+					t.Errorf("%s is silent since %v; want that %v are", r.Endpoint, r.SilentSince, endpoints)
+				}
+			}
+		}
+		silent()
+		heard := f.Now()
+		f.apply(t, goodbye("b"))
+		silent("b")
+		f.Add(time.Minute)
+		silent("a", "b")
+		_, changed, err := f.Changes(t.Context(), task.ID, 0)
+		must(t, err)
+		if at := changed[0].SilentSince; at == nil || !at.Equal(heard) {
+			t.Errorf("a is silent since %v, want %v", at, heard)
+		}
+		f.apply(t, hello("a", "t", tasker.AssignmentRef{TaskID: task.ID, Attempt: 1}), heartbeat("b"))
+		silent()
 	})
 }

@@ -208,12 +208,13 @@ func queue(answers ...string) <-chan string {
 	return c
 }
 
-// TestWatchResumes cuts the stream twice, once within an event.
+// TestWatchResumes cuts the stream twice, once within an event. Who is silent is told
+// anew by the next one.
 func TestWatchResumes(t *testing.T) {
 	t.Parallel()
 	streams := queue(
 		"retry: 1000\n\n"+
-			"id: 3\ndata: {\"task\":{\"id\":\"t\",\"status\":\"running\",\"version\":3},\"responses\":[{\"endpoint\":\"b\",\"status\":\"sent\"},{\"endpoint\":\"a\",\"status\":\"running\"}]}\n\n"+
+			"id: 3\ndata: {\"task\":{\"id\":\"t\",\"status\":\"running\",\"version\":3},\"responses\":[{\"endpoint\":\"b\",\"status\":\"received\",\"silent_since\":\"2026-01-02T03:04:05Z\"},{\"endpoint\":\"a\",\"status\":\"running\"}]}\n\n"+
 			": still here\n\n"+
 			"id: 4\ndata: {\"task\":{\"id\":\"t\",\"stat",
 		"id: 5\ndata: {\"task\":{\"id\":\"t\",\"status\":\"running\",\"version\":5},\"responses\":[{\"endpoint\":\"a\",\"status\":\"succeeded\"}]}\n\n",
@@ -229,13 +230,16 @@ func TestWatchResumes(t *testing.T) {
 		line := string(s.Task.Status)
 		for _, r := range s.Responses {
 			line += fmt.Sprintf(" %s=%s", r.Endpoint, r.Status)
+			if r.SilentSince != nil {
+				line += ",silent"
+			}
 		}
 		shown = append(shown, line)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"running a=running b=sent", "running a=succeeded b=sent", "failed a=succeeded b=failed"}
+	want := []string{"running a=running b=received,silent", "running a=succeeded b=received", "failed a=succeeded b=failed"}
 	if diff := cmp.Diff(want, shown); diff != "" {
 		t.Errorf("shown (-want +got):\n%s", diff)
 	}

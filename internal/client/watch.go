@@ -84,6 +84,9 @@ func (w *watch) once(ctx context.Context) (bool, error) {
 	if resp.StatusCode == http.StatusNoContent && w.last != "" {
 		return true, w.refuse(errors.New("it says that nothing is left to tell of a task that has not finished"))
 	}
+	for i := range w.state.Responses {
+		w.state.Responses[i].SilentSince = nil // who is silent is told anew
+	}
 	if w.state.Lost != nil {
 		w.tell(nil)
 	}

@@ -102,6 +102,8 @@ func (w *wire) overHTTP(t testing.TB, instance string, types []tasker.TaskType) 
 	}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var hubs sync.WaitGroup
+	hello := make(chan struct{})
+	heard := sync.OnceFunc(func() { close(hello) })
 	hubs.Go(func() {
 		_ = hub.Receive(ctx, func(_ context.Context, reports []tasker.Report) error {
 			w.change(func() {
@@ -109,10 +111,18 @@ func (w *wire) overHTTP(t testing.TB, instance string, types []tasker.TaskType) 
 					w.take(r)
 				}
 			})
+			heard() // it is what comes first
 			return nil
 		})
 	})
 	hubs.Go(func() {
+		// Before its hello the agent is offline. One that came in the midst of a batch
+		// would let the later orders overtake the earlier ones, which are sent again.
+		select {
+		case <-hello:
+		case <-ctx.Done():
+			return
+		}
 		_ = w.Receive(ctx, func(ctx context.Context, orders []tasker.Order) error {
 			// What cannot be sent now is sent again, as a dispatcher would.
 			if err := hub.Send(ctx, orders...); errors.Is(err, transport.ErrUnroutable) {
@@ -323,12 +333,13 @@ func (w *wire) printed(id string) string {
 	return b.String()
 }
 
+// assign orders a task, with a deadline that no agent misses.
 func assign(w *wire, id, handler string) tasker.Order {
 	return tasker.Order{
 		Version: 1, Endpoint: endpoint, Type: handler,
 		Assignment: &tasker.Assignment{
 			TaskID: id, Identifier: "i-" + id, Attempt: 1, Handler: handler,
-			Payload: json.RawMessage(`{"id":"` + id + `"}`), Deadline: w.time().Add(30 * time.Second),
+			Payload: json.RawMessage(`{"id":"` + id + `"}`), Deadline: w.time().Add(patience),
 		},
 	}
 }
@@ -336,7 +347,7 @@ func assign(w *wire, id, handler string) tasker.Order {
 func cancel(w *wire, id string) tasker.Order {
 	return tasker.Order{
 		Version: 1, Endpoint: endpoint, Type: "work",
-		Cancel: &tasker.Cancel{TaskID: id, Attempt: 1, Deadline: w.time().Add(30 * time.Second)},
+		Cancel: &tasker.Cancel{TaskID: id, Attempt: 1, Deadline: w.time().Add(patience)},
 	}
 }
 

@@ -220,7 +220,8 @@ func TestShortTaskTakesTwoTransactions(t *testing.T) {
 	}
 }
 
-// TestCancelInTheBatchOfTheStart brings an assignment and its cancel in one batch.
+// TestCancelInTheBatchOfTheStart brings an assignment and its cancel in one batch,
+// which HTTP may take apart: then the handler is started, and ended.
 func TestCancelInTheBatchOfTheStart(t *testing.T) {
 	t.Parallel()
 	g := newGate("work", "")

@@ -212,7 +212,7 @@ func TestSweep(t *testing.T) {
 		if n := left(); n != 3 {
 			t.Errorf("%d entries are left after an hour", n)
 		}
-		pass(2 * time.Minute)
+		pass(patience + 2*time.Minute)
 		if n := left(); n != 0 {
 			t.Errorf("%d entries are left an hour after the deadline", n)
 		}

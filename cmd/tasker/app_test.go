@@ -18,9 +18,9 @@ import (
 func TestWhoGetsWhichToken(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	var got string
+	sent := make(chan string, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got = r.Header.Get("Authorization")
+		sent <- r.Header.Get("Authorization")
 		fmt.Fprint(w, `{"endpoints":[]}`)
 	}))
 	defer server.Close()
@@ -45,7 +45,6 @@ func TestWhoGetsWhichToken(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got = "unset"
 			put(".config/tasker/config.yaml", strings.ReplaceAll(tt.file, "URL", server.URL))
 			put(filepath.Join(dataDirs()[0], "admin.token"), tt.local)
 			env := map[string]string{"HOME": dir, "TASKER_TOKEN": tt.env}
@@ -61,7 +60,7 @@ func TestWhoGetsWhichToken(t *testing.T) {
 			if _, err := c.Endpoints(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got != tt.want {
+			if got := <-sent; got != tt.want {
 				t.Errorf("sent %q, want %q", got, tt.want)
 			}
 		})

@@ -325,9 +325,10 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 
 func TestWhoCannotBeReached(t *testing.T) {
 	t.Parallel()
-	secure := httptest.NewTLSServer(http.NotFoundHandler())
-	t.Cleanup(secure.Close)
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
 	plain := newPlane(t)
 	const nobody = "http://127.0.0.1:1" // a port that is given to nobody
 	pool := x509.NewCertPool()

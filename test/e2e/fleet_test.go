@@ -110,7 +110,7 @@ func (f *fleet) configure(name string) {
 	f.api = freeAddress(f.t)
 	host, port, _ := net.SplitHostPort(f.api)
 	f.config = f.write(name+".config.yaml", types+f.fabric.controlplane+fmt.Sprintf(
-		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 20s, auth: off}\n", filepath.Join(f.dir, name), host, port))
+		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 1m, auth: off}\n", filepath.Join(f.dir, name), host, port))
 }
 
 // another starts a second control plane of the same fleet, and returns the fleet as

@@ -19,7 +19,7 @@ func show(t *testing.T, b *rabbitmqtest.Broker, name string) []any {
 	// Tests at the same time make vhosts of their own, with guest's permissions.
 	permissions = slices.DeleteFunc(permissions, func(p map[string]any) bool {
 		vhost, _ := p["vhost"].(string)
-		return name == "guest" && strings.HasPrefix(vhost, "tasker-test-") && vhost != b.Vhost
+		return name == "guest" && strings.HasPrefix(vhost, "tasker") && vhost != b.Vhost
 	})
 	return []any{user, permissions}
 }

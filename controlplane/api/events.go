@@ -152,7 +152,9 @@ type silences struct {
 // told notes what was sent.
 func (s *silences) told(sent []tasker.Response) {
 	for _, r := range sent {
-		if s.known[r.Endpoint] = true; r.SilentSince == nil {
+		if r.SilentSince != nil {
+			s.known[r.Endpoint] = true
+		} else {
 			delete(s.known, r.Endpoint)
 		}
 	}

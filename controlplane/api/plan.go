@@ -50,7 +50,7 @@ func (r taskRoutes) plan(ctx context.Context, in *createInput) (*struct{ Body ta
 		sizes = n.Rollout.Sizes(len(n.Endpoints))
 		n.Rollout.Order.Arrange(n.Endpoints, func(int, func(i, j int)) {}) // what is drawn by lot cannot be foreseen
 	}
-	left := n.Endpoints
+	left := append([]string{}, n.Endpoints...) // a list, though of nobody
 	for _, size := range sizes {
 		p.Waves, left = append(p.Waves, left[:size]), left[size:]
 	}

@@ -50,6 +50,9 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%s: the rollout is %+v", name, got.Rollout)
 		}
 	}
+	if a := serve(t).do(t, http.MethodPost, "/ping/plan", `{"identifier":"6"}`); !strings.Contains(string(a.body), `"waves":[[]]`) {
+		t.Errorf("to nobody yet: %s", a.body)
+	}
 	if list := decode[api.TaskList](t, s.do(t, http.MethodGet, "/ping", ""), http.StatusOK); len(list.Tasks) > 0 {
 		t.Errorf("stored: %+v", list.Tasks)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // repository makes the only repository of the server, at a file: or an http: address.
@@ -210,9 +211,7 @@ func TestAptWaitsForLocks(t *testing.T) {
 			_, _, err := a.call(t.Context(), `{"packages":[{"name":"tt-app"}]}`)
 			done <- err
 		}()
-		for !a.saw(who) {
-			time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the pause of a polling loop
-		}
+		wait.For(t, "the other package manager to be waited for", func() bool { return a.saw(who) })
 		release()
 		if err := <-done; err != nil {
 			t.Errorf("%s: %v", path, err)

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/MatthiasWiesner/tasker/client"
 	"github.com/MatthiasWiesner/tasker/config"
-	"github.com/MatthiasWiesner/tasker/internal/client"
 )
 
 // app is what the commands share.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 )
 
 // updateApp is the script that the demo's task runs on each endpoint.

@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 )
 
 // task hands a task to the agents and shows what becomes of it.

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
 

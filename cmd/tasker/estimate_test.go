@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 )
 
 func TestLeft(t *testing.T) {

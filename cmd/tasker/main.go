@@ -13,7 +13,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 )
 
 // version is set when the program is built.

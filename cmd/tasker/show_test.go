@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 )
 
 // at is a time so many milliseconds into the task.

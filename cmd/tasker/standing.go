@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 )
 
 // wave is one wave of a rollout and what has become of it.

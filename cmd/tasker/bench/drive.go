@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 )
 
 // posters is how many callers create tasks at the same time when they are spread.

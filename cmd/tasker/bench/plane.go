@@ -14,8 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/MatthiasWiesner/tasker/client"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
-	"github.com/MatthiasWiesner/tasker/internal/client"
 )
 
 // plane is the control plane under measurement, a process of its own.

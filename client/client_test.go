@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/client"
+	"github.com/MatthiasWiesner/tasker/client"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -4,10 +4,10 @@ package main
 import (
 	"os"
 
-	"github.com/MatthiasWiesner/tasker/cmd/tasker-agent/program"
+	"github.com/MatthiasWiesner/tasker/agentcmd"
 )
 
 // version is set when the program is built.
 var version = "development"
 
-func main() { os.Exit(program.Main(version)) }
+func main() { os.Exit(agentcmd.Main(version)) }

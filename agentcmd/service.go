@@ -1,4 +1,4 @@
-package program
+package agentcmd
 
 import (
 	_ "embed"

@@ -1,8 +1,8 @@
-// Package program is tasker-agent as a function, so that a program of your own
+// Package agentcmd is tasker-agent as a function, so that a program of your own
 // can be an agent with further handlers compiled in:
 //
 //	func main() { os.Exit(program.Main("1.0", myhandler.New())) }
-package program
+package agentcmd
 
 import (
 	"fmt"

@@ -1,7 +1,7 @@
 // Package agentcmd is tasker-agent as a function, so that a program of your own
 // can be an agent with further handlers compiled in:
 //
-//	func main() { os.Exit(program.Main("1.0", myhandler.New())) }
+//	func main() { os.Exit(agentcmd.Main("1.0", myhandler.New())) }
 package agentcmd
 
 import (

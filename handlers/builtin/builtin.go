@@ -14,7 +14,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/command"
 	"github.com/MatthiasWiesner/tasker/handlers/facts"
 	"github.com/MatthiasWiesner/tasker/handlers/file"
-	"github.com/MatthiasWiesner/tasker/handlers/packages"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage"
 	"github.com/MatthiasWiesner/tasker/handlers/ping"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/script"
@@ -52,8 +52,8 @@ func New(o Options) ([]handlers.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	pack, err := packages.New(packages.Options{
-		Allow: o.Packages, Runner: o.Runner, Units: o.Units, Before: records(packages.Name), Log: o.Log,
+	pack, err := ospackage.New(ospackage.Options{
+		Allow: o.Packages, Runner: o.Runner, Units: o.Units, Before: records(ospackage.Name), Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -92,6 +92,6 @@ type units struct {
 func Infos() []handlers.Info {
 	return []handlers.Info{
 		ping.New().Info(), facts.New().Info(), command.Info(), file.Info(), script.Info(), upgrade.Info(),
-		packages.Info(), service.Info(), artifact.Info(),
+		ospackage.Info(), service.Info(), artifact.Info(),
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	packages "github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	packages "github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/trust"
 )
 

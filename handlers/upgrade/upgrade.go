@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	packages "github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	packages "github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/transient"
 )
 

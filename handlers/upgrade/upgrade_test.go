@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	packages "github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	packages "github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/transient"
 )
 

@@ -1,4 +1,4 @@
-package packages
+package ospackage
 
 import (
 	"bufio"
@@ -9,12 +9,12 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 )
 
 // installed is how a package is on the server.
 type installed struct {
-	manager.State
+	pkgmanager.State
 	Held bool
 }
 
@@ -70,15 +70,15 @@ func systemOf() (system, error) {
 			}
 		}
 	}
-	there := func(t manager.Tool) bool {
+	there := func(t pkgmanager.Tool) bool {
 		_, err := exec.LookPath(t.Name)
 		_, err2 := exec.LookPath(t.Database)
 		return err == nil && err2 == nil
 	}
 	switch {
-	case there(manager.Apt()) && (debian || !there(manager.Dnf())):
+	case there(pkgmanager.Apt()) && (debian || !there(pkgmanager.Dnf())):
 		return apt{}, nil
-	case there(manager.Dnf()):
+	case there(pkgmanager.Dnf()):
 		return dnf{}, nil
 	}
 	return nil, handlers.Reject("the agent cannot install packages: there is neither apt-get with dpkg nor dnf with rpm on this server")

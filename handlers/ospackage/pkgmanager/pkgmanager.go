@@ -1,6 +1,6 @@
-// Package manager knows the package managers of servers: apt with dpkg, and dnf
+// Package pkgmanager knows the package managers of servers: apt with dpkg, and dnf
 // with rpm.
-package manager
+package pkgmanager
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package packages
+package ospackage
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/transient"
 )
 
@@ -39,7 +39,7 @@ func (j *job) start(ctx context.Context, unit string, op operation, record []was
 		return err
 	}
 	var env []string
-	for name, value := range manager.Env() {
+	for name, value := range pkgmanager.Env() {
 		env = append(env, name+"="+value)
 	}
 	j.call.Progress(50, "changing packages")

@@ -1,4 +1,4 @@
-package packages
+package ospackage
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/before"
-	"github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 )
 
@@ -193,7 +193,7 @@ func (j *job) run(ctx context.Context, argv []string) error {
 		var said complaints
 		out := io.MultiWriter(j.call.Output, &said)
 		exit, err := j.runner.Run(ctx, process.Spec{
-			Argv: argv, Env: process.Environ(j.call, manager.Env()), Stdout: out, Stderr: out, Spawned: j.call.Spawned,
+			Argv: argv, Env: process.Environ(j.call, pkgmanager.Env()), Stdout: out, Stderr: out, Spawned: j.call.Spawned,
 		})
 		switch {
 		case err != nil:

@@ -1,4 +1,4 @@
-package packages
+package ospackage
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 )
 
 // target is how a package is to be.
@@ -45,7 +45,7 @@ func (t target) met(is installed, there bool, newest string) bool {
 	case latest:
 		return there && is.Whole && is.Version == newest
 	}
-	return there && is.Whole && (t.Version == "" || manager.Matches(is.Version, t.Version))
+	return there && is.Whole && (t.Version == "" || pkgmanager.Matches(is.Version, t.Version))
 }
 
 // unmet are the targets for which something is to be done, perhaps.
@@ -86,7 +86,7 @@ func (j *job) resolve(ctx context.Context, t target, is installed) (string, erro
 	switch {
 	case t.State == latest:
 		return "", nil
-	case t.Version == "" || manager.Matches(is.Version, t.Version):
+	case t.Version == "" || pkgmanager.Matches(is.Version, t.Version):
 		return is.Version, nil // It is only to be completed, or there is none yet.
 	}
 	offers, err := j.sys.offers(ctx, t.Name)
@@ -95,7 +95,7 @@ func (j *job) resolve(ctx context.Context, t target, is installed) (string, erro
 	}
 	for _, same := range []func(string) bool{
 		func(v string) bool { return v == t.Version },
-		func(v string) bool { return manager.Matches(v, t.Version) },
+		func(v string) bool { return pkgmanager.Matches(v, t.Version) },
 	} {
 		if i := slices.IndexFunc(offers, same); i >= 0 {
 			return offers[i], nil
@@ -195,7 +195,7 @@ func (j *job) leads(changes []Change, there map[string]installed) map[string]ins
 	}
 	for _, c := range changes {
 		if delete(after, c.Name); c.To != "" {
-			after[c.Name] = installed{State: manager.State{Version: c.To, Whole: true}, Held: j.holdOf(c.Name, there[c.Name].Held)}
+			after[c.Name] = installed{State: pkgmanager.State{Version: c.To, Whole: true}, Held: j.holdOf(c.Name, there[c.Name].Held)}
 		}
 	}
 	return after

@@ -1,4 +1,4 @@
-package packages
+package ospackage
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 )
 
 //go:embed dnf.sh
@@ -29,7 +29,7 @@ func dnfCommand(args ...string) []string {
 }
 
 func (dnf) installed(ctx context.Context) (map[string]installed, error) {
-	lines, err := manager.Ask(ctx, []string{"rpm", "--query", "--all", "--queryformat=%{NAME}\t%{EVR}\n"})
+	lines, err := pkgmanager.Ask(ctx, []string{"rpm", "--query", "--all", "--queryformat=%{NAME}\t%{EVR}\n"})
 	if err != nil {
 		return nil, fmt.Errorf("ask which packages are installed: %w", err)
 	}
@@ -37,10 +37,10 @@ func (dnf) installed(ctx context.Context) (map[string]installed, error) {
 	for _, line := range lines {
 		if name, version, ok := strings.Cut(line, "\t"); ok && name != "gpg-pubkey" {
 			// Of a package in several versions, like a kernel, the last one counts.
-			all[name] = installed{State: manager.State{Version: version, Whole: true, Says: "installed"}}
+			all[name] = installed{State: pkgmanager.State{Version: version, Whole: true, Says: "installed"}}
 		}
 	}
-	locks, err := manager.Ask(ctx, dnfCommand("--quiet", "--cacheonly", "versionlock", "list"))
+	locks, err := pkgmanager.Ask(ctx, dnfCommand("--quiet", "--cacheonly", "versionlock", "list"))
 	switch {
 	case err != nil && strings.Contains(err.Error(), "No such command"):
 		return all, nil // Without the plugin nothing is held.
@@ -62,7 +62,7 @@ func (dnf) installed(ctx context.Context) (map[string]installed, error) {
 var dnfLock = regexp.MustCompile(`^([A-Za-z0-9].*)-[0-9]+:[^-]+-[^-]+$`)
 
 func (dnf) offers(ctx context.Context, name string) ([]string, error) {
-	lines, err := manager.Ask(ctx, dnfCommand(unlocked, "--quiet", "--cacheonly", "repoquery", "--available", "--show-duplicates", "--queryformat=%{evr}"), name)
+	lines, err := pkgmanager.Ask(ctx, dnfCommand(unlocked, "--quiet", "--cacheonly", "repoquery", "--available", "--show-duplicates", "--queryformat=%{evr}"), name)
 	if err != nil {
 		return nil, fmt.Errorf("ask which versions of %s there are: %w", name, err)
 	}
@@ -110,7 +110,7 @@ func older(ctx context.Context, version, there string) (bool, error) {
 		return false, nil
 	}
 	// Both are of letters, digits and .+~^:_- only.
-	lines, err := manager.Ask(ctx, []string{"rpm", "--eval", fmt.Sprintf(`%%{lua:print(rpm.vercmp("%s","%s"))}`, version, there)})
+	lines, err := pkgmanager.Ask(ctx, []string{"rpm", "--eval", fmt.Sprintf(`%%{lua:print(rpm.vercmp("%s","%s"))}`, version, there)})
 	if err != nil {
 		return false, fmt.Errorf("compare the versions %s and %s: %w", version, there, err)
 	}

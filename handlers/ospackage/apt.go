@@ -1,4 +1,4 @@
-package packages
+package ospackage
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/MatthiasWiesner/tasker/handlers/packages/manager"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 )
 
 //go:embed apt.sh
@@ -26,7 +26,7 @@ func aptGet(args ...string) []string {
 }
 
 func (apt) installed(ctx context.Context) (map[string]installed, error) {
-	lines, err := manager.Ask(ctx, []string{"dpkg-query", "--show", "--showformat=${Package}\t${Architecture}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"})
+	lines, err := pkgmanager.Ask(ctx, []string{"dpkg-query", "--show", "--showformat=${Package}\t${Architecture}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"})
 	if err != nil {
 		return nil, fmt.Errorf("ask which packages are installed: %w", err)
 	}
@@ -41,7 +41,7 @@ func (apt) installed(ctx context.Context) (map[string]installed, error) {
 			native = f[1]
 		}
 		name := f[0] + ":" + f[1]
-		all[name] = installed{State: manager.State{Version: f[4], Whole: f[3] == "installed", Says: f[3]}, Held: f[2] == "hold"}
+		all[name] = installed{State: pkgmanager.State{Version: f[4], Whole: f[3] == "installed", Says: f[3]}, Held: f[2] == "hold"}
 	}
 	// As apt-get names them: without the architecture, if it is the server's own.
 	for name, p := range all {
@@ -55,7 +55,7 @@ func (apt) installed(ctx context.Context) (map[string]installed, error) {
 }
 
 func (apt) offers(ctx context.Context, name string) ([]string, error) {
-	lines, err := manager.Ask(ctx, []string{"apt-cache", "madison"}, name)
+	lines, err := pkgmanager.Ask(ctx, []string{"apt-cache", "madison"}, name)
 	if err != nil {
 		return nil, fmt.Errorf("ask which versions of %s there are: %w", name, err)
 	}
@@ -107,7 +107,7 @@ func (a apt) simulate(ctx context.Context, op operation) ([]Change, error) {
 		return nil, nil
 	}
 	argv := aptGet(append([]string{"--simulate", "--allow-downgrades", "--allow-change-held-packages", "install"}, a.args(op)...)...)
-	lines, err := manager.Ask(ctx, argv)
+	lines, err := pkgmanager.Ask(ctx, argv)
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ $(GOLANGCI):
 .PHONY: packages
 packages: ## .deb, .rpm, .apk and Arch packages of all programs into ./dist, the same bytes each time
 	rm -rf dist
-	go -C packaging run ./cmd/packages -programs $(VERSION)
+	go -C packaging run ./cmd/build -programs $(VERSION)
 
 .PHONY: test-packages
 test-packages: ## the tests of the packages, which build them all; their tools are installed first

@@ -31,7 +31,7 @@ func run(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	built = dir
 	for _, version := range []string{older, newer} {
-		build := exec.Command("go", "-C", "../../packaging", "run", "./cmd/packages", //nolint:gosec // the versions are above
+		build := exec.Command("go", "-C", "../../packaging", "run", "./cmd/build", //nolint:gosec // the versions are above
 			"-out", filepath.Join(dir, version), "-version", version, "-architectures", runtime.GOARCH, "-formats", "deb,rpm")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build the packages: %v\n%s", err, out)

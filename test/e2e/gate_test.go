@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/gate/prometheustest"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/gate/prometheustest"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 

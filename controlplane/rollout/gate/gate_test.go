@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/gate/prometheustest"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/gate/prometheustest"
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 	"github.com/MatthiasWiesner/tasker/internal/wait"

@@ -14,7 +14,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
-	"github.com/MatthiasWiesner/tasker/internal/enrol"
+	"github.com/MatthiasWiesner/tasker/internal/identity"
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
@@ -76,7 +76,7 @@ func (f *enrolFlags) run(cmd *cobra.Command, src config.Source) error {
 	if err != nil {
 		return err
 	}
-	if i, err := enrol.Load(c.DataDir); err == nil && c.Endpoint == "" {
+	if i, err := identity.Load(c.DataDir); err == nil && c.Endpoint == "" {
 		c.Endpoint = i.Endpoint // as before
 	}
 	request, err := newRequest(c, config.Enrol{Server: config.URI(f.server), Token: config.Secret(token), Endpoint: f.endpoint, CAFile: f.caFile})
@@ -85,11 +85,11 @@ func (f *enrolFlags) run(cmd *cobra.Command, src config.Source) error {
 	}
 	request.Replace = f.force
 	warnOfPlainHTTP(cmd.ErrOrStderr(), cmd.Root().Name(), f.server)
-	i, err := enrol.Enrol(cmd.Context(), c.DataDir, request)
+	i, err := identity.Enrol(cmd.Context(), c.DataDir, request)
 	if err != nil {
 		return daemon.Failed(err)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "this server is enrolled as endpoint %s; %s keeps its credential\n", i.Endpoint, enrol.File(c.DataDir))
+	fmt.Fprintf(cmd.OutOrStdout(), "this server is enrolled as endpoint %s; %s keeps its credential\n", i.Endpoint, identity.File(c.DataDir))
 	// The configuration must not say otherwise, or the agent would not start.
 	if _, err := load(src); err != nil {
 		return err
@@ -149,13 +149,13 @@ func (f *enrolFlags) configuration(src config.Source) (*config.Agent, error) {
 }
 
 // newRequest is what the agent of a configuration asks for.
-func newRequest(c *config.Agent, e config.Enrol) (enrol.Request, error) {
-	r := enrol.Request{Server: e.Server.Reveal(), Token: e.Token.Reveal(), Endpoint: e.Endpoint}
+func newRequest(c *config.Agent, e config.Enrol) (identity.Request, error) {
+	r := identity.Request{Server: e.Server.Reveal(), Token: e.Token.Reveal(), Endpoint: e.Endpoint}
 	if r.Endpoint == "" {
 		r.Endpoint = c.Endpoint
 	}
 	if r.Endpoint == "" {
-		name, err := enrol.HostName()
+		name, err := identity.HostName()
 		if err != nil {
 			return r, err
 		}
@@ -169,7 +169,7 @@ func newRequest(c *config.Agent, e config.Enrol) (enrol.Request, error) {
 		}
 		r.CA = string(pem)
 	} else {
-		r.Fingerprint = enrol.Fingerprint(r.Token)
+		r.Fingerprint = identity.Fingerprint(r.Token)
 	}
 	var err error
 	r.TLS, err = trust(c.Server.CAFile, r.CA, r.Fingerprint)

@@ -23,7 +23,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/agent"
 	"github.com/MatthiasWiesner/tasker/config"
-	"github.com/MatthiasWiesner/tasker/internal/enrol"
+	"github.com/MatthiasWiesner/tasker/internal/identity"
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
@@ -131,7 +131,7 @@ func TestEnrolAndCheckConfig(t *testing.T) {
 		t.Errorf("again, with the name of before: %v\n%s", err, out)
 	}
 	_, err = command(t, "enrol", "--config", src.File, "--server", server.URL, "--token", goodToken, "--endpoint", "web-2")
-	if !errors.Is(err, enrol.ErrEnrolled) || !strings.Contains(err.Error(), "--force") {
+	if !errors.Is(err, identity.ErrEnrolled) || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("another name: %v", err)
 	}
 	if out, err = command(t, "enrol", "--config", src.File, "--server", server.URL, "--token", goodToken, "--endpoint", "web-2", "--force"); err != nil {
@@ -169,7 +169,7 @@ func TestEnrolByFingerprint(t *testing.T) {
 	known := selfcert.Fingerprint(server.TLS.Certificates[0])
 	src := configure(t, "")
 	_, err := command(t, "enrol", "--config", src.File, "--server", server.URL, "--token", goodToken+"."+strings.Repeat("A", 43), "--endpoint", "web-1")
-	if !errors.Is(err, enrol.ErrUnreachable) || !strings.Contains(err.Error(), "another control plane") {
+	if !errors.Is(err, identity.ErrUnreachable) || !strings.Contains(err.Error(), "another control plane") {
 		t.Errorf("the token of another control plane: %v", err)
 	}
 	if out, err := command(t, "enrol", "--config", src.File, "--server", server.URL, "--token", goodToken+"."+known, "--endpoint", "web-1"); err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
-	"github.com/MatthiasWiesner/tasker/internal/enrol"
+	"github.com/MatthiasWiesner/tasker/internal/identity"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 )
 
@@ -73,7 +73,7 @@ func (s *setup) enrolOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = enrol.Enrol(ctx, s.config.DataDir, request)
+	_, err = identity.Enrol(ctx, s.config.DataDir, request)
 	return err
 }
 

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/MatthiasWiesner/tasker/config"
-	"github.com/MatthiasWiesner/tasker/internal/enrol"
+	"github.com/MatthiasWiesner/tasker/internal/identity"
 )
 
 // requestFile lies beside the configuration file; with it the agent enrols when it
@@ -21,7 +21,7 @@ type setup struct {
 	// file is where the configuration is from.
 	file string
 	// identity is nil for an agent that is not enrolled.
-	identity *enrol.Identity
+	identity *identity.Identity
 	// request is nil where there is no requestFile.
 	request *config.Enrol
 }
@@ -48,12 +48,12 @@ func load(src config.Source) (*setup, error) {
 // standing is what is known of the agent beside its configuration.
 func (s *setup) standing(c *config.Agent) (config.Enrolled, error) {
 	var err error
-	s.identity, err = enrol.Load(c.DataDir)
+	s.identity, err = identity.Load(c.DataDir)
 	switch {
 	case err == nil:
 		i := s.identity
 		return config.Enrolled{
-			File: enrol.File(c.DataDir), Endpoint: i.Endpoint,
+			File: identity.File(c.DataDir), Endpoint: i.Endpoint,
 			Servers: []config.URI{config.URI(i.ControlPlane), config.URI(i.Server)},
 		}, nil
 	case !errors.Is(err, fs.ErrNotExist):

@@ -1,4 +1,4 @@
-package enrol
+package identity
 
 import (
 	"encoding/json"

@@ -1,7 +1,7 @@
-// Package enrol is the agent's side of enrolment: it asks a control plane for a
+// Package identity is the agent's side of enrolment: it asks a control plane for a
 // credential of this server's own, and keeps what came of it in the agent's data
 // directory.
-package enrol
+package identity
 
 import (
 	"crypto/ed25519"

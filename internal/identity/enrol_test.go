@@ -1,4 +1,4 @@
-package enrol_test
+package identity_test
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/enrol"
+	"github.com/MatthiasWiesner/tasker/internal/identity"
 )
 
 const token = "tasker-enrol-VerySecretIndeed"
@@ -84,8 +84,8 @@ func (p *plane) revoke(endpoint string) {
 	delete(p.secrets, endpoint)
 }
 
-func (p *plane) request(endpoint string) enrol.Request {
-	return enrol.Request{Server: p.URL, Token: token, Endpoint: endpoint}
+func (p *plane) request(endpoint string) identity.Request {
+	return identity.Request{Server: p.URL, Token: token, Endpoint: endpoint}
 }
 
 func problem(w http.ResponseWriter, status int, detail string) {
@@ -117,19 +117,19 @@ func TestEnrolKeepsTheIdentity(t *testing.T) {
 	r := p.request("web-1")
 	r.Token += ".fingerprint" // which is not for the control plane
 	r.Server += "/"
-	got, err := enrol.Enrol(t.Context(), dir, r)
+	got, err := identity.Enrol(t.Context(), dir, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.Endpoint != "web-1" || got.ControlPlane != p.URL || got.Server != p.URL || got.URI() != p.URL || len(got.Keys) != 1 || got.Secret.Reveal() != p.secrets["web-1"] {
 		t.Errorf("the identity is %+v", got)
 	}
-	loaded, err := enrol.Load(dir)
+	loaded, err := identity.Load(dir)
 	if err != nil || loaded.Secret != got.Secret {
 		t.Errorf("loaded %+v, %v", loaded, err)
 	}
 	only(t, dir, "identity.json")
-	if info, err := os.Stat(enrol.File(dir)); err != nil || info.Mode() != 0o600 {
+	if info, err := os.Stat(identity.File(dir)); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	if err := tasker.ValidateSecret(got.Secret.Reveal()); err != nil {
@@ -141,7 +141,7 @@ func TestAgentsOfAMessageQueueConnectAsThemselves(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	p.queue = "amqps://mq.example.net:5671/tas%2Fker"
-	i, err := enrol.Enrol(t.Context(), t.TempDir(), p.request("web-1"))
+	i, err := identity.Enrol(t.Context(), t.TempDir(), p.request("web-1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,15 +156,15 @@ func TestEnrolIsRepeatable(t *testing.T) {
 	p := newPlane(t)
 	p.lose = 1
 	dir := t.TempDir()
-	if _, err := enrol.Enrol(t.Context(), dir, p.request("web-1")); !errors.Is(err, enrol.ErrUnreachable) {
+	if _, err := identity.Enrol(t.Context(), dir, p.request("web-1")); !errors.Is(err, identity.ErrUnreachable) {
 		t.Fatalf("a lost answer: %v", err)
 	}
-	if _, err := enrol.Load(dir); !errors.Is(err, os.ErrNotExist) {
+	if _, err := identity.Load(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what is not complete is an identity: %v", err)
 	}
 	only(t, dir, "enrolling.json")
 	for range 2 {
-		if _, err := enrol.Enrol(t.Context(), dir, p.request("web-1")); err != nil {
+		if _, err := identity.Enrol(t.Context(), dir, p.request("web-1")); err != nil {
 			t.Fatal(err)
 		}
 		only(t, dir, "identity.json")
@@ -178,25 +178,25 @@ func TestANewSecretAfterARevoke(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	dir := t.TempDir()
-	first, err := enrol.Enrol(t.Context(), dir, p.request("web-1"))
+	first, err := identity.Enrol(t.Context(), dir, p.request("web-1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.revoke("web-1")
-	second, err := enrol.Enrol(t.Context(), dir, p.request("web-1"))
+	second, err := identity.Enrol(t.Context(), dir, p.request("web-1"))
 	if err != nil || second.Secret == first.Secret {
 		t.Errorf("%v; the same secret again: %t", err, err == nil && second.Secret == first.Secret)
 	}
 	// Its name was given to another server: what it has stays as it is.
 	p.revoke("web-1")
-	if _, err := enrol.Enrol(t.Context(), t.TempDir(), p.request("web-1")); err != nil {
+	if _, err := identity.Enrol(t.Context(), t.TempDir(), p.request("web-1")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = enrol.Enrol(t.Context(), dir, p.request("web-1"))
-	if !errors.Is(err, enrol.ErrTaken) || !strings.Contains(err.Error(), "tasker endpoint revoke web-1") {
+	_, err = identity.Enrol(t.Context(), dir, p.request("web-1"))
+	if !errors.Is(err, identity.ErrTaken) || !strings.Contains(err.Error(), "tasker endpoint revoke web-1") {
 		t.Errorf("another server's name: %v", err)
 	}
-	if kept, err := enrol.Load(dir); err != nil || kept.Secret != second.Secret {
+	if kept, err := identity.Load(dir); err != nil || kept.Secret != second.Secret {
 		t.Errorf("%v", err)
 	}
 	only(t, dir, "identity.json")
@@ -206,29 +206,29 @@ func TestAnotherIdentityReplacesOneOnlyByForce(t *testing.T) {
 	t.Parallel()
 	p, elsewhere := newPlane(t), newPlane(t)
 	dir := t.TempDir()
-	if _, err := enrol.Enrol(t.Context(), dir, p.request("web-1")); err != nil {
+	if _, err := identity.Enrol(t.Context(), dir, p.request("web-1")); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []enrol.Request{p.request("web-2"), elsewhere.request("web-1")} {
-		_, err := enrol.Enrol(t.Context(), dir, r)
-		if !errors.Is(err, enrol.ErrEnrolled) || !strings.Contains(err.Error(), "web-1") || !strings.Contains(err.Error(), enrol.File(dir)) {
+	for _, r := range []identity.Request{p.request("web-2"), elsewhere.request("web-1")} {
+		_, err := identity.Enrol(t.Context(), dir, r)
+		if !errors.Is(err, identity.ErrEnrolled) || !strings.Contains(err.Error(), "web-1") || !strings.Contains(err.Error(), identity.File(dir)) {
 			t.Errorf("got %v", err)
 		}
 		r.Replace = true
-		if i, err := enrol.Enrol(t.Context(), dir, r); err != nil || i.Endpoint != r.Endpoint || i.ControlPlane != r.Server {
+		if i, err := identity.Enrol(t.Context(), dir, r); err != nil || i.Endpoint != r.Endpoint || i.ControlPlane != r.Server {
 			t.Errorf("by force: %+v, %v", i, err)
 		}
 		p.revoke("web-1")
 		r = p.request("web-1")
 		r.Replace = true
-		if _, err := enrol.Enrol(t.Context(), dir, r); err != nil {
+		if _, err := identity.Enrol(t.Context(), dir, r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(enrol.File(dir), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(identity.File(dir), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := enrol.Enrol(t.Context(), dir, p.request("web-9")); err == nil || !strings.Contains(err.Error(), enrol.File(dir)) {
+	if _, err := identity.Enrol(t.Context(), dir, p.request("web-9")); err == nil || !strings.Contains(err.Error(), identity.File(dir)) {
 		t.Errorf("over a broken file: %v", err)
 	}
 }
@@ -242,69 +242,69 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	}{
 		"a bad token": {
 			func(w http.ResponseWriter, _ *http.Request) { problem(w, 401, "it expired at noon") },
-			enrol.ErrToken,
+			identity.ErrToken,
 			[]string{"it expired at noon", "tasker enrol-token create"},
 		},
 		"a name in use": {
 			func(w http.ResponseWriter, _ *http.Request) { problem(w, 409, "since noon") },
-			enrol.ErrTaken,
+			identity.ErrTaken,
 			[]string{"since noon", "--endpoint", "tasker endpoint revoke web-1"},
 		},
 		"a bad name": {
 			func(w http.ResponseWriter, _ *http.Request) { problem(w, 422, "endpoint: no") },
-			enrol.ErrRefused,
+			identity.ErrRefused,
 			[]string{"endpoint: no"},
 		},
 		"no management": {
 			func(w http.ResponseWriter, _ *http.Request) { problem(w, 501, "set rabbitmq.apiurl") },
-			enrol.ErrRefused,
+			identity.ErrRefused,
 			[]string{"set rabbitmq.apiurl"},
 		},
 		"no database": {
 			func(w http.ResponseWriter, _ *http.Request) { problem(w, 503, "the database is away") },
-			enrol.ErrUnavailable,
+			identity.ErrUnavailable,
 			[]string{"the database is away", "try again later"},
 		},
 		"a proxy": {
 			func(w http.ResponseWriter, _ *http.Request) {
 				http.Error(w, "bad\x1b[31m gateway", http.StatusBadGateway)
 			},
-			enrol.ErrUnavailable,
+			identity.ErrUnavailable,
 			[]string{"bad [31m gateway"},
 		},
-		"an older control plane": {http.NotFound, enrol.ErrRefused, []string{"version"}},
-		"another server":         {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, enrol.ErrRefused, []string{"no control plane"}},
+		"an older control plane": {http.NotFound, identity.ErrRefused, []string{"version"}},
+		"another server":         {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, identity.ErrRefused, []string{"no control plane"}},
 		"a redirection": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://elsewhere.example/enrol", http.StatusMovedPermanently)
-		}, enrol.ErrRefused, []string{"https://elsewhere.example"}},
+		}, identity.ErrRefused, []string{"https://elsewhere.example"}},
 		"an echo": {func(w http.ResponseWriter, r *http.Request) {
 			var req tasker.EnrolRequest
 			_ = json.NewDecoder(r.Body).Decode(&req)
 			problem(w, 400, req.Secret+r.Header.Get("Authorization"))
-		}, enrol.ErrRefused, []string{"Bearer ********"}},
+		}, identity.ErrRefused, []string{"Bearer ********"}},
 		"no key": {
 			func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"endpoint":"web-1"}`) },
-			enrol.ErrRefused,
+			identity.ErrRefused,
 			[]string{"no key"},
 		},
 		"a short key": {
 			func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"endpoint":"web-1","keys":["AAAA"]}`) },
-			enrol.ErrRefused,
+			identity.ErrRefused,
 			[]string{"3 bytes"},
 		},
 		"another name": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"endpoint":"web-2","keys":["%s="]}`, strings.Repeat("A", 43))
-		}, enrol.ErrRefused, []string{"another endpoint"}},
+		}, identity.ErrRefused, []string{"another endpoint"}},
 		"a queue with a user": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"endpoint":"web-1","server":"amqp://u:p@h/v","keys":["%s="]}`, strings.Repeat("A", 43))
-		}, enrol.ErrRefused, []string{"without user"}},
+		}, identity.ErrRefused, []string{"without user"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := httptest.NewServer(tt.answer)
 			t.Cleanup(server.Close)
 			dir := t.TempDir()
-			_, err := enrol.Enrol(t.Context(), dir, enrol.Request{Server: server.URL, Token: token, Endpoint: "web-1"})
+			_, err := identity.Enrol(t.Context(), dir, identity.Request{Server: server.URL, Token: token, Endpoint: "web-1"})
 			if !errors.Is(err, tt.kind) {
 				t.Fatalf("got %v, want %v", err, tt.kind)
 			}
@@ -316,7 +316,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 			if strings.Contains(err.Error(), token) {
 				t.Errorf("the token is in: %v", err)
 			}
-			if _, err := enrol.Load(dir); !errors.Is(err, os.ErrNotExist) {
+			if _, err := identity.Load(dir); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("there is an identity: %v", err)
 			}
 		})
@@ -334,21 +334,21 @@ func TestWhoCannotBeReached(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(secure.Certificate())
 	for name, tt := range map[string]struct {
-		r    enrol.Request
+		r    identity.Request
 		says string
 	}{
-		"nobody listens":         {enrol.Request{Server: nobody}, "is it running"},
-		"an unknown certificate": {enrol.Request{Server: secure.URL}, "--ca-file"},
-		"a token that was cut":   {enrol.Request{Server: secure.URL}, "whole"},
-		"another name":           {enrol.Request{Server: secure.URL, TLS: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: "elsewhere"}}, "that its certificate has"},
-		"no https":               {enrol.Request{Server: strings.Replace(plain.URL, "http", "https", 1)}, "write http://"},
-		"https":                  {enrol.Request{Server: strings.Replace(secure.URL, "https", "http", 1)}, "write https://"},
-		"a token for https":      {enrol.Request{Server: plain.URL, Fingerprint: "x"}, "write https://"},
-		"no URL":                 {enrol.Request{Server: "127.0.0.1:8888"}, "https://HOST:PORT"},
-		"a user in the URL":      {enrol.Request{Server: "http://u:hunter2@cp"}, "without user"},
-		"no token":               {enrol.Request{Server: plain.URL, Token: "a b"}, "tasker enrol-token create"},
-		"another token":          {enrol.Request{Server: plain.URL, Token: "hunter2"}, "begins with tasker-enrol-"},
-		"no name":                {enrol.Request{Server: plain.URL, Endpoint: "Web"}, `"Web"`},
+		"nobody listens":         {identity.Request{Server: nobody}, "is it running"},
+		"an unknown certificate": {identity.Request{Server: secure.URL}, "--ca-file"},
+		"a token that was cut":   {identity.Request{Server: secure.URL}, "whole"},
+		"another name":           {identity.Request{Server: secure.URL, TLS: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: "elsewhere"}}, "that its certificate has"},
+		"no https":               {identity.Request{Server: strings.Replace(plain.URL, "http", "https", 1)}, "write http://"},
+		"https":                  {identity.Request{Server: strings.Replace(secure.URL, "https", "http", 1)}, "write https://"},
+		"a token for https":      {identity.Request{Server: plain.URL, Fingerprint: "x"}, "write https://"},
+		"no URL":                 {identity.Request{Server: "127.0.0.1:8888"}, "https://HOST:PORT"},
+		"a user in the URL":      {identity.Request{Server: "http://u:hunter2@cp"}, "without user"},
+		"no token":               {identity.Request{Server: plain.URL, Token: "a b"}, "tasker enrol-token create"},
+		"another token":          {identity.Request{Server: plain.URL, Token: "hunter2"}, "begins with tasker-enrol-"},
+		"no name":                {identity.Request{Server: plain.URL, Endpoint: "Web"}, `"Web"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -358,7 +358,7 @@ func TestWhoCannotBeReached(t *testing.T) {
 			if tt.r.Endpoint == "" {
 				tt.r.Endpoint = "web-1"
 			}
-			_, err := enrol.Enrol(t.Context(), t.TempDir(), tt.r)
+			_, err := identity.Enrol(t.Context(), t.TempDir(), tt.r)
 			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), token) || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("got %v, want …%s…", err, tt.says)
 			}
@@ -392,26 +392,26 @@ func TestLoadIsStrict(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			if err := os.WriteFile(enrol.File(dir), []byte(tt.content), tt.mode); err != nil {
+			if err := os.WriteFile(identity.File(dir), []byte(tt.content), tt.mode); err != nil {
 				t.Fatal(err)
 			}
-			_, err := enrol.Load(dir)
+			_, err := identity.Load(dir)
 			if tt.says == "" {
 				if err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), enrol.File(dir)) || strings.Contains(err.Error(), "SSS") {
+			if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), identity.File(dir)) || strings.Contains(err.Error(), "SSS") {
 				t.Errorf("got %v, want …%s…", err, tt.says)
 			}
 		})
 	}
 	dir := t.TempDir()
-	if err := os.Symlink("elsewhere", enrol.File(dir)); err != nil {
+	if err := os.Symlink("elsewhere", identity.File(dir)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := enrol.Load(dir); err == nil || !strings.Contains(err.Error(), "regular file") {
+	if _, err := identity.Load(dir); err == nil || !strings.Contains(err.Error(), "regular file") {
 		t.Errorf("a link: %v", err)
 	}
 }
@@ -419,7 +419,7 @@ func TestLoadIsStrict(t *testing.T) {
 func TestTheSecretIsHidden(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
-	i, err := enrol.Enrol(t.Context(), t.TempDir(), p.request("web-1"))
+	i, err := identity.Enrol(t.Context(), t.TempDir(), p.request("web-1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,12 +439,12 @@ func TestCertificatesAreKept(t *testing.T) {
 	t.Cleanup(secure.Close)
 	pool := x509.NewCertPool()
 	pool.AddCert(secure.Certificate())
-	r := enrol.Request{
+	r := identity.Request{
 		Server: secure.URL, Token: token, Endpoint: "web-1", TLS: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool},
 		CA:          string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})),
-		Fingerprint: enrol.Fingerprint(token + ".abc"),
+		Fingerprint: identity.Fingerprint(token + ".abc"),
 	}
-	i, err := enrol.Enrol(t.Context(), t.TempDir(), r)
+	i, err := identity.Enrol(t.Context(), t.TempDir(), r)
 	if err != nil || i.CA != r.CA || i.Fingerprint != "abc" {
 		t.Errorf("%+v, %v", i, err)
 	}

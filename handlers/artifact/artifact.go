@@ -11,8 +11,8 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/artifact/fetch"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
@@ -40,7 +40,7 @@ type Options struct {
 	// Runner runs hooks and the commands of health checks.
 	Runner *process.Runner
 	// Before keeps which release was there before a task.
-	Before *before.Records
+	Before *snapshot.Records
 }
 
 // Outcome is the result's value.

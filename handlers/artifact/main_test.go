@@ -28,8 +28,8 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/artifact"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // TestMain makes the test binary the supervisor of processes, and an agent that is
@@ -62,7 +62,7 @@ func newServer(home string) (*server, error) {
 		Allow:  []string{s.app()},
 		Units:  units{s},
 		Runner: &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler)},
-		Before: before.New(filepath.Join(home, "before")),
+		Before: snapshot.New(filepath.Join(home, "before")),
 	})
 	if err != nil {
 		return nil, err

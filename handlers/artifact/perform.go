@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // was is the record of what was there before a task.
@@ -83,7 +83,7 @@ func (d *deployment) perform(ctx context.Context) error {
 func (d *deployment) unchanged(ctx context.Context) error {
 	var w was
 	switch err := d.Before.Recall(d.call.TaskID, &w); {
-	case errors.Is(err, before.ErrNone):
+	case errors.Is(err, snapshot.ErrNone):
 		d.out.Note = d.Version + " is current already"
 	case err != nil:
 		return err
@@ -235,7 +235,7 @@ func (d *deployment) undo(ctx context.Context) error {
 	}
 	var w was
 	err = d.Before.Recall(d.call.Undoes, &w)
-	if errors.Is(err, before.ErrNone) {
+	if errors.Is(err, snapshot.ErrNone) {
 		d.out.To, d.out.Note = current, "the task has changed nothing here, or was undone already"
 		return nil
 	}

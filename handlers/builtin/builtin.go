@@ -10,7 +10,6 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/artifact"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/command"
 	"github.com/MatthiasWiesner/tasker/handlers/facts"
 	"github.com/MatthiasWiesner/tasker/handlers/file"
@@ -19,6 +18,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/script"
 	"github.com/MatthiasWiesner/tasker/handlers/service"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 	"github.com/MatthiasWiesner/tasker/handlers/upgrade"
 )
 
@@ -43,7 +43,7 @@ type Options struct {
 
 // New makes the handlers.
 func New(o Options) ([]handlers.Handler, error) {
-	records := func(name string) *before.Records { return before.New(filepath.Join(o.Before, name)) }
+	records := func(name string) *snapshot.Records { return snapshot.New(filepath.Join(o.Before, name)) }
 	cmd, err := command.New(command.Options{Allow: o.Allow, Runner: o.Runner, Records: records(command.Name)})
 	if err != nil {
 		return nil, err

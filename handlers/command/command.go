@@ -2,8 +2,8 @@ package command
 
 import (
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // Name is the handler's name.
@@ -16,7 +16,7 @@ type Options struct {
 	// Runner runs the commands.
 	Runner *process.Runner
 	// Records say which tasks can be undone.
-	Records *before.Records
+	Records *snapshot.Records
 }
 
 // Payload is what a task asks for. Plan, Undo and Unless are argument vectors like

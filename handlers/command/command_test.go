@@ -19,9 +19,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/command"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ func newMux(t *testing.T, allow ...[]string) (*handlers.Mux, error) {
 	h, err := command.New(command.Options{
 		Allow:   allow,
 		Runner:  &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))},
-		Records: before.New(filepath.Join(t.TempDir(), "before")),
+		Records: snapshot.New(filepath.Join(t.TempDir(), "before")),
 	})
 	if err != nil {
 		return nil, err

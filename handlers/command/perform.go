@@ -12,14 +12,14 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 type command struct {
 	allow   AllowList
 	runner  *process.Runner
-	records *before.Records
+	records *snapshot.Records
 }
 
 // record says that a task's command was started; what it changed is the undo
@@ -127,7 +127,7 @@ func (c command) undo(ctx context.Context, p Payload, call handlers.Call) (Outco
 		return Outcome{}, handlers.Reject("the task cannot be undone: its payload has no undo, the command that brings back what was there before")
 	}
 	switch err := c.records.Recall(call.Undoes, &record{}); {
-	case errors.Is(err, before.ErrNone):
+	case errors.Is(err, snapshot.ErrNone):
 		return Outcome{Note: "nothing to undo: the task has run nothing here, was undone, or is too long ago"}, nil
 	case err != nil:
 		return Outcome{}, err

@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/file"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 func TestNothingIsAllowedByDefault(t *testing.T) {
@@ -264,7 +264,7 @@ func TestCrashes(t *testing.T) {
 	type attributes struct {
 		SHA256 string `json:"sha256"`
 	}
-	if err := before.New(filepath.Join(f.root, "before")).Keep("task-1", map[string]attributes{"before": {sum("older")}, "after": {sum("new")}}); err != nil {
+	if err := snapshot.New(filepath.Join(f.root, "before")).Keep("task-1", map[string]attributes{"before": {sum("older")}, "after": {sum("new")}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.perform(payload); got.err != nil || !got.Changed || got.From.SHA256 != sum("old") {
@@ -283,7 +283,7 @@ func TestCrashes(t *testing.T) {
 	f.holds(map[string]string{"a": "rw-r--r-- old"})
 	// What is as wanted already was not this task's doing, whatever it had begun.
 	f.put("a", "new", 0o644)
-	if err := before.New(filepath.Join(f.root, "before")).Keep("task-1", map[string]*attributes{"before": nil, "after": {sum("newer")}}); err != nil {
+	if err := snapshot.New(filepath.Join(f.root, "before")).Keep("task-1", map[string]*attributes{"before": nil, "after": {sum("newer")}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.perform(payload); got.err != nil || got.Changed {

@@ -6,9 +6,9 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/command"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // Name is the handler's name.
@@ -23,7 +23,7 @@ type Options struct {
 	// Runner runs what validates.
 	Runner *process.Runner
 	// Records keep the old files.
-	Records *before.Records
+	Records *snapshot.Records
 }
 
 // Payload is what a task asks for.
@@ -132,7 +132,7 @@ type writer struct {
 	trees    trees
 	commands command.AllowList
 	runner   *process.Runner
-	records  *before.Records
+	records  *snapshot.Records
 	turns    turns
 }
 

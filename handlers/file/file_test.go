@@ -20,9 +20,9 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/file"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 func TestMain(m *testing.M) {
@@ -59,7 +59,7 @@ func (f *fixture) allow(dirs ...string) {
 		Allow:    dirs,
 		Commands: [][]string{{"/bin/sh", "-c", "*", "{}"}},
 		Runner:   &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil))},
-		Records:  before.New(filepath.Join(f.root, "before")),
+		Records:  snapshot.New(filepath.Join(f.root, "before")),
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // job is one call: what is wanted where, and what is there.
@@ -62,7 +62,7 @@ func (j *job) perform(ctx context.Context) (Outcome, error) {
 func (j *job) resume() (Outcome, error) {
 	var r record
 	switch err := j.records.Recall(j.call.TaskID, &r); {
-	case errors.Is(err, before.ErrNone):
+	case errors.Is(err, snapshot.ErrNone):
 		return j.unchanged(), nil
 	case err != nil:
 		return j.unchanged(), err
@@ -138,7 +138,7 @@ func (j *job) undo() (Outcome, error) {
 	var r record
 	nothing := j.unchanged()
 	switch err := j.records.Recall(j.call.Undoes, &r); {
-	case errors.Is(err, before.ErrNone):
+	case errors.Is(err, snapshot.ErrNone):
 		nothing.Note = "nothing to undo: the task has changed nothing here, was undone, or is too long ago"
 		return nothing, nil
 	case err != nil:

@@ -10,9 +10,9 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // job is one call of the handler.
@@ -211,7 +211,7 @@ func (j *job) run(ctx context.Context, argv []string) error {
 func (j *job) recall() (known bool, err error) {
 	var was []was
 	err = j.before.Recall(j.call.Undoes, &was)
-	if errors.Is(err, before.ErrNone) {
+	if errors.Is(err, snapshot.ErrNone) {
 		j.out.Reason = err.Error()
 		j.out.Packages = []Change{}
 		return false, nil

@@ -16,8 +16,8 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 func TestMain(m *testing.M) {
@@ -49,7 +49,7 @@ func newAgent(t *testing.T, allow ...string) *agent {
 	log := slog.New(slog.DiscardHandler)
 	h, err := New(Options{
 		Allow: allow, Runner: &process.Runner{Log: log}, Units: filepath.Join(dir, "units"),
-		Before: before.New(filepath.Join(dir, "before")), Log: log,
+		Before: snapshot.New(filepath.Join(dir, "before")), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

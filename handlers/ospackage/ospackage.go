@@ -10,8 +10,8 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/allow"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 	"github.com/MatthiasWiesner/tasker/handlers/transient"
 )
 
@@ -28,7 +28,7 @@ type Options struct {
 	// Units is where is kept what must outlive the agent.
 	Units string
 	// Before keeps which versions there were.
-	Before *before.Records
+	Before *snapshot.Records
 	Log    *slog.Logger
 }
 
@@ -149,7 +149,7 @@ type handler struct {
 	allow  allow.Names
 	runner *process.Runner
 	units  *transient.Runner
-	before *before.Records
+	before *snapshot.Records
 	// turn has room for the one call that changes something.
 	turn chan struct{}
 }

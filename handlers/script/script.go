@@ -12,8 +12,8 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // Options are what the agent decides.
@@ -23,7 +23,7 @@ type Options struct {
 	// Runner runs the scripts.
 	Runner *process.Runner
 	// Records say which tasks can be undone.
-	Records *before.Records
+	Records *snapshot.Records
 	Log     *slog.Logger
 }
 
@@ -31,7 +31,7 @@ type Options struct {
 type Handler struct {
 	dir     directory
 	runner  *process.Runner
-	records *before.Records
+	records *snapshot.Records
 	log     *slog.Logger
 
 	mu sync.Mutex
@@ -131,7 +131,7 @@ func (h *Handler) undo(ctx context.Context, s script, call handlers.Call) (handl
 		return handlers.Result{}, handlers.Reject("the script %s cannot undo its tasks; once it does so for TASKER_ACTION=undo, say so in its header: # tasker: restart=%s undo=yes", s.path, s.restart)
 	}
 	switch err := h.records.Recall(call.Undoes, &record{}); {
-	case errors.Is(err, before.ErrNone):
+	case errors.Is(err, snapshot.ErrNone):
 		return handlers.Result{Value: note{Changed: new(bool), Note: "nothing to undo: the task has run nothing here, was undone, or is too long ago"}}, nil
 	case err != nil:
 		return handlers.Result{}, err

@@ -21,9 +21,9 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/script"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 func TestMain(m *testing.M) {
@@ -51,7 +51,7 @@ func newFixture(t *testing.T) *fixture {
 	f.Handler = script.New(script.Options{
 		Directory: f.dir, Log: log,
 		Runner:  &process.Runner{Grace: time.Minute, Log: log},
-		Records: before.New(filepath.Join(f.dir, "../before")),
+		Records: snapshot.New(filepath.Join(f.dir, "../before")),
 	})
 	return f
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/before"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // Name is the handler's name.
@@ -21,7 +21,7 @@ type Options struct {
 	// Allow are the units that may be touched; none by default.
 	Allow Allow
 	// Before keeps how units were.
-	Before *before.Records
+	Before *snapshot.Records
 	Log    *slog.Logger
 }
 
@@ -106,7 +106,7 @@ type handler Options
 // work is one call of the handler.
 type work struct {
 	*conn
-	before *before.Records
+	before *snapshot.Records
 	log    *slog.Logger
 	call   handlers.Call
 	unit   string

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/MatthiasWiesner/tasker/handlers/before"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 // wasState is how a unit was before a task.
@@ -19,7 +19,7 @@ type wasState struct {
 func (w *work) undo(ctx context.Context) error {
 	var was wasState
 	err := w.before.Recall(w.call.Undoes, &was)
-	if errors.Is(err, before.ErrNone) {
+	if errors.Is(err, snapshot.ErrNone) {
 		w.out.Reason = err.Error()
 		return nil
 	}

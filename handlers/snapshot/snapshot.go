@@ -1,7 +1,7 @@
-// Package before keeps on the server what was there before a task changed it, so
+// Package snapshot keeps on the server what was there before a task changed it, so
 // that the task can be undone: a record for each task, written before the first
 // change, which survives a crash of agent and server.
-package before
+package snapshot
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package before_test
+package snapshot_test
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/MatthiasWiesner/tasker/handlers/before"
+	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
 type state struct {
@@ -16,9 +16,9 @@ type state struct {
 
 func TestTheFirstRecordStays(t *testing.T) {
 	t.Parallel()
-	r := before.New(filepath.Join(t.TempDir(), "records"))
+	r := snapshot.New(filepath.Join(t.TempDir(), "records"))
 	var got state
-	if err := r.Recall("t1", &got); !errors.Is(err, before.ErrNone) {
+	if err := r.Recall("t1", &got); !errors.Is(err, snapshot.ErrNone) {
 		t.Fatalf("recalled %v of a task that kept nothing", err)
 	}
 	for _, v := range []string{"1", "2"} {
@@ -32,7 +32,7 @@ func TestTheFirstRecordStays(t *testing.T) {
 	if err := r.Forget("t1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Recall("t1", &got); !errors.Is(err, before.ErrNone) {
+	if err := r.Recall("t1", &got); !errors.Is(err, snapshot.ErrNone) {
 		t.Errorf("recalled %v after it was forgotten", err)
 	}
 }
@@ -40,7 +40,7 @@ func TestTheFirstRecordStays(t *testing.T) {
 func TestCopiesGoWithTheirRecord(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	r := before.New(root)
+	r := snapshot.New(root)
 	dir, err := r.Dir("t1")
 	if err != nil {
 		t.Fatal(err)
@@ -62,17 +62,17 @@ func TestCopiesGoWithTheirRecord(t *testing.T) {
 func TestOnlyTheNewestAreKept(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	r := before.New(root)
-	for i := range before.Kept + 10 {
+	r := snapshot.New(root)
+	for i := range snapshot.Kept + 10 {
 		if err := r.Keep(fmt.Sprintf("t%03d", i), state{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	left, err := os.ReadDir(root)
-	if err != nil || len(left) != before.Kept {
-		t.Fatalf("%d records are left, %v; want %d", len(left), err, before.Kept)
+	if err != nil || len(left) != snapshot.Kept {
+		t.Fatalf("%d records are left, %v; want %d", len(left), err, snapshot.Kept)
 	}
-	if err := r.Recall(fmt.Sprintf("t%03d", before.Kept+9), &state{}); err != nil {
+	if err := r.Recall(fmt.Sprintf("t%03d", snapshot.Kept+9), &state{}); err != nil {
 		t.Errorf("the newest one is gone: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/internal/group"
+	"github.com/MatthiasWiesner/tasker/internal/groupcommit"
 )
 
 // The errors of this package; match them with errors.Is.
@@ -38,7 +38,7 @@ var (
 // write, but for Confirm, return after an fsync.
 type Journal struct {
 	db       *bolt.DB
-	writes   *group.Group[func(tables) error]
+	writes   *groupcommit.Group[func(tables) error]
 	instance string
 	// epoch counts the times the journal was opened.
 	epoch int64

@@ -15,7 +15,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
-	"github.com/MatthiasWiesner/tasker/internal/group"
+	"github.com/MatthiasWiesner/tasker/internal/groupcommit"
 )
 
 // FileName is the journal's name within the data directory.
@@ -143,7 +143,7 @@ func begin(db *bolt.DB, path string) (*Journal, error) {
 	}
 	j := &Journal{db: db}
 	// A write is the fault of one, or fails for each by itself as well.
-	j.writes = group.New(maxShared, func(error) bool { return true }, j.write)
+	j.writes = groupcommit.New(maxShared, func(error) bool { return true }, j.write)
 	err := db.Update(j.initialise)
 	if err == nil {
 		// A file that was made just now is durable when its directory is.

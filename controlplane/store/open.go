@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/group"
+	"github.com/MatthiasWiesner/tasker/internal/groupcommit"
 )
 
 // Store is a database of tasks.
@@ -28,8 +28,8 @@ type Store struct {
 	clock     func() time.Time
 	onCommit  func(Commit)
 	sends     func(orders int) bool
-	creations *group.Group[*creation]
-	entries   *group.Group[*entry]
+	creations *groupcommit.Group[*creation]
+	entries   *groupcommit.Group[*entry]
 	flights   flights
 	// standing and owners are what is known of credentials, on SQLite: on MySQL other
 	// control planes enrol and revoke, too.
@@ -49,8 +49,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		sends:     o.Sends,
 		flights:   flights{patience: o.MarkPatience, open: map[flight]chan struct{}{}},
 	}
-	s.creations = group.New(createWeight, s.alone, s.create)
-	s.entries = group.New(entryWeight, s.alone, s.enter)
+	s.creations = groupcommit.New(createWeight, s.alone, s.create)
+	s.entries = groupcommit.New(entryWeight, s.alone, s.enter)
 	for _, t := range o.Types {
 		s.types[t.Name] = t
 	}

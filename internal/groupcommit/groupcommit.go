@@ -1,6 +1,6 @@
-// Package group lets those who want to write at the same time share a
+// Package groupcommit lets those who want to write at the same time share a
 // transaction.
-package group
+package groupcommit
 
 import (
 	"context"

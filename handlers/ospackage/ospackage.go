@@ -9,10 +9,10 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/allow"
+	"github.com/MatthiasWiesner/tasker/handlers/allowlist"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
-	"github.com/MatthiasWiesner/tasker/handlers/transient"
+	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
 )
 
 // Name is the handler's name.
@@ -133,22 +133,22 @@ func Info() handlers.Info {
 
 // New makes the handler. The error names the entry of the allow-list that is wrong.
 func New(o Options) (handlers.Handler, error) {
-	names := allow.Names{Key: "handlers.package.allow", Patterns: o.Allow}
+	names := allowlist.Names{Key: "handlers.package.allow", Patterns: o.Allow}
 	if err := names.Check(); err != nil {
 		return nil, err
 	}
 	h := &handler{
 		allow: names, runner: o.Runner, before: o.Before,
-		units: &transient.Runner{Dir: o.Units, Grace: o.Runner.Grace, Log: o.Log},
+		units: &transientunit.Runner{Dir: o.Units, Grace: o.Runner.Grace, Log: o.Log},
 		turn:  make(chan struct{}, 1),
 	}
 	return handlers.Typed(Info(), h.handle), nil
 }
 
 type handler struct {
-	allow  allow.Names
+	allow  allowlist.Names
 	runner *process.Runner
-	units  *transient.Runner
+	units  *transientunit.Runner
 	before *snapshot.Records
 	// turn has room for the one call that changes something.
 	turn chan struct{}
@@ -200,7 +200,7 @@ func (h *handler) check(p Payload) error {
 	if uid := os.Geteuid(); uid != 0 {
 		return handlers.Reject("the agent cannot install packages: it runs as user %d, and only root may", uid)
 	}
-	if err := transient.Available(); err != nil {
+	if err := transientunit.Available(); err != nil {
 		return handlers.Reject("the agent cannot install packages: %v", err)
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
-	"github.com/MatthiasWiesner/tasker/handlers/transient"
+	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
 )
 
 // mercy is how long a package manager that is at work may go on when the task was
@@ -43,7 +43,7 @@ func (j *job) start(ctx context.Context, unit string, op operation, record []was
 		env = append(env, name+"="+value)
 	}
 	j.call.Progress(50, "changing packages")
-	err = j.units.Start(ctx, transient.Spec{
+	err = j.units.Start(ctx, transientunit.Spec{
 		Name: unit, Description: "tasker: packages (task " + j.call.TaskID + ")", Argv: argv, Env: env, Note: kept,
 	})
 	if err != nil {
@@ -110,7 +110,7 @@ func (j *job) patient(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
 // verdict is nil if all is as it was to be.
-func (j *job) verdict(n note, after map[string]installed, exit transient.Exit, ended error, said string) error {
+func (j *job) verdict(n note, after map[string]installed, exit transientunit.Exit, ended error, said string) error {
 	var is []string
 	reached, whole := true, true
 	for _, t := range n.Targets {
@@ -136,9 +136,9 @@ func (j *job) verdict(n note, after map[string]installed, exit transient.Exit, e
 	}
 	reason := ""
 	switch {
-	case ended == nil && exit.Err() == nil && reached, errors.Is(ended, transient.ErrLost) && reached:
+	case ended == nil && exit.Err() == nil && reached, errors.Is(ended, transientunit.ErrLost) && reached:
 		return nil
-	case errors.Is(ended, transient.ErrLost) || ended == nil && exit.Signal != "":
+	case errors.Is(ended, transientunit.ErrLost) || ended == nil && exit.Signal != "":
 		reason = "the package manager was interrupted"
 	case ended != nil:
 		return fmt.Errorf("%w, and the package manager had not ended %s later; %s; it is repaired by the next task, or on the server: %s",

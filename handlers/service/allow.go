@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/MatthiasWiesner/tasker/handlers/allow"
+	"github.com/MatthiasWiesner/tasker/handlers/allowlist"
 )
 
 // Allow are patterns of path.Match of the units that may be touched; .service is
@@ -14,7 +14,7 @@ type Allow []string
 // Allowed returns a rejection of a unit that may not be touched, and nil for others.
 func (a Allow) Allowed(unit string) error { return a.names().Refuse(Complete(unit)) }
 
-func (a Allow) names() allow.Names {
+func (a Allow) names() allowlist.Names {
 	patterns := make([]string, len(a))
 	for i, p := range a {
 		patterns[i] = p
@@ -22,7 +22,7 @@ func (a Allow) names() allow.Names {
 			patterns[i] = Complete(p)
 		}
 	}
-	return allow.Names{Key: "handlers.service.allow", Patterns: patterns}
+	return allowlist.Names{Key: "handlers.service.allow", Patterns: patterns}
 }
 
 // Complete adds .service to a unit's name that has no suffix of systemd's.

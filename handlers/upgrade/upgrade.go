@@ -10,7 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/handlers"
 	packages "github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
-	"github.com/MatthiasWiesner/tasker/handlers/transient"
+	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
 )
 
 // Name is the handler's name.
@@ -70,14 +70,14 @@ func Info() handlers.Info {
 // New makes the handler.
 func New(o Options) handlers.Handler {
 	u := &upgrader{
-		units: &transient.Runner{Dir: o.Dir, Grace: o.Grace, Log: o.Log},
+		units: &transientunit.Runner{Dir: o.Dir, Grace: o.Grace, Log: o.Log},
 		turn:  make(chan struct{}, 1),
 	}
 	return handlers.Typed(Info(), u.handle)
 }
 
 type upgrader struct {
-	units *transient.Runner
+	units *transientunit.Runner
 	// turn has room for the one upgrade that may start.
 	turn chan struct{}
 }
@@ -93,7 +93,7 @@ type note struct {
 }
 
 func (u *upgrader) handle(ctx context.Context, p Payload, call handlers.Call) (handlers.Result, error) {
-	if err := transient.Available(); err != nil {
+	if err := transientunit.Available(); err != nil {
 		return handlers.Result{}, handlers.Reject("the agent cannot upgrade itself: %v", err)
 	}
 	unit := fmt.Sprintf("%s%s-%d", unitPrefix, call.TaskID, call.Attempt)
@@ -161,7 +161,7 @@ func (u *upgrader) start(ctx context.Context, m manager, unit string, p Payload,
 		return handlers.Result{}, fmt.Errorf("encode the note of the unit: %w", err)
 	}
 	call.Progress(0, "upgrading "+m.pack+" "+packages.Short(before.Version))
-	err = u.units.Start(ctx, transient.Spec{
+	err = u.units.Start(ctx, transientunit.Spec{
 		Name:        unit,
 		Description: fmt.Sprintf("tasker: upgrade of %s (task %s)", m.pack, call.TaskID),
 		Argv:        append([]string{"/bin/sh", "-euc", script(m.tool), Name}, m.args(p)...),
@@ -206,7 +206,7 @@ type verdict struct {
 	after      packages.State
 	// wanted is the version that was asked for, or empty.
 	wanted string
-	exit   transient.Exit
+	exit   transientunit.Exit
 	ended  error
 	// outdated: this process runs a program that has been replaced.
 	outdated bool
@@ -218,7 +218,7 @@ func (v verdict) err() error {
 	if !v.after.Whole {
 		is += " and not completely installed (" + v.after.Says + ")"
 	}
-	lost := errors.Is(v.ended, transient.ErrLost) || v.ended == nil && v.exit.Signal != ""
+	lost := errors.Is(v.ended, transientunit.ErrLost) || v.ended == nil && v.exit.Signal != ""
 	reached := v.after.Whole && (v.wanted == "" || packages.Matches(v.after.Version, v.wanted))
 	switch {
 	case v.ended != nil && !lost:

@@ -11,7 +11,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/handlers"
 	packages "github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
-	"github.com/MatthiasWiesner/tasker/handlers/transient"
+	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
 )
 
 func TestPayloads(t *testing.T) {
@@ -105,7 +105,7 @@ func TestVerdict(t *testing.T) {
 	t.Parallel()
 	old, done := packages.State{Version: "1.0.0-1", Whole: true, Says: "installed"}, packages.State{Version: "1.1.0-1", Whole: true, Says: "installed"}
 	half := packages.State{Version: "1.1.0-1", Says: "half-configured"}
-	killed := transient.Exit{Signal: "SIGTERM", Result: "success"}
+	killed := transientunit.Exit{Signal: "SIGTERM", Result: "success"}
 	tests := map[string]struct {
 		v    verdict
 		want string
@@ -114,14 +114,14 @@ func TestVerdict(t *testing.T) {
 		"to the newest":           {verdict{after: done}, ""},
 		"nothing newer":           {verdict{after: old}, ""},
 		"by its whole version":    {verdict{after: done, wanted: "1.1.0-1"}, ""},
-		"failed":                  {verdict{after: old, exit: transient.Exit{Code: 100}}, "the package manager failed with exit code 100; p is at version 1.0.0"},
+		"failed":                  {verdict{after: old, exit: transientunit.Exit{Code: 100}}, "the package manager failed with exit code 100; p is at version 1.0.0"},
 		"another version":         {verdict{after: old, wanted: "1.1.0"}, "p is at version 1.0.0, not 1.1.0"},
 		"broken":                  {verdict{after: half}, "p is at version 1.1.0 and not completely installed (half-configured)"},
 		"broken and wanted":       {verdict{after: half, wanted: "1.1.0"}, "p is at version 1.1.0 and not completely installed (half-configured), not 1.1.0"},
-		"lost but there":          {verdict{after: done, wanted: "1.1.0", ended: transient.ErrLost}, ""},
-		"lost but newer":          {verdict{after: done, ended: transient.ErrLost}, ""},
-		"lost":                    {verdict{after: old, ended: transient.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.0.0"},
-		"lost midway":             {verdict{after: half, wanted: "1.1.0", ended: transient.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.1.0 and not completely installed (half-configured)"},
+		"lost but there":          {verdict{after: done, wanted: "1.1.0", ended: transientunit.ErrLost}, ""},
+		"lost but newer":          {verdict{after: done, ended: transientunit.ErrLost}, ""},
+		"lost":                    {verdict{after: old, ended: transientunit.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.0.0"},
+		"lost midway":             {verdict{after: half, wanted: "1.1.0", ended: transientunit.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.1.0 and not completely installed (half-configured)"},
 		"killed":                  {verdict{after: old, exit: killed}, "the package manager was interrupted: killed by SIGTERM (success); p is at version 1.0.0"},
 		"killed when it was done": {verdict{after: done, exit: killed}, ""},
 		"cancelled":               {verdict{after: old, exit: killed, ended: handlers.ErrCancelled}, "cancelled"},

@@ -1,6 +1,6 @@
-// Package allow says which names a handler may touch: those that match one of the
+// Package allowlist says which names a handler may touch: those that match one of the
 // patterns of the agent's configuration, which has none by default.
-package allow
+package allowlist
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package allow_test
+package allowlist_test
 
 import (
 	"errors"
@@ -6,12 +6,12 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/handlers/allow"
+	"github.com/MatthiasWiesner/tasker/handlers/allowlist"
 )
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	names := allow.Names{Key: "handlers.package.allow", Patterns: []string{"nginx", "app-*", "lib[ab]"}}
+	names := allowlist.Names{Key: "handlers.package.allow", Patterns: []string{"nginx", "app-*", "lib[ab]"}}
 	if err := names.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s: %v, want a rejection that says what to add", name, err)
 		}
 	}
-	if err := (allow.Names{}).Refuse("nginx"); err == nil {
+	if err := (allowlist.Names{}).Refuse("nginx"); err == nil {
 		t.Error("without patterns nginx is allowed")
 	}
 }
@@ -34,7 +34,7 @@ func TestNames(t *testing.T) {
 func TestPatternThatIsNone(t *testing.T) {
 	t.Parallel()
 	for _, p := range []string{"", "app-[", "[]a]"} {
-		err := allow.Names{Key: "handlers.package.allow", Patterns: []string{"nginx", p}}.Check()
+		err := allowlist.Names{Key: "handlers.package.allow", Patterns: []string{"nginx", p}}.Check()
 		if err == nil || !strings.HasPrefix(err.Error(), "handlers.package.allow[1]: ") {
 			t.Errorf("%q: %v", p, err)
 		}

@@ -1,4 +1,4 @@
-package transient
+package transientunit
 
 import (
 	"bytes"

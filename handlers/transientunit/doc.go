@@ -1,4 +1,4 @@
-// Package transient runs a command in a transient unit of systemd, where it goes
+// Package transientunit runs a command in a transient unit of systemd, where it goes
 // on when the agent is stopped, killed, or replaced by its own work.
 //
 // The unit is known by a name that its caller derives from the assignment, so that
@@ -15,4 +15,4 @@
 //
 // The command gets none of the TASKER_ variables by which package process finds
 // what an agent has left behind, and is not in the agent's cgroup.
-package transient
+package transientunit

@@ -30,6 +30,10 @@ help: ## list the targets
 build: ## three static programs into ./bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ $(PROGRAMS:%=./cmd/%)
 
+.PHONY: build-bench
+build-bench: build ## the fleet benchmark, bin/tasker-bench, beside the three programs
+	CGO_ENABLED=0 go build -C tools/bench -trimpath -ldflags '-s -w' -o ../../bin/tasker-bench .
+
 .PHONY: demo
 demo: build ## a control plane, two agents and a task on this machine (ARGS=--exit: end after the task)
 	@./bin/tasker demo $(ARGS)
@@ -39,6 +43,7 @@ test: ## every test, on a real RabbitMQ, MariaDB, Prometheus and Chromium that a
 	@test/servers
 	@test/programs
 	go test -race -count=1 -timeout 30m $(TESTARGS) ./...
+	go test -C tools/bench -race -count=1 -timeout 30m $(TESTARGS) ./...
 
 .PHONY: test-hosts
 test-hosts: ## the packages and services on servers with systemd, made for it (root; TESTARGS=… for go test)
@@ -48,14 +53,15 @@ test-hosts: ## the packages and services on servers with systemd, made for it (r
 
 .PHONY: lint
 lint: tools ## go vet, golangci-lint (with the import rules and gofumpt) and shellcheck
-	go vet ./...
+	go vet ./... && go -C tools/bench vet ./...
 	$(GOLANGCI) run ./...
+	cd tools/bench && $(GOLANGCI) run --config ../../.golangci.yml ./...
 	@if command -v shellcheck >/dev/null; then git ls-files -z | xargs -0 awk 'FNR == 1 && /^#!.*(\/| )(ba|da)?sh$$/ {print FILENAME}' | xargs shellcheck; \
 	else echo "shellcheck is not installed: shell scripts not checked (apt-get install shellcheck)"; fi
 
 .PHONY: fmt
 fmt: tools ## format the code with gofumpt
-	$(GOLANGCI) fmt ./...
+	$(GOLANGCI) fmt ./... && cd tools/bench && $(GOLANGCI) fmt --config ../../.golangci.yml ./...
 
 .PHONY: bench
 bench: ## every benchmark

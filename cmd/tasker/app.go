@@ -60,7 +60,7 @@ sent to its own url only; the data directory of a control plane on this machine
 	flags.StringVar(&a.url, "url", "", "the control plane, like "+defaultURL)
 	flags.StringVar(&a.token, "token", "", "the token (other users of this machine can see it: better TASKER_TOKEN)")
 	flags.StringVar(&a.caFile, "ca-file", "", "certificates, in PEM, to trust beside the system's")
-	cmd.AddCommand(taskCommand(a), rolloutCommand(a), endpointsCommand(a), endpointCommand(a), enrolTokenCommand(a), demoCommand(a), benchCommand(a), versionCommand(a))
+	cmd.AddCommand(taskCommand(a), rolloutCommand(a), endpointsCommand(a), endpointCommand(a), enrolTokenCommand(a), demoCommand(a), versionCommand(a))
 	strict(cmd)
 	return cmd
 }

@@ -1,4 +1,4 @@
-// Package bench measures a control plane under a fleet: a control plane of its
+// Package fleetbench measures a control plane under a fleet: a control plane of its
 // own as a child process, N agents in this process with their real code from
 // link to journal, and tasks that go through the public API.
 //
@@ -9,4 +9,4 @@
 //
 // Everything is made for the run, a vhost with a user and a database among it,
 // and removed at its end.
-package bench
+package fleetbench

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package bench
+package fleetbench
 
 // roomForFiles leaves the limit as it is.
 func roomForFiles(Options) error { return nil }

@@ -1,4 +1,4 @@
-package bench_test
+package fleetbench_test
 
 import (
 	"context"
@@ -18,14 +18,15 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 
-	"github.com/MatthiasWiesner/tasker/cmd/tasker/bench"
+	"github.com/MatthiasWiesner/tasker/tools/bench/fleetbench"
 )
 
 // programs builds the control plane.
 func programs(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", dir, "../../tasker-controlplane")
+	cmd := exec.Command("go", "build", "-o", dir, "./cmd/tasker-controlplane")
+	cmd.Dir = "../../.."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the control plane: %v\n%s", err, out)
@@ -34,7 +35,7 @@ func programs(t *testing.T) string {
 }
 
 // servers are the tests' broker and database.
-func servers(t *testing.T, o *bench.Options) {
+func servers(t *testing.T, o *fleetbench.Options) {
 	t.Helper()
 	o.Name = "tasker_bench_" + uuid.NewString()[:8]
 	o.RabbitMQ, o.MySQL = os.Getenv("TASKER_TEST_RABBITMQ"), strings.TrimSuffix(os.Getenv("TASKER_TEST_MYSQL"), "/")
@@ -44,7 +45,7 @@ func servers(t *testing.T, o *bench.Options) {
 }
 
 // left are the vhost and the database of a bench, if they are there.
-func left(t *testing.T, o bench.Options) []string {
+func left(t *testing.T, o fleetbench.Options) []string {
 	t.Helper()
 	var names []string
 	resp, err := http.Get(o.RabbitMQ + "/vhosts")
@@ -95,14 +96,14 @@ func TestRun(t *testing.T) {
 	dir := programs(t)
 	tests := []struct {
 		name string
-		o    bench.Options
+		o    fleetbench.Options
 	}{
-		{"amqp, each its own connection", bench.Options{Endpoints: 3, Tasks: 2, Payload: 1024, Raw: true}},
-		{"amqp, shared connections", bench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2}},
-		{"amqp, spread", bench.Options{Endpoints: 3, Tasks: 20, Spread: true, Raw: true, Sleep: time.Millisecond}},
-		{"http", bench.Options{Endpoints: 3, Tasks: 2, HTTP: true}},
-		{"amqp, cut off", bench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2, Outage: time.Second}},
-		{"http, idle and cut off", bench.Options{Endpoints: 3, Tasks: 1, HTTP: true, Idle: time.Second, Outage: time.Second}},
+		{"amqp, each its own connection", fleetbench.Options{Endpoints: 3, Tasks: 2, Payload: 1024, Raw: true}},
+		{"amqp, shared connections", fleetbench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2}},
+		{"amqp, spread", fleetbench.Options{Endpoints: 3, Tasks: 20, Spread: true, Raw: true, Sleep: time.Millisecond}},
+		{"http", fleetbench.Options{Endpoints: 3, Tasks: 2, HTTP: true}},
+		{"amqp, cut off", fleetbench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2, Outage: time.Second}},
+		{"http, idle and cut off", fleetbench.Options{Endpoints: 3, Tasks: 1, HTTP: true, Idle: time.Second, Outage: time.Second}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -110,7 +111,7 @@ func TestRun(t *testing.T) {
 			o := test.o
 			servers(t, &o)
 			o.Programs = dir
-			r, err := bench.Run(t.Context(), o)
+			r, err := fleetbench.Run(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,12 +150,12 @@ func TestRun(t *testing.T) {
 // TestInterrupted gives up while the fleet is at work: nothing is left.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	o := bench.Options{Endpoints: 3, Tasks: 1, Sleep: time.Hour, Programs: programs(t)}
+	o := fleetbench.Options{Endpoints: 3, Tasks: 1, Sleep: time.Hour, Programs: programs(t)}
 	servers(t, &o)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	o.Say = func(string, ...any) { cancel() } // as soon as the agents are connected
-	if _, err := bench.Run(ctx, o); !errors.Is(err, context.Canceled) {
+	if _, err := fleetbench.Run(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if names := left(t, o); len(names) > 0 {
@@ -164,14 +165,14 @@ func TestInterrupted(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	t.Parallel()
-	for _, o := range []bench.Options{
+	for _, o := range []fleetbench.Options{
 		{Endpoints: 0, Tasks: 1},
 		{Endpoints: 1_000_000, Tasks: 1},
 		{Endpoints: 1, Tasks: 0},
 		{Endpoints: 1, Tasks: 1, Payload: 1 << 30},
 		{Endpoints: 1, Tasks: 1, HTTP: true, Programs: t.TempDir()},
 	} {
-		if _, err := bench.Run(t.Context(), o); err == nil {
+		if _, err := fleetbench.Run(t.Context(), o); err == nil {
 			t.Errorf("%+v was measured", o)
 		}
 	}
@@ -180,12 +181,12 @@ func TestBadOptions(t *testing.T) {
 func TestTableAndPlot(t *testing.T) {
 	t.Parallel()
 	raw, ratio := 40.0, 1.25
-	results := []bench.Result{
+	results := []fleetbench.Result{
 		{Transport: "amqp", Database: "mysql", Endpoints: 100, Tasks: 1, ReceivedMS: 45, FinishedMS: 50, RawMS: &raw, RatioToRaw: &ratio},
 		{Transport: "amqp", Database: "mysql", Endpoints: 1000, Tasks: 1, ReceivedMS: 450, FinishedMS: 1500},
 	}
 	var table strings.Builder
-	if err := bench.Table(&table, results); err != nil {
+	if err := fleetbench.Table(&table, results); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"1.25", "40ms", "1000 endpoints over amqp"} {
@@ -195,7 +196,7 @@ func TestTableAndPlot(t *testing.T) {
 	}
 	for name, magic := range map[string]string{"p.svg": "<svg", "p.png": "PNG"} {
 		file := filepath.Join(t.TempDir(), name)
-		if err := bench.Plot(file, results); err != nil {
+		if err := fleetbench.Plot(file, results); err != nil {
 			t.Fatal(err)
 		}
 		b, err := os.ReadFile(file)
@@ -203,7 +204,7 @@ func TestTableAndPlot(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := bench.Plot("p.txt", results); err == nil {
+	if err := fleetbench.Plot("p.txt", results); err == nil {
 		t.Error("a plot was written as text")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
+	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 	"github.com/MatthiasWiesner/tasker/internal/groupcommit"
 )
 
@@ -147,7 +148,7 @@ func begin(db *bolt.DB, path string) (*Journal, error) {
 	err := db.Update(j.initialise)
 	if err == nil {
 		// A file that was made just now is durable when its directory is.
-		err = syncDir(filepath.Dir(path))
+		err = atomicfile.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare: %w", err), db.Close())
@@ -218,13 +219,4 @@ func (j *Journal) initialise(tx *bolt.Tx) error {
 	}
 	j.instance, j.epoch = string(bytes.Clone(meta.Get([]byte("instance")))), n+1
 	return meta.Put([]byte("epoch"), strconv.AppendInt(nil, j.epoch, 10))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

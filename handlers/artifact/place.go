@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/MatthiasWiesner/tasker/handlers/trust"
+	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
@@ -182,16 +183,7 @@ func (p *place) put(name string, value any) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", p.at(name), err)
 	}
-	f, err := p.root.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err == nil {
-		_, err = f.Write(data)
-		if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-			err = p.rename(name+".new", name)
-		} else {
-			err = errors.Join(err, p.root.Remove(name+".new"))
-		}
-	}
-	if err != nil {
+	if err := atomicfile.ReplaceIn(p.root, name, data); err != nil {
 		return fmt.Errorf("write %s: %w", p.at(name), err)
 	}
 	return nil
@@ -202,7 +194,7 @@ func (p *place) remove(name string) error {
 	if err := p.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", p.at(name), err)
 	}
-	return p.sync(path.Dir(name))
+	return atomicfile.SyncDirIn(p.root, path.Dir(name))
 }
 
 // rename renames, and returns when that is on the disk.
@@ -210,14 +202,5 @@ func (p *place) rename(from, to string) error {
 	if err := p.root.Rename(from, to); err != nil {
 		return err
 	}
-	return p.sync(path.Dir(to))
-}
-
-func (p *place) sync(dir string) error {
-	d, err := p.root.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return atomicfile.SyncDirIn(p.root, path.Dir(to))
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
 
 const (
@@ -152,11 +154,7 @@ func (p *place) lasting() error {
 	if p.dir == nil {
 		return nil
 	}
-	d, err := p.dir.Open(".")
-	if err == nil {
-		err = errors.Join(d.Sync(), d.Close())
-	}
-	if err != nil {
+	if err := atomicfile.SyncDirIn(p.dir, "."); err != nil {
 		return fmt.Errorf("%w: %w", errNotLasting, err)
 	}
 	return nil

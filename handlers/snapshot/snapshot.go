@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
 
 // ErrNone: the task has changed nothing here, its record was forgotten, or it is
@@ -54,45 +56,15 @@ func (r *Records) Keep(task string, state any) error {
 	if err != nil {
 		return fmt.Errorf("keep what was before: %w", err)
 	}
-	if err := write(dir, data); err != nil {
+	err = atomicfile.Replace(filepath.Join(dir, record), data)
+	if err == nil {
+		err = atomicfile.SyncDir(r.dir)
+	}
+	if err != nil {
 		return fmt.Errorf("keep what was before: %w", err)
 	}
 	r.prune()
 	return nil
-}
-
-// write makes the record appear as a whole.
-func write(dir string, data []byte) error {
-	f, err := os.CreateTemp(dir, record+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, record))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	// The names too: of the record, and of its directory.
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		if err := syncDir(d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Recall reads the record of a task into state, or returns ErrNone.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
 
 // openPrivate opens a regular file that nobody but its owner may read.
@@ -39,19 +41,7 @@ func write(dir, name string, r record) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+name+"-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(append(content, '\n'))
-	if err := errors.Join(err, give(f, dir), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return atomicfile.Replace(filepath.Join(dir, name), append(content, '\n'), func(f *os.File) error { return give(f, dir) })
 }
 
 func give(f *os.File, dir string) error {
@@ -64,12 +54,4 @@ func give(f *os.File, dir string) error {
 		return nil
 	}
 	return f.Chown(int(owner.Uid), int(owner.Gid))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the data directory
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -23,6 +23,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
 
 // The names of the files in the server's directory.
@@ -92,24 +94,10 @@ func create(cert, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := write(key, "PRIVATE KEY", pkcs8); err != nil {
+	if err := atomicfile.Replace(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})); err != nil {
 		return err
 	}
-	return write(cert, "CERTIFICATE", der)
-}
-
-// write makes a file of one PEM block, whole or not at all.
-func write(path, kind string, der []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tls-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	err = errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return atomicfile.Replace(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // Fingerprint names a certificate: the SHA-256 of its DER, in base64url, 43

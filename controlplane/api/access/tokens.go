@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
 
 // The names of the token files in the control plane's data_dir.
@@ -44,7 +46,9 @@ func LoadTokens(dir string) (Tokens, error) {
 
 func token(path string) (string, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := makeToken(path); err != nil {
+		// The token of another process that was faster stays.
+		err := atomicfile.Create(path, []byte(rand.Text()+rand.Text()+"\n"))
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", fmt.Errorf("make a token: %w", err)
 		}
 	}
@@ -57,28 +61,4 @@ func token(path string) (string, error) {
 		return "", fmt.Errorf("%s holds no token (one line of at least %d characters); delete it and it is made anew", path, minToken)
 	}
 	return t, nil
-}
-
-// makeToken writes a random token to path, whole or not at all. If another
-// process was quicker, its token stays.
-func makeToken(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".token-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = fmt.Fprintln(f, rand.Text()+rand.Text())
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
 }

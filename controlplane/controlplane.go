@@ -17,12 +17,11 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/callback"
 	"github.com/MatthiasWiesner/tasker/controlplane/collect"
 	"github.com/MatthiasWiesner/tasker/controlplane/deadline"
 	"github.com/MatthiasWiesner/tasker/controlplane/dispatch"
-	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
 	"github.com/MatthiasWiesner/tasker/controlplane/rollout"
 	"github.com/MatthiasWiesner/tasker/controlplane/rollout/gate"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
@@ -47,10 +46,10 @@ type Options struct {
 	// Transport is how the hub stands now; nil where it cannot be away.
 	Transport *Standing
 
-	// Gate is what the hub asks who speaks for an endpoint; or nil.
-	Gate *Gate
-	// Broker, Unsupported and Disconnect are as in enrol.Options.
-	Broker      enrol.Broker
+	// EndpointAuthorizer is what the hub authorizes agents with; or nil.
+	EndpointAuthorizer *auth.EndpointAuthorizer
+	// Broker, Unsupported and Disconnect are as in auth.EnrollerOptions.
+	Broker      auth.Broker
 	Unsupported bool
 	Disconnect  func(endpoint string)
 
@@ -97,7 +96,7 @@ type ControlPlane struct {
 	opts     Options
 	log      *slog.Logger
 	store    *store.Store
-	enrol    *enrol.Service
+	enroller *auth.Enroller
 	api      *api.API
 	dispatch *dispatch.Dispatcher
 	collect  *collect.Collector
@@ -146,16 +145,16 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 	}
 	opts.Registry.MustRegister(&statistics{store: c.store, log: opts.Log})
 	done := func(tasks []tasker.Task) { c.finished(finished, tasks) }
-	c.enrol, err = enrol.New(ctx, enrol.Options{
+	c.enroller, err = auth.NewEnroller(ctx, auth.EnrollerOptions{
 		Store: c.store, Broker: opts.Broker, Unsupported: opts.Unsupported, Disconnect: opts.Disconnect, Finished: done, Log: opts.Log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, c.store.Close())
 	}
-	if opts.Gate != nil {
-		opts.Gate.service.Store(c.enrol)
+	if opts.EndpointAuthorizer != nil {
+		opts.EndpointAuthorizer.SetEnroller(c.enroller)
 	}
-	hub := &signing{Hub: opts.Hub, key: c.enrol.Key()}
+	hub := &signing{Hub: opts.Hub, key: c.enroller.Key()}
 	c.dispatch = dispatch.New(dispatch.Options{
 		Outbox: c.store, Hub: hub, Log: opts.Log, Metrics: dispatch.NewMetrics(opts.Registry),
 	})
@@ -191,22 +190,22 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 	c.callback = callback.New(callback.Options{
 		Calls: c.store, Key: key, Allowed: callbacks.Check, Version: opts.Version, Log: opts.Log, Metrics: callback.NewMetrics(opts.Registry),
 	})
-	if c.api, err = newAPI(opts, c.store, c.enrol, callbacks, gates, watchers); err != nil {
+	if c.api, err = newAPI(opts, c.store, c.enroller, callbacks, gates, watchers); err != nil {
 		return nil, errors.Join(err, c.store.Close())
 	}
 	return c, nil
 }
 
 // newAPI makes the API with its tokens and its checks.
-func newAPI(opts Options, s *store.Store, service *enrol.Service, callbacks, gates urlrules.Rules, watchers *watch.Fanout) (*api.API, error) {
-	guarded := access.Options{Off: !opts.Auth, Endpoints: service}
+func newAPI(opts Options, s *store.Store, enroller *auth.Enroller, callbacks, gates urlrules.Rules, watchers *watch.Fanout) (*api.API, error) {
+	authorizing := auth.AuthorizerOptions{Disabled: !opts.Auth, Enroller: enroller}
 	if opts.Auth {
 		var err error
-		if guarded.Tokens, err = access.LoadTokens(opts.DataDir); err != nil {
+		if authorizing.Tokens, err = auth.LoadAccessTokens(opts.DataDir); err != nil {
 			return nil, err
 		}
 	}
-	guard, err := access.NewGuard(guarded)
+	authorizer, err := auth.NewAuthorizer(authorizing)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +214,7 @@ func newAPI(opts Options, s *store.Store, service *enrol.Service, callbacks, gat
 		checks["message_queue"] = opts.Transport.Check
 	}
 	return api.New(api.Options{
-		Store: s, Types: opts.Types, Watch: watchers, Guard: guard, Enrol: service, Fingerprint: opts.Fingerprint, Agents: opts.Agents, Checks: checks,
+		Store: s, Types: opts.Types, Watch: watchers, Authorizer: authorizer, Enroller: enroller, Fingerprint: opts.Fingerprint, Agents: opts.Agents, Checks: checks,
 		PromQL: opts.Prometheus != "", CheckCallback: callbacks.Check, CheckGate: gates.Check, ReceiveTimeout: opts.ReceiveTimeout, Version: opts.Version, Log: opts.Log,
 		Registerer: opts.Registry, Gatherer: opts.Registry,
 	})

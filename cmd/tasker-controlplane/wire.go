@@ -7,7 +7,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/controlplane"
-	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/management"
@@ -16,11 +16,11 @@ import (
 // connect chooses the wire, RabbitMQ where one is configured, else the API itself,
 // and sets what goes with it. What it returns frees all that.
 func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() error, err error) {
-	opts.Gate = controlplane.NewGate(opts.Auth)
+	opts.EndpointAuthorizer = auth.NewEndpointAuthorizer(opts.Auth)
 	if c.MessageQueue.URI == "" {
 		hub := httplink.NewHub(httplink.HubOptions{
 			Types: c.Types(), Heartbeat: c.API.Heartbeat.D(), Log: opts.Log, Metrics: httplink.NewMetrics(opts.Registry),
-			Speaker: opts.Gate.Request,
+			Speaker: opts.EndpointAuthorizer.AuthorizeRequest,
 		})
 		opts.Hub, opts.Agents, opts.Disconnect = hub, hub.Handler(), hub.Disconnect
 		return hub.Close, nil
@@ -38,7 +38,7 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 	}
 	opts.Transport = controlplane.NewStanding(opts.Log)
 	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
-		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: opts.Log, Speaker: opts.Gate.User,
+		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: opts.Log, Speaker: opts.EndpointAuthorizer.AuthorizeUser,
 		Observer: opts.Transport.Observe, Metrics: rabbitmq.NewMetrics(opts.Registry),
 	})
 	if err != nil {
@@ -51,14 +51,14 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 	}, nil
 }
 
-// accounts are the agents' users of RabbitMQ, with the errors that enrol knows.
+// accounts are the agents' users of RabbitMQ, with the errors of package auth.
 type accounts struct{ *management.Accounts }
 
-// Admit implements enrol.Broker.
+// Admit implements auth.Broker.
 func (a accounts) Admit(ctx context.Context, endpoint, secret string) (string, error) {
 	server, err := a.Accounts.Admit(ctx, endpoint, secret)
 	if errors.Is(err, management.ErrForeignUser) {
-		err = fmt.Errorf("the name %s %w: %w", endpoint, enrol.ErrTaken, err)
+		err = fmt.Errorf("the name %s %w: %w", endpoint, auth.ErrTaken, err)
 	}
 	return server, err
 }

@@ -19,9 +19,8 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/callback"
-	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
 	"github.com/MatthiasWiesner/tasker/controlplane/rollout"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
@@ -82,11 +81,11 @@ func serve(t *testing.T, c *movable) (string, *store.Store) {
 	o.Heartbeat, o.Clock = long, c.now
 	o.OnCommit = func(c store.Commit) { fanout.Publish(c.Tasks) }
 	st := storetest.Open(t, o)
-	guard, err := access.NewGuard(access.Options{Tokens: access.Tokens{Admin: adminToken, Agent: "the-agents-own-token"}})
+	authorizer, err := auth.NewAuthorizer(auth.AuthorizerOptions{Tokens: auth.AccessTokens{Admin: adminToken, Agent: "the-agents-own-token"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := enrol.New(t.Context(), enrol.Options{Store: st, Log: slog.New(slog.DiscardHandler)})
+	enroller, err := auth.NewEnroller(t.Context(), auth.EnrollerOptions{Store: st, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +108,7 @@ func serve(t *testing.T, c *movable) (string, *store.Store) {
 		running.Wait()
 	})
 	a, err := api.New(api.Options{
-		Store: st, Types: []api.Type{{Name: "ping", Handler: "ping", Undoes: true}}, Watch: fanout, Guard: guard, Enrol: service,
+		Store: st, Types: []api.Type{{Name: "ping", Handler: "ping", Undoes: true}}, Watch: fanout, Authorizer: authorizer, Enroller: enroller,
 		Checks: map[string]func(context.Context) error{"database": st.Check}, CheckCallback: urlrules.Rules{Setting: "callbacks.allow"}.Check, CheckGate: urlrules.Rules{Setting: "gates.allow"}.Check,
 		ReceiveTimeout: long, Version: "1.2.3", Log: slog.New(slog.DiscardHandler),
 		Registerer: reg, Gatherer: reg,

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 )
@@ -46,9 +46,9 @@ type Options struct {
 	Store *store.Store
 	Types []Type
 	// Watch wakes the streams of events.
-	Watch *watch.Fanout
-	Guard *access.Guard
-	Enrol Enroller
+	Watch      *watch.Fanout
+	Authorizer *auth.Authorizer
+	Enroller   *auth.Enroller
 	// Fingerprint is that of a certificate that the server has made itself; it goes
 	// with the enrolment tokens. Empty is none.
 	Fingerprint string
@@ -76,8 +76,8 @@ type API struct {
 	store          *store.Store
 	types          []Type
 	watch          *watch.Fanout
-	guard          *access.Guard
-	enrol          Enroller
+	authorizer     *auth.Authorizer
+	enroller       *auth.Enroller
 	certificate    string // its fingerprint
 	agents         bool
 	checks         map[string]func(context.Context) error
@@ -98,15 +98,15 @@ type API struct {
 
 // New makes an API.
 func New(o Options) (*API, error) {
-	if o.Store == nil || o.Watch == nil || o.Guard == nil || o.Enrol == nil || o.Log == nil || o.Registerer == nil || o.Gatherer == nil || o.CheckCallback == nil || o.CheckGate == nil || len(o.Types) == 0 || o.ReceiveTimeout <= 0 {
+	if o.Store == nil || o.Watch == nil || o.Authorizer == nil || o.Enroller == nil || o.Log == nil || o.Registerer == nil || o.Gatherer == nil || o.CheckCallback == nil || o.CheckGate == nil || len(o.Types) == 0 || o.ReceiveTimeout <= 0 {
 		return nil, errors.New("api: an option is missing")
 	}
 	a := &API{
-		store: o.Store, types: o.Types, watch: o.Watch, guard: o.Guard, enrol: o.Enrol, certificate: o.Fingerprint, agents: o.Agents != nil, checks: o.Checks,
+		store: o.Store, types: o.Types, watch: o.Watch, authorizer: o.Authorizer, enroller: o.Enroller, certificate: o.Fingerprint, agents: o.Agents != nil, checks: o.Checks,
 		promQL: o.PromQL, checkCallback: o.CheckCallback, checkGate: o.CheckGate, receiveTimeout: o.ReceiveTimeout, version: o.Version, log: o.Log, metrics: NewMetrics(o.Registerer),
 		mux: http.NewServeMux(), draining: make(chan struct{}),
 	}
-	a.huma = humago.New(a.mux, describe(o.Version, !o.Guard.Off()))
+	a.huma = humago.New(a.mux, describe(o.Version, !o.Authorizer.Disabled()))
 	a.huma.OpenAPI().Tags = tags(a.types)
 	a.huma.UseMiddleware(a.plainQuery)
 	for _, t := range a.types {

@@ -5,24 +5,13 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
-	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
-
-// Enroller lets endpoints in and shuts them out; enrol.Service is one.
-type Enroller interface {
-	CreateToken(ctx context.Context, ttl time.Duration, maxUses int, by string) (tasker.EnrolToken, error)
-	Tokens(ctx context.Context) ([]tasker.EnrolToken, error)
-	RevokeToken(ctx context.Context, id string) error
-	Enrol(ctx context.Context, token string, req tasker.EnrolRequest) (e tasker.Enrolment, repeated bool, err error)
-	Revoke(ctx context.Context, endpoint, by string) error
-}
 
 const (
 	enrolPath = "/enrol"
@@ -93,7 +82,7 @@ func (a *API) createToken(ctx context.Context, in *createTokenInput) (*struct{ B
 	if err != nil {
 		return nil, problem(http.StatusUnprocessableEntity, "body.ttl "+err.Error(), &huma.ErrorDetail{Location: "body.ttl", Message: err.Error()})
 	}
-	t, err := a.enrol.CreateToken(ctx, ttl, in.Body.MaxUses, access.From(ctx).Name)
+	t, err := a.enroller.CreateToken(ctx, ttl, in.Body.MaxUses, auth.CallerFrom(ctx).Name)
 	if err != nil {
 		return nil, a.enrolFailure(ctx, err, "")
 	}
@@ -104,7 +93,7 @@ func (a *API) createToken(ctx context.Context, in *createTokenInput) (*struct{ B
 }
 
 func (a *API) tokens(ctx context.Context, _ *struct{}) (*struct{ Body EnrolTokenList }, error) {
-	list, err := a.enrol.Tokens(ctx)
+	list, err := a.enroller.Tokens(ctx)
 	if err != nil {
 		return nil, a.enrolFailure(ctx, err, "")
 	}
@@ -112,21 +101,20 @@ func (a *API) tokens(ctx context.Context, _ *struct{}) (*struct{ Body EnrolToken
 }
 
 func (a *API) revokeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
-	if err := a.enrol.RevokeToken(ctx, in.ID); err != nil {
+	if err := a.enroller.RevokeToken(ctx, in.ID); err != nil {
 		return nil, a.enrolFailure(ctx, err, "there is no enrolment token with this id")
 	}
 	return nil, nil //nolint:nilnil // 204
 }
 
 func (a *API) enrolServer(ctx context.Context, in *enrolInput) (*enrolOutput, error) {
-	scheme, token, _ := strings.Cut(in.Authorization, " ")
-	// What follows a dot is for the server that enrols.
-	token, _, _ = strings.Cut(strings.TrimSpace(token), ".")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	// The part after a dot, the certificate's fingerprint, is for the enrolling server only.
+	token, _, _ := strings.Cut(auth.BearerToken(in.Authorization), ".")
+	if token == "" {
 		return nil, challenge("an enrolment token is needed: send the header 'Authorization: Bearer …' with what `tasker enrol-token create` prints")
 	}
 	seen(ctx).endpoint = cut(in.Body.Endpoint)
-	e, repeated, err := a.enrol.Enrol(ctx, token, in.Body)
+	e, repeated, err := a.enroller.Enrol(ctx, token, in.Body)
 	if err != nil {
 		return nil, a.enrolFailure(ctx, err, "")
 	}
@@ -139,7 +127,7 @@ func (a *API) enrolServer(ctx context.Context, in *enrolInput) (*enrolOutput, er
 
 func (a *API) revoke(ctx context.Context, in *endpointInput) (*struct{ Body tasker.Endpoint }, error) {
 	seen(ctx).endpoint = cut(in.Name)
-	if err := a.enrol.Revoke(ctx, in.Name, access.From(ctx).Name); err != nil {
+	if err := a.enroller.Revoke(ctx, in.Name, auth.CallerFrom(ctx).Name); err != nil {
 		return nil, a.enrolFailure(ctx, err, "there is no endpoint of this name")
 	}
 	return a.endpoint(ctx, in)
@@ -148,17 +136,17 @@ func (a *API) revoke(ctx context.Context, in *endpointInput) (*struct{ Body task
 // enrolFailure turns an error of the Enroller into a problem.
 func (a *API) enrolFailure(ctx context.Context, err error, notFound string) error {
 	switch {
-	case errors.Is(err, enrol.ErrToken):
+	case errors.Is(err, auth.ErrToken):
 		return challenge(told(err))
-	case errors.Is(err, enrol.ErrTaken), errors.Is(err, enrol.ErrRevoked):
+	case errors.Is(err, auth.ErrTaken), errors.Is(err, auth.ErrRevoked):
 		return problem(http.StatusConflict, told(err))
-	case errors.Is(err, enrol.ErrInvalid):
+	case errors.Is(err, auth.ErrInvalid):
 		return problem(http.StatusUnprocessableEntity, told(err))
-	case errors.Is(err, enrol.ErrUnsupported):
+	case errors.Is(err, auth.ErrUnsupported):
 		return problem(http.StatusNotImplemented, told(err))
-	case errors.Is(err, enrol.ErrBroker) && !errors.Is(err, store.ErrUnavailable):
-		a.log.WarnContext(ctx, "the message queue could not be told", "route", seen(ctx).route, "error", err)
-		return huma.ErrorWithHeaders(problem(http.StatusServiceUnavailable, "the message queue could not be told; repeat the call"),
+	case errors.Is(err, auth.ErrBroker) && !errors.Is(err, store.ErrUnavailable):
+		a.log.WarnContext(ctx, "message queue could not be updated", "route", seen(ctx).route, "error", err)
+		return huma.ErrorWithHeaders(problem(http.StatusServiceUnavailable, "the message queue could not be updated; repeat the call"),
 			http.Header{"Retry-After": {retryAfter}})
 	}
 	return a.failure(ctx, err, notFound)

@@ -9,23 +9,18 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
-	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 )
 
 var admin = []string{"Authorization", "Bearer the-admins-own-token"}
 
-// guarded starts a server that asks for tokens.
-func guarded(t *testing.T, change ...func(*api.Options)) *server {
+// serveWithTokens starts a server that requires tokens.
+func serveWithTokens(t *testing.T, change ...func(*api.Options)) *server {
 	t.Helper()
 	return serve(t, append([]func(*api.Options){func(o *api.Options) {
-		service, ok := o.Enrol.(*enrol.Service)
-		if !ok {
-			t.Fatal("there is no service")
-		}
 		var err error
-		o.Guard, err = access.NewGuard(access.Options{
-			Tokens: access.Tokens{Admin: "the-admins-own-token", Agent: "the-agents-own-token"}, Endpoints: service,
+		o.Authorizer, err = auth.NewAuthorizer(auth.AuthorizerOptions{
+			Tokens: auth.AccessTokens{Admin: "the-admins-own-token", Agent: "the-agents-own-token"}, Enroller: o.Enroller,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +43,7 @@ func (s *server) token(t *testing.T, body string) tasker.EnrolToken {
 
 func TestEnrolTokens(t *testing.T) {
 	t.Parallel()
-	s := guarded(t)
+	s := serveWithTokens(t)
 	first := s.token(t, `{}`)
 	if d := first.ExpiresAt.Sub(first.CreatedAt); d != time.Hour || first.MaxUses != 1 || first.CreatedBy != "admin" || !strings.HasPrefix(first.Token, "tasker-enrol-") {
 		t.Errorf("with nothing said: %+v", first)
@@ -78,7 +73,7 @@ func TestEnrolTokens(t *testing.T) {
 
 func TestBadEnrolmentRequests(t *testing.T) {
 	t.Parallel()
-	s := guarded(t)
+	s := serveWithTokens(t)
 	token := s.token(t, `{"max_uses":9}`).Token
 	bearer := []string{"Authorization", "Bearer " + token}
 	tests := []struct {
@@ -119,9 +114,9 @@ func TestBadEnrolmentRequests(t *testing.T) {
 
 func TestEnrolAndRevoke(t *testing.T) {
 	t.Parallel()
-	s := guarded(t, func(o *api.Options) {
+	s := serveWithTokens(t, func(o *api.Options) {
 		o.Agents = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = w.Write([]byte(access.From(r.Context()).Endpoint))
+			_, _ = w.Write([]byte(auth.CallerFrom(r.Context()).Endpoint))
 		})
 		o.Fingerprint = "the-certificates-fingerprint"
 	})
@@ -170,7 +165,7 @@ func TestEnrolAndRevoke(t *testing.T) {
 // While the database is away nobody is told that a secret is wrong.
 func TestSecretsWhileTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
-	s := guarded(t)
+	s := serveWithTokens(t)
 	if err := s.store.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 )
 
 // checkTimeout is how long a part may take to say that it is there.
@@ -80,7 +80,7 @@ func (a *API) ready(ctx context.Context) (map[string]Part, []string) {
 				return
 			}
 			away = append(away, name)
-			if access.From(ctx).Role == access.Admin {
+			if auth.CallerFrom(ctx).Role == auth.Admin {
 				parts[name] = Part{Error: err.Error()}
 			}
 		})

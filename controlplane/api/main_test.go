@@ -17,8 +17,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
-	"github.com/MatthiasWiesner/tasker/controlplane/enrol"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
@@ -74,7 +73,7 @@ func serve(t *testing.T, change ...func(*api.Options)) *server {
 // serveStore starts a server on a store that is shared, perhaps, with others.
 func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...func(*api.Options)) *server {
 	t.Helper()
-	guard, err := access.NewGuard(access.Options{Off: true})
+	authorizer, err := auth.NewAuthorizer(auth.AuthorizerOptions{Disabled: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +81,7 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...f
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := enrol.New(t.Context(), enrol.Options{Store: st, Log: slog.New(slog.DiscardHandler)})
+	enroller, err := auth.NewEnroller(t.Context(), auth.EnrollerOptions{Store: st, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +95,7 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...f
 				Undoes: true, UndoNeeds: "undo",
 			},
 		},
-		Watch: fanout, Guard: guard, Enrol: service,
+		Watch: fanout, Authorizer: authorizer, Enroller: enroller,
 		Checks: map[string]func(context.Context) error{
 			"database": func(ctx context.Context) error { return st.Check(context.WithoutCancel(ctx)) }, // however slow the machine is
 		},

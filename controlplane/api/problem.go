@@ -10,7 +10,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -35,7 +35,7 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 }
 
 func deny(w http.ResponseWriter, err error) {
-	denied := &access.Denied{Status: http.StatusForbidden, Detail: err.Error()}
+	denied := &auth.DeniedError{Status: http.StatusForbidden, Detail: err.Error()}
 	errors.As(err, &denied)
 	if denied.Challenge != "" {
 		w.Header().Set("WWW-Authenticate", denied.Challenge)

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 )
 
 const agentsPath = "/agent/"
@@ -24,13 +24,13 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 	}
 	seen(r.Context()).route = routeOf(pattern)
 
-	who, err := a.guard.Check(r, need(pattern, r))
+	who, err := a.authorizer.Authorize(r, need(pattern, r))
 	if err != nil {
 		deny(w, err)
 		return
 	}
 	seen(r.Context()).by = who.Name
-	r = r.WithContext(access.With(r.Context(), who))
+	r = r.WithContext(auth.WithCaller(r.Context(), who))
 
 	switch {
 	case merged:
@@ -44,19 +44,19 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 
 // need is the role that a request on a route takes. What matches no route takes
 // Admin as well, so that strangers cannot find out which task types there are.
-func need(pattern string, r *http.Request) access.Role {
+func need(pattern string, r *http.Request) auth.Role {
 	switch routeOf(pattern) {
 	case rootPath:
 		if isBrowser(r) { // it is led to the page, which asks for the token
-			return access.Anyone
+			return auth.Anyone
 		}
-		return access.Admin
+		return auth.Admin
 	case "/healthz", "/readyz", docsPath, docsPath + "/", enrolPath: // enrolling asks for a token of its own
-		return access.Anyone
+		return auth.Anyone
 	case agentsPath:
-		return access.Agent
+		return auth.Agent
 	default:
-		return access.Admin
+		return auth.Admin
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -202,7 +202,7 @@ func (r taskRoutes) change(ctx context.Context, ref string, f change) (*taskOutp
 	if err := r.look(ctx, ref); err != nil {
 		return nil, err
 	}
-	task, err := f(ctx, r.Name, ref, access.From(ctx).Name)
+	task, err := f(ctx, r.Name, ref, auth.CallerFrom(ctx).Name)
 	if err != nil {
 		return nil, r.failure(ctx, err, r.absent(ref))
 	}

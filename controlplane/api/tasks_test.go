@@ -12,7 +12,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/access"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 )
 
 func TestIdentifiersInThePath(t *testing.T) {
@@ -197,14 +197,14 @@ func TestEndpointsAndDiscovery(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	tokens := access.Tokens{Admin: "the-admins-own-token", Agent: "the-agents-own-token"}
+	tokens := auth.AccessTokens{Admin: "the-admins-own-token", Agent: "the-agents-own-token"}
 	s := serve(t, func(o *api.Options) {
 		var err error
-		if o.Guard, err = access.NewGuard(access.Options{Tokens: tokens}); err != nil {
+		if o.Authorizer, err = auth.NewAuthorizer(auth.AuthorizerOptions{Tokens: tokens}); err != nil {
 			t.Fatal(err)
 		}
 		o.Agents = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprint(w, access.From(r.Context()).Name, " ", r.URL.Path)
+			fmt.Fprint(w, auth.CallerFrom(r.Context()).Name, " ", r.URL.Path)
 		})
 	})
 	admin, agent := "Bearer "+tokens.Admin, "Bearer "+tokens.Agent

@@ -1,0 +1,168 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// AuthorizerOptions configure an Authorizer.
+type AuthorizerOptions struct {
+	// Disabled accepts requests without a token. It is safe only for a listener on the
+	// loopback interface.
+	Disabled bool
+	// Tokens are mandatory unless Disabled is set.
+	Tokens AccessTokens
+	// Enroller knows the endpoints' own secrets. If it is nil, no endpoint has one.
+	Enroller *Enroller
+	// Hosts are further names of the API while Disabled is set, beside those of the
+	// loopback interface.
+	Hosts []string
+}
+
+// Authorizer checks who sends a request and whether the sender may do so. It is safe
+// for concurrent use.
+type Authorizer struct {
+	disabled     bool
+	hosts        []string
+	admin, agent [sha256.Size]byte
+	enroller     *Enroller
+	origins      *http.CrossOriginProtection
+}
+
+// DeniedError explains why a request is refused.
+type DeniedError struct {
+	// Status is 401, 403, or 503 while the database is unavailable.
+	Status int
+	Detail string
+	// Challenge is the WWW-Authenticate header; empty is none.
+	Challenge string
+}
+
+// Error returns the detail.
+func (e *DeniedError) Error() string { return e.Detail }
+
+// NewAuthorizer returns an Authorizer.
+func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
+	if !o.Disabled && (o.Tokens.Admin == "" || o.Tokens.Agent == "") {
+		return nil, errors.New("auth: an access token is empty, which would admit every caller")
+	}
+	return &Authorizer{
+		disabled: o.Disabled,
+		hosts:    o.Hosts,
+		admin:    sha256.Sum256([]byte(o.Tokens.Admin)),
+		agent:    sha256.Sum256([]byte(o.Tokens.Agent)),
+		enroller: o.Enroller,
+		origins:  http.NewCrossOriginProtection(),
+	}, nil
+}
+
+// Disabled reports whether requests need no token.
+func (a *Authorizer) Disabled() bool { return a.disabled }
+
+// Authorize returns the caller of a request, or a *DeniedError if the caller has not
+// the required role.
+//
+// A browser on the same machine reaches the loopback interface too. Pages of other
+// sites must not use the API through it. A request that changes something must
+// therefore come from a page of this server, or from no page at all. Without tokens,
+// the Host header must be a name of this server, because a foreign name may resolve to
+// the server's address (DNS rebinding).
+func (a *Authorizer) Authorize(r *http.Request, required Role) (Caller, error) {
+	if err := a.origins.Check(r); err != nil {
+		return Caller{}, &DeniedError{Status: http.StatusForbidden, Detail: "requests from pages of other sites are refused"}
+	}
+	if a.disabled {
+		return a.authorizeHost(r.Host, required)
+	}
+	caller, known, err := a.identify(r)
+	switch {
+	case err != nil && required > Anyone:
+		return Caller{}, &DeniedError{Status: http.StatusServiceUnavailable, Detail: "the token cannot be checked while the database is unavailable; try again"}
+	case caller.Role >= required:
+		return caller, nil
+	case known:
+		return caller, &DeniedError{Status: http.StatusForbidden, Detail: "this call needs the admin token; the token of an agent is valid for agents' calls only"}
+	case r.Header.Get("Authorization") != "":
+		return caller, &DeniedError{
+			Status: http.StatusUnauthorized, Challenge: `Bearer realm="tasker", error="invalid_token"`,
+			Detail: "the Authorization header has no valid token; it must be 'Bearer' and the content of admin.token in the control plane's data_dir",
+		}
+	default:
+		return caller, &DeniedError{
+			Status: http.StatusUnauthorized, Challenge: `Bearer realm="tasker"`,
+			Detail: "a token is needed: send the header 'Authorization: Bearer …' with the content of admin.token in the control plane's data_dir",
+		}
+	}
+}
+
+// authorizeHost authorizes a request without a token by its Host header.
+func (a *Authorizer) authorizeHost(host string, required Role) (Caller, error) {
+	switch {
+	case a.isOwnHost(host):
+		return Caller{Name: "local", Role: Admin}, nil
+	case required == Anyone:
+		return Caller{}, nil
+	}
+	return Caller{}, &DeniedError{
+		Status: http.StatusForbidden,
+		Detail: "without tokens the API accepts only localhost, a loopback address or the configured api.address as the host of a request",
+	}
+}
+
+// isOwnHost reports whether host, with or without a port, is a name of this server.
+func (a *Authorizer) isOwnHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
+		return true
+	}
+	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") ||
+		slices.ContainsFunc(a.hosts, func(h string) bool { return strings.EqualFold(h, host) })
+}
+
+// identify returns the owner of the request's token, and whether the token has one.
+func (a *Authorizer) identify(r *http.Request) (caller Caller, known bool, err error) {
+	token := BearerToken(r.Header.Get("Authorization"))
+	if token == "" {
+		return Caller{}, false, nil
+	}
+	// All digests have one length, so the comparison does not leak the token's length.
+	sum := sha256.Sum256([]byte(token))
+	isAdmin := subtle.ConstantTimeCompare(sum[:], a.admin[:])
+	isAgent := subtle.ConstantTimeCompare(sum[:], a.agent[:])
+	switch {
+	case isAdmin == 1:
+		return Caller{Name: "admin", Role: Admin}, true, nil
+	case isAgent == 1:
+		return Caller{Name: "agent", Role: Agent}, true, nil
+	case a.enroller == nil || tasker.ValidateSecret(token) != nil:
+		return Caller{}, false, nil
+	}
+	endpoint, err := a.enroller.Identify(r.Context(), token)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Caller{}, false, nil
+	case err != nil:
+		return Caller{}, false, fmt.Errorf("find the owner of a token: %w", err)
+	}
+	return Caller{Name: endpoint, Role: Agent, Endpoint: endpoint}, true, nil
+}
+
+// BearerToken returns the token of an Authorization header; empty is none.
+func BearerToken(authorization string) string {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}

@@ -1,0 +1,43 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Identify returns the endpoint that the secret belongs to. ErrNotFound means that no
+// endpoint has it, or that it is revoked; store.ErrUnavailable passes through.
+func (e *Enroller) Identify(ctx context.Context, secret string) (endpoint string, err error) {
+	return e.opts.Store.Identify(ctx, digest(secret))
+}
+
+// CheckShared returns nil if a shared credential (the agents' token, or the control
+// plane's own user at the message queue) is accepted for the endpoint. ErrTaken means
+// that the endpoint is enrolled, ErrRevoked that it is revoked.
+func (e *Enroller) CheckShared(ctx context.Context, endpoint string) error {
+	c, err := e.opts.Store.Credential(ctx, endpoint)
+	switch {
+	case err != nil:
+		return err
+	case c.RevokedAt != nil:
+		return revokedError(endpoint, *c.RevokedAt)
+	case c.EnrolledAt != nil:
+		return fmt.Errorf("the name %s %w: it is enrolled since %s, so only its own secret is accepted", endpoint, ErrTaken, c.EnrolledAt.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// CheckOwn returns nil if an endpoint is accepted that has already proved its identity
+// with its own credential. ErrRevoked means that the endpoint is revoked.
+func (e *Enroller) CheckOwn(ctx context.Context, endpoint string) error {
+	c, err := e.opts.Store.Credential(ctx, endpoint)
+	if err == nil && c.RevokedAt != nil {
+		err = revokedError(endpoint, *c.RevokedAt)
+	}
+	return err
+}
+
+func revokedError(endpoint string, at time.Time) error {
+	return fmt.Errorf("endpoint %s: %w at %s; enrol it again", endpoint, ErrRevoked, at.Format(time.RFC3339))
+}

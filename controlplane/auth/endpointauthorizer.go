@@ -1,0 +1,64 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+)
+
+// EndpointAuthorizer decides whether a caller may act for an endpoint. A hub needs it
+// before the control plane has opened its database; until SetEnroller is called, every
+// check returns transport.ErrUnavailable.
+type EndpointAuthorizer struct {
+	tokensRequired bool
+	enroller       atomic.Pointer[Enroller]
+}
+
+// NewEndpointAuthorizer returns an EndpointAuthorizer for an API that requires tokens,
+// or none.
+func NewEndpointAuthorizer(tokensRequired bool) *EndpointAuthorizer {
+	return &EndpointAuthorizer{tokensRequired: tokensRequired}
+}
+
+// SetEnroller sets the source of the endpoints' credentials.
+func (a *EndpointAuthorizer) SetEnroller(e *Enroller) { a.enroller.Store(e) }
+
+// AuthorizeRequest returns nil if the caller of an authorized request may act for the
+// endpoint. transport.ErrUnavailable means that this cannot be decided now. Without
+// tokens every name is accepted that is not revoked.
+func (a *EndpointAuthorizer) AuthorizeRequest(r *http.Request, endpoint string) error {
+	switch caller := CallerFrom(r.Context()); {
+	case !a.tokensRequired || caller.Endpoint == endpoint:
+		return a.check(r.Context(), endpoint, (*Enroller).CheckOwn)
+	case caller.Endpoint != "":
+		return fmt.Errorf("this is the secret of endpoint %s, which is valid for no other endpoint", caller.Endpoint)
+	default:
+		return a.check(r.Context(), endpoint, (*Enroller).CheckShared)
+	}
+}
+
+// AuthorizeUser does the same for a user of the message queue, which is either the
+// endpoint's own or the control plane's.
+func (a *EndpointAuthorizer) AuthorizeUser(ctx context.Context, user, endpoint string) error {
+	if user == endpoint {
+		return a.check(ctx, endpoint, (*Enroller).CheckOwn)
+	}
+	return a.check(ctx, endpoint, (*Enroller).CheckShared)
+}
+
+func (a *EndpointAuthorizer) check(ctx context.Context, endpoint string, check func(*Enroller, context.Context, string) error) error {
+	enroller := a.enroller.Load()
+	if enroller == nil {
+		return fmt.Errorf("%w: the control plane is starting", transport.ErrUnavailable)
+	}
+	err := check(enroller, ctx, endpoint)
+	if errors.Is(err, store.ErrUnavailable) || err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", transport.ErrUnavailable, err)
+	}
+	return err
+}

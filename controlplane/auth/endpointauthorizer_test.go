@@ -1,0 +1,66 @@
+package auth_test
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+)
+
+func TestEndpointAuthorizer(t *testing.T) {
+	t.Parallel()
+	st := storetest.Open(t, storetest.SQLite(t))
+	enroller, err := auth.NewEnroller(t.Context(), auth.EnrollerOptions{Store: st, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := enroller.CreateToken(t.Context(), time.Hour, 2, "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for letter, name := range map[string]string{"a": "enrolled", "b": "revoked"} {
+		if _, _, err := enroller.Enrol(t.Context(), token.Token, tasker.EnrolRequest{Endpoint: name, Secret: strings.Repeat(letter, 43)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := enroller.Revoke(t.Context(), "revoked", "admin"); err != nil {
+		t.Fatal(err)
+	}
+	asCaller := func(a *auth.EndpointAuthorizer, caller auth.Caller) func(string) error {
+		return func(endpoint string) error {
+			r := (&http.Request{}).WithContext(auth.WithCaller(t.Context(), caller))
+			return a.AuthorizeRequest(r, endpoint)
+		}
+	}
+	withTokens, withoutTokens := auth.NewEndpointAuthorizer(true), auth.NewEndpointAuthorizer(false)
+	if err := asCaller(withTokens, auth.Caller{})("plain"); !errors.Is(err, transport.ErrUnavailable) {
+		t.Errorf("before the database is open: %v", err)
+	}
+	withTokens.SetEnroller(enroller)
+	withoutTokens.SetEnroller(enroller)
+	tests := map[string]struct {
+		authorize                func(endpoint string) error
+		plain, enrolled, revoked bool
+	}{
+		"own secret":         {asCaller(withTokens, auth.Caller{Role: auth.Agent, Endpoint: "enrolled"}), false, true, false},
+		"shared token":       {asCaller(withTokens, auth.Caller{Role: auth.Agent}), true, false, false},
+		"admin":              {asCaller(withTokens, auth.Caller{Role: auth.Admin}), true, false, false},
+		"no tokens":          {asCaller(withoutTokens, auth.Caller{Role: auth.Admin}), true, true, false},
+		"own user":           {func(e string) error { return withTokens.AuthorizeUser(t.Context(), e, e) }, true, true, false},
+		"control plane user": {func(e string) error { return withTokens.AuthorizeUser(t.Context(), "tasker", e) }, true, false, false},
+	}
+	for name, tt := range tests {
+		for endpoint, want := range map[string]bool{"plain": tt.plain, "enrolled": tt.enrolled, "revoked": tt.revoked} {
+			if err := tt.authorize(endpoint); (err == nil) != want || errors.Is(err, transport.ErrUnavailable) {
+				t.Errorf("%s for %s: %v, want allowed: %t", name, endpoint, err, want)
+			}
+		}
+	}
+}

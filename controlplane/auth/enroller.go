@@ -1,0 +1,195 @@
+package auth
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+// The errors of an Enroller, beside store.ErrUnavailable; match them with errors.Is.
+// Their texts are for people and contain no secret.
+var (
+	// ErrToken: the enrolment token is unknown, revoked, expired or used up.
+	ErrToken = store.ErrToken
+	// ErrTaken: another endpoint has the name or the secret.
+	ErrTaken = store.ErrTaken
+	// ErrRevoked: the endpoint, or its secret, is revoked.
+	ErrRevoked = store.ErrRevoked
+	// ErrNotFound: the token, endpoint or secret does not exist.
+	ErrNotFound = store.ErrNotFound
+	// ErrInvalid: the request is not valid; repeating it does not help.
+	ErrInvalid = errors.New("invalid")
+	// ErrBroker: the message queue was not updated; repeating the call completes it.
+	ErrBroker = errors.New("the message queue could not be updated")
+	// ErrUnsupported: agents use RabbitMQ, and the control plane cannot manage it.
+	ErrUnsupported = errors.New("enrolment is not possible: agents connect to RabbitMQ and the control plane has no access to its management API; set rabbitmq.apiurl, rabbitmq.username and rabbitmq.password in its configuration")
+)
+
+// Store keeps enrolment tokens, credentials of endpoints and the signing key.
+type Store interface {
+	CreateEnrolToken(ctx context.Context, t tasker.EnrolToken, digest store.Digest, ttl time.Duration) (tasker.EnrolToken, error)
+	EnrolTokens(ctx context.Context, limit int) ([]tasker.EnrolToken, error)
+	RevokeEnrolToken(ctx context.Context, id string) error
+	Enrol(ctx context.Context, token store.Digest, endpoint string, secret store.Digest) (repeated bool, err error)
+	RevokeEndpoint(ctx context.Context, endpoint, by string) ([]tasker.Task, error)
+	Identify(ctx context.Context, digest store.Digest) (string, error)
+	Credential(ctx context.Context, endpoint string) (store.Credential, error)
+	SigningKey(ctx context.Context, offered [32]byte) ([]byte, error)
+}
+
+// Broker keeps the agents' accounts at the message queue.
+type Broker interface {
+	// Admit creates or updates the endpoint's own user, with secret as its password. The
+	// user may read its own queue and report in its own name. Admit is idempotent, and
+	// returns amqp(s)://HOST:PORT/VHOST for agents.
+	Admit(ctx context.Context, endpoint, secret string) (server string, err error)
+	// Expel deletes the user, which closes its connections at once, and its queue. It
+	// is idempotent.
+	Expel(ctx context.Context, endpoint string) error
+}
+
+// EnrollerOptions configure an Enroller.
+type EnrollerOptions struct {
+	Store Store
+	// Broker is nil if agents connect by HTTP.
+	Broker Broker
+	// Unsupported is set if agents connect to a message queue that cannot be managed.
+	// Then there is no Broker and no enrolment.
+	Unsupported bool
+	// Disconnect closes an endpoint's connection at once; it may be nil.
+	Disconnect func(endpoint string)
+	// Finished receives the tasks that a revocation ended; it may be nil, and must not
+	// block.
+	Finished func([]tasker.Task)
+	Log      *slog.Logger
+}
+
+// Enroller enrols and revokes endpoints. It is safe for concurrent use, also by several
+// control planes on one database.
+type Enroller struct {
+	opts EnrollerOptions
+	key  ed25519.PrivateKey
+}
+
+// NewEnroller reads the key that signs orders, and creates it the first time. All
+// control planes on one database have the same key.
+func NewEnroller(ctx context.Context, opts EnrollerOptions) (*Enroller, error) {
+	var offered [ed25519.SeedSize]byte
+	if _, err := rand.Read(offered[:]); err != nil {
+		return nil, fmt.Errorf("create a signing key: %w", err)
+	}
+	seed, err := opts.Store.SigningKey(ctx, offered)
+	if err != nil {
+		return nil, err
+	}
+	if len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("the signing key in the database has %d bytes, want %d", len(seed), ed25519.SeedSize)
+	}
+	return &Enroller{opts: opts, key: ed25519.NewKeyFromSeed(seed)}, nil
+}
+
+// Key returns the key that signs orders.
+func (e *Enroller) Key() ed25519.PrivateKey { return e.key }
+
+// Enrol stores the request's secret as that of its endpoint, which counts as one use of
+// the token. The same request again is not counted again; repeated reports this.
+func (e *Enroller) Enrol(ctx context.Context, token string, req tasker.EnrolRequest) (enrolment tasker.Enrolment, repeated bool, err error) {
+	if err := tasker.ValidateEndpoint(req.Endpoint); err != nil {
+		return enrolment, false, fmt.Errorf("endpoint: %w: %w", ErrInvalid, err)
+	}
+	if err := tasker.ValidateSecret(req.Secret); err != nil {
+		return enrolment, false, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if e.opts.Unsupported {
+		return enrolment, false, ErrUnsupported
+	}
+	repeated, err = e.opts.Store.Enrol(ctx, digest(token), req.Endpoint, digest(req.Secret))
+	if err != nil {
+		if errors.Is(err, ErrTaken) {
+			err = fmt.Errorf("%w; enrol under another name (--endpoint), or make this one free first: tasker endpoint revoke %s", err, req.Endpoint)
+		}
+		return enrolment, false, err
+	}
+	enrolment = tasker.Enrolment{Endpoint: req.Endpoint, Keys: [][]byte{e.publicKey()}}
+	if e.opts.Broker != nil {
+		if enrolment.Server, err = e.admit(ctx, req); err != nil {
+			return tasker.Enrolment{}, repeated, err
+		}
+	}
+	e.opts.Log.Info("endpoint enrolled", "endpoint", req.Endpoint, "repeated", repeated)
+	return enrolment, repeated, nil
+}
+
+// expelTimeout bounds the removal of an account after a failed enrolment.
+const expelTimeout = 10 * time.Second
+
+// admit creates the broker account of an enrolled endpoint. The endpoint may be revoked
+// meanwhile, so admit checks it again afterwards.
+func (e *Enroller) admit(ctx context.Context, req tasker.EnrolRequest) (server string, err error) {
+	if server, err = e.opts.Broker.Admit(ctx, req.Endpoint, req.Secret); err != nil {
+		if errors.Is(err, ErrTaken) {
+			return "", err
+		}
+		return "", fmt.Errorf("endpoint %s: %w; repeat the request: %w", req.Endpoint, ErrBroker, err)
+	}
+	owner, err := e.Identify(ctx, req.Secret)
+	if err == nil && owner == req.Endpoint {
+		return server, nil
+	}
+	// The account is deleted in doubt too: an endpoint that is enrolled repeats the request.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), expelTimeout)
+	defer cancel()
+	if expelErr := e.expel(ctx, req.Endpoint); expelErr != nil {
+		return "", errors.Join(err, expelErr)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return "", err
+	}
+	return "", fmt.Errorf("endpoint %s: %w during its enrolment", req.Endpoint, ErrRevoked)
+}
+
+// Revoke refuses the endpoint from now on, whether it is enrolled or not. With
+// ErrBroker and ErrUnsupported the endpoint is revoked here, but not at the message
+// queue.
+func (e *Enroller) Revoke(ctx context.Context, endpoint, by string) error {
+	if tasker.ValidateEndpoint(endpoint) != nil {
+		return ErrNotFound
+	}
+	finished, err := e.opts.Store.RevokeEndpoint(ctx, endpoint, by)
+	if err != nil {
+		return err
+	}
+	e.opts.Log.Info("endpoint revoked", "endpoint", endpoint, "by", by)
+	if e.opts.Finished != nil && len(finished) > 0 {
+		e.opts.Finished(finished)
+	}
+	if e.opts.Disconnect != nil {
+		e.opts.Disconnect(endpoint)
+	}
+	switch {
+	case e.opts.Unsupported:
+		return fmt.Errorf("endpoint %s is revoked here, but its agent may stay connected to RabbitMQ: %w", endpoint, ErrUnsupported)
+	case e.opts.Broker != nil:
+		return e.expel(ctx, endpoint)
+	}
+	return nil
+}
+
+func (e *Enroller) expel(ctx context.Context, endpoint string) error {
+	if err := e.opts.Broker.Expel(ctx, endpoint); err != nil {
+		return fmt.Errorf("endpoint %s is revoked here, but %w; repeat the call: %w", endpoint, ErrBroker, err)
+	}
+	return nil
+}
+
+func (e *Enroller) publicKey() []byte { return []byte(e.key.Public().(ed25519.PublicKey)) } //nolint:errcheck // Ed25519 keys have no other type
+
+func digest(secret string) store.Digest { return sha256.Sum256([]byte(secret)) }

@@ -1,0 +1,60 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// The bounds of an enrolment token.
+const (
+	MinTTL  = time.Minute
+	MaxTTL  = 720 * time.Hour
+	MaxUses = 100_000
+)
+
+// maxListedTokens bounds the list that Tokens returns.
+const maxListedTokens = 1000
+
+// CreateToken creates a token with which maxUses endpoints can enrol within ttl. The
+// secret is only in the returned Token field; it cannot be read again.
+func (e *Enroller) CreateToken(ctx context.Context, ttl time.Duration, maxUses int, by string) (tasker.EnrolToken, error) {
+	if ttl < MinTTL || ttl > MaxTTL {
+		return tasker.EnrolToken{}, fmt.Errorf("ttl: %w: %s is not between %s and %s", ErrInvalid, ttl, tasker.Duration(MinTTL), tasker.Duration(MaxTTL))
+	}
+	if maxUses < 1 || maxUses > MaxUses {
+		return tasker.EnrolToken{}, fmt.Errorf("max_uses: %w: %d is not between 1 and %d", ErrInvalid, maxUses, MaxUses)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return tasker.EnrolToken{}, fmt.Errorf("create the id of an enrolment token: %w", err)
+	}
+	var random [32]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return tasker.EnrolToken{}, fmt.Errorf("create an enrolment token: %w", err)
+	}
+	secret := tasker.EnrolTokenPrefix + base64.RawURLEncoding.EncodeToString(random[:])
+	t, err := e.opts.Store.CreateEnrolToken(ctx, tasker.EnrolToken{ID: id.String(), CreatedBy: by, MaxUses: maxUses}, digest(secret), ttl)
+	if err != nil {
+		return tasker.EnrolToken{}, err
+	}
+	t.Token = secret
+	e.opts.Log.Info("enrolment token created", "id", t.ID, "by", by, "max_uses", maxUses, "expires_at", t.ExpiresAt)
+	return t, nil
+}
+
+// Tokens lists the newest 1000 tokens, newest first, without their secrets.
+func (e *Enroller) Tokens(ctx context.Context) ([]tasker.EnrolToken, error) {
+	return e.opts.Store.EnrolTokens(ctx, maxListedTokens)
+}
+
+// RevokeToken revokes a token. Endpoints that have enrolled with it stay enrolled.
+func (e *Enroller) RevokeToken(ctx context.Context, id string) error {
+	return e.opts.Store.RevokeEnrolToken(ctx, id)
+}

@@ -98,22 +98,22 @@ type Report struct {
 // Presence is what an agent says of itself.
 type Presence struct {
 	// Version is the agent program's.
-	Version string            `json:"version"`
-	Labels  map[string]string `json:"labels"`
+	Version string            `json:"version" doc:"The version of the agent program."`
+	Labels  map[string]string `json:"labels" doc:"The labels in the configuration of the agent."`
 	// Handlers are the names of its handlers, Scripts the task types for which
 	// its script handler has an executable.
-	Handlers []string `json:"handlers"`
-	Scripts  []string `json:"scripts"`
+	Handlers []string `json:"handlers" doc:"The handlers of the agent."`
+	Scripts  []string `json:"scripts" doc:"The task types for which the script handler of the agent has an executable."`
 	// Metrics is the host:port of its metrics; empty is none.
-	Metrics string `json:"metrics"`
+	Metrics string `json:"metrics" doc:"The host:port of the agent's metrics; empty is none."`
 	// Running is the number of assignments being performed, Waiting of those
 	// accepted and not yet started.
-	Running int `json:"running"`
-	Waiting int `json:"waiting"`
+	Running int `json:"running" doc:"How many assignments the agent performs now."`
+	Waiting int `json:"waiting" doc:"How many assignments the agent has accepted and not yet started."`
 	// Load is the server's one-minute load average.
-	Load float64 `json:"load"`
+	Load float64 `json:"load" doc:"The one-minute load average of the server."`
 	// Heartbeat is the interval at which it sends heartbeats.
-	Heartbeat Duration `json:"heartbeat"`
+	Heartbeat Duration `json:"heartbeat" doc:"The interval of the agent's heartbeats; the control plane sets a longer one for large fleets."`
 }
 
 // Hello is an agent's first report after each (re)connection.
@@ -169,6 +169,6 @@ type Update struct {
 
 // Chunk is a piece of what a handler printed, at its true offset in bytes.
 type Chunk struct {
-	Offset int64  `json:"offset"`
-	Data   []byte `json:"data"`
+	Offset int64  `json:"offset" doc:"The position of the piece in the output, in bytes."`
+	Data   []byte `json:"data" doc:"The piece, in base64."`
 }

@@ -60,52 +60,52 @@ func (s ResponseStatus) Reportable() bool {
 
 // Progress is what a handler last said about how far it is.
 type Progress struct {
-	Percent float64 `json:"percent"` // 0 to 100
-	Message string  `json:"message"`
+	Percent float64 `json:"percent" doc:"0 to 100."` // 0 to 100
+	Message string  `json:"message" doc:"What the handler is doing."`
 }
 
 // Response is one endpoint's part in one task, as stored. Every named endpoint
 // has one from the moment the task is stored.
 type Response struct {
 	TaskID   string         `json:"-"`
-	Endpoint string         `json:"endpoint"`
-	Status   ResponseStatus `json:"status"`
+	Endpoint string         `json:"endpoint" doc:"The name of the endpoint."`
+	Status   ResponseStatus `json:"status" doc:"The status of the task on this endpoint."`
 	// Wave is the wave of a rollout that it belongs to, from 1; 0 if it succeeded
 	// before the rollout was retried.
-	Wave int `json:"wave,omitempty"`
+	Wave int `json:"wave,omitempty" doc:"The number of the endpoint's wave in the rollout, from 1; absent if the endpoint succeeded before the rollout was retried."`
 	// Attempt counts from 1; each retry makes a new one.
-	Attempt int `json:"attempt"`
+	Attempt int `json:"attempt" doc:"The number of the attempt, from 1; each retry makes a new attempt."`
 	// Reason says for a person why the response is not done, or why it ended
 	// without the handler's own word.
-	Reason string `json:"reason"`
+	Reason string `json:"reason" doc:"Why the response has not ended, or why it ended without a report of the handler."`
 	// Error is the handler's error.
-	Error    string          `json:"error"`
-	Result   json.RawMessage `json:"result"`
-	ExitCode *int            `json:"exit_code"`
-	Progress *Progress       `json:"progress"`
+	Error    string          `json:"error" doc:"The error of the handler."`
+	Result   json.RawMessage `json:"result" doc:"The result of the handler: any JSON."`
+	ExitCode *int            `json:"exit_code" doc:"The exit code of the process; null if there was no process."`
+	Progress *Progress       `json:"progress" doc:"The progress that the handler last reported."`
 	// Presumed: the clock ended it in place of a silent agent; a late report wins.
-	Presumed bool `json:"presumed"`
+	Presumed bool `json:"presumed" doc:"The deadline ended the response because the agent did not report; a late report replaces it."`
 	// Late: the report came after the clock had ended the response.
-	Late bool `json:"late"`
+	Late bool `json:"late" doc:"The report arrived after the deadline had ended the response."`
 
 	// SilentSince is when the endpoint was last heard of, while it is at this and not
 	// connected. It is no change of the response.
-	SilentSince *time.Time `json:"silent_since,omitempty"`
+	SilentSince *time.Time `json:"silent_since,omitempty" doc:"When the endpoint last reported, if it should work on the task but is not connected; absent otherwise. After api.lost_after the response is interrupted."`
 
-	SentAt     *time.Time `json:"sent_at"`
-	ReceivedAt *time.Time `json:"received_at"`
-	StartedAt  *time.Time `json:"started_at"`
-	FinishedAt *time.Time `json:"finished_at"`
+	SentAt     *time.Time `json:"sent_at" doc:"When the task was handed to the transport."`
+	ReceivedAt *time.Time `json:"received_at" doc:"When the agent stored the task in its journal."`
+	StartedAt  *time.Time `json:"started_at" doc:"When the handler was started."`
+	FinishedAt *time.Time `json:"finished_at" doc:"When the response ended."`
 
 	// OutputBytes is what the handler printed, all of it; OutputTruncated says
 	// that less was kept.
-	OutputBytes     int64 `json:"output_bytes"`
-	OutputTruncated bool  `json:"output_truncated"`
+	OutputBytes     int64 `json:"output_bytes" doc:"How many bytes the handler printed in total."`
+	OutputTruncated bool  `json:"output_truncated" doc:"A part of the output was left out."`
 
 	// Seq is the sequence of the last update applied to this attempt.
 	Seq int64 `json:"-"`
 	// Version is the task's version at which this response last changed.
-	Version int64 `json:"version"`
+	Version int64 `json:"version" doc:"The version of the task at the last change of this response."`
 }
 
 // Apply returns the response after an agent's update and whether the update

@@ -8,24 +8,24 @@ import (
 // RolloutSpec says how a task is performed in waves.
 type RolloutSpec struct {
 	// Canary is the size of a first wave before the batches; zero is none.
-	Canary Amount `json:"canary"`
+	Canary Amount `json:"canary" doc:"The size of the first wave, the canary; 0 is no canary."`
 	// Batch are the sizes of the waves after it, in their order; the last one holds
 	// for all further ones.
-	Batch Amounts `json:"batch"`
+	Batch Amounts `json:"batch" doc:"The sizes of the waves after the canary, in order; the last size applies to all further waves."`
 	// MaxFailures is how many endpoints of all that the task expects may fail (see
 	// Counts.Failures): with one more the rollout does what OnFailure says.
-	MaxFailures Amount `json:"max_failures"`
+	MaxFailures Amount `json:"max_failures" doc:"How many endpoints of the task may fail. An endpoint counts as failed if its response has ended with any status other than succeeded or skipped. One failure more triggers on_failure."`
 	// PauseBetween is the time from the end of a wave to what comes next.
-	PauseBetween Duration `json:"pause_between"`
+	PauseBetween Duration `json:"pause_between" doc:"The time between the end of a wave and the next step."`
 	// PauseAfterCanary pauses the rollout when the canary has ended.
-	PauseAfterCanary bool `json:"pause_after_canary"`
+	PauseAfterCanary bool `json:"pause_after_canary" doc:"Pause after the canary until the rollout is resumed."`
 	// Order is in which order the endpoints come.
-	Order RolloutOrder `json:"order"`
+	Order RolloutOrder `json:"order" doc:"listed: the named endpoints first, then those found by labels, by name; name; or random."`
 	// Gate must hold between two waves; nil is none.
-	Gate      *Gate     `json:"gate,omitempty"`
-	OnFailure OnFailure `json:"on_failure"`
+	Gate      *Gate     `json:"gate,omitempty" doc:"The condition that must hold between two waves; otherwise the rollout pauses."`
+	OnFailure OnFailure `json:"on_failure" doc:"stop: running endpoints finish, the others are skipped; pause: a person decides; rollback: stop, then undo the task where it was started, which is refused with 422 if the handler cannot undo this payload."`
 	// Exclusive: no other rollout is performed on one of its endpoints meanwhile.
-	Exclusive bool `json:"exclusive"`
+	Exclusive bool `json:"exclusive" doc:"No other rollout runs on these endpoints at the same time; the later rollout waits."`
 }
 
 // RolloutOrder is the order of a rollout's endpoints.
@@ -54,11 +54,11 @@ type Gate struct {
 	// PromQL is asked of the configured Prometheus. It holds when it yields anything
 	// but nothing, zero or NaN. $endpoints in it stands for a regular expression of the
 	// endpoints of the waves so far.
-	PromQL string `json:"promql,omitempty"`
+	PromQL string `json:"promql,omitempty" doc:"A query to Prometheus. The gate holds if the result has a sample that is neither zero nor NaN. $endpoints is replaced by a regular expression that matches the endpoints so far."`
 	// URL holds when it answers 2xx.
-	URL string `json:"url,omitempty"`
+	URL string `json:"url,omitempty" doc:"The gate holds if this URL answers 2xx. It must be https, or http on the control plane's own machine, unless gates.allow in the configuration permits others."`
 	// For is how long it must hold.
-	For Duration `json:"for"`
+	For Duration `json:"for" doc:"How long the condition must hold."`
 }
 
 // RolloutState is where a rollout stands.
@@ -99,17 +99,17 @@ func (s RolloutState) Over() bool {
 // Rollout is what was asked for and where it stands.
 type Rollout struct {
 	RolloutSpec
-	State RolloutState `json:"state"`
+	State RolloutState `json:"state" doc:"The state of the rollout."`
 	// Reason says for a person why it stands there.
-	Reason string `json:"reason"`
+	Reason string `json:"reason" doc:"Why the rollout is in this state."`
 	// Waves are the sizes of the waves, the canary first; Wave is how many of them
 	// have begun.
-	Waves []int `json:"waves"`
-	Wave  int   `json:"wave"`
+	Waves []int `json:"waves" doc:"The sizes of the waves, the canary first."`
+	Wave  int   `json:"wave" doc:"How many waves have begun."`
 	// Until is when a state that goes by time ends.
-	Until *time.Time `json:"until,omitempty"`
+	Until *time.Time `json:"until,omitempty" doc:"When a state with a time limit ends."`
 	// Rollback is the id of the task that undoes this one.
-	Rollback string `json:"rollback,omitempty"`
+	Rollback string `json:"rollback,omitempty" doc:"The id of the task that undoes this task."`
 
 	// Resume is the state that a paused rollout goes on in.
 	Resume RolloutState `json:"-"`
@@ -157,9 +157,9 @@ func (c Counts) Failures() int { return c.Ended() - c[Succeeded] - c[Skipped] }
 // Control is what a person asked of a task.
 type Control struct {
 	// Action is cancel, pause, resume, retry or undo.
-	Action string    `json:"action"`
-	At     time.Time `json:"at"`
-	By     string    `json:"by"`
+	Action string    `json:"action" doc:"cancel, pause, resume, retry or undo."`
+	At     time.Time `json:"at" doc:"When the action was requested."`
+	By     string    `json:"by" doc:"Who requested the action."`
 }
 
 // Defaults fills in what was left out: one wave of all, in the order listed, which

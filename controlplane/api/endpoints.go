@@ -23,8 +23,8 @@ type endpointsInput struct {
 
 // EndpointList is one page of endpoints, by name.
 type EndpointList struct {
-	Endpoints []tasker.Endpoint `json:"endpoints"`
-	Next      string            `json:"next"`
+	Endpoints []tasker.Endpoint `json:"endpoints" doc:"The endpoints, by name."`
+	Next      string            `json:"next" doc:"The cursor of the next page; empty on the last page."`
 }
 
 type endpointInput struct {
@@ -33,8 +33,8 @@ type endpointInput struct {
 
 // TargetGroup is a scrape target, as Prometheus' HTTP service discovery has it.
 type TargetGroup struct {
-	Targets []string          `json:"targets"`
-	Labels  map[string]string `json:"labels"`
+	Targets []string          `json:"targets" doc:"The host:port of the agent's metrics."`
+	Labels  map[string]string `json:"labels" doc:"The labels of the target."`
 }
 
 func (a *API) endpointRoutes() {

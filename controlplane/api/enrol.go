@@ -20,13 +20,13 @@ const (
 
 // EnrolTokenRequest is what a new token shall be good for.
 type EnrolTokenRequest struct {
-	TTL     string `json:"ttl,omitempty" default:"1h" maxLength:"40"`
-	MaxUses int    `json:"max_uses,omitempty" default:"1" minimum:"1" maximum:"100000"`
+	TTL     string `json:"ttl,omitempty" default:"1h" maxLength:"40" doc:"How long the token is valid, 1m to 720h: 30m, 1h, or a number of seconds as text."`
+	MaxUses int    `json:"max_uses,omitempty" default:"1" minimum:"1" maximum:"100000" doc:"How many endpoints can enrol with the token."`
 }
 
 // EnrolTokenList are enrolment tokens, newest first.
 type EnrolTokenList struct {
-	Tokens []tasker.EnrolToken `json:"tokens"`
+	Tokens []tasker.EnrolToken `json:"tokens" doc:"The tokens, newest first."`
 }
 
 type createTokenInput struct{ Body EnrolTokenRequest }

@@ -19,20 +19,20 @@ const checkTimeout = 2 * time.Second
 
 // Health says that the control plane is alive.
 type Health struct {
-	Status  string `json:"status"`
-	Version string `json:"version"`
+	Status  string `json:"status" doc:"ok"`
+	Version string `json:"version" doc:"The version of the control plane."`
 }
 
 // Part is one thing that the control plane needs.
 type Part struct {
-	Ready bool   `json:"ready"`
-	Error string `json:"error,omitempty"`
+	Ready bool   `json:"ready" doc:"The part is available."`
+	Error string `json:"error,omitempty" doc:"Why the part is not available."`
 }
 
 // Readiness says which of the parts are there.
 type Readiness struct {
-	Status string          `json:"status"`
-	Parts  map[string]Part `json:"parts"`
+	Status string          `json:"status" doc:"ready"`
+	Parts  map[string]Part `json:"parts" doc:"The parts that the control plane needs, by name."`
 }
 
 // unreadiness is a problem with the parts added to it.

@@ -30,11 +30,11 @@ type outputInput struct {
 
 // Output is what a handler printed on one endpoint, as far as it was kept.
 type Output struct {
-	Endpoint  string         `json:"endpoint"`
-	Attempt   int            `json:"attempt"`
-	Bytes     int64          `json:"bytes"`
-	Truncated bool           `json:"truncated"`
-	Chunks    []tasker.Chunk `json:"chunks"`
+	Endpoint  string         `json:"endpoint" doc:"The name of the endpoint."`
+	Attempt   int            `json:"attempt" doc:"The attempt that printed the output."`
+	Bytes     int64          `json:"bytes" doc:"How many bytes the handler printed in total."`
+	Truncated bool           `json:"truncated" doc:"A part of the output was left out."`
+	Chunks    []tasker.Chunk `json:"chunks" doc:"The pieces that were kept."`
 }
 
 func (r taskRoutes) outputRoute() {

@@ -42,14 +42,14 @@ type taskOutput struct{ Body tasker.Task }
 
 // TaskAndResponses is a task with what became of it on each endpoint.
 type TaskAndResponses struct {
-	Task      tasker.Task       `json:"task"`
-	Responses []tasker.Response `json:"responses"`
+	Task      tasker.Task       `json:"task" doc:"The task."`
+	Responses []tasker.Response `json:"responses" doc:"One response for each endpoint, by name."`
 	// Controls is what people asked of the task.
-	Controls []tasker.Control `json:"controls,omitempty"`
+	Controls []tasker.Control `json:"controls,omitempty" doc:"What people requested for the task after its creation."`
 	// UndoneBy is the id of the task that undoes the last attempt; empty if none does.
-	UndoneBy string `json:"undone_by,omitempty"`
+	UndoneBy string `json:"undone_by,omitempty" doc:"The id of the task that undoes the last attempt, made by hand or by a rollback; absent if there is none."`
 	// Callbacks are the events that were to be told.
-	Callbacks []tasker.Delivery `json:"callbacks,omitempty"`
+	Callbacks []tasker.Delivery `json:"callbacks,omitempty" doc:"The events of the task that are due at its callback, and their delivery."`
 }
 
 type listInput struct {
@@ -60,8 +60,8 @@ type listInput struct {
 
 // TaskList is one page of tasks.
 type TaskList struct {
-	Tasks []tasker.Task `json:"tasks"`
-	Next  string        `json:"next"`
+	Tasks []tasker.Task `json:"tasks" doc:"The tasks, newest first."`
+	Next  string        `json:"next" doc:"The cursor of the next page; empty on the last page."`
 }
 
 // taskType registers the operations of one type.

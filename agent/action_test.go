@@ -16,7 +16,7 @@ func TestActions(t *testing.T) {
 	asked := func(_ context.Context, c handlers.Call) (handlers.Result, error) {
 		return handlers.Result{Value: string(c.Action) + ":" + c.Undoes}, nil
 	}
-	able := handler{info: handlers.Info{Name: "able", Plans: true, Undoes: true}, handle: asked}
+	able := handler{info: handlers.Info{Name: "able", CanDryRun: true, CanUndo: true}, handle: asked}
 	plain := work("plain", func(_ context.Context, c handlers.Call) (handlers.Result, error) {
 		if c.Action != tasker.Perform {
 			panic("called for " + c.Action)
@@ -65,7 +65,7 @@ func TestActionOutlivesTheAgent(t *testing.T) {
 	t.Parallel()
 	calls := make(chan handlers.Call, 2)
 	hs := []handlers.Handler{handler{
-		info: handlers.Info{Name: "able", Undoes: true, Restart: handlers.RestartRetry},
+		info: handlers.Info{Name: "able", CanUndo: true, Restart: handlers.RestartRetry},
 		handle: func(ctx context.Context, c handlers.Call) (handlers.Result, error) {
 			calls <- c
 			if len(calls) == 1 {

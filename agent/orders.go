@@ -174,7 +174,7 @@ func (a *Agent) unfit(handler string, action tasker.Action, payload []byte) stri
 			handler, strings.Join(a.opts.Handlers.Names(), ", "))
 	case action != tasker.Perform && action != tasker.Plan && action != tasker.Undo:
 		return fmt.Sprintf("the action %q is not known to this agent: update the agent", action)
-	case action == tasker.Undo && !h.Info().Undoes:
+	case action == tasker.Undo && !h.Info().CanUndo:
 		return fmt.Sprintf("handler %q cannot undo", handler)
 	}
 	if len(payload) == 0 {

@@ -39,7 +39,7 @@ func (a *Agent) perform(ctx context.Context, w *work) {
 	case !started:
 		return
 	}
-	if w.action == tasker.Plan && !handler.Info().Plans {
+	if w.action == tasker.Plan && !handler.Info().CanDryRun {
 		a.end(a.base, outcome{status: tasker.Succeeded, reason: fmt.Sprintf("checked only: handler %q makes no plan", w.handler)}, w)
 		return
 	}
@@ -130,8 +130,8 @@ func (a *Agent) call(ctx context.Context, h handlers.Handler, w *work, payload [
 		TaskID: w.ref.TaskID, Identifier: w.identifier, Endpoint: a.opts.Endpoint, Type: w.typ,
 		Attempt: w.ref.Attempt, Payload: payload, Action: w.action, Undoes: w.undoes, Resumed: w.resumed,
 		Output: w.out.Load(), OutputBytes: outputBytes,
-		Progress: func(percent float64, message string) { a.progress(w, percent, message) },
-		Spawned:  func(p handlers.Process) error { return a.journal.Spawned(w.ref, p) },
+		Progress:      func(percent float64, message string) { a.progress(w, percent, message) },
+		RecordProcess: func(p handlers.Process) error { return a.journal.Spawned(w.ref, p) },
 	})
 	d = done{err: err, exit: result.ExitCode}
 	d.result, d.unencodable = encode(result.Value)

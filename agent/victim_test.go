@@ -40,7 +40,7 @@ func runVictim(dir string) {
 	started.Add(4)
 	hs := contracts(func(ctx context.Context, c handlers.Call) (handlers.Result, error) {
 		fmt.Fprint(c.Output, "before ")
-		if err := c.Spawned(handlers.Process{PID: 4711, StartTime: 1}); err != nil {
+		if err := c.RecordProcess(handlers.Process{PID: 4711, StartTime: 1}); err != nil {
 			return handlers.Result{}, err
 		}
 		started.Done()

@@ -75,17 +75,21 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 }
 
 func newMux(c *config.Agent, log *slog.Logger, extra []handlers.Handler) (*handlers.Mux, error) {
-	cgroup, err := process.CgroupRoot()
+	cgroup, err := process.FindCgroupRoot()
 	if err != nil {
 		log.Info("tasks run without a cgroup of their own", "reason", err)
 	}
 	all, err := builtin.New(builtin.Options{
-		Allow: c.Handlers.Command.Allow, Scripts: c.Handlers.Script.Directory, Log: log,
-		Files:  c.Handlers.File.Allow,
-		Deploy: c.Handlers.Artifact.Allow, Packages: c.Handlers.Package.Allow, Services: c.Handlers.Service.Allow,
-		Units:  filepath.Join(c.DataDir, "units"),
-		Before: filepath.Join(c.DataDir, "before"),
-		Runner: &process.Runner{Grace: c.KillGrace.D(), Cgroup: cgroup, Log: log},
+		AllowCommands:  c.Handlers.Command.Allow,
+		AllowFiles:     c.Handlers.File.Allow,
+		AllowPackages:  c.Handlers.Package.Allow,
+		AllowServices:  c.Handlers.Service.Allow,
+		AllowArtifacts: c.Handlers.Artifact.Allow,
+		ScriptDir:      c.Handlers.Script.Directory,
+		UnitDir:        filepath.Join(c.DataDir, "units"),
+		SnapshotDir:    filepath.Join(c.DataDir, "before"),
+		Runner:         &process.Runner{Grace: c.KillGrace.D(), Cgroup: cgroup, Log: log},
+		Log:            log,
 	})
 	if err != nil {
 		return nil, err

@@ -10,65 +10,67 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// maxShown bounds what is shown of a text that does not fit, in characters.
-const maxShown = 80
+// maxExcerpt is the number of characters of a string that a message quotes.
+const maxExcerpt = 80
 
-// bounds says which bound of s a value is beyond; nil if it is none of those that
-// it knows.
-func bounds(path string, s *jsonschema.Schema, v any) []Problem {
-	say := func(format string, args ...any) []Problem { return []Problem{{path, fmt.Sprintf(format, args...)}} }
+// explainBounds returns the limit of s that v violates, or nil if v violates none of the
+// limits that this function checks.
+func explainBounds(path string, s *jsonschema.Schema, v any) []Problem {
+	problem := func(format string, args ...any) []Problem {
+		return []Problem{{path, fmt.Sprintf(format, args...)}}
+	}
 	switch v := v.(type) {
 	case string:
 		n := utf8.RuneCountInString(v)
-		if msg := count(n, "character", s.MinLength, s.MaxLength); msg != "" {
-			return say("%s", msg)
+		if msg := explainCount(n, "character", s.MinLength, s.MaxLength); msg != "" {
+			return problem("%s", msg)
 		}
 		if matches, err := regexp.MatchString(s.Pattern, v); err == nil && !matches {
-			return say("is %q, which does not match %s", shown(v), s.Pattern)
+			return problem("is %q, which does not match %s", excerpt(v), s.Pattern)
 		}
 	case float64:
 		switch {
 		case s.Minimum != nil && v < *s.Minimum:
-			return say("is %s, but must be at least %s", number(v), number(*s.Minimum))
+			return problem("is %s, but must be at least %s", formatNumber(v), formatNumber(*s.Minimum))
 		case s.Maximum != nil && v > *s.Maximum:
-			return say("is %s, but must be at most %s", number(v), number(*s.Maximum))
+			return problem("is %s, but must be at most %s", formatNumber(v), formatNumber(*s.Maximum))
 		}
 	case []any:
-		if msg := count(len(v), "item", s.MinItems, s.MaxItems); msg != "" {
-			return say("%s", msg)
+		if msg := explainCount(len(v), "item", s.MinItems, s.MaxItems); msg != "" {
+			return problem("%s", msg)
 		}
 	case map[string]any:
-		if msg := count(len(v), "field", s.MinProperties, s.MaxProperties); msg != "" {
-			return say("%s", msg)
+		if msg := explainCount(len(v), "field", s.MinProperties, s.MaxProperties); msg != "" {
+			return problem("%s", msg)
 		}
-		if names := choice(s.OneOf); len(names) > 0 && given(v, names) != 1 {
-			return say("must have exactly one of %s", strings.Join(names, ", "))
+		if names := exclusiveFields(s.OneOf); len(names) > 0 && countPresent(v, names) != 1 {
+			return problem("must have exactly one of %s", strings.Join(names, ", "))
 		}
 	}
 	return nil
 }
 
-// count says what is wrong with a number of things; empty is nothing.
-func count(n int, thing string, least, most *int) string {
+// explainCount returns a message if n is below the least or above the most, or "".
+func explainCount(n int, noun string, least, most *int) string {
 	switch {
 	case least != nil && n < *least:
-		return fmt.Sprintf("has %s; at least %d must be there", things(n, thing), *least)
+		return fmt.Sprintf("has %s, but must have at least %d", plural(n, noun), *least)
 	case most != nil && n > *most:
-		return fmt.Sprintf("has %s; at most %d may be there", things(n, thing), *most)
+		return fmt.Sprintf("has %s, but must have at most %d", plural(n, noun), *most)
 	}
 	return ""
 }
 
-func things(n int, thing string) string {
+func plural(n int, noun string) string {
 	if n != 1 {
-		thing += "s"
+		noun += "s"
 	}
-	return strconv.Itoa(n) + " " + thing
+	return strconv.Itoa(n) + " " + noun
 }
 
-// choice are the fields of which one must be there, where that is all that the
-// alternatives say.
-func choice(alternatives []*jsonschema.Schema) []string {
+// exclusiveFields returns the names of the fields of which exactly one must be present.
+// It returns nil if the alternatives of a schema demand anything else.
+func exclusiveFields(alternatives []*jsonschema.Schema) []string {
 	var names []string
 	for _, s := range alternatives {
 		if len(s.Required) != 1 || s.Type != "" || s.Properties != nil {
@@ -79,7 +81,7 @@ func choice(alternatives []*jsonschema.Schema) []string {
 	return names
 }
 
-func given(v map[string]any, names []string) int {
+func countPresent(v map[string]any, names []string) int {
 	n := 0
 	for _, name := range names {
 		if _, found := v[name]; found {
@@ -89,11 +91,11 @@ func given(v map[string]any, names []string) int {
 	return n
 }
 
-func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+func formatNumber(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-func shown(s string) string {
-	if r := []rune(s); len(r) > maxShown {
-		return string(r[:maxShown]) + "…"
+func excerpt(s string) string {
+	if r := []rune(s); len(r) > maxExcerpt {
+		return string(r[:maxExcerpt]) + "…"
 	}
 	return s
 }

@@ -11,33 +11,33 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// maxProblems bounds how much is said about one payload.
+// maxProblems is the number of problems that are reported for one payload.
 const maxProblems = 10
 
-// explainer says for people, in terms of the payload, what a validation that
-// has failed says in terms of the schema.
+// explainer turns a failed validation, whose error names places in the schema, into
+// problems that name fields of the payload.
 type explainer struct{ root *jsonschema.Schema }
 
-// explain returns what is wrong with v, which does not fit s, and nil if it
-// finds no more than the validation itself has said.
+// explain returns the problems of v, which does not match s. It returns nil if it finds
+// no better explanation than the validation's own error.
 func (e explainer) explain(path string, s *jsonschema.Schema, v any) []Problem {
 	if name, found := strings.CutPrefix(s.Ref, "#/$defs/"); found && e.root.Defs[name] != nil {
 		s = e.root.Defs[name]
 	}
-	if types := wanted(s); len(types) > 0 && !slices.ContainsFunc(types, func(t string) bool { return is(v, t) }) {
-		return []Problem{{path, fmt.Sprintf("must be %s, not %s", alternatives(types), article(kind(v)))}}
+	if types := allowedTypes(s); len(types) > 0 && !slices.ContainsFunc(types, func(t string) bool { return hasType(v, t) }) {
+		return []Problem{{path, fmt.Sprintf("must be %s, not %s", joinTypes(types), withArticle(typeOf(v)))}}
 	}
 	var problems []Problem
 	switch v := v.(type) {
 	case map[string]any:
-		problems = e.object(path, s, v)
+		problems = e.explainObject(path, s, v)
 	case []any:
 		for i, item := range v {
-			of := s.Items
+			itemSchema := s.Items
 			if i < len(s.PrefixItems) {
-				of = s.PrefixItems[i]
+				itemSchema = s.PrefixItems[i]
 			}
-			problems = append(problems, e.child(fmt.Sprintf("%s[%d]", path, i), of, item)...)
+			problems = append(problems, e.explainChild(fmt.Sprintf("%s[%d]", path, i), itemSchema, item)...)
 		}
 	}
 	if len(problems) == 0 && s.Enum != nil && !slices.ContainsFunc(s.Enum, func(x any) bool { return reflect.DeepEqual(x, v) }) {
@@ -47,12 +47,12 @@ func (e explainer) explain(path string, s *jsonschema.Schema, v any) []Problem {
 		}
 	}
 	if len(problems) == 0 {
-		problems = bounds(path, s, v)
+		problems = explainBounds(path, s, v)
 	}
 	return problems[:min(len(problems), maxProblems)]
 }
 
-func (e explainer) object(path string, s *jsonschema.Schema, v map[string]any) []Problem {
+func (e explainer) explainObject(path string, s *jsonschema.Schema, v map[string]any) []Problem {
 	var problems []Problem
 	for _, name := range s.Required {
 		if _, ok := v[name]; !ok {
@@ -60,36 +60,36 @@ func (e explainer) object(path string, s *jsonschema.Schema, v map[string]any) [
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
-		at := member(path, name)
+		fieldPath := joinPath(path, name)
 		switch sub := s.Properties[name]; {
 		case sub != nil:
-			problems = append(problems, e.child(at, sub, v[name])...)
+			problems = append(problems, e.explainChild(fieldPath, sub, v[name])...)
 		case s.PatternProperties != nil || s.AdditionalProperties == nil:
 		case reflect.DeepEqual(s.AdditionalProperties, &jsonschema.Schema{Not: &jsonschema.Schema{}}):
-			msg := "is not known; no field is"
+			msg := "is not known; no fields are allowed"
 			if known := slices.Sorted(maps.Keys(s.Properties)); len(known) > 0 {
 				msg = "is not known; known are " + strings.Join(known, ", ")
 			}
-			problems = append(problems, Problem{at, msg})
+			problems = append(problems, Problem{fieldPath, msg})
 		default:
-			problems = append(problems, e.child(at, s.AdditionalProperties, v[name])...)
+			problems = append(problems, e.explainChild(fieldPath, s.AdditionalProperties, v[name])...)
 		}
 	}
 	return problems
 }
 
-// child explains a part of the payload, if that part is wrong by itself.
-func (e explainer) child(path string, s *jsonschema.Schema, v any) []Problem {
+// explainChild returns the problems of a part of the payload, or nil if that part matches
+// its schema.
+func (e explainer) explainChild(path string, s *jsonschema.Schema, v any) []Problem {
 	if s == nil {
 		return nil
 	}
-	// Made a root, so that it can be validated alone, it keeps the definitions
-	// to which it may refer.
-	alone := *s
-	if alone.Defs == nil {
-		alone.Defs = e.root.Defs
+	// The part becomes a schema of its own, which still needs the definitions of the root.
+	part := *s
+	if part.Defs == nil {
+		part.Defs = e.root.Defs
 	}
-	resolved, err := alone.Resolve(nil)
+	resolved, err := part.Resolve(nil)
 	if err != nil {
 		return nil
 	}
@@ -100,24 +100,24 @@ func (e explainer) child(path string, s *jsonschema.Schema, v any) []Problem {
 	if problems := e.explain(path, s, v); len(problems) > 0 {
 		return problems
 	}
-	return []Problem{{path, leaf(err)}}
+	return []Problem{{path, innermostMessage(err)}}
 }
 
-func wanted(s *jsonschema.Schema) []string {
+func allowedTypes(s *jsonschema.Schema) []string {
 	if s.Type != "" {
 		return []string{s.Type}
 	}
 	return s.Types
 }
 
-func is(v any, typ string) bool {
+func hasType(v any, typ string) bool {
 	if f, ok := v.(float64); ok && typ == "integer" {
 		return f == float64(int64(f))
 	}
-	return kind(v) == typ
+	return typeOf(v) == typ
 }
 
-func kind(v any) string {
+func typeOf(v any) string {
 	switch v.(type) {
 	case nil:
 		return "null"
@@ -134,7 +134,7 @@ func kind(v any) string {
 	}
 }
 
-func article(typ string) string {
+func withArticle(typ string) string {
 	switch typ {
 	case "null":
 		return typ
@@ -145,24 +145,25 @@ func article(typ string) string {
 	}
 }
 
-func alternatives(types []string) string {
-	named := make([]string, len(types))
+func joinTypes(types []string) string {
+	nouns := make([]string, len(types))
 	for i, t := range types {
-		named[i] = article(t)
+		nouns[i] = withArticle(t)
 	}
-	return strings.Join(named, " or ")
+	return strings.Join(nouns, " or ")
 }
 
-// member is the path of a field; the name is quoted where a dot would mislead.
-func member(path, name string) string {
+// joinPath returns the path of a field. It quotes a name in which a dot would mislead.
+func joinPath(path, name string) string {
 	if name == "" || strings.ContainsAny(name, ". []\"\n") {
 		return fmt.Sprintf("%s[%q]", path, name)
 	}
 	return path + "." + name
 }
 
-// leaf is what a validation error says after the path through the schema.
-func leaf(err error) string {
+// innermostMessage returns the part of a validation error after the path through the
+// schema.
+func innermostMessage(err error) string {
 	msg := err.Error()
 	for strings.HasPrefix(msg, "validating ") {
 		_, rest, ok := strings.Cut(msg, ": ")

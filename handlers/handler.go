@@ -1,6 +1,6 @@
-// Package handlers is what performs tasks on a server: the Handler interface,
-// which anybody may implement and compile in, and the Mux that finds a handler
-// by its name. The built-in handlers are in the packages below this one.
+// Package handlers defines how an agent performs tasks on its server: a Handler performs
+// the tasks of one or more types, and a Mux finds a handler by name. The built-in handlers
+// are in the packages below this one; programs can compile in handlers of their own.
 package handlers
 
 import (
@@ -16,24 +16,27 @@ import (
 
 // Handler performs the assignments of one or more task types.
 type Handler interface {
-	// Info describes the handler; it is constant.
+	// Info describes the handler. It always returns the same value.
 	Info() Info
-	// Handle performs one assignment and returns its result. It is called from
-	// many goroutines at once. It must return soon after ctx is done, with
-	// nothing of its work left running (but see Info.Detached); context.Cause(ctx)
-	// then is ErrCancelled, ErrTimedOut or ErrStopping. A task's timeout is ctx's
-	// deadline. An error made by Reject means that nothing was started. A nil error
-	// means that the work is done, even if ctx is done too.
+	// Handle performs one assignment and returns its result. It must be safe for
+	// concurrent use.
+	//
+	// A task's timeout is the deadline of ctx. Handle must return soon after ctx is done,
+	// and nothing that it started may run any more (for an exception see Info.Detached).
+	// context.Cause(ctx) is then ErrCancelled, ErrTimedOut or ErrStopping.
+	//
+	// An error made by Reject means that nothing was started. A nil error means that the
+	// work is complete, even if ctx is done too.
 	Handle(ctx context.Context, call Call) (Result, error)
 }
 
-// Restart says what an agent does with an assignment that was running when the
-// agent went down.
+// Restart is the restart contract of a handler: it decides what happens to an assignment
+// that was running when the agent went down.
 type Restart string
 
 // The restart contracts.
 const (
-	// RestartNever reports it as interrupted. It is the default.
+	// RestartNever reports the assignment as interrupted. It is the default.
 	RestartNever Restart = "never"
 	// RestartRetry calls Handle again from the beginning.
 	RestartRetry Restart = "retry"
@@ -46,71 +49,75 @@ type Info struct {
 	Name string
 	// Summary is one sentence for people.
 	Summary string
-	// Schema is the JSON Schema (2020-12) of the payload; nil takes anything.
+	// Schema is the JSON Schema (2020-12) of the payload; nil accepts any payload.
 	Schema json.RawMessage
 	// Restart is RestartNever when empty.
 	Restart Restart
-	// Plans and Undoes: Handle may be called with these actions.
-	Plans, Undoes bool
-	// UndoNeeds is the field of the payload without which a task cannot be undone;
-	// empty is none. The control plane then refuses a rollback of a task without it.
-	UndoNeeds string
-	// Detached: the work goes on without the agent. When the agent stops, it does
-	// not wait for the work: Handle is told at once, and returns with the work still
-	// running. Handle is called again by the next agent process, even if the
-	// assignment was cancelled meanwhile; ctx is done then, and Handle is to end the
-	// work. Restart must be RestartResume.
+	// CanDryRun and CanUndo report whether Handle may be called with the actions
+	// tasker.Plan and tasker.Undo.
+	CanDryRun, CanUndo bool
+	// UndoRequires names a payload field. The control plane refuses to roll back a task
+	// whose payload lacks it. Empty means that every task can be rolled back.
+	UndoRequires string
+	// Detached reports whether the work continues without the agent. When the agent
+	// stops, ctx is done at once and Handle returns with the work still running. The next
+	// agent process calls Handle again, even if the assignment was cancelled meanwhile:
+	// ctx is then already done and Handle must end the work. Restart must be
+	// RestartResume.
 	Detached bool
 }
 
-// Call is one assignment, as a handler sees it.
+// Call is one assignment, as a handler receives it.
 type Call struct {
 	TaskID     string
 	Identifier string
 	Endpoint   string
 	Type       string
 	Attempt    int
-	// Payload has been checked against Info.Schema.
+	// Payload matches Info.Schema.
 	Payload json.RawMessage
-	// Action is what to do: perform the task, say what it would change (Plan; the
-	// result is the plan), or bring back what was there before the task Undoes, which
-	// had this payload, changed it on this server (Undo). A handler is called with the
-	// actions only that its Info names. Undoing what has changed nothing, or was undone
-	// before, succeeds and changes nothing.
+	// Action selects what Handle does, and is limited to the actions that Info permits.
+	//
+	//   - tasker.Perform performs the task.
+	//   - tasker.Plan is a dry run: it changes nothing, and its result lists the changes
+	//     that performing the task would make.
+	//   - tasker.Undo restores the state from before the task with the id Undoes, which
+	//     had the same payload. It succeeds without a change if that task has changed
+	//     nothing or was undone already.
 	Action tasker.Action
-	// Undoes is, with tasker.Undo, the id of the task to undo.
+	// Undoes is the id of the task to undo, if Action is tasker.Undo.
 	Undoes string
-	// Resumed: an earlier agent process had already started this assignment.
+	// Resumed reports whether an earlier agent process has already started this
+	// assignment.
 	Resumed bool
-	// Output is what people read; it is safe for concurrent use and never fails.
+	// Output receives text for people. It is safe for concurrent use and never fails.
 	Output io.Writer
-	// OutputBytes is how much of the output was recorded by earlier agent processes;
-	// what is written to Output follows it.
+	// OutputBytes is the size of the output that earlier agent processes have recorded.
+	// Text written to Output is appended to it.
 	OutputBytes int64
-	// Progress says how far the work is (0 to 100) and what it is at. It may be
-	// called as often as one likes: only the last one in a while is reported.
+	// Progress reports the percentage done (0 to 100) and the current step. It may be
+	// called at any rate: only the latest progress is reported at intervals.
 	Progress func(percent float64, message string)
-	// Spawned is to be called with each process right after its start, so that
-	// an agent that was killed can clean up when it is back.
-	Spawned func(Process) error
+	// RecordProcess must be called with each process right after its start. If the agent
+	// is killed, its next process uses the record to end what is left of the work.
+	RecordProcess func(Process) error
 }
 
-// Process identifies a process tree that a handler started.
+// Process identifies a process tree that a handler has started.
 type Process struct {
 	PID int `json:"pid"`
-	// StartTime is field 22 of /proc/PID/stat, in clock ticks since boot: with
-	// it a PID that was used again is not mistaken.
+	// StartTime is field 22 of /proc/PID/stat, in clock ticks since boot. It
+	// distinguishes the process from a later one with the same PID.
 	StartTime uint64 `json:"start_time"`
-	// Cgroup is the path of the process tree's own cgroup v2; empty where none
-	// could be made.
+	// Cgroup is the path of the process tree's own cgroup v2, or empty if it has none.
 	Cgroup string `json:"cgroup,omitempty"`
 }
 
-// Result is what a handler returns.
+// Result is the result of an assignment.
 type Result struct {
-	// Value is stored as JSON, 256 KiB at most; nil is null.
+	// Value is stored as JSON of at most 256 KiB; nil is stored as null.
 	Value any
-	// ExitCode is that of the process, where there was one.
+	// ExitCode is the exit code of the process, or nil if there was no process.
 	ExitCode *int
 }
 
@@ -121,16 +128,16 @@ var (
 	ErrStopping  = errors.New("agent is stopping")
 )
 
-// RejectError says that an assignment was refused before anything was started.
+// RejectError is returned for an assignment that was refused before anything was started.
 type RejectError struct{ Reason string }
 
 // Error returns the reason.
 func (e *RejectError) Error() string { return e.Reason }
 
-// Reject makes a *RejectError.
+// Reject returns a *RejectError with a formatted reason.
 func Reject(format string, args ...any) error {
 	return &RejectError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// DefaultKillGrace is the time between SIGTERM and SIGKILL.
+// DefaultKillGrace is the default time between SIGTERM and SIGKILL.
 const DefaultKillGrace = 10 * time.Second

@@ -8,17 +8,18 @@ import (
 	"slices"
 )
 
-// Mux finds handlers by name and checks payloads. It does not change once made,
-// and is safe for concurrent use.
+// Mux finds handlers by name and checks payloads. It is immutable and safe for concurrent
+// use.
 type Mux struct {
 	handlers map[string]Handler
 	schemas  map[string]*Schema
 }
 
-// ErrUnknown: there is no handler of that name.
+// ErrUnknown is returned for a name that no handler has.
 var ErrUnknown = errors.New("no such handler")
 
-// NewMux makes a Mux of handlers whose names differ and whose schemas compile.
+// NewMux returns a Mux of the handlers. It returns an error if two handlers have the same
+// name or if a description is invalid.
 func NewMux(hs ...Handler) (*Mux, error) {
 	m := &Mux{handlers: make(map[string]Handler, len(hs)), schemas: make(map[string]*Schema, len(hs))}
 	for _, h := range hs {
@@ -35,7 +36,7 @@ func NewMux(hs ...Handler) (*Mux, error) {
 			return nil, fmt.Errorf("handler %q: unknown restart contract %q", info.Name, info.Restart)
 		}
 		if info.Detached && info.Restart != RestartResume {
-			return nil, fmt.Errorf("handler %q is detached, and then its restart contract has to be %q", info.Name, RestartResume)
+			return nil, fmt.Errorf("handler %q is detached, so its restart contract must be %q", info.Name, RestartResume)
 		}
 		schema, err := CompileSchema(info.Schema)
 		if err != nil {
@@ -46,31 +47,30 @@ func NewMux(hs ...Handler) (*Mux, error) {
 	return m, nil
 }
 
-// Lookup returns the handler of that name.
+// Lookup returns the handler with that name.
 func (m *Mux) Lookup(name string) (Handler, bool) {
 	h, ok := m.handlers[name]
 	return h, ok
 }
 
-// Names lists the handlers' names, sorted.
+// Names returns the names of the handlers, sorted.
 func (m *Mux) Names() []string { return slices.Sorted(maps.Keys(m.handlers)) }
 
-// Scripts lists the task types for which handlers have something of their own
-// to run now, sorted.
+// Scripts returns the task types for which a handler has a script now, sorted. A handler
+// reports them with an optional method Scripts() []string.
 func (m *Mux) Scripts() []string {
 	scripts := []string{}
 	for _, h := range m.handlers {
-		if l, ok := h.(interface{ Scripts() []string }); ok {
-			scripts = append(scripts, l.Scripts()...)
+		if lister, ok := h.(interface{ Scripts() []string }); ok {
+			scripts = append(scripts, lister.Scripts()...)
 		}
 	}
 	slices.Sort(scripts)
 	return slices.Compact(scripts)
 }
 
-// Restart returns the restart contract of the handler of that name for a task
-// type. A handler may make it depend on the type, with a method
-// RestartOf(taskType string) Restart; otherwise its Info says it.
+// Restart returns the restart contract of a handler for a task type. It comes from the
+// handler's optional method RestartOf(taskType string) Restart, or else from its Info.
 func (m *Mux) Restart(name, taskType string) Restart {
 	h, ok := m.handlers[name]
 	if !ok {
@@ -86,15 +86,15 @@ func (m *Mux) Restart(name, taskType string) Restart {
 	return restart
 }
 
-// Detached says whether the work of the handler of that name goes on without the
-// agent; see Info.Detached.
+// Detached reports whether a handler's work continues without the agent; see
+// Info.Detached.
 func (m *Mux) Detached(name string) bool {
 	h, ok := m.handlers[name]
 	return ok && h.Info().Detached
 }
 
-// Validate checks a payload against the schema of the handler of that name. It
-// returns nil, ErrUnknown (wrapped) or a *PayloadError.
+// Validate checks a payload against the schema of a handler. It returns nil, an error
+// that wraps ErrUnknown, or a *PayloadError.
 func (m *Mux) Validate(name string, payload json.RawMessage) error {
 	schema, ok := m.schemas[name]
 	if !ok {

@@ -60,7 +60,7 @@ func TestValidateNamesTheField(t *testing.T) {
 				got = err.Error()
 				var pe *handlers.PayloadError
 				if !errors.As(err, &pe) {
-					t.Errorf("%T is no *PayloadError", err)
+					t.Errorf("got a %T, want a *PayloadError", err)
 				}
 			}
 			if got != tt.want {
@@ -70,24 +70,24 @@ func TestValidateNamesTheField(t *testing.T) {
 	}
 }
 
-func TestValidateAgainstWrittenSchemas(t *testing.T) {
+func TestValidateExplainsHandwrittenSchemas(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ schema, payload, want string }{
 		{``, `3`, ""},
 		{`null`, `"x"`, ""},
 		{`true`, `"x"`, ""},
-		{`{"type":"string","minLength":2}`, `"x"`, "payload: has 1 character; at least 2 must be there"},
+		{`{"type":"string","minLength":2}`, `"x"`, "payload: has 1 character, but must have at least 2"},
 		{`{"properties":{"n":{"type":"integer","minimum":3}}}`, `{"n":2}`, "payload.n: is 2, but must be at least 3"},
 		{`{"maximum":1099511627776}`, `1099511627777`, "payload: is 1099511627777, but must be at most 1099511627776"},
-		{`{"maxLength":1}`, `"äöü"`, "payload: has 3 characters; at most 1 may be there"},
+		{`{"maxLength":1}`, `"äöü"`, "payload: has 3 characters, but must have at most 1"},
 		{`{"pattern":"^[0-9a-f]{64}$"}`, `"abc"`, `payload: is "abc", which does not match ^[0-9a-f]{64}$`},
-		{`{"maxItems":1}`, `[1,2]`, "payload: has 2 items; at most 1 may be there"},
-		{`{"maxProperties":1}`, `{"a":1,"b":2}`, "payload: has 2 fields; at most 1 may be there"},
+		{`{"maxItems":1}`, `[1,2]`, "payload: has 2 items, but must have at most 1"},
+		{`{"maxProperties":1}`, `{"a":1,"b":2}`, "payload: has 2 fields, but must have at most 1"},
 		{`{"oneOf":[{"required":["http"]},{"required":["tcp"]}]}`, `{}`, "payload: must have exactly one of http, tcp"},
 		{`{"oneOf":[{"required":["http"]},{"required":["tcp"]}]}`, `{"http":1,"tcp":2}`, "payload: must have exactly one of http, tcp"},
 		{
 			`{"$defs":{"argv":{"minItems":1,"prefixItems":[{"pattern":"^[^/]"}]}},"properties":{"a":{"$ref":"#/$defs/argv"}}}`,
-			`{"a":[]}`, "payload.a: has 0 items; at least 1 must be there",
+			`{"a":[]}`, "payload.a: has 0 items, but must have at least 1",
 		},
 		{
 			`{"$defs":{"argv":{"minItems":1,"prefixItems":[{"pattern":"^[^/]"}]}},"properties":{"a":{"$ref":"#/$defs/argv"}}}`,
@@ -95,8 +95,8 @@ func TestValidateAgainstWrittenSchemas(t *testing.T) {
 		},
 		{`{"properties":{"a":{"enum":["x","y"]}}}`, `{"a":"z"}`, `payload.a: must be one of ["x","y"]`},
 		{`{"$defs":{"p":{"type":"integer"}},"properties":{"a":{"items":{"$ref":"#/$defs/p"}}}}`, `{"a":[1,"z"]}`, `payload.a[1]: `},
-		{`{"properties":{"a":{"items":{"minItems":1}}}}`, `{"a":[[]]}`, `payload.a[0]: has 0 items; at least 1 must be there`},
-		{`{"additionalProperties":false}`, `{"a":1}`, `payload.a: is not known; no field is`},
+		{`{"properties":{"a":{"items":{"minItems":1}}}}`, `{"a":[[]]}`, `payload.a[0]: has 0 items, but must have at least 1`},
+		{`{"additionalProperties":false}`, `{"a":1}`, `payload.a: is not known; no fields are allowed`},
 		{`{"oneOf":[{"type":"string"},{"type":"number"}]}`, `[]`, `payload: oneOf`},
 	}
 	for _, tt := range tests {
@@ -138,14 +138,14 @@ func TestTypedDecodesStrictly(t *testing.T) {
 	}
 }
 
-type lister struct {
+type scriptHandler struct {
 	handlers.Handler
 	scripts []string
 }
 
-func (l lister) Scripts() []string { return l.scripts }
+func (h scriptHandler) Scripts() []string { return h.scripts }
 
-func (l lister) RestartOf(taskType string) handlers.Restart {
+func (h scriptHandler) RestartOf(taskType string) handlers.Restart {
 	if taskType == "again" {
 		return handlers.RestartRetry
 	}
@@ -154,7 +154,7 @@ func (l lister) RestartOf(taskType string) handlers.Restart {
 
 func TestMux(t *testing.T) {
 	t.Parallel()
-	mux, err := handlers.NewMux(newUpdate("b"), lister{newUpdate("a"), []string{"y", "x"}})
+	mux, err := handlers.NewMux(newUpdate("b"), scriptHandler{newUpdate("a"), []string{"y", "x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,15 +188,15 @@ func TestMux(t *testing.T) {
 	}
 }
 
-func TestNewMuxRefuses(t *testing.T) {
+func TestNewMuxRefusesInvalidHandlers(t *testing.T) {
 	t.Parallel()
 	none := func(context.Context, any, handlers.Call) (handlers.Result, error) { return handlers.Result{}, nil }
 	for name, hs := range map[string][]handlers.Handler{
-		"two of a name":    {newUpdate("a"), newUpdate("a")},
-		"no name":          {newUpdate("")},
-		"bad schema":       {handlers.Typed(handlers.Info{Name: "a", Schema: json.RawMessage(`{`)}, none)},
-		"unknown contract": {handlers.Typed(handlers.Info{Name: "a", Restart: "always"}, none)},
-		"forgets its work": {handlers.Typed(handlers.Info{Name: "a", Detached: true, Restart: handlers.RestartRetry}, none)},
+		"duplicate name":          {newUpdate("a"), newUpdate("a")},
+		"no name":                 {newUpdate("")},
+		"bad schema":              {handlers.Typed(handlers.Info{Name: "a", Schema: json.RawMessage(`{`)}, none)},
+		"unknown contract":        {handlers.Typed(handlers.Info{Name: "a", Restart: "always"}, none)},
+		"detached without resume": {handlers.Typed(handlers.Info{Name: "a", Detached: true, Restart: handlers.RestartRetry}, none)},
 	} {
 		if _, err := handlers.NewMux(hs...); err == nil {
 			t.Errorf("%s: no error", name)

@@ -18,7 +18,7 @@ type Schema struct {
 	resolved *jsonschema.Resolved
 }
 
-// CompileSchema reads a JSON Schema. An empty one, or null, takes any payload.
+// CompileSchema reads a JSON Schema. An empty schema, or null, accepts any payload.
 func CompileSchema(schema json.RawMessage) (*Schema, error) {
 	if s := bytes.TrimSpace(schema); len(s) == 0 || bytes.Equal(s, []byte("null")) {
 		return &Schema{}, nil
@@ -34,8 +34,8 @@ func CompileSchema(schema json.RawMessage) (*Schema, error) {
 	return &Schema{root: root, resolved: resolved}, nil
 }
 
-// Validate returns nil, or a *PayloadError that names what is wrong. An empty
-// payload counts as {}.
+// Validate returns nil, or a *PayloadError that lists the problems. An empty payload
+// counts as {}.
 func (s *Schema) Validate(payload json.RawMessage) error {
 	if len(bytes.TrimSpace(payload)) == 0 {
 		payload = json.RawMessage("{}")
@@ -57,19 +57,19 @@ func (s *Schema) Validate(payload json.RawMessage) error {
 	}
 	problems := explainer{root: s.root}.explain("payload", s.root, v)
 	if len(problems) == 0 {
-		problems = []Problem{{Path: "payload", Message: leaf(err)}}
+		problems = []Problem{{Path: "payload", Message: innermostMessage(err)}}
 	}
 	return &PayloadError{Problems: problems}
 }
 
-// PayloadError says in which ways a payload does not fit its schema.
+// PayloadError lists the problems of a payload that does not match its schema.
 type PayloadError struct{ Problems []Problem }
 
-// Problem is one thing that is wrong with a payload.
+// Problem is one violation of the schema.
 type Problem struct {
-	// Path is where, for example payload.argv[2].
+	// Path names the place in the payload, for example payload.argv[2].
 	Path string
-	// Message follows the path in a sentence: "must be a string, not a number".
+	// Message continues the sentence that Path begins: "must be a string, not a number".
 	Message string
 }
 

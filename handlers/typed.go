@@ -12,27 +12,27 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// Typed makes a Handler of a function that takes its payload as a P.
+// Typed returns a Handler that calls a function with its payload decoded into a P.
 //
-// The payload is decoded strictly: an unknown field, or one of another type, is
-// a rejection. If info.Schema is nil, it is derived from P: a field without
-// omitempty or omitzero is mandatory, and the tag `jsonschema:"…"` describes it.
-// Typed panics if no schema can be derived, say because P has a channel in it.
+// The payload is decoded strictly: an unknown field or a wrong type is rejected. If
+// info.Schema is nil, the schema is derived from P: a field without omitempty or omitzero
+// is required, and the tag `jsonschema:"…"` describes a field. Typed panics if no schema
+// can be derived, for example because P contains a channel.
 func Typed[P any](info Info, handle func(ctx context.Context, payload P, call Call) (Result, error)) Handler {
 	if info.Schema == nil {
-		info.Schema = schemaOf[P](info.Name)
+		info.Schema = deriveSchema[P](info.Name)
 	}
-	return typed[P]{info: info, handle: handle}
+	return typedHandler[P]{info: info, handle: handle}
 }
 
-type typed[P any] struct {
+type typedHandler[P any] struct {
 	info   Info
 	handle func(context.Context, P, Call) (Result, error)
 }
 
-func (t typed[P]) Info() Info { return t.info }
+func (h typedHandler[P]) Info() Info { return h.info }
 
-func (t typed[P]) Handle(ctx context.Context, call Call) (Result, error) {
+func (h typedHandler[P]) Handle(ctx context.Context, call Call) (Result, error) {
 	payload := call.Payload
 	if len(payload) == 0 {
 		payload = json.RawMessage("{}")
@@ -43,10 +43,10 @@ func (t typed[P]) Handle(ctx context.Context, call Call) (Result, error) {
 	if err := dec.Decode(&p); err != nil {
 		return Result{}, Reject("payload: %v", err)
 	}
-	return t.handle(ctx, p, call)
+	return h.handle(ctx, p, call)
 }
 
-func schemaOf[P any](name string) json.RawMessage {
+func deriveSchema[P any](name string) json.RawMessage {
 	schema, err := jsonschema.For[P](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[json.RawMessage](): {},
 		reflect.TypeFor[tasker.Duration](): {Types: []string{"string", "number"}},
@@ -57,5 +57,5 @@ func schemaOf[P any](name string) json.RawMessage {
 			return b
 		}
 	}
-	panic(fmt.Sprintf("handler %s: derive the schema of its payload: %v", name, err))
+	panic(fmt.Sprintf("handler %s: derive the payload schema: %v", name, err))
 }

@@ -94,7 +94,7 @@ func apiTypes(c *config.ControlPlane) ([]api.Type, error) {
 		info := infos[t.Handler]
 		at := api.Type{Name: t.Name, Handler: t.Handler, Summary: info.Summary, Schema: info.Schema, Timeout: t.Timeout}
 		_, known := infos[t.Handler]
-		at.Undoes, at.UndoNeeds = info.Undoes || !known, info.UndoNeeds
+		at.Undoes, at.UndoNeeds = info.CanUndo || !known, info.UndoRequires
 		if info.Schema != nil {
 			schema, err := handlers.CompileSchema(info.Schema)
 			if err != nil {

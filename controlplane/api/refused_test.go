@@ -75,7 +75,7 @@ func TestRefused(t *testing.T) {
 		{"payload of another type", post, "/command", `{"identifier":"1","payload":"uptime"}`, nil, 422, "body.payload", "must be an object"},
 		{"payload with a part of another type", post, "/command", `{"identifier":"1","payload":{"argv":["a",2]}}`, nil, 422, "body.payload.argv[1]", "must be a string"},
 		{"payload with an unknown part", post, "/command", `{"identifier":"1","payload":{"argv":["a"],"shell":true}}`, nil, 422, "body.payload.shell", "not known"},
-		{"payload with an empty list", post, "/command", `{"identifier":"1","payload":{"argv":[]}}`, nil, 422, "body.payload.argv", "has 0 items; at least 1 must be there"},
+		{"payload with an empty list", post, "/command", `{"identifier":"1","payload":{"argv":[]}}`, nil, 422, "body.payload.argv", "has 0 items, but must have at least 1"},
 
 		// endpoints
 		{"endpoints empty", post, "/ping", `{"identifier":"1","endpoints":[]}`, nil, 422, "body.endpoints", "is empty"},

@@ -1,5 +1,5 @@
-// Package allowlist says which names a handler may touch: those that match one of the
-// patterns of the agent's configuration, which has none by default.
+// Package allowlist decides which names a handler may touch. A list comes from the agent's
+// configuration and is empty by default, which permits nothing.
 package allowlist
 
 import (
@@ -9,30 +9,31 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// Names are names of one kind.
-type Names struct {
-	// Key is that of the configuration, like handlers.package.allow.
+// List permits names of one kind, like packages.
+type List struct {
+	// Key is the configuration key of the list, like handlers.package.allow.
 	Key string
-	// Patterns are those of path.Match.
+	// Patterns have the syntax of path.Match.
 	Patterns []string
 }
 
-// Check returns an error that names the pattern that is none.
-func (n Names) Check() error {
-	for i, p := range n.Patterns {
+// Validate returns an error that names the first malformed pattern.
+func (l List) Validate() error {
+	for i, p := range l.Patterns {
 		if _, err := path.Match(p, ""); err != nil || p == "" {
-			return fmt.Errorf("%s[%d]: %q is neither a name nor a pattern like \"app-*\"", n.Key, i, p)
+			return fmt.Errorf("%s[%d]: %q is neither a name nor a pattern like \"app-*\"", l.Key, i, p)
 		}
 	}
 	return nil
 }
 
-// Refuse returns a rejection of a name that matches no pattern, and nil for others.
-func (n Names) Refuse(name string) error {
-	for _, p := range n.Patterns {
+// Check returns nil for a name that matches a pattern, and a *handlers.RejectError for
+// every other name.
+func (l List) Check(name string) error {
+	for _, p := range l.Patterns {
 		if ok, err := path.Match(p, name); ok && err == nil {
 			return nil
 		}
 	}
-	return handlers.Reject("the agent may not touch %s: add %[1]q, or a pattern that it matches, to %s in the agent's configuration", name, n.Key)
+	return handlers.Reject("the agent may not touch %s: add %[1]q, or a pattern that it matches, to %s in the agent's configuration", name, l.Key)
 }

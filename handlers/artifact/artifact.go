@@ -40,7 +40,7 @@ type Options struct {
 	// Runner runs hooks and the commands of health checks.
 	Runner *process.Runner
 	// Before keeps which release was there before a task.
-	Before *snapshot.Records
+	Snapshots *snapshot.Store
 }
 
 // Outcome is the result's value.
@@ -65,12 +65,12 @@ type Outcome struct {
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
-		Name:    Name,
-		Summary: "Updates an application: downloads a release, switches to it, restarts it, and switches back if it is not healthy.",
-		Schema:  []byte(schema),
-		Restart: handlers.RestartRetry,
-		Plans:   true,
-		Undoes:  true,
+		Name:      Name,
+		Summary:   "Updates an application: downloads a release, switches to it, restarts it, and switches back if it is not healthy.",
+		Schema:    []byte(schema),
+		Restart:   handlers.RestartRetry,
+		CanDryRun: true,
+		CanUndo:   true,
 	}
 }
 

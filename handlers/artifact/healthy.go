@@ -148,11 +148,11 @@ func (d *deployment) run(ctx context.Context, version string, argv []string) err
 			return err
 		}
 	}
-	said := &process.Last{Out: d.call.Output, Lines: 2}
+	said := &process.Tail{Out: d.call.Output, Lines: 2}
 	exit, err := d.Runner.Run(ctx, process.Spec{
 		Argv: append([]string{d.place.at(program)}, argv[1:]...),
 		Env:  process.Environ(d.call, map[string]string{"VERSION": version, "RELEASE": d.place.at(release)}),
-		Dir:  d.place.at(release), Stdout: said, Stderr: said, Spawned: d.call.Spawned,
+		Dir:  d.place.at(release), Stdout: said, Stderr: said, RecordProcess: d.call.RecordProcess,
 	})
 	if err == nil {
 		err = exit.Err()

@@ -59,10 +59,10 @@ func (s *server) serving() string { return filepath.Join(s.home, "serving") }
 func newServer(home string) (*server, error) {
 	s := &server{home: home}
 	h, err := artifact.New(artifact.Options{
-		Allow:  []string{s.app()},
-		Units:  units{s},
-		Runner: &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler)},
-		Before: snapshot.New(filepath.Join(home, "before")),
+		Allow:     []string{s.app()},
+		Units:     units{s},
+		Runner:    &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler)},
+		Snapshots: snapshot.New(filepath.Join(home, "before")),
 	})
 	if err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func (s *server) do(ctx context.Context, c call) answer {
 				c.progress(message)
 			}
 		},
-		Spawned: func(handlers.Process) error { return nil },
+		RecordProcess: func(handlers.Process) error { return nil },
 	})
 	outcome, _ := result.Value.(artifact.Outcome)
 	return answer{outcome, output.String(), err}

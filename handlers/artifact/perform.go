@@ -82,8 +82,8 @@ func (d *deployment) perform(ctx context.Context) error {
 // unchanged is the end of a task that finds everything as it should be.
 func (d *deployment) unchanged(ctx context.Context) error {
 	var w was
-	switch err := d.Before.Recall(d.call.TaskID, &w); {
-	case errors.Is(err, snapshot.ErrNone):
+	switch err := d.Snapshots.Load(d.call.TaskID, &w); {
+	case errors.Is(err, snapshot.ErrNotFound):
 		d.out.Note = d.Version + " is current already"
 	case err != nil:
 		return err
@@ -105,7 +105,7 @@ func (d *deployment) replace(ctx context.Context, current string, s pending) err
 	}
 	d.step("switch", 75, message)
 	if d.out.From != s.To {
-		if err := d.Before.Keep(d.call.TaskID, was{From: d.out.From, To: s.To}); err != nil {
+		if err := d.Snapshots.Save(d.call.TaskID, was{From: d.out.From, To: s.To}); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,7 @@ func (d *deployment) back(ctx context.Context, s pending) error {
 	if errors.Is(context.Cause(ctx), handlers.ErrStopping) {
 		return err
 	}
-	if endErr := errors.Join(d.place.remove(switchFile), d.Before.Forget(s.Task)); endErr != nil {
+	if endErr := errors.Join(d.place.remove(switchFile), d.Snapshots.Delete(s.Task)); endErr != nil {
 		err = errors.Join(err, endErr)
 	}
 	switch {
@@ -234,8 +234,8 @@ func (d *deployment) undo(ctx context.Context) error {
 		return err
 	}
 	var w was
-	err = d.Before.Recall(d.call.Undoes, &w)
-	if errors.Is(err, snapshot.ErrNone) {
+	err = d.Snapshots.Load(d.call.Undoes, &w)
+	if errors.Is(err, snapshot.ErrNotFound) {
 		d.out.To, d.out.Note = current, "the task has changed nothing here, or was undone already"
 		return nil
 	}
@@ -246,7 +246,7 @@ func (d *deployment) undo(ctx context.Context) error {
 	switch {
 	case current == w.From && open == nil:
 		d.out.Note = orElse(w.From, "no release") + " is current already"
-		return d.Before.Forget(d.call.Undoes)
+		return d.Snapshots.Delete(d.call.Undoes)
 	case current != w.From && current != w.To:
 		return fmt.Errorf("%s is current, which another task has deployed since; undo that task first, or deploy %s by a task", orElse(current, "no release"), orElse(w.From, "another one"))
 	}
@@ -273,5 +273,5 @@ func (d *deployment) undo(ctx context.Context) error {
 		return fmt.Errorf("%s is current again, but does not work: %w", orElse(w.From, "no release"), err)
 	}
 	d.out.Changed = true
-	return errors.Join(d.place.remove(switchFile), d.Before.Forget(d.call.Undoes))
+	return errors.Join(d.place.remove(switchFile), d.Snapshots.Delete(d.call.Undoes))
 }

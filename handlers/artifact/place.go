@@ -67,7 +67,7 @@ func look(dir string) (*place, error) {
 // enter opens a place, makes what is missing, waits until nobody else deploys there,
 // and clears away what an agent that was killed has left half done.
 func enter(ctx context.Context, dir string, waiting func()) (*place, error) {
-	if _, err := trust.Way(dir); err != nil {
+	if _, err := trust.CheckDir(dir); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -147,7 +147,7 @@ func (p *place) trusted(name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.at(name), err)
 	}
-	return trust.File(p.at(name), fi)
+	return trust.CheckInfo(p.at(name), fi)
 }
 
 // unconfirmed returns the switch that was not confirmed, if there is one.

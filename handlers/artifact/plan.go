@@ -12,7 +12,7 @@ import (
 // plan says what perform would do. It reads, and asks the server for the size.
 func (d *deployment) plan(ctx context.Context) error {
 	d.out.Plan = true
-	if _, err := trust.Way(d.Directory); err != nil {
+	if _, err := trust.CheckDir(d.Directory); err != nil {
 		return err
 	}
 	p, err := look(d.Directory)

@@ -45,7 +45,7 @@ func TestFailsBeforeTheSwitch(t *testing.T) {
 		{"hook that is none", func(f fixture, p map[string]any) { p["hooks"] = map[string]any{"before": []string{"bin"}} }, "hook before", "releases/1.1/bin is no executable file"},
 		{"foreign release", func(f fixture, _ map[string]any) { must(os.MkdirAll(f.app()+"/releases/1.1", 0o755)) }, "enter", "was not deployed by this handler; move it away"},
 		{"release of a link", func(f fixture, _ map[string]any) { must(os.Symlink("1.0", f.app()+"/releases/1.1")) }, "enter", "was not deployed by this handler"},
-		{"open to others", func(f fixture, _ map[string]any) { must(os.Chmod(f.app()+"/releases", 0o777)) }, "enter", "could have the agent run what they like: chmod go-w "},
+		{"open to others", func(f fixture, _ map[string]any) { must(os.Chmod(f.app()+"/releases", 0o777)) }, "enter", "could run programs as the agent: chmod go-w "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestHookThatOthersCanChange(t *testing.T) {
 	f.quickly("t2", "1.1")
 	must(os.Chmod(f.app()+"/releases/1.0/bin", 0o777))
 	a := f.do(t.Context(), call{task: "t3", payload: f.payload("1.0", nil)})
-	f.fails(a, "releases/1.0/bin can be written by its group or by others")
+	f.fails(a, "releases/1.0/bin is writable by its group or by others")
 	f.serves("1.1")
 }
 
@@ -218,13 +218,13 @@ func TestDirectoryThatOthersCanReplace(t *testing.T) {
 			must(os.MkdirAll(f.app()+"/releases/1.0/bin", 0o755))
 			must(os.WriteFile(f.app()+"/releases/1.0/bin/healthy", []byte("#!/bin/sh\ntouch "+f.home+"/evil\n"), 0o755))
 		}})
-		f.fails(a, f.home+" can be written by its group or by others")
+		f.fails(a, f.home+" is writable by its group or by others")
 		if _, err := os.Stat(f.home + "/evil"); err == nil {
 			t.Errorf("writable %s: another program was run than that of the release", name)
 		}
 		if _, err := os.Stat(f.app()); err == nil {
 			t.Errorf("writable %s: the directory was made", name)
 		}
-		f.fails(f.do(t.Context(), call{task: "t1", action: tasker.Plan, payload: f.payload("1.0", nil)}), f.home+" can be written")
+		f.fails(f.do(t.Context(), call{task: "t1", action: tasker.Plan, payload: f.payload("1.0", nil)}), f.home+" is writable")
 	}
 }

@@ -1,6 +1,5 @@
-// Package builtin makes the handlers that come with tasker: for the agent from
-// its options, and for the control plane, which only checks payloads, their
-// descriptions.
+// Package builtin returns the handlers that come with tasker. The agent builds them from
+// its options. The control plane needs only their descriptions, to check payloads.
 package builtin
 
 import (
@@ -22,73 +21,75 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/upgrade"
 )
 
-// Options are what the built-in handlers need of an agent.
+// Options configure the built-in handlers of an agent.
 type Options struct {
-	// Allow is the allow-list of the handler command.
-	Allow [][]string
-	// Files, Packages and Deploy are the allow-lists of the handlers file, package and
-	// artifact, Services that of service and of the units that artifact may restart.
-	Files, Packages, Services, Deploy []string
-	// Scripts is the directory of the handler script.
-	Scripts string
-	// Runner runs the processes of handlers.
+	// AllowCommands is the allow-list of the handler command. The handler file may run the
+	// same commands.
+	AllowCommands [][]string
+	// AllowServices is the allow-list of the handler service. The handler artifact may
+	// restart the same units.
+	AllowServices []string
+	// AllowFiles, AllowPackages and AllowArtifacts are the allow-lists of the handlers
+	// file, package and artifact.
+	AllowFiles, AllowPackages, AllowArtifacts []string
+	// ScriptDir is the directory of the handler script.
+	ScriptDir string
+	// UnitDir is the directory in which the handlers upgrade-agent and package keep the
+	// state of their transient units.
+	UnitDir string
+	// SnapshotDir is the directory in which each handler keeps its snapshots.
+	SnapshotDir string
+	// Runner runs the processes of the handlers.
 	Runner *process.Runner
-	// Units is where the handlers upgrade-agent and package keep what must outlive the
-	// agent.
-	Units string
-	// Before is where each handler keeps what was there before its tasks.
-	Before string
 	Log    *slog.Logger
 }
 
-// New makes the handlers.
+// New returns the built-in handlers.
 func New(o Options) ([]handlers.Handler, error) {
-	records := func(name string) *snapshot.Records { return snapshot.New(filepath.Join(o.Before, name)) }
-	cmd, err := command.New(command.Options{Allow: o.Allow, Runner: o.Runner, Records: records(command.Name)})
+	snapshots := func(name string) *snapshot.Store { return snapshot.New(filepath.Join(o.SnapshotDir, name)) }
+	commands, err := command.New(command.Options{Allow: o.AllowCommands, Runner: o.Runner, Snapshots: snapshots(command.Name)})
 	if err != nil {
 		return nil, err
 	}
-	files, err := file.New(file.Options{Allow: o.Files, Commands: o.Allow, Runner: o.Runner, Records: records(file.Name)})
-	if err != nil {
-		return nil, err
-	}
-	pack, err := ospackage.New(ospackage.Options{
-		Allow: o.Packages, Runner: o.Runner, Units: o.Units, Before: records(ospackage.Name), Log: o.Log,
+	files, err := file.New(file.Options{
+		Allow: o.AllowFiles, Commands: o.AllowCommands, Runner: o.Runner, Snapshots: snapshots(file.Name),
 	})
 	if err != nil {
 		return nil, err
 	}
-	services, err := service.New(service.Options{Allow: o.Services, Before: records(service.Name), Log: o.Log})
-	if err != nil {
-		return nil, err
-	}
-	deploy, err := artifact.New(artifact.Options{
-		Allow: o.Deploy, Runner: o.Runner, Before: records(artifact.Name),
-		Units: units{Manager: &service.Manager{Settle: service.DefaultSettle}, Allow: o.Services},
+	packages, err := ospackage.New(ospackage.Options{
+		Allow: o.AllowPackages, Runner: o.Runner, Units: o.UnitDir, Snapshots: snapshots(ospackage.Name), Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
+	services, err := service.New(service.Options{Allow: o.AllowServices, Snapshots: snapshots(service.Name), Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
+	artifacts, err := artifact.New(artifact.Options{
+		Allow: o.AllowArtifacts, Runner: o.Runner, Snapshots: snapshots(artifact.Name),
+		Units: units{Manager: &service.Manager{Settle: service.DefaultSettle}, Allow: o.AllowServices},
+	})
+	if err != nil {
+		return nil, err
+	}
+	scripts := script.New(script.Options{
+		Directory: o.ScriptDir, Runner: o.Runner, Snapshots: snapshots(tasker.ScriptHandler), Log: o.Log,
+	})
+	upgrades := upgrade.New(upgrade.Options{Dir: o.UnitDir, Grace: o.Runner.Grace, Log: o.Log})
 	return []handlers.Handler{
-		ping.New(),
-		facts.New(),
-		cmd,
-		files,
-		script.New(script.Options{Directory: o.Scripts, Runner: o.Runner, Records: records(tasker.ScriptHandler), Log: o.Log}),
-		upgrade.New(upgrade.Options{Dir: o.Units, Grace: o.Runner.Grace, Log: o.Log}),
-		pack,
-		services,
-		deploy,
+		ping.New(), facts.New(), commands, files, scripts, upgrades, packages, services, artifacts,
 	}, nil
 }
 
-// units are those that the handler artifact may restart: those of the handler service.
+// units lets the handler artifact restart the units that the handler service may restart.
 type units struct {
 	*service.Manager
 	service.Allow
 }
 
-// Infos describes the handlers: their names, and the schemas of their payloads.
+// Infos returns the descriptions of the built-in handlers.
 func Infos() []handlers.Info {
 	return []handlers.Info{
 		ping.New().Info(), facts.New().Info(), command.Info(), file.Info(), script.Info(), upgrade.Info(),

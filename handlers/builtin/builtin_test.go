@@ -13,10 +13,10 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 )
 
-func TestHandlersAreAsDescribed(t *testing.T) {
+func TestInfosMatchTheHandlers(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
-	hs, err := builtin.New(builtin.Options{Scripts: t.TempDir(), Runner: &process.Runner{Log: log}, Log: log})
+	hs, err := builtin.New(builtin.Options{ScriptDir: t.TempDir(), Runner: &process.Runner{Log: log}, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,26 +41,26 @@ func TestHandlersAreAsDescribed(t *testing.T) {
 		if _, err := handlers.CompileSchema(info.Schema); err != nil {
 			t.Errorf("%s: %v", info.Name, err)
 		}
-		if info.UndoNeeds != "" && (!info.Undoes || !strings.Contains(string(info.Schema), `"`+info.UndoNeeds+`": {`)) {
-			t.Errorf("%s needs %q to undo, which its payload does not have", info.Name, info.UndoNeeds)
+		if info.UndoRequires != "" && (!info.CanUndo || !strings.Contains(string(info.Schema), `"`+info.UndoRequires+`": {`)) {
+			t.Errorf("%s requires %q to undo, but its payload has no such field", info.Name, info.UndoRequires)
 		}
 	}
 }
 
-func TestBadAllowListIsAnError(t *testing.T) {
+func TestNewRefusesAMalformedAllowList(t *testing.T) {
 	t.Parallel()
 	for _, o := range []builtin.Options{
-		{Allow: [][]string{{"sleep"}}},
-		{Deploy: []string{"app"}},
-		{Packages: []string{"app-["}},
-		{Services: []string{"app@["}},
+		{AllowCommands: [][]string{{"sleep"}}},
+		{AllowArtifacts: []string{"app"}},
+		{AllowPackages: []string{"app-["}},
+		{AllowServices: []string{"app@["}},
 	} {
 		o.Runner = &process.Runner{}
 		if _, err := builtin.New(o); err == nil {
 			t.Errorf("no error with %+v", o)
 		}
 	}
-	if _, err := builtin.New(builtin.Options{Files: []string{"/etc/app", "/etc/../app"}}); err == nil || !strings.Contains(err.Error(), "handlers.file: allow[1]") {
-		t.Errorf("a bad directory of files: %v", err)
+	if _, err := builtin.New(builtin.Options{AllowFiles: []string{"/etc/app", "/etc/../app"}}); err == nil || !strings.Contains(err.Error(), "handlers.file: allow[1]") {
+		t.Errorf("a directory with ..: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ type Options struct {
 	// Runner runs the commands.
 	Runner *process.Runner
 	// Records say which tasks can be undone.
-	Records *snapshot.Records
+	Snapshots *snapshot.Store
 }
 
 // Payload is what a task asks for. Plan, Undo and Unless are argument vectors like
@@ -51,18 +51,18 @@ func New(o Options) (handlers.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := command{allow: allow, runner: o.Runner, records: o.Records}
+	c := command{allow: allow, runner: o.Runner, records: o.Snapshots}
 	return handlers.Typed(Info(), c.handle), nil
 }
 
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
-		Name:      Name,
-		Summary:   "Runs a program that the agent's allow-list names, without a shell.",
-		Plans:     true,
-		Undoes:    true,
-		UndoNeeds: "undo",
+		Name:         Name,
+		Summary:      "Runs a program that the agent's allow-list names, without a shell.",
+		CanDryRun:    true,
+		CanUndo:      true,
+		UndoRequires: "undo",
 		Schema: []byte(`{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "type": "object",

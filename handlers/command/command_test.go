@@ -34,9 +34,9 @@ func TestMain(m *testing.M) {
 func newMux(t *testing.T, allow ...[]string) (*handlers.Mux, error) {
 	t.Helper()
 	h, err := command.New(command.Options{
-		Allow:   allow,
-		Runner:  &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))},
-		Records: snapshot.New(filepath.Join(t.TempDir(), "before")),
+		Allow:     allow,
+		Runner:    &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil))},
+		Snapshots: snapshot.New(filepath.Join(t.TempDir(), "before")),
 	})
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func call(ctx context.Context, t *testing.T, mux *handlers.Mux, payload string) 
 	result, err := h.Handle(ctx, handlers.Call{
 		TaskID: "task-1", Identifier: "id-1", Endpoint: endpoint, Type: "command", Attempt: 2,
 		Payload: json.RawMessage(payload), Output: &out,
-		Spawned: func(handlers.Process) error { return nil },
+		RecordProcess: func(handlers.Process) error { return nil },
 	})
 	return result, strings.ReplaceAll(out.String(), endpoint, "e1"), err
 }
@@ -218,7 +218,7 @@ func TestCancel(t *testing.T) {
 	var spawned []handlers.Process
 	result, err := h.Handle(ctx, handlers.Call{
 		Payload: json.RawMessage(`{"argv":["sleep","3600"]}`),
-		Spawned: func(p handlers.Process) error {
+		RecordProcess: func(p handlers.Process) error {
 			if spawned = append(spawned, p); len(spawned) == 2 {
 				cancel(handlers.ErrCancelled)
 			}

@@ -19,7 +19,7 @@ import (
 type command struct {
 	allow   AllowList
 	runner  *process.Runner
-	records *snapshot.Records
+	records *snapshot.Store
 }
 
 // record says that a task's command was started; what it changed is the undo
@@ -97,13 +97,13 @@ func (c command) perform(ctx context.Context, p Payload, call handlers.Call) (Ou
 	}
 	// Without a command that undoes it, there is nothing to keep in mind.
 	if len(p.Undo) > 0 {
-		if err := c.records.Keep(call.TaskID, record{Argv: p.Argv}); err != nil {
+		if err := c.records.Save(call.TaskID, record{Argv: p.Argv}); err != nil {
 			return Outcome{}, err
 		}
 	}
 	outcome, err := Outcome{}.ended(c.run(ctx, p.Argv, p, call))
 	if !outcome.Changed {
-		err = errors.Join(err, c.records.Forget(call.TaskID))
+		err = errors.Join(err, c.records.Delete(call.TaskID))
 	}
 	return outcome, err
 }
@@ -126,15 +126,15 @@ func (c command) undo(ctx context.Context, p Payload, call handlers.Call) (Outco
 	if len(p.Undo) == 0 {
 		return Outcome{}, handlers.Reject("the task cannot be undone: its payload has no undo, the command that brings back what was there before")
 	}
-	switch err := c.records.Recall(call.Undoes, &record{}); {
-	case errors.Is(err, snapshot.ErrNone):
+	switch err := c.records.Load(call.Undoes, &record{}); {
+	case errors.Is(err, snapshot.ErrNotFound):
 		return Outcome{Note: "nothing to undo: the task has run nothing here, was undone, or is too long ago"}, nil
 	case err != nil:
 		return Outcome{}, err
 	}
 	outcome, err := Outcome{}.ended(c.run(ctx, p.Undo, p, call))
 	if err == nil {
-		err = c.records.Forget(call.Undoes)
+		err = c.records.Delete(call.Undoes)
 	}
 	return outcome, err
 }
@@ -154,15 +154,15 @@ func skip(p Payload) (note string, err error) {
 	}
 }
 
-func (c command) run(ctx context.Context, argv []string, p Payload, call handlers.Call) (process.Exit, *process.Last, error) {
-	said := &process.Last{Out: call.Output}
+func (c command) run(ctx context.Context, argv []string, p Payload, call handlers.Call) (process.Exit, *process.Tail, error) {
+	said := &process.Tail{Out: call.Output}
 	spec := process.Spec{
-		Argv:    argv,
-		Env:     process.Environ(call, p.Env),
-		Dir:     p.Cwd,
-		Stdout:  said,
-		Stderr:  said,
-		Spawned: call.Spawned,
+		Argv:          argv,
+		Env:           process.Environ(call, p.Env),
+		Dir:           p.Cwd,
+		Stdout:        said,
+		Stderr:        said,
+		RecordProcess: call.RecordProcess,
 	}
 	if p.Stdin != "" {
 		spec.Stdin = strings.NewReader(p.Stdin)
@@ -173,7 +173,7 @@ func (c command) run(ctx context.Context, argv []string, p Payload, call handler
 
 // ended is the outcome with what a run has returned: it has changed something,
 // whatever its end, unless it was never started.
-func (o Outcome) ended(exit process.Exit, said *process.Last, err error) (Outcome, error) {
+func (o Outcome) ended(exit process.Exit, said *process.Tail, err error) (Outcome, error) {
 	var start *process.StartError
 	o.Changed = !errors.As(err, &start)
 	if o.Changed && !errors.Is(err, process.ErrSupervisorLost) {

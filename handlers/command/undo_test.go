@@ -23,7 +23,7 @@ func act(t *testing.T, mux *handlers.Mux, action tasker.Action, payload string) 
 	h, _ := mux.Lookup(command.Name)
 	c := handlers.Call{
 		TaskID: "task-1", Endpoint: endpoint(), Type: "command", Payload: json.RawMessage(payload), Action: action,
-		Spawned: func(handlers.Process) error { return nil },
+		RecordProcess: func(handlers.Process) error { return nil },
 	}
 	if action == tasker.Undo {
 		c.TaskID, c.Undoes = "task-2", "task-1"

@@ -18,9 +18,9 @@ func (j *job) accept(ctx context.Context) error {
 	argv := slices.Clone(j.validate)
 	argv[slices.Index(argv, placeholder)] = filepath.Join(filepath.Dir(j.Path), j.at.temp())
 	j.call.Progress(50, "validating it with "+argv[0])
-	said := &process.Last{Out: j.call.Output, Lines: 5}
+	said := &process.Tail{Out: j.call.Output, Lines: 5}
 	exit, err := j.runner.Run(ctx, process.Spec{
-		Argv: argv, Env: process.Environ(j.call, nil), Stdout: said, Stderr: said, Spawned: j.call.Spawned,
+		Argv: argv, Env: process.Environ(j.call, nil), Stdout: said, Stderr: said, RecordProcess: j.call.RecordProcess,
 	})
 	if err == nil {
 		err = exit.Err()

@@ -187,7 +187,7 @@ func TestCancel(t *testing.T) {
 	_, err := h.Handle(ctx, handlers.Call{
 		TaskID: "task-1", Payload: json.RawMessage(f.at("a", `"content":"new","validate":["sh","-c","sleep 3600","{}"]`)),
 		Progress: func(float64, string) {}, Output: t.Output(),
-		Spawned: func(handlers.Process) error { started <- struct{}{}; return nil },
+		RecordProcess: func(handlers.Process) error { started <- struct{}{}; return nil },
 	})
 	if !errors.Is(err, handlers.ErrTimedOut) {
 		t.Errorf("got %v", err)
@@ -264,7 +264,7 @@ func TestCrashes(t *testing.T) {
 	type attributes struct {
 		SHA256 string `json:"sha256"`
 	}
-	if err := snapshot.New(filepath.Join(f.root, "before")).Keep("task-1", map[string]attributes{"before": {sum("older")}, "after": {sum("new")}}); err != nil {
+	if err := snapshot.New(filepath.Join(f.root, "before")).Save("task-1", map[string]attributes{"before": {sum("older")}, "after": {sum("new")}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.perform(payload); got.err != nil || !got.Changed || got.From.SHA256 != sum("old") {
@@ -283,7 +283,7 @@ func TestCrashes(t *testing.T) {
 	f.holds(map[string]string{"a": "rw-r--r-- old"})
 	// What is as wanted already was not this task's doing, whatever it had begun.
 	f.put("a", "new", 0o644)
-	if err := snapshot.New(filepath.Join(f.root, "before")).Keep("task-1", map[string]*attributes{"before": nil, "after": {sum("newer")}}); err != nil {
+	if err := snapshot.New(filepath.Join(f.root, "before")).Save("task-1", map[string]*attributes{"before": nil, "after": {sum("newer")}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.perform(payload); got.err != nil || got.Changed {

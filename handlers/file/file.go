@@ -23,7 +23,7 @@ type Options struct {
 	// Runner runs what validates.
 	Runner *process.Runner
 	// Records keep the old files.
-	Records *snapshot.Records
+	Snapshots *snapshot.Store
 }
 
 // Payload is what a task asks for.
@@ -72,11 +72,11 @@ type State struct {
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
-		Name:    Name,
-		Summary: "Writes or removes a file in a directory that the agent's configuration allows.",
-		Restart: handlers.RestartRetry,
-		Plans:   true,
-		Undoes:  true,
+		Name:      Name,
+		Summary:   "Writes or removes a file in a directory that the agent's configuration allows.",
+		Restart:   handlers.RestartRetry,
+		CanDryRun: true,
+		CanUndo:   true,
 		Schema: []byte(`{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "type": "object",
@@ -124,7 +124,7 @@ func New(o Options) (handlers.Handler, error) {
 			return nil, fmt.Errorf("handlers.file: allow[%d]: %q is not the plain absolute path of a directory, without '.', '..' and double slashes", i, dir)
 		}
 	}
-	w := &writer{trees: o.Allow, commands: o.Commands, runner: o.Runner, records: o.Records, turns: turns{busy: map[string]chan struct{}{}}}
+	w := &writer{trees: o.Allow, commands: o.Commands, runner: o.Runner, records: o.Snapshots, turns: turns{busy: map[string]chan struct{}{}}}
 	return handlers.Typed(Info(), w.handle), nil
 }
 
@@ -132,7 +132,7 @@ type writer struct {
 	trees    trees
 	commands command.AllowList
 	runner   *process.Runner
-	records  *snapshot.Records
+	records  *snapshot.Store
 	turns    turns
 }
 

@@ -56,10 +56,10 @@ func newFixture(t *testing.T) *fixture {
 func (f *fixture) allow(dirs ...string) {
 	f.t.Helper()
 	h, err := file.New(file.Options{
-		Allow:    dirs,
-		Commands: [][]string{{"/bin/sh", "-c", "*", "{}"}},
-		Runner:   &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil))},
-		Records:  snapshot.New(filepath.Join(f.root, "before")),
+		Allow:     dirs,
+		Commands:  [][]string{{"/bin/sh", "-c", "*", "{}"}},
+		Runner:    &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil))},
+		Snapshots: snapshot.New(filepath.Join(f.root, "before")),
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -153,8 +153,8 @@ func (f *fixture) act(ctx context.Context, action tasker.Action, task, payload s
 	c := handlers.Call{
 		TaskID: task, Identifier: "id-1", Endpoint: "e-" + strings.ToLower(rand.Text()), Type: "file", Attempt: 1,
 		Payload: json.RawMessage(payload), Action: action, Output: &out,
-		Progress: func(float64, string) {},
-		Spawned:  func(handlers.Process) error { return nil },
+		Progress:      func(float64, string) {},
+		RecordProcess: func(handlers.Process) error { return nil },
 	}
 	if action == tasker.Undo {
 		c.TaskID, c.Undoes = "undo-of-"+task, task

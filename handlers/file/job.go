@@ -61,13 +61,13 @@ func (j *job) perform(ctx context.Context) (Outcome, error) {
 // task that has put it in place, and could not say so, that is said now.
 func (j *job) resume() (Outcome, error) {
 	var r record
-	switch err := j.records.Recall(j.call.TaskID, &r); {
-	case errors.Is(err, snapshot.ErrNone):
+	switch err := j.records.Load(j.call.TaskID, &r); {
+	case errors.Is(err, snapshot.ErrNotFound):
 		return j.unchanged(), nil
 	case err != nil:
 		return j.unchanged(), err
 	case !j.now.is(r.After):
-		return j.unchanged(), j.records.Forget(j.call.TaskID)
+		return j.unchanged(), j.records.Delete(j.call.TaskID)
 	}
 	old, err := j.recallContent(j.call.TaskID, r.Before)
 	if err != nil {
@@ -106,21 +106,21 @@ func (j *job) change(ctx context.Context, want *version) error {
 		return errors.New("somebody else has just changed it: run the task again, if it still is right")
 	}
 	// One of an earlier attempt, which got no further, may be out of date.
-	if err := j.records.Forget(j.call.TaskID); err != nil {
+	if err := j.records.Delete(j.call.TaskID); err != nil {
 		return err
 	}
 	if err := j.keep(want); err != nil {
-		return errors.Join(fmt.Errorf("%w%s", err, advice(err)), j.records.Forget(j.call.TaskID))
+		return errors.Join(fmt.Errorf("%w%s", err, advice(err)), j.records.Delete(j.call.TaskID))
 	}
 	if j.Backup && j.now != nil {
 		if err := j.at.backUp(j.now); err != nil {
-			return errors.Join(fmt.Errorf("back it up: %w%s", err, advice(err)), j.records.Forget(j.call.TaskID))
+			return errors.Join(fmt.Errorf("back it up: %w%s", err, advice(err)), j.records.Delete(j.call.TaskID))
 		}
 	}
 	if err := j.at.swap(want); errors.Is(err, errNotLasting) {
 		return err
 	} else if err != nil {
-		return errors.Join(err, j.records.Forget(j.call.TaskID))
+		return errors.Join(err, j.records.Delete(j.call.TaskID))
 	}
 	return nil
 }
@@ -137,15 +137,15 @@ func advice(err error) string {
 func (j *job) undo() (Outcome, error) {
 	var r record
 	nothing := j.unchanged()
-	switch err := j.records.Recall(j.call.Undoes, &r); {
-	case errors.Is(err, snapshot.ErrNone):
+	switch err := j.records.Load(j.call.Undoes, &r); {
+	case errors.Is(err, snapshot.ErrNotFound):
 		nothing.Note = "nothing to undo: the task has changed nothing here, was undone, or is too long ago"
 		return nothing, nil
 	case err != nil:
 		return nothing, err
 	case j.now.is(r.Before):
 		nothing.Note = "it is as it was before the task"
-		return nothing, errors.Join(j.at.lasting(), j.records.Forget(j.call.Undoes))
+		return nothing, errors.Join(j.at.lasting(), j.records.Delete(j.call.Undoes))
 	case !j.now.contains(r.After):
 		return nothing, fmt.Errorf("%s is left alone: since the task somebody else has changed it (%s, not %s); %s",
 			j.Path, j.now.attrs(), r.After, j.whereabouts(r))
@@ -159,7 +159,7 @@ func (j *job) undo() (Outcome, error) {
 	} else if err != nil {
 		return nothing, fmt.Errorf("%s is as the task left it: %w%s", j.Path, err, advice(err))
 	}
-	return j.outcome(j.now, old), j.records.Forget(j.call.Undoes)
+	return j.outcome(j.now, old), j.records.Delete(j.call.Undoes)
 }
 
 // whereabouts says where a person finds what was there before.
@@ -203,7 +203,7 @@ func (j *job) keep(want *version) error {
 		}
 	}
 	// It syncs the directory too.
-	return j.records.Keep(j.call.TaskID, record{Before: j.now.attrs(), After: want.attrs()})
+	return j.records.Save(j.call.TaskID, record{Before: j.now.attrs(), After: want.attrs()})
 }
 
 func writeSynced(name string, content []byte) error {

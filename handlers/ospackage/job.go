@@ -111,7 +111,7 @@ func (j *job) perform(ctx context.Context, unit string) error {
 		}
 	}
 	if j.call.Action == tasker.Perform {
-		if err := j.before.Keep(j.call.TaskID, record); err != nil {
+		if err := j.before.Save(j.call.TaskID, record); err != nil {
 			return err
 		}
 	}
@@ -193,7 +193,7 @@ func (j *job) run(ctx context.Context, argv []string) error {
 		var said complaints
 		out := io.MultiWriter(j.call.Output, &said)
 		exit, err := j.runner.Run(ctx, process.Spec{
-			Argv: argv, Env: process.Environ(j.call, pkgmanager.Env()), Stdout: out, Stderr: out, Spawned: j.call.Spawned,
+			Argv: argv, Env: process.Environ(j.call, pkgmanager.Env()), Stdout: out, Stderr: out, RecordProcess: j.call.RecordProcess,
 		})
 		switch {
 		case err != nil:
@@ -210,8 +210,8 @@ func (j *job) run(ctx context.Context, argv []string) error {
 // recall makes the state before a task the target; known is false if there is none.
 func (j *job) recall() (known bool, err error) {
 	var was []was
-	err = j.before.Recall(j.call.Undoes, &was)
-	if errors.Is(err, snapshot.ErrNone) {
+	err = j.before.Load(j.call.Undoes, &was)
+	if errors.Is(err, snapshot.ErrNotFound) {
 		j.out.Reason = err.Error()
 		j.out.Packages = []Change{}
 		return false, nil
@@ -235,7 +235,7 @@ func (j *job) undone() error {
 	if j.call.Action != tasker.Undo {
 		return nil
 	}
-	return j.before.Forget(j.call.Undoes)
+	return j.before.Delete(j.call.Undoes)
 }
 
 // complaints keeps of what a package manager prints what may be the reason of its

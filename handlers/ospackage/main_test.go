@@ -49,7 +49,7 @@ func newAgent(t *testing.T, allow ...string) *agent {
 	log := slog.New(slog.DiscardHandler)
 	h, err := New(Options{
 		Allow: allow, Runner: &process.Runner{Log: log}, Units: filepath.Join(dir, "units"),
-		Before: snapshot.New(filepath.Join(dir, "before")), Log: log,
+		Snapshots: snapshot.New(filepath.Join(dir, "before")), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func (a *agent) call(ctx context.Context, payload string, edit ...func(*handlers
 	a.out.Reset()
 	c := handlers.Call{
 		TaskID: fmt.Sprintf("%s-%d", filepath.Base(filepath.Dir(a.dir)), a.n), Attempt: 1, Action: tasker.Perform, Payload: json.RawMessage(payload), Output: a.out,
-		Spawned: func(handlers.Process) error { return nil },
+		RecordProcess: func(handlers.Process) error { return nil },
 		Progress: func(_ float64, message string) {
 			a.mu.Lock()
 			defer a.mu.Unlock()

@@ -28,8 +28,8 @@ type Options struct {
 	// Units is where is kept what must outlive the agent.
 	Units string
 	// Before keeps which versions there were.
-	Before *snapshot.Records
-	Log    *slog.Logger
+	Snapshots *snapshot.Store
+	Log       *slog.Logger
 }
 
 // Payload is what a task asks for.
@@ -88,12 +88,12 @@ const (
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
-		Name:     Name,
-		Summary:  "Installs, upgrades, removes or holds packages, with the package manager of the server.",
-		Restart:  handlers.RestartResume,
-		Detached: true,
-		Plans:    true,
-		Undoes:   true,
+		Name:      Name,
+		Summary:   "Installs, upgrades, removes or holds packages, with the package manager of the server.",
+		Restart:   handlers.RestartResume,
+		Detached:  true,
+		CanDryRun: true,
+		CanUndo:   true,
 		Schema: []byte(`{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "type": "object",
@@ -133,12 +133,12 @@ func Info() handlers.Info {
 
 // New makes the handler. The error names the entry of the allow-list that is wrong.
 func New(o Options) (handlers.Handler, error) {
-	names := allowlist.Names{Key: "handlers.package.allow", Patterns: o.Allow}
-	if err := names.Check(); err != nil {
+	names := allowlist.List{Key: "handlers.package.allow", Patterns: o.Allow}
+	if err := names.Validate(); err != nil {
 		return nil, err
 	}
 	h := &handler{
-		allow: names, runner: o.Runner, before: o.Before,
+		allow: names, runner: o.Runner, before: o.Snapshots,
 		units: &transientunit.Runner{Dir: o.Units, Grace: o.Runner.Grace, Log: o.Log},
 		turn:  make(chan struct{}, 1),
 	}
@@ -146,10 +146,10 @@ func New(o Options) (handlers.Handler, error) {
 }
 
 type handler struct {
-	allow  allowlist.Names
+	allow  allowlist.List
 	runner *process.Runner
 	units  *transientunit.Runner
-	before *snapshot.Records
+	before *snapshot.Store
 	// turn has room for the one call that changes something.
 	turn chan struct{}
 }
@@ -180,7 +180,7 @@ func (h *handler) handle(ctx context.Context, p Payload, call handlers.Call) (ha
 func (h *handler) check(p Payload) error {
 	seen := make(map[string]bool)
 	for _, pack := range p.Packages {
-		if err := h.allow.Refuse(pack.Name); err != nil {
+		if err := h.allow.Check(pack.Name); err != nil {
 			return err
 		}
 		switch {

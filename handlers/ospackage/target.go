@@ -117,7 +117,7 @@ func (j *job) guard(changes []Change, there map[string]installed) error {
 			continue
 		}
 		if c.To == "" {
-			if err := j.allow.Refuse(c.Name); err != nil {
+			if err := j.allow.Check(c.Name); err != nil {
 				return handlers.Reject("%s (%s) would be removed, too: %v", c.Name, c.From, err)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 // command: the cgroup of this process, if it is writable and the kernel has
 // cgroup.kill (Linux 5.14). The error says why there is none; commands then run
 // without.
-func CgroupRoot() (string, error) {
+func FindCgroupRoot() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "", fmt.Errorf("find a cgroup v2: %w", err)

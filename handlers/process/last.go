@@ -15,7 +15,7 @@ const maxLine = 1000
 
 // Last passes on what a command prints, and keeps the last lines that are not empty,
 // to say in an error what the command had to say. It is for one goroutine at a time.
-type Last struct {
+type Tail struct {
 	Out io.Writer
 	// Lines is how many; zero is one.
 	Lines int
@@ -25,7 +25,7 @@ type Last struct {
 }
 
 // Write never fails but for Out.
-func (l *Last) Write(p []byte) (int, error) {
+func (l *Tail) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		part, ended := rest, false
 		if i := bytes.IndexAny(rest, "\r\n"); i >= 0 {
@@ -41,7 +41,7 @@ func (l *Last) Write(p []byte) (int, error) {
 	return l.Out.Write(p)
 }
 
-func (l *Last) end() {
+func (l *Tail) end() {
 	line := string(bytes.TrimRight(l.line, "\r\n"))
 	l.line = l.line[:0]
 	if len(line) > maxLine {
@@ -61,13 +61,13 @@ func (l *Last) end() {
 
 // String is the lines, as one and without what could control a terminal; nothing may
 // be written any more.
-func (l *Last) String() string {
+func (l *Tail) String() string {
 	l.end()
 	return strings.Join(l.whole, "; ")
 }
 
 // Explain adds the lines to the error of a command, if there are any.
-func (l *Last) Explain(err error) error {
+func (l *Tail) Explain(err error) error {
 	if said := l.String(); err != nil && said != "" {
 		return fmt.Errorf("%w: %s", err, said)
 	}

@@ -31,7 +31,7 @@ func TestLast(t *testing.T) {
 	} {
 		for _, chunks := range [][]string{{in}, strings.Split(in, "")} {
 			var out bytes.Buffer
-			l := process.Last{Out: &out, Lines: 2}
+			l := process.Tail{Out: &out, Lines: 2}
 			for _, c := range chunks {
 				if n, err := l.Write([]byte(c)); n != len(c) || err != nil {
 					t.Fatal(n, err)
@@ -50,7 +50,7 @@ func TestLast(t *testing.T) {
 func TestLastExplains(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("exit code 1")
-	l := process.Last{Out: &bytes.Buffer{}}
+	l := process.Tail{Out: &bytes.Buffer{}}
 	if err := l.Explain(failed); err != failed { //nolint:errorlint // exactly this one
 		t.Errorf("of nothing: %v", err)
 	}

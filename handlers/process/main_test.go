@@ -43,7 +43,7 @@ func agent(taskID, cgroup, script string) int {
 		Argv:   []string{"/bin/sh", "-c", script},
 		Env:    process.Environ(handlers.Call{TaskID: taskID, Endpoint: endpoint}, nil),
 		Stdout: os.Stdout,
-		Spawned: func(p handlers.Process) error {
+		RecordProcess: func(p handlers.Process) error {
 			_, err := fmt.Printf("spawned %d %d %s\n", p.PID, p.StartTime, p.Cgroup)
 			return err
 		},
@@ -76,7 +76,7 @@ func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 	})
 	t.Run("cgroup", func(t *testing.T) {
 		t.Parallel()
-		root, err := process.CgroupRoot()
+		root, err := process.FindCgroupRoot()
 		if err != nil {
 			t.Skipf("left out: commands in a cgroup of their own: %v", err)
 		}
@@ -113,7 +113,7 @@ func (f *fixture) spec(argv ...string) process.Spec {
 		Env:    process.Environ(handlers.Call{TaskID: f.taskID, Endpoint: endpoint}, nil),
 		Stdout: f.out,
 		Stderr: f.out,
-		Spawned: func(p handlers.Process) error {
+		RecordProcess: func(p handlers.Process) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.spawned = append(f.spawned, p)

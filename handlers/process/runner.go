@@ -52,7 +52,7 @@ type Spec struct {
 	// Spawned, if not nil, is called twice: with the supervisor before the
 	// command is started, and with the command right after. An error ends the
 	// tree and is returned by Run.
-	Spawned func(handlers.Process) error
+	RecordProcess func(handlers.Process) error
 	// Grace is the time between SIGTERM and SIGKILL; zero is the Runner's.
 	Grace time.Duration
 }
@@ -194,10 +194,10 @@ func signalName(s syscall.Signal) string {
 }
 
 func spawned(spec Spec, p handlers.Process) error {
-	if spec.Spawned == nil {
+	if spec.RecordProcess == nil {
 		return nil
 	}
-	if err := spec.Spawned(p); err != nil {
+	if err := spec.RecordProcess(p); err != nil {
 		return fmt.Errorf("record the process: %w", err)
 	}
 	return nil

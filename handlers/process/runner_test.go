@@ -213,7 +213,7 @@ func TestSpawnedFails(t *testing.T) {
 			each(t, func(t *testing.T, f *fixture) {
 				calls := 0
 				spec := f.sh("sleep 1000")
-				spec.Spawned = func(handlers.Process) error {
+				spec.RecordProcess = func(handlers.Process) error {
 					calls++
 					if calls == call+1 {
 						return boom

@@ -37,7 +37,7 @@ type abilities struct {
 
 // open checks the way to the directory.
 func (d directory) open() (*os.Root, error) {
-	dir, err := trust.Way(string(d))
+	dir, err := trust.CheckDir(string(d))
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func find(root *os.Root, taskType string) (script, error) {
 		return script{}, fmt.Errorf("script %s: %w: it is not an executable file", taskType, errNone)
 	}
 	path := filepath.Join(root.Name(), taskType)
-	if err := trust.File(path, fi); err != nil {
+	if err := trust.CheckInfo(path, fi); err != nil {
 		return script{}, err
 	}
 	can, err := readHeader(root, taskType)

@@ -23,15 +23,15 @@ type Options struct {
 	// Runner runs the scripts.
 	Runner *process.Runner
 	// Records say which tasks can be undone.
-	Records *snapshot.Records
-	Log     *slog.Logger
+	Snapshots *snapshot.Store
+	Log       *slog.Logger
 }
 
 // Handler runs scripts. It also lists them, and knows their restart contracts.
 type Handler struct {
 	dir     directory
 	runner  *process.Runner
-	records *snapshot.Records
+	records *snapshot.Store
 	log     *slog.Logger
 
 	mu sync.Mutex
@@ -42,7 +42,7 @@ type Handler struct {
 
 // New makes the handler.
 func New(o Options) *Handler {
-	return &Handler{dir: directory(o.Directory), runner: o.Runner, records: o.Records, log: o.Log}
+	return &Handler{dir: directory(o.Directory), runner: o.Runner, records: o.Snapshots, log: o.Log}
 }
 
 // Info describes the handler.
@@ -52,10 +52,10 @@ func (*Handler) Info() handlers.Info { return Info() }
 // and undone depends on the type: the script decides.
 func Info() handlers.Info {
 	return handlers.Info{
-		Name:    tasker.ScriptHandler,
-		Summary: "Runs the executable that is named as the task type, with the payload on stdin.",
-		Plans:   true,
-		Undoes:  true,
+		Name:      tasker.ScriptHandler,
+		Summary:   "Runs the executable that is named as the task type, with the payload on stdin.",
+		CanDryRun: true,
+		CanUndo:   true,
 	}
 }
 
@@ -102,13 +102,13 @@ func (h *Handler) Handle(ctx context.Context, call handlers.Call) (handlers.Resu
 		return h.undo(ctx, s, call)
 	}
 	// Kept for every script: it may learn to undo what it did before.
-	if err := h.records.Keep(call.TaskID, record{Type: call.Type}); err != nil {
+	if err := h.records.Save(call.TaskID, record{Type: call.Type}); err != nil {
 		return handlers.Result{}, err
 	}
 	result, err := h.run(ctx, s, call)
 	var start *process.StartError
 	if errors.As(err, &start) {
-		err = errors.Join(err, h.records.Forget(call.TaskID))
+		err = errors.Join(err, h.records.Delete(call.TaskID))
 	}
 	return result, err
 }
@@ -130,15 +130,15 @@ func (h *Handler) undo(ctx context.Context, s script, call handlers.Call) (handl
 	if !s.undo {
 		return handlers.Result{}, handlers.Reject("the script %s cannot undo its tasks; once it does so for TASKER_ACTION=undo, say so in its header: # tasker: restart=%s undo=yes", s.path, s.restart)
 	}
-	switch err := h.records.Recall(call.Undoes, &record{}); {
-	case errors.Is(err, snapshot.ErrNone):
+	switch err := h.records.Load(call.Undoes, &record{}); {
+	case errors.Is(err, snapshot.ErrNotFound):
 		return handlers.Result{Value: note{Changed: new(bool), Note: "nothing to undo: the task has run nothing here, was undone, or is too long ago"}}, nil
 	case err != nil:
 		return handlers.Result{}, err
 	}
 	result, err := h.run(ctx, s, call)
 	if err == nil {
-		err = h.records.Forget(call.Undoes)
+		err = h.records.Delete(call.Undoes)
 	}
 	return result, err
 }
@@ -146,15 +146,15 @@ func (h *Handler) undo(ctx context.Context, s script, call handlers.Call) (handl
 func (h *Handler) run(ctx context.Context, s script, call handlers.Call) (handlers.Result, error) {
 	output := &synced{w: call.Output}
 	stdout := &directives{out: output, progress: call.Progress}
-	stderr := &process.Last{Out: output}
+	stderr := &process.Tail{Out: output}
 	exit, err := h.runner.Run(ctx, process.Spec{
-		Argv:    []string{s.path},
-		Env:     process.Environ(call, environ(call)),
-		Dir:     filepath.Dir(s.path),
-		Stdin:   bytes.NewReader(call.Payload),
-		Stdout:  stdout,
-		Stderr:  stderr,
-		Spawned: call.Spawned,
+		Argv:          []string{s.path},
+		Env:           process.Environ(call, environ(call)),
+		Dir:           filepath.Dir(s.path),
+		Stdin:         bytes.NewReader(call.Payload),
+		Stdout:        stdout,
+		Stderr:        stderr,
+		RecordProcess: call.RecordProcess,
 	})
 	err = errors.Join(err, stdout.flush())
 	var start *process.StartError

@@ -50,8 +50,8 @@ func newFixture(t *testing.T) *fixture {
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	f.Handler = script.New(script.Options{
 		Directory: f.dir, Log: log,
-		Runner:  &process.Runner{Grace: time.Minute, Log: log},
-		Records: snapshot.New(filepath.Join(f.dir, "../before")),
+		Runner:    &process.Runner{Grace: time.Minute, Log: log},
+		Snapshots: snapshot.New(filepath.Join(f.dir, "../before")),
 	})
 	return f
 }
@@ -105,7 +105,7 @@ func (f *fixture) act(ctx context.Context, action tasker.Action, taskType, paylo
 			defer mu.Unlock()
 			r.progress = append(r.progress, fmt.Sprintf("%g %s", percent, message))
 		},
-		Spawned: func(handlers.Process) error { return nil },
+		RecordProcess: func(handlers.Process) error { return nil },
 	})
 	r.out = strings.ReplaceAll(out.String(), endpoint, "e1")
 	return r

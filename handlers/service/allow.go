@@ -12,9 +12,9 @@ import (
 type Allow []string
 
 // Allowed returns a rejection of a unit that may not be touched, and nil for others.
-func (a Allow) Allowed(unit string) error { return a.names().Refuse(Complete(unit)) }
+func (a Allow) Allowed(unit string) error { return a.names().Check(Complete(unit)) }
 
-func (a Allow) names() allowlist.Names {
+func (a Allow) names() allowlist.List {
 	patterns := make([]string, len(a))
 	for i, p := range a {
 		patterns[i] = p
@@ -22,7 +22,7 @@ func (a Allow) names() allowlist.Names {
 			patterns[i] = Complete(p)
 		}
 	}
-	return allowlist.Names{Key: "handlers.service.allow", Patterns: patterns}
+	return allowlist.List{Key: "handlers.service.allow", Patterns: patterns}
 }
 
 // Complete adds .service to a unit's name that has no suffix of systemd's.

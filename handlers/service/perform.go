@@ -38,7 +38,7 @@ func (w *work) perform(ctx context.Context, p Payload) error {
 		return nil
 	}
 	record := wasState{Unit: w.unit, Active: w.now.active(), Enabled: w.now.Enabled}
-	if err := w.before.Keep(w.call.TaskID, record); err != nil {
+	if err := w.before.Save(w.call.TaskID, record); err != nil {
 		return err
 	}
 	return w.run(ctx, steps)

@@ -21,8 +21,8 @@ type Options struct {
 	// Allow are the units that may be touched; none by default.
 	Allow Allow
 	// Before keeps how units were.
-	Before *snapshot.Records
-	Log    *slog.Logger
+	Snapshots *snapshot.Store
+	Log       *slog.Logger
 }
 
 // Payload is what a task asks for.
@@ -55,12 +55,12 @@ const maxSettle = 10 * time.Minute
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
-		Name:     Name,
-		Summary:  "Starts, stops, restarts, reloads, enables or disables a unit of systemd, or says how it is.",
-		Restart:  handlers.RestartResume,
-		Detached: true,
-		Plans:    true,
-		Undoes:   true,
+		Name:      Name,
+		Summary:   "Starts, stops, restarts, reloads, enables or disables a unit of systemd, or says how it is.",
+		Restart:   handlers.RestartResume,
+		Detached:  true,
+		CanDryRun: true,
+		CanUndo:   true,
 		Schema: []byte(`{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "type": "object",
@@ -87,7 +87,7 @@ func Info() handlers.Info {
 
 // New makes the handler. The error names the entry of the allow-list that is wrong.
 func New(o Options) (handlers.Handler, error) {
-	if err := o.Allow.names().Check(); err != nil {
+	if err := o.Allow.names().Validate(); err != nil {
 		return nil, err
 	}
 	h := handler(o)
@@ -106,7 +106,7 @@ type handler Options
 // work is one call of the handler.
 type work struct {
 	*conn
-	before *snapshot.Records
+	before *snapshot.Store
 	log    *slog.Logger
 	call   handlers.Call
 	unit   string
@@ -125,7 +125,7 @@ func (h handler) handle(ctx context.Context, p Payload, call handlers.Call) (han
 		return handlers.Result{}, err
 	}
 	defer c.close()
-	w := &work{conn: c, before: h.Before, log: h.Log, call: call, unit: unit, settle: DefaultSettle}
+	w := &work{conn: c, before: h.Snapshots, log: h.Log, call: call, unit: unit, settle: DefaultSettle}
 	if p.Settle != nil {
 		w.settle = p.Settle.D()
 	}

@@ -72,7 +72,7 @@ type agent struct {
 
 func newAgent(t *testing.T, allow ...string) *agent {
 	t.Helper()
-	h, err := New(Options{Allow: allow, Before: snapshot.New(t.TempDir()), Log: slog.New(slog.DiscardHandler)})
+	h, err := New(Options{Allow: allow, Snapshots: snapshot.New(t.TempDir()), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestVerbs(t *testing.T) {
 		want("undo", o, err, s.from != s.to, s.to, s.from)
 		_, o, err = a.call(t.Context(), payload, undo(id))
 		want("second undo", o, err, false, s.from, s.from)
-		if !strings.Contains(s.payload, "status") && o.Reason != snapshot.ErrNone.Error() {
+		if !strings.Contains(s.payload, "status") && o.Reason != snapshot.ErrNotFound.Error() {
 			t.Errorf("second undo of %s: %+v", s.payload, o)
 		}
 	}

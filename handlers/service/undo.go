@@ -18,8 +18,8 @@ type wasState struct {
 // undo brings a unit back to how it was before a task.
 func (w *work) undo(ctx context.Context) error {
 	var was wasState
-	err := w.before.Recall(w.call.Undoes, &was)
-	if errors.Is(err, snapshot.ErrNone) {
+	err := w.before.Load(w.call.Undoes, &was)
+	if errors.Is(err, snapshot.ErrNotFound) {
 		w.out.Reason = err.Error()
 		return nil
 	}
@@ -48,7 +48,7 @@ func (w *work) undo(ctx context.Context) error {
 	if is.active() != was.Active || is.Enabled != was.Enabled && (was.Enabled == "enabled" || was.Enabled == "disabled") {
 		return fmt.Errorf("%s is %s and %s; before the task it was %s and active was %v", w.unit, is, is.Enabled, was.Enabled, was.Active)
 	}
-	return w.before.Forget(w.call.Undoes)
+	return w.before.Delete(w.call.Undoes)
 }
 
 // note is what the next agent process has to know of a call.
@@ -61,11 +61,11 @@ func (w *work) noteName() string { return fmt.Sprintf("%s.%d", w.call.TaskID, w.
 
 // note keeps how the unit is before this attempt; the note of an earlier process stays.
 func (w *work) note() error {
-	return w.before.Keep(w.noteName(), note{From: w.out.From, Invocation: w.now.invocation})
+	return w.before.Save(w.noteName(), note{From: w.out.From, Invocation: w.now.invocation})
 }
 
 func (w *work) forget() {
-	if err := w.before.Forget(w.noteName()); err != nil {
+	if err := w.before.Delete(w.noteName()); err != nil {
 		w.log.Warn("what was noted of a task cannot be removed", "error", err)
 	}
 }
@@ -74,7 +74,7 @@ func (w *work) forget() {
 // steps: a unit that was restarted is not restarted again.
 func (w *work) resume(steps []verb) []verb {
 	var n note
-	if err := w.before.Recall(w.noteName(), &n); err != nil {
+	if err := w.before.Load(w.noteName(), &n); err != nil {
 		return steps // It had not got that far.
 	}
 	w.out.From = n.From

@@ -1,6 +1,6 @@
-// Package snapshot keeps on the server what was there before a task changed it, so
-// that the task can be undone: a record for each task, written before the first
-// change, which survives a crash of agent and server.
+// Package snapshot keeps on the server what a task is about to change, so that the task
+// can be undone. Each handler has a Store with one snapshot per task. A snapshot is
+// written before the first change and survives a crash of the agent and of the server.
 package snapshot
 
 import (
@@ -16,95 +16,97 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
 
-// ErrNone: the task has changed nothing here, its record was forgotten, or it is
-// too long ago.
-var ErrNone = errors.New("nothing is known of what was before the task")
+// ErrNotFound is returned for a task without a snapshot: the task has changed nothing on
+// this server, or its snapshot was deleted or pruned.
+var ErrNotFound = errors.New("there is no snapshot of the state before the task")
 
-// Kept is how many records a handler keeps; the oldest ones go first.
-const Kept = 200
+// MaxSnapshots is the number of snapshots that a Store keeps; it prunes the oldest ones.
+const MaxSnapshots = 200
 
-// Records are those of one handler. Their methods may be called concurrently for
-// different tasks.
-type Records struct{ dir string }
+// Store is a directory with the snapshots of one handler. Its methods may be called
+// concurrently for different tasks.
+type Store struct{ dir string }
 
-// New returns the records in a directory, which is made when it is needed.
-func New(dir string) *Records { return &Records{dir: dir} }
+// New returns the store in a directory, which the first Save creates.
+func New(dir string) *Store { return &Store{dir: dir} }
 
-const record = "before.json"
+const fileName = "before.json"
 
-// Dir makes the directory of a task and returns it, for copies that its record
-// names. Only root (the agent's user) reads it.
-func (r *Records) Dir(task string) (string, error) {
-	dir := filepath.Join(r.dir, task)
+// Dir creates the directory of a task's snapshot and returns it. A handler may keep
+// copies of files there. Only the agent's user can read it.
+func (s *Store) Dir(task string) (string, error) {
+	dir := filepath.Join(s.dir, task)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("keep what was before: %w", err)
+		return "", fmt.Errorf("save a snapshot: %w", err)
 	}
 	return dir, nil
 }
 
-// Keep writes the record of a task, and returns when it is on the disk. A record
-// that is there already stays: it is from before the first change.
-func (r *Records) Keep(task string, state any) error {
-	dir, err := r.Dir(task)
+// Save writes the snapshot of a task and returns when it is on the disk. An existing
+// snapshot stays, because it is from before the task's first change.
+func (s *Store) Save(task string, state any) error {
+	dir, err := s.Dir(task)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(dir, record)); err == nil {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Lstat(path); err == nil {
 		return nil
 	}
 	data, err := json.Marshal(state)
-	if err != nil {
-		return fmt.Errorf("keep what was before: %w", err)
-	}
-	err = atomicfile.Replace(filepath.Join(dir, record), data)
 	if err == nil {
-		err = atomicfile.SyncDir(r.dir)
+		err = atomicfile.Replace(path, data)
+	}
+	if err == nil {
+		err = atomicfile.SyncDir(s.dir)
 	}
 	if err != nil {
-		return fmt.Errorf("keep what was before: %w", err)
+		return fmt.Errorf("save a snapshot: %w", err)
 	}
-	r.prune()
+	s.prune()
 	return nil
 }
 
-// Recall reads the record of a task into state, or returns ErrNone.
-func (r *Records) Recall(task string, state any) error {
-	data, err := os.ReadFile(filepath.Join(r.dir, task, record))
+// Load reads the snapshot of a task into state, or returns ErrNotFound.
+func (s *Store) Load(task string, state any) error {
+	path := filepath.Join(s.dir, task, fileName)
+	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return ErrNone
+		return ErrNotFound
 	case err != nil:
-		return fmt.Errorf("recall what was before: %w", err)
+		return fmt.Errorf("load a snapshot: %w", err)
 	}
 	if err := json.Unmarshal(data, state); err != nil {
-		return fmt.Errorf("recall what was before: %s: %w", filepath.Join(r.dir, task, record), err)
+		return fmt.Errorf("load a snapshot: %s: %w", path, err)
 	}
 	return nil
 }
 
-// Forget removes the record of a task that was undone, with its copies.
-func (r *Records) Forget(task string) error {
-	if err := os.RemoveAll(filepath.Join(r.dir, task)); err != nil {
-		return fmt.Errorf("forget what was before: %w", err)
+// Delete removes the snapshot of a task and the copies in its directory.
+func (s *Store) Delete(task string) error {
+	if err := os.RemoveAll(filepath.Join(s.dir, task)); err != nil {
+		return fmt.Errorf("delete a snapshot: %w", err)
 	}
 	return nil
 }
 
-// prune removes the oldest records. That it cannot keeps no task from its work.
-func (r *Records) prune() {
-	entries, err := os.ReadDir(r.dir)
-	if err != nil || len(entries) <= Kept {
+// prune removes the oldest snapshots. An error is ignored, because it must not stop the
+// task whose snapshot has just been saved.
+func (s *Store) prune() {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil || len(entries) <= MaxSnapshots {
 		return
 	}
-	age := func(e fs.DirEntry) int64 {
+	modified := func(e fs.DirEntry) int64 {
 		fi, err := e.Info()
 		if err != nil {
 			return 0
 		}
 		return fi.ModTime().UnixNano()
 	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(age(a), age(b)) })
-	for _, e := range entries[:len(entries)-Kept] {
-		_ = r.Forget(e.Name())
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(modified(a), modified(b)) })
+	for _, e := range entries[:len(entries)-MaxSnapshots] {
+		_ = s.Delete(e.Name())
 	}
 }

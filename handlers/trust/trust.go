@@ -1,5 +1,5 @@
-// Package trust says whether nobody but root and the agent's user can change what
-// the agent runs.
+// Package trust checks that only root and the agent's user can change the files that the
+// agent runs. Anyone else who can change one of them could run programs as the agent.
 package trust
 
 import (
@@ -11,23 +11,23 @@ import (
 	"syscall"
 )
 
-// File says why somebody else can change the file or directory at a path, of which fi
-// is; nil if nobody can.
-func File(path string, fi fs.FileInfo) error {
-	if err := owner(path, fi); err != nil {
+// CheckInfo returns an error if another user can change the file or directory at path;
+// fi describes it.
+func CheckInfo(path string, fi fs.FileInfo) error {
+	if err := checkOwner(path, fi); err != nil {
 		return err
 	}
 	if fi.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s can be written by its group or by others, who could have the agent run what they like: chmod go-w %[1]s", path)
+		return fmt.Errorf("%s is writable by its group or by others, who could run programs as the agent: chmod go-w %[1]s", path)
 	}
 	return nil
 }
 
-func owner(path string, fi fs.FileInfo) error {
+func checkOwner(path string, fi fs.FileInfo) error {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	switch {
 	case !ok:
-		return fmt.Errorf("%s: its owner cannot be told", path)
+		return fmt.Errorf("%s: its owner is unknown", path)
 	case st.Uid == 0 || int64(st.Uid) == int64(os.Geteuid()):
 		return nil
 	}
@@ -35,88 +35,89 @@ func owner(path string, fi fs.FileInfo) error {
 	if fi.Mode()&fs.ModeSymlink != 0 {
 		chown = "chown -h"
 	}
-	return fmt.Errorf("%s belongs to user %d, who could have the agent run what he likes: %s root %[1]s", path, st.Uid, chown)
+	return fmt.Errorf("%s belongs to user %d, who could run programs as the agent: %s root %[1]s", path, st.Uid, chown)
 }
 
-// maxLinks is how many links may lead to a directory.
+// maxLinks is the number of symbolic links that are followed in one path, as in Linux.
 const maxLinks = 40
 
-// Way says why somebody else can change a directory, or put another one in its place
-// since he can change one above, or one with a link on the way. It returns where the
-// directory really is. One that is not there is nobody's.
-func Way(dir string) (string, error) {
+// CheckDir returns the real path of a directory, or an error if another user can change
+// the directory or replace it. A user can replace it if the user can change a directory
+// above it or a symbolic link on the way to it. A missing directory is no error.
+func CheckDir(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
 	links := maxLinks
-	return way(dir, &links, directory)
+	return walk(dir, &links, checkDirectory)
 }
 
-// Path says the same of a file. Where a link leads to one, it is of that file, and of
-// the way there.
-func Path(file string) error {
+// CheckFile returns an error if another user can change or replace a file, in the sense of
+// CheckDir. If the path is a symbolic link, its target is checked.
+func CheckFile(file string) error {
 	file, err := filepath.Abs(file)
 	if err != nil {
 		return err
 	}
 	links := maxLinks
-	_, err = way(file, &links, File)
+	_, err = walk(file, &links, CheckInfo)
 	return err
 }
 
-// way checks what is at the end of a path with check, and what leads there.
-func way(path string, links *int, check func(string, fs.FileInfo) error) (string, error) {
+// walk resolves path. It applies check to the last element and checkParent to every
+// directory above it.
+func walk(path string, links *int, check func(string, fs.FileInfo) error) (string, error) {
 	parent := "/"
 	if path != "/" {
 		var err error
-		if parent, err = way(filepath.Dir(path), links, above); err != nil {
+		if parent, err = walk(filepath.Dir(path), links, checkParent); err != nil {
 			return "", err
 		}
 	}
-	at := filepath.Join(parent, filepath.Base(path))
-	fi, err := os.Lstat(at)
+	resolved := filepath.Join(parent, filepath.Base(path))
+	fi, err := os.Lstat(resolved)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return at, nil
+		return resolved, nil
 	case err != nil:
 		return "", err
 	case fi.Mode()&fs.ModeSymlink == 0:
-		return at, check(at, fi)
+		return resolved, check(resolved, fi)
 	}
 	if *links--; *links < 0 {
-		return "", fmt.Errorf("%s: %w", at, syscall.ELOOP)
+		return "", fmt.Errorf("%s: %w", resolved, syscall.ELOOP)
 	}
 	switch in, err := os.Stat(parent); {
 	case err != nil:
 		return "", err
-	case in.Mode()&fs.ModeSticky != 0: // whose link it is can replace it
-		if err := owner(at, fi); err != nil {
+	case in.Mode()&fs.ModeSticky != 0: // The owner of the link can replace it.
+		if err := checkOwner(resolved, fi); err != nil {
 			return "", err
 		}
 	}
-	target, err := os.Readlink(at)
+	target, err := os.Readlink(resolved)
 	if err != nil {
 		return "", err
 	}
 	if !filepath.IsAbs(target) {
 		target = filepath.Join(parent, target)
 	}
-	return way(filepath.Clean(target), links, check)
+	return walk(filepath.Clean(target), links, check)
 }
 
-func directory(path string, fi fs.FileInfo) error {
+func checkDirectory(path string, fi fs.FileInfo) error {
 	if !fi.IsDir() {
-		return fmt.Errorf("%s is no directory", path)
+		return fmt.Errorf("%s is not a directory", path)
 	}
-	return File(path, fi)
+	return CheckInfo(path, fi)
 }
 
-// above is for the directories above: in a sticky one nobody but its owner can replace
-// what is not his own.
-func above(path string, fi fs.FileInfo) error {
+// checkParent also accepts a writable directory that is sticky: in it, users can replace
+// only the entries that they own.
+func checkParent(path string, fi fs.FileInfo) error {
 	if fi.IsDir() && fi.Mode()&fs.ModeSticky != 0 {
-		return owner(path, fi)
+		return checkOwner(path, fi)
 	}
-	return directory(path, fi)
+	return checkDirectory(path, fi)
 }

@@ -110,7 +110,7 @@ func (m manager) check(ctx context.Context, p Payload) error {
 	case !info.Mode().IsRegular():
 		return handlers.Reject("payload.file: %s is no file", p.File)
 	}
-	if err := trust.Path(p.File); err != nil {
+	if err := trust.CheckFile(p.File); err != nil {
 		return handlers.Reject("payload.file: %v", err)
 	}
 	lines, err := packages.Ask(ctx, m.tool.Content, p.File)

@@ -33,7 +33,7 @@ func TestPayloads(t *testing.T) {
 		{`{"version":"1*"}`, "payload.version: is "},
 		{`{"file":"tasker.deb"}`, "payload.file: is "},
 		{`{"file":"/etc/passwd"}`, "payload.file: is "},
-		{`{"version":"1","file":"/x.deb"}`, "payload: has 2 fields; at most 1"},
+		{`{"version":"1","file":"/x.deb"}`, "payload: has 2 fields, but must have at most 1"},
 		{`{"to":"1"}`, "payload.to: is not known"},
 		{`{"version":1}`, "payload.version: must be a string"},
 	}
@@ -84,7 +84,7 @@ func TestFilesAreChecked(t *testing.T) {
 		"of another manager": {"/x.rpm", "is no absolute path of a .deb"},
 		"away":               {filepath.Join(dir, "away.deb"), "there is no "},
 		"folder":             {filepath.Join(dir, "d.deb"), "is no file"},
-		"of everyone":        {file("open.deb", 0o666), "can be written by its group or by others"},
+		"of everyone":        {file("open.deb", 0o666), "is writable by its group or by others"},
 	}
 	if os.Geteuid() == 0 {
 		tests["no package"] = struct{ file, want string }{file("bad.deb", 0o600), "is no package"}

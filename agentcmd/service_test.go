@@ -8,7 +8,7 @@ import (
 // A program can only embed what is in its own module: the copy must not differ.
 func TestUnitIsThatOfThePackages(t *testing.T) {
 	t.Parallel()
-	const packaged = "../../../packaging/units/tasker-agent.service"
+	const packaged = "../packaging/units/tasker-agent.service"
 	text, err := os.ReadFile(packaged)
 	if err != nil {
 		t.Fatal(err)

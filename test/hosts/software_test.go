@@ -8,10 +8,10 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// What the handlers package and service promise is tested on hosts, by their own tests.
+// The tests of the handlers package and service need a real systemd, so they run on hosts.
 func TestHandlersOfSoftware(t *testing.T) {
 	t.Parallel()
-	for _, handler := range []string{"packages", "service"} {
+	for _, handler := range []string{"ospackage", "service"} {
 		t.Run(handler, func(t *testing.T) {
 			t.Parallel()
 			newLab(t, one).runTests(one, handler)

@@ -15,11 +15,11 @@ import (
 
 const upgradeType = "upgrade-agent"
 
-// What the package transient promises is tested on a host, by its own tests.
+// The tests of the package transientunit need a real systemd, so they run on a host.
 func TestTransientUnits(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, one)
-	l.runTests(one, "transient")
+	l.runTests(one, "transientunit")
 }
 
 // An upgrade of the agent by a task is reported by the new agent, with what was

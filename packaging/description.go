@@ -46,6 +46,7 @@ type pack struct {
 	Vendor           string                  `yaml:"vendor"`
 	Maintainer       string                  `yaml:"maintainer"`
 	Homepage         string                  `yaml:"homepage"`
+	License          string                  `yaml:"license"`
 	Description      string                  `yaml:"description"`
 	Section          string                  `yaml:"section"`
 	Priority         string                  `yaml:"priority"`
@@ -143,7 +144,7 @@ func (p pack) info(format string) (*nfpm.Info, error) {
 	c := nfpm.Config{
 		Info: nfpm.Info{
 			Overridables: p.depending(), Name: p.PackageName,
-			Vendor: p.Vendor, Maintainer: p.Maintainer, Homepage: p.Homepage, Description: p.Description,
+			Vendor: p.Vendor, Maintainer: p.Maintainer, Homepage: p.Homepage, License: p.License, Description: p.Description,
 			Section: p.Section, Priority: p.Priority, Release: p.Release, MTime: p.MTime, Changelog: p.Changelog,
 		},
 		Overrides: map[string]*nfpm.Overridables{},

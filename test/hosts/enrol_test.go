@@ -1,12 +1,15 @@
 package hosts
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
@@ -139,8 +142,17 @@ func TestEnrolmentIsRefused(t *testing.T) {
 	f.pings("undisturbed", one)
 }
 
-// What an image's first boot drops beside the configuration enrols the agent when it
-// is installed.
+// userData is the part of a cloud-init file that the example uses.
+type userData struct {
+	WriteFiles []struct {
+		Path        string `yaml:"path"`
+		Permissions string `yaml:"permissions"`
+		Content     string `yaml:"content"`
+	} `yaml:"write_files"`
+	RunCmd []string `yaml:"runcmd"`
+}
+
+// The user data of the example installs and enrols the agent.
 func TestFirstStart(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, overHTTP())
@@ -149,8 +161,21 @@ func TestFirstStart(t *testing.T) {
 	}
 	f.remove(two, agent, deb())
 	f.sh(two, "apt-get purge -qq -y "+agent+" 2>&1; test ! -e /var/lib/tasker-agent")
-	f.put(two, "/etc/tasker-agent/enrol.yaml", fmt.Sprintf("server: https://controlplane:8888\ntoken: %s\n", f.enrolToken(1)), "600")
-	f.install(two, agent, newer, deb())
+	example, err := os.ReadFile("../../examples/cloud-init/user-data.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data userData
+	if err := yaml.Unmarshal(bytes.ReplaceAll(example, []byte("TOKEN"), []byte(f.enrolToken(1))), &data); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range data.WriteFiles {
+		f.put(two, file.Path, file.Content, strings.TrimPrefix(file.Permissions, "0"))
+	}
+	f.sh(two, "mkdir -p /opt/tasker; mv "+f.file(two, agent, newer, deb())+" /opt/tasker/tasker-agent.deb")
+	for _, command := range data.RunCmd {
+		f.sh(two, command+" 2>&1")
+	}
 	f.connected(two)
 	f.is(two, agent, "enabled active")
 	f.sh(two, "test ! -e /etc/tasker-agent/enrol.yaml")

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/artifact/fetch"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
@@ -19,46 +18,48 @@ import (
 // Name is the handler's name.
 const Name = "artifact"
 
-// Units are the server's services.
+// Units controls the services of the server.
 type Units interface {
-	// Allowed says why a unit may not be restarted, as a rejection, or nil.
+	// Allowed returns a rejection if the agent may not restart a unit, else nil.
 	Allowed(unit string) error
-	// Restart restarts a unit and waits until it is active. The error names the unit,
-	// and says why it is not, with its last journal lines.
+	// Restart restarts a unit and waits until it is active. Its error names the unit
+	// and the reason, with the last lines of the unit's journal.
 	Restart(ctx context.Context, unit string) error
 	// Stop stops a unit and waits until it is inactive.
 	Stop(ctx context.Context, unit string) error
-	// Journal returns the last lines of a unit's journal since then.
+	// Journal returns the last lines of a unit's journal since a time.
 	Journal(ctx context.Context, unit string, since time.Time) []string
 }
 
-// Options are what the agent decides.
+// Options configure the handler.
 type Options struct {
-	// Allow are the directories that may be deployed to, by absolute paths.
+	// Allow lists the absolute paths of the directories to which releases may be
+	// deployed.
 	Allow []string
 	Units Units
 	// Runner runs hooks and the commands of health checks.
 	Runner *process.Runner
-	// Before keeps which release was there before a task.
+	// Snapshots keeps, for each task, the release that was current before it.
 	Snapshots *snapshot.Store
 }
 
-// Outcome is the result's value.
+// Outcome is the value of the result.
 type Outcome struct {
-	// Changed: another release serves than before the task, or would (Plan).
+	// Changed reports whether another release is current than before the task. In a
+	// dry run it reports whether the task would change that.
 	Changed bool `json:"changed"`
-	// From and To are the release before, empty if there was none, and the one that
-	// was asked for; Current is the one that now serves.
+	// From is the release before the task (empty: none), To the requested release, and
+	// Current the release that is current after the task.
 	From    string `json:"from"`
 	To      string `json:"to"`
 	Current string `json:"current"`
-	// Step is the one that failed.
+	// Step is the step that failed.
 	Step         string `json:"step,omitempty"`
 	SwitchedBack bool   `json:"switched_back,omitempty"`
-	// Note says why nothing was to be done.
-	Note string `json:"note,omitempty"`
-	Plan bool   `json:"plan,omitempty"`
-	// Would are the steps of a plan.
+	// Note explains why the task had nothing to do.
+	Note   string `json:"note,omitempty"`
+	DryRun bool   `json:"plan,omitempty"`
+	// Would lists the steps that a dry run found necessary.
 	Would []string `json:"would,omitempty"`
 }
 
@@ -74,7 +75,8 @@ func Info() handlers.Info {
 	}
 }
 
-// New makes the handler. The error names the entry of the allow-list that is wrong.
+// New returns the handler. It returns an error that names the invalid entry of the
+// allow-list.
 func New(o Options) (handlers.Handler, error) {
 	for i, dir := range o.Allow {
 		if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || dir == "/" {
@@ -82,82 +84,59 @@ func New(o Options) (handlers.Handler, error) {
 		}
 	}
 	d := &deployer{Options: o, fetcher: fetch.Fetcher{
-		Idle: 30 * time.Second, Patience: 5 * time.Minute,
+		IdleTimeout: 30 * time.Second, GiveUpAfter: 5 * time.Minute,
 		Retry: backoff.Policy{First: time.Second, Cap: 30 * time.Second},
 	}}
 	return handlers.Typed(Info(), d.handle), nil
 }
 
+// deployer is the handler.
 type deployer struct {
 	Options
 	fetcher fetch.Fetcher
 }
 
-// deployment is one call.
-type deployment struct {
-	*deployer
-	order
-	call  handlers.Call
-	place *place
-	out   Outcome
-	// since is when the release that is checked began to serve.
-	since time.Time
-}
-
 func (h *deployer) handle(ctx context.Context, p Payload, call handlers.Call) (handlers.Result, error) {
-	o, err := complete(p)
+	s, err := newSpec(p)
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	if clean := filepath.Clean(p.Directory); clean != p.Directory {
-		return handlers.Result{}, handlers.Reject("payload.directory is %s: write it as %s", p.Directory, clean)
-	}
-	if !slices.Contains(h.Allow, p.Directory) {
-		return handlers.Result{}, handlers.Reject("the agent does not allow deployments to %s: add %[1]q to handlers.artifact.allow in its configuration", p.Directory)
-	}
-	if p.Unit != "" {
-		if err := h.Units.Allowed(p.Unit); err != nil {
-			return handlers.Result{}, err
-		}
-	}
-	d := &deployment{deployer: h, order: o, call: call, out: Outcome{To: p.Version}, since: time.Now()}
-	switch call.Action {
-	case tasker.Plan:
-		err = d.plan(ctx)
-	case tasker.Undo:
-		err = d.entered(ctx, d.undo)
-	default:
-		err = d.entered(ctx, d.perform)
-	}
-	var rejected *handlers.RejectError
-	switch {
-	case errors.As(err, &rejected):
+	if err := h.checkAllowed(p); err != nil {
 		return handlers.Result{}, err
-	case err == nil && call.Action == tasker.Plan:
-		d.out.Step = ""
-	case err == nil:
-		d.step("", 100, orElse(d.out.Note, orElse(d.out.Current, "no release")+" is current"))
-	case call.Action != tasker.Plan:
-		d.out.Changed = d.out.Current != d.out.From
+	}
+	d := &deployment{deployer: h, spec: s, progress: &progress{call: call}, out: Outcome{To: p.Version}}
+	err = d.run(ctx)
+	var rejected *handlers.RejectError
+	if errors.As(err, &rejected) {
+		return handlers.Result{}, err
 	}
 	return handlers.Result{Value: d.out}, err
 }
 
-// entered does something in the place, where nobody else deploys meanwhile.
-func (d *deployment) entered(ctx context.Context, do func(context.Context) error) error {
-	d.step("enter", 0, "opening "+d.Directory)
-	p, err := enter(ctx, d.Directory, func() { d.call.Progress(0, "waiting for another deployment to "+d.Directory) })
-	if err != nil {
-		return err
+// checkAllowed rejects directories and units that the agent's configuration does not allow.
+func (h *deployer) checkAllowed(p Payload) error {
+	if clean := filepath.Clean(p.Directory); clean != p.Directory {
+		return handlers.Reject("payload.directory is %s: write it as %s", p.Directory, clean)
 	}
-	defer p.close()
-	d.place = p
-	return do(ctx)
+	if !slices.Contains(h.Allow, p.Directory) {
+		return handlers.Reject("the agent does not allow deployments to %s: add %[1]q to handlers.artifact.allow in its configuration", p.Directory)
+	}
+	if p.Unit == "" {
+		return nil
+	}
+	return h.Units.Allowed(p.Unit)
 }
 
-// step says what is done next.
-func (d *deployment) step(name string, percent float64, message string) {
-	d.out.Step = name
-	d.call.Progress(percent, message)
-	fmt.Fprintln(d.call.Output, message)
+// progress reports the steps of one call to the control plane and to the task's output.
+type progress struct {
+	call handlers.Call
+	// step is the name of the current step.
+	step string
+}
+
+// start reports that a step begins.
+func (p *progress) start(step string, percent float64, message string) {
+	p.step = step
+	p.call.Progress(percent, message)
+	fmt.Fprintln(p.call.Output, message)
 }

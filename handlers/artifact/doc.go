@@ -1,20 +1,21 @@
-// Package artifact is the handler that updates an application: it downloads a
-// release, unpacks it beside the others, switches to it and sees that it works.
+// Package artifact updates an application: it downloads a release, unpacks it beside
+// the earlier ones, switches to it and checks that it works. It is a handler; package
+// fetch downloads and package archive unpacks.
 //
-// In the directory that is deployed to are
+// The directory of an application contains
 //
 //	current               a link to releases/<version>
-//	releases/<version>/   the releases, each complete or not there
-//	.tasker/              the handler's own: the lock, the download, what is being
-//	                      unpacked, a note for each release, and the switch that is
-//	                      not confirmed yet (see place)
+//	releases/<version>/   the releases, each of them complete
+//	.tasker/              the handler's own files: the lock, the download, the release
+//	                      that is being unpacked, a record of each release, and the
+//	                      switch that is not confirmed yet (see appDir)
 //
-// What an agent that was killed leaves is found by the next call. A release appears
-// by one rename when all of it is on the disk. Before the link is switched it is
-// noted from which release, and the note goes when the new one is found healthy; so
-// a release to which the link was switched, but which nobody saw working, is never
-// taken for one to go back to, and the call that finds the note restarts and checks.
+// A call repairs what a killed agent has left behind. A release gets its name by one
+// rename after all of it is on the disk. Before the handler switches the link, it
+// records the release that was current; it removes this record after the new release
+// has passed its health check. A release that became current without passing its check
+// is therefore never chosen for switching back, and the next call restarts and checks it.
 //
-// A release that failed after the switch is switched back from, and stays below
-// releases to be looked at, until as many newer ones as are kept have come.
+// If a release fails after the switch, the handler switches back. The failed release
+// stays below releases for inspection until newer releases replace it.
 package artifact

@@ -32,29 +32,30 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
-// TestMain makes the test binary the supervisor of processes, and an agent that is
-// killed, as well.
+// TestMain also lets the test binary act as the supervisor of processes, and as an agent
+// that is killed.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "supervise":
 			syscall.Exit(process.Supervise(os.Args[2:]))
 		case "killed":
-			syscall.Exit(killed(os.Args[2], os.Args[3], os.Args[4]))
+			syscall.Exit(runKilledAgent(os.Args[2], os.Args[3], os.Args[4]))
 		}
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// server is one with an application, all below a directory of its own.
+// server is a server with one application. All of its files are below one directory.
 type server struct {
 	home string
 	mux  *handlers.Mux
 }
 
-// app is where is deployed to; serving says which version the unit runs.
+// app is the directory of the application; running is the file with the version that the
+// unit runs.
 func (s *server) app() string     { return filepath.Join(s.home, "app") }
-func (s *server) serving() string { return filepath.Join(s.home, "serving") }
+func (s *server) running() string { return filepath.Join(s.home, "running") }
 
 func newServer(home string) (*server, error) {
 	s := &server{home: home}
@@ -71,8 +72,8 @@ func newServer(home string) (*server, error) {
 	return s, err
 }
 
-// units is a service manager with one unit, that runs what is current when it is
-// restarted.
+// units is a service manager with one unit, which runs the release that is current when
+// it is restarted.
 type units struct{ s *server }
 
 func (u units) Allowed(unit string) error {
@@ -93,11 +94,11 @@ func (u units) Restart(ctx context.Context, unit string) error {
 	if _, err := os.Stat(filepath.Join(u.s.app(), "current", "broken")); err == nil {
 		return errors.New("app.service did not become active; the last of its journal:\nsegmentation fault")
 	}
-	return os.WriteFile(u.s.serving(), version, 0o600)
+	return os.WriteFile(u.s.running(), version, 0o600)
 }
 
 func (u units) Stop(context.Context, string) error {
-	if err := os.Remove(u.s.serving()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(u.s.running()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -107,12 +108,12 @@ func (u units) Journal(context.Context, string, time.Time) []string {
 	return []string{"panic:", "out of cheese"}
 }
 
-// payload is of a release, made of files by their names; all have the programs that
-// hooks and the health check run. A name with a slash at the end is a directory.
+// payload creates a release of files by their names, and returns the payload that deploys
+// it. All releases contain the programs for hooks and the health check.
 func (s *server) payload(version string, files map[string]string) map[string]any {
 	all := map[string]string{
 		"VERSION":     version,
-		"bin/healthy": "#!/bin/sh\ntest ! -e sick && test \"$(cat \"$1\")\" = \"$VERSION\"\n",
+		"bin/healthy": "#!/bin/sh\ntest ! -e unhealthy && test \"$(cat \"$1\")\" = \"$VERSION\"\n",
 		"bin/hook":    "#!/bin/sh\necho \"$1 $VERSION $RELEASE $PWD $TASKER_TASK_ID\"\ntest ! -e \"fails-$1\"\n",
 	}
 	maps.Copy(all, files)
@@ -125,7 +126,7 @@ func (s *server) payload(version string, files map[string]string) map[string]any
 	return map[string]any{
 		"url": u.String(), "sha256": sum(content), "version": version, "directory": s.app(), "unit": "app.service",
 		"hooks":  map[string]any{"before": []string{"bin/hook", "before"}, "after": []string{"bin/hook", "after"}},
-		"health": map[string]any{"command": []string{"bin/healthy", s.serving()}, "retries": 1, "interval": "10ms", "timeout": "1m"},
+		"health": map[string]any{"command": []string{"bin/healthy", s.running()}, "retries": 1, "interval": "10ms", "timeout": "1m"},
 	}
 }
 
@@ -157,35 +158,35 @@ func pack(files map[string]string) []byte {
 	return b.Bytes()
 }
 
-// call is one of the handler; the zero Action performs.
+// call is one call of the handler; the zero Action performs the task.
 type call struct {
 	task    string
 	action  tasker.Action
 	undoes  string
 	payload map[string]any
 	attempt int
-	// progress is told of each step.
+	// progress is called with each progress message.
 	progress func(message string)
 }
 
-// answer is what becomes of it.
-type answer struct {
+// result is the result of a call.
+type result struct {
 	artifact.Outcome
 	output string
 	err    error
 }
 
-func (s *server) do(ctx context.Context, c call) answer {
+func (s *server) do(ctx context.Context, c call) result {
 	payload, err := json.Marshal(c.payload)
 	if err != nil {
 		panic(err)
 	}
 	if err := s.mux.Validate(artifact.Name, payload); err != nil {
-		return answer{err: err}
+		return result{err: err}
 	}
 	h, _ := s.mux.Lookup(artifact.Name)
 	var output bytes.Buffer
-	result, err := h.Handle(ctx, handlers.Call{
+	r, err := h.Handle(ctx, handlers.Call{
 		TaskID: c.task, Endpoint: "test-" + filepath.Base(s.home), Type: artifact.Name, Attempt: max(1, c.attempt),
 		Payload: payload, Action: c.action, Undoes: c.undoes, Output: &output,
 		Progress: func(_ float64, message string) {
@@ -195,17 +196,18 @@ func (s *server) do(ctx context.Context, c call) answer {
 		},
 		RecordProcess: func(handlers.Process) error { return nil },
 	})
-	outcome, _ := result.Value.(artifact.Outcome)
-	return answer{outcome, output.String(), err}
+	outcome, _ := r.Value.(artifact.Outcome)
+	return result{outcome, output.String(), err}
 }
 
-// killed is an agent's process that is killed when it reports its nth progress.
-func killed(home, nth, request string) int {
+// runKilledAgent performs a call in a process that kills itself when it reports its nth
+// progress.
+func runKilledAgent(home, nth, request string) int {
 	s, err := newServer(home)
 	if err != nil {
 		panic(err)
 	}
-	left, err := strconv.Atoi(nth)
+	remaining, err := strconv.Atoi(nth)
 	if err != nil {
 		panic(err)
 	}
@@ -218,7 +220,7 @@ func killed(home, nth, request string) int {
 		panic(err)
 	}
 	a := s.do(context.Background(), call{task: r.Task, action: r.Action, undoes: r.Undoes, payload: r.Payload, progress: func(string) {
-		if left--; left == 0 {
+		if remaining--; remaining == 0 {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
@@ -228,95 +230,4 @@ func killed(home, nth, request string) int {
 		return 1
 	}
 	return 0
-}
-
-// fixture is a server for a test.
-type fixture struct {
-	*server
-	t *testing.T
-}
-
-func newFixture(t *testing.T) fixture {
-	t.Helper()
-	home, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := newServer(home)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fixture{s, t}
-}
-
-// deploys performs a task, which must succeed.
-func (f fixture) deploys(task, version string, files map[string]string) answer {
-	f.t.Helper()
-	a := f.do(f.t.Context(), call{task: task, payload: f.payload(version, files)})
-	if a.err != nil {
-		f.t.Fatalf("deploy %s: %v\n%s", version, a.err, a.output)
-	}
-	f.serves(version)
-	return a
-}
-
-// quickly performs a task without hooks and health check, which must succeed.
-func (f fixture) quickly(task, version string) {
-	f.t.Helper()
-	p := f.payload(version, nil)
-	delete(p, "hooks")
-	delete(p, "health")
-	if a := f.do(f.t.Context(), call{task: task, payload: p}); a.err != nil {
-		f.t.Fatalf("deploy %s: %v\n%s", version, a.err, a.output)
-	}
-	f.serves(version)
-}
-
-// fails says whether a call failed as it should.
-func (f fixture) fails(a answer, want string) {
-	f.t.Helper()
-	if a.err == nil || !strings.Contains(a.err.Error(), want) {
-		f.t.Errorf("got %v, want …%s…\n%s", a.err, want, a.output)
-	}
-}
-
-// serves says whether link, unit and all that is left are as they should be; an
-// empty version is none.
-func (f fixture) serves(version string) {
-	f.t.Helper()
-	target, err := os.Readlink(filepath.Join(f.app(), "current"))
-	if version == "" {
-		if !errors.Is(err, fs.ErrNotExist) {
-			f.t.Errorf("current leads to %q, %v", target, err)
-		}
-	} else if target != "releases/"+version {
-		f.t.Errorf("current leads to %q, %v, want %s", target, err, version)
-	}
-	serving, err := os.ReadFile(f.serving())
-	if string(serving) != version {
-		f.t.Errorf("%q serves, want %q (%v)", serving, version, err)
-	}
-	left, err := fs.Glob(os.DirFS(f.app()), ".tasker/*")
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	for _, name := range left {
-		if name != ".tasker/lock" && name != ".tasker/releases" {
-			f.t.Errorf("%s is left", name)
-		}
-	}
-}
-
-// releases are those that are there.
-func (f fixture) releases() string {
-	f.t.Helper()
-	entries, err := os.ReadDir(filepath.Join(f.app(), "releases"))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return strings.Join(names, " ")
 }

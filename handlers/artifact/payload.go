@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -19,7 +20,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/artifact/archive"
 )
 
-// Payload is what a task asks for.
+// Payload is the payload of a task.
 type Payload struct {
 	URL       string `json:"url"`
 	SHA256    string `json:"sha256"`
@@ -40,13 +41,13 @@ type Payload struct {
 	Keep   int     `json:"keep,omitempty"`
 }
 
-// Hooks are argument vectors; the program is a path inside the release.
+// Hooks are the argument vectors of the hooks; each program is a path inside the release.
 type Hooks struct {
 	Before []string `json:"before,omitempty"`
 	After  []string `json:"after,omitempty"`
 }
 
-// Health is how it is seen that a release works: one of HTTP, TCP and Command.
+// Health describes how a release is checked: by one of HTTP, TCP and Command.
 type Health struct {
 	HTTP     string           `json:"http,omitempty"`
 	TCP      string           `json:"tcp,omitempty"`
@@ -56,10 +57,10 @@ type Health struct {
 	Timeout  *tasker.Duration `json:"timeout,omitempty"`
 }
 
-// The format that is no archive.
+// plain is the format of a single file that is not an archive.
 const plain archive.Format = "plain"
 
-// Defaults of what a payload leaves out.
+// The defaults of optional fields.
 const (
 	defaultMaxSize         = 1 << 30
 	defaultMaxUnpackedSize = 4 << 30
@@ -71,163 +72,168 @@ const (
 	defaultTimeout         = 5 * time.Second
 )
 
-// schema has the bounds that need no knowledge of the server.
+// schema checks what can be checked without knowledge of the server.
 const schema = `{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "type": "object",
   "properties": {
     "url": {
-      "description": "where the release is: http, https or file; without user and password, see token_file",
+      "description": "the URL of the release: http, https or file; without user and password, see token_file",
       "type": "string", "pattern": "^(https?://[^/]|file:///)", "maxLength": 4096
     },
     "sha256": {"description": "the SHA-256 of the file at url, in hex", "type": "string", "pattern": "^[0-9A-Fa-f]{64}$"},
     "version": {
-      "description": "the name of the release, and of its directory below releases; what it names never changes",
+      "description": "the name of the release, and of its directory below releases; the content of a version never changes",
       "type": "string", "pattern": "^[0-9A-Za-z][0-9A-Za-z._+~-]{0,99}$"
     },
     "directory": {
-      "description": "where is deployed to, an absolute path that the agent's handlers.artifact.allow names: it has releases/<version>, and the link current",
+      "description": "the directory to deploy to, an absolute path that the agent's handlers.artifact.allow names; it contains releases/<version> and the link current",
       "type": "string", "pattern": "^/", "maxLength": 1024
     },
-    "format": {"description": "what the file is; left out, the url's suffix says it", "enum": ["tar.gz", "zip", "plain"]},
+    "format": {"description": "the format of the file; default: by the suffix of the url", "enum": ["tar.gz", "zip", "plain"]},
     "name": {
-      "description": "with plain, and mandatory then: the file's path inside the release",
+      "description": "with plain, where it is required: the file's path inside the release",
       "type": "string", "pattern": "^[0-9A-Za-z_][0-9A-Za-z._+~-]*(/[0-9A-Za-z_][0-9A-Za-z._+~-]*)*$", "maxLength": 255
     },
-    "mode": {"description": "with plain: the file's mode; 0755 if left out", "type": "string", "pattern": "^0?[0-7]{3}$"},
+    "mode": {"description": "with plain: the file's mode; default: 0755", "type": "string", "pattern": "^0?[0-7]{3}$"},
     "token_file": {
-      "description": "a file on the server, by its absolute path, whose one line is sent as a bearer token, or as it is if it has two words, as in \"Basic dXNlcjpwYXNz\"; with https only, or to this server itself",
+      "description": "the absolute path of a file on the server that contains one line: a bearer token, or a scheme and credentials, like \"Basic dXNlcjpwYXNz\"; for https URLs and for this server itself only",
       "type": "string", "pattern": "^/", "maxLength": 1024
     },
-    "max_size": {"description": "how many bytes the file may have; 1 GiB if left out", "type": "integer", "minimum": 1, "maximum": 1099511627776},
-    "max_unpacked_size": {"description": "how many bytes it may have unpacked; 4 GiB if left out", "type": "integer", "minimum": 1, "maximum": 1099511627776},
-    "max_entries": {"description": "how many files, directories and links; 100000 if left out", "type": "integer", "minimum": 1, "maximum": 10000000},
+    "max_size": {"description": "the maximum size of the file in bytes; default: 1 GiB", "type": "integer", "minimum": 1, "maximum": 1099511627776},
+    "max_unpacked_size": {"description": "the maximum size in bytes when unpacked; default: 4 GiB", "type": "integer", "minimum": 1, "maximum": 1099511627776},
+    "max_entries": {"description": "the maximum number of files, directories and links; default: 100000", "type": "integer", "minimum": 1, "maximum": 10000000},
     "hooks": {
       "description": "programs of the release, without a shell, run in its directory with VERSION and RELEASE (that directory) in the environment",
       "type": "object",
       "properties": {
-        "before": {"description": "before the switch; if it fails nothing is switched", "$ref": "#/$defs/argv"},
-        "after": {"description": "after each switch, one back included, when the unit is restarted", "$ref": "#/$defs/argv"}
+        "before": {"description": "runs before the switch; if it fails, the link is not switched", "$ref": "#/$defs/argv"},
+        "after": {"description": "runs after each switch, also after switching back, when the unit has been restarted", "$ref": "#/$defs/argv"}
       },
       "additionalProperties": false
     },
     "unit": {
-      "description": "what systemd restarts after the switch, with its suffix, like app.service; the agent's handlers.service.allow must name it",
+      "description": "the systemd unit to restart after the switch, with its suffix, like app.service; the agent's handlers.service.allow must allow it",
       "type": "string", "pattern": "^[0-9A-Za-z][0-9A-Za-z:_.@\\\\-]*\\.[a-z]+$", "maxLength": 255
     },
     "health": {
-      "description": "how it is seen that the release works: one of http, tcp and command",
+      "description": "how the release is checked: one of http, tcp and command",
       "type": "object",
       "properties": {
-        "http": {"description": "a URL that must answer 2xx", "type": "string", "pattern": "^https?://[^/]", "maxLength": 4096},
-        "tcp": {"description": "an address, HOST:PORT, that must take connections", "type": "string", "pattern": "^.+:[0-9]+$", "maxLength": 300},
+        "http": {"description": "a URL that must respond with a status 2xx", "type": "string", "pattern": "^https?://[^/]", "maxLength": 4096},
+        "tcp": {"description": "an address, HOST:PORT, that must accept connections", "type": "string", "pattern": "^.+:[0-9]+$", "maxLength": 300},
         "command": {"description": "a program of the release that must end with exit code 0", "$ref": "#/$defs/argv"},
-        "retries": {"description": "how often it is tried again; 10 if left out", "type": "integer", "minimum": 0, "maximum": 1000},
-        "interval": {"description": "the time between two tries; 2s if left out", "type": ["string", "number"]},
-        "timeout": {"description": "how long one try may take; 5s if left out", "type": ["string", "number"]}
+        "retries": {"description": "the number of further attempts; default: 10", "type": "integer", "minimum": 0, "maximum": 1000},
+        "interval": {"description": "the time between two attempts; default: 2s", "type": ["string", "number"]},
+        "timeout": {"description": "the timeout of one attempt; default: 5s", "type": ["string", "number"]}
       },
       "oneOf": [{"required": ["http"]}, {"required": ["tcp"]}, {"required": ["command"]}],
       "additionalProperties": false
     },
-    "keep": {"description": "how many releases stay, the current one and the one before always among them; 5 if left out", "type": "integer", "minimum": 1, "maximum": 1000}
+    "keep": {"description": "the number of releases to keep, which always include the current and the previous one; default: 5", "type": "integer", "minimum": 1, "maximum": 1000}
   },
   "required": ["url", "sha256", "version", "directory"],
   "additionalProperties": false,
   "$defs": {
     "argv": {
-      "description": "a program, by its path inside the release, and its arguments",
+      "description": "the path of a program inside the release, and its arguments",
       "type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string", "pattern": "^[^\\x00]*$"},
       "prefixItems": [{"type": "string", "pattern": "^[^/\\x00]"}]
     }
   }
 }`
 
-// order is a payload with all that it leaves out.
-type order struct {
+// spec is a payload that has been checked, with its defaults filled in.
+type spec struct {
 	Payload
-	from   *url.URL
+	source *url.URL
 	format archive.Format
 	mode   fs.FileMode
 }
 
-// complete checks what the schema cannot, and fills in what was left out.
-func complete(p Payload) (order, error) {
-	o := order{Payload: p}
-	o.SHA256 = strings.ToLower(p.SHA256)
-	o.MaxSize = orElse(p.MaxSize, defaultMaxSize)
-	o.MaxUnpackedSize = orElse(p.MaxUnpackedSize, defaultMaxUnpackedSize)
-	o.MaxEntries = orElse(p.MaxEntries, defaultMaxEntries)
-	o.Keep = orElse(p.Keep, defaultKeep)
+// newSpec checks what the schema cannot check, and fills in the defaults.
+func newSpec(p Payload) (spec, error) {
+	s := spec{Payload: p}
+	s.SHA256 = strings.ToLower(p.SHA256)
+	s.MaxSize = cmp.Or(p.MaxSize, defaultMaxSize)
+	s.MaxUnpackedSize = cmp.Or(p.MaxUnpackedSize, defaultMaxUnpackedSize)
+	s.MaxEntries = cmp.Or(p.MaxEntries, defaultMaxEntries)
+	s.Keep = cmp.Or(p.Keep, defaultKeep)
+	var err error
+	if s.source, err = parseSource(p); err != nil {
+		return s, err
+	}
+	if s.format, err = parseFormat(p, s.source.Path); err != nil {
+		return s, err
+	}
+	mode, err := strconv.ParseUint(cmp.Or(p.Mode, defaultMode), 8, 32)
+	if err != nil {
+		return s, handlers.Reject("payload.mode: %q is not a mode, like 0755", p.Mode)
+	}
+	s.mode = fs.FileMode(mode)
+	var command []string
+	if h := p.Health; h != nil {
+		command = h.Command
+		if u, err := url.Parse(h.HTTP); err != nil || u.User != nil {
+			return s, handlers.Reject("payload.health.http is not a URL without user and password")
+		}
+	}
+	for _, argv := range [][]string{p.Hooks.Before, p.Hooks.After, command} {
+		if len(argv) > 0 && !filepath.IsLocal(argv[0]) {
+			return s, handlers.Reject("%q is not a path inside the release", argv[0])
+		}
+	}
+	return s, nil
+}
+
+// parseSource parses the URL of the release. It rejects a URL that would expose a secret.
+func parseSource(p Payload) (*url.URL, error) {
 	u, err := url.Parse(p.URL)
 	switch {
-	case err != nil: // it would repeat the URL, and what is secret in it
-		return o, handlers.Reject("payload.url is no URL")
+	case err != nil: // The error would repeat the URL, which may contain a secret.
+		return nil, handlers.Reject("payload.url is not a URL")
 	case u.User != nil:
-		return o, handlers.Reject("payload.url has a user or a password in it, which would be stored with the task; put them into a file on the server and name that as token_file")
+		return nil, handlers.Reject("payload.url has a user or a password in it, which would be stored with the task; put them into a file on the server and name that as token_file")
 	case u.Scheme == "file" && (u.RawQuery != "" || filepath.Clean(u.Path) != u.Path):
-		return o, handlers.Reject("payload.url: %s is not the plain path of a file", u.Path)
-	case p.TokenFile != "" && u.Scheme != "https" && !loopback(u.Hostname()):
-		return o, handlers.Reject("payload.token_file: over %s anybody on the way could read the token; name an https URL", u.Scheme)
+		return nil, handlers.Reject("payload.url: %s is not the plain path of a file", u.Path)
+	case p.TokenFile != "" && u.Scheme != "https" && !isLoopback(u.Hostname()):
+		return nil, handlers.Reject("payload.token_file: over %s the token could be read on its way; name an https URL", u.Scheme)
 	}
-	o.from = u
-	if h := p.Health; h != nil {
-		if u, err := url.Parse(h.HTTP); err != nil || u.User != nil {
-			return o, handlers.Reject("payload.health.http is no URL without user and password")
+	return u, nil
+}
+
+// parseFormat returns the format of the file, which the path's suffix implies if the
+// payload does not name it.
+func parseFormat(p Payload, path string) (archive.Format, error) {
+	format := archive.Format(p.Format)
+	for suffix, implied := range map[string]archive.Format{".tar.gz": archive.TarGz, ".tgz": archive.TarGz, ".zip": archive.Zip} {
+		if format == "" && strings.HasSuffix(strings.ToLower(path), suffix) {
+			format = implied
 		}
-	}
-	if o.format, err = formatOf(p.Format, u.Path); err != nil {
-		return o, err
 	}
 	switch {
-	case o.format == plain && p.Name == "":
-		return o, handlers.Reject("payload.name is missing: with format plain it is the file's path inside the release")
-	case o.format != plain && (p.Name != "" || p.Mode != ""):
-		return o, handlers.Reject("payload.name and payload.mode are of use with format plain only, and this is %s", o.format)
+	case format == "":
+		return "", handlers.Reject("payload.format is missing, and the url ends in none of .tar.gz, .tgz and .zip; it is tar.gz, zip or plain")
+	case format == plain && p.Name == "":
+		return "", handlers.Reject("payload.name is missing: with format plain it is the file's path inside the release")
+	case format != plain && (p.Name != "" || p.Mode != ""):
+		return "", handlers.Reject("payload.name and payload.mode can be used with format plain only, and this is %s", format)
 	}
-	mode, err := strconv.ParseUint(orElse(p.Mode, defaultMode), 8, 32)
-	if err != nil {
-		return o, handlers.Reject("payload.mode: %q is no mode, like 0755", p.Mode)
-	}
-	o.mode = fs.FileMode(mode)
-	for _, argv := range [][]string{p.Hooks.Before, p.Hooks.After, p.Health.command()} {
-		if len(argv) > 0 && !filepath.IsLocal(argv[0]) {
-			return o, handlers.Reject("%q is no path inside the release", argv[0])
-		}
-	}
-	return o, nil
+	return format, nil
 }
 
-func formatOf(format, path string) (archive.Format, error) {
-	if format != "" {
-		return archive.Format(format), nil
-	}
-	for suffix, f := range map[string]archive.Format{".tar.gz": archive.TarGz, ".tgz": archive.TarGz, ".zip": archive.Zip} {
-		if strings.HasSuffix(strings.ToLower(path), suffix) {
-			return f, nil
-		}
-	}
-	return "", handlers.Reject("payload.format is missing, and the url ends in none of .tar.gz, .tgz and .zip; it is tar.gz, zip or plain")
-}
-
-func loopback(host string) bool {
+func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func orElse[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
-}
-
-// authorization reads the credentials, which are of the server and in no task.
-func (o order) authorization() (string, error) {
-	if o.TokenFile == "" {
+// authorization reads the credentials from the token file on the server; they are not
+// part of the task.
+func (s spec) authorization() (string, error) {
+	if s.TokenFile == "" {
 		return "", nil
 	}
-	f, err := os.OpenFile(o.TokenFile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(s.TokenFile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", fmt.Errorf("token_file: %w; put the token there, on one line", err)
 	}
@@ -236,10 +242,10 @@ func (o order) authorization() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("token_file: %w", err)
 	}
-	words := strings.Fields(string(content))
 	line := strings.TrimSpace(string(content))
+	words := strings.Fields(line)
 	if len(words) == 0 || len(words) > 2 || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return "", fmt.Errorf("token_file: %s is not one line with a token, or with a scheme and credentials", o.TokenFile)
+		return "", fmt.Errorf("token_file: %s must contain one line: a token, or a scheme and credentials", s.TokenFile)
 	}
 	if len(words) == 1 {
 		words = slices.Insert(words, 0, "Bearer")

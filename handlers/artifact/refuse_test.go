@@ -14,8 +14,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/artifact"
 )
 
-// What fails before the switch changes nothing that serves.
-func TestFailsBeforeTheSwitch(t *testing.T) {
+// A failure before the switch does not change the current release.
+func TestFailBeforeTheSwitch(t *testing.T) {
 	t.Parallel()
 	other := func(f fixture, p map[string]any, names files) {
 		q := f.payload("other", names)
@@ -31,80 +31,74 @@ func TestFailsBeforeTheSwitch(t *testing.T) {
 		{"no file", func(_ fixture, p map[string]any) { p["url"] = "file:///no/such.zip" }, "download", "no such file or directory on this server"},
 		{"no such host", func(_ fixture, p map[string]any) { p["url"] = "https://tasker.invalid/app.zip" }, "download", "tasker.invalid"},
 		{"too large", func(_ fixture, p map[string]any) { p["max_size"] = 10 }, "download", "max_size is 10"},
-		{"no zip", func(_ fixture, p map[string]any) { p["format"] = "zip" }, "unpack", "read the archive: zip: not a valid zip file"},
-		{"up", func(f fixture, p map[string]any) { other(f, p, files{"../../../evil": "x"}) }, "unpack", "leads out of the folder"},
+		{"not a zip file", func(_ fixture, p map[string]any) { p["format"] = "zip" }, "unpack", "read the archive: zip: not a valid zip file"},
+		{"name that leads up", func(f fixture, p map[string]any) { other(f, p, files{"../../../evil": "x"}) }, "unpack", "leads out of the directory"},
 		{"absolute", func(f fixture, p map[string]any) { other(f, p, files{f.home + "/evil": "x"}) }, "unpack", "is absolute"},
-		{"through a link", func(f fixture, p map[string]any) { other(f, p, files{"l": "-> ../..", "l/evil": "x"}) }, "unpack", "leads out of the folder"},
+		{"through a link", func(f fixture, p map[string]any) { other(f, p, files{"l": "-> ../..", "l/evil": "x"}) }, "unpack", "leads out of the directory"},
 		{"bomb", func(f fixture, p map[string]any) { p["max_unpacked_size"] = 100 }, "unpack", "raise max_unpacked_size"},
-		{"many", func(f fixture, p map[string]any) { p["max_entries"] = 3 }, "unpack", "raise max_entries"},
+		{"many entries", func(f fixture, p map[string]any) { p["max_entries"] = 3 }, "unpack", "raise max_entries"},
 		{"hook", func(f fixture, p map[string]any) { other(f, p, files{"fails-before": ""}) }, "hook before", "the hook before, bin/hook of 1.1, failed: exit code 1"},
-		{"hook that says why", func(f fixture, p map[string]any) {
+		{"hook that explains its failure", func(f fixture, p map[string]any) {
 			other(f, p, files{"bin/hook": "#!/bin/sh\necho migrating\nprintf '\\033[31mno \\377 such table\\033[0m\\n'; echo; echo 'ask the DBA' >&2; exit 3\n"})
 		}, "hook before", "the hook before, bin/hook of 1.1, failed: exit code 3: no \uFFFD such table; ask the DBA"},
 		{"no hook", func(f fixture, p map[string]any) { p["hooks"] = map[string]any{"before": []string{"bin/none"}} }, "hook before", "no such file"},
-		{"hook that is none", func(f fixture, p map[string]any) { p["hooks"] = map[string]any{"before": []string{"bin"}} }, "hook before", "releases/1.1/bin is no executable file"},
+		{"hook that is a directory", func(f fixture, p map[string]any) { p["hooks"] = map[string]any{"before": []string{"bin"}} }, "hook before", "releases/1.1/bin is not an executable file"},
 		{"foreign release", func(f fixture, _ map[string]any) { must(os.MkdirAll(f.app()+"/releases/1.1", 0o755)) }, "enter", "was not deployed by this handler; move it away"},
-		{"release of a link", func(f fixture, _ map[string]any) { must(os.Symlink("1.0", f.app()+"/releases/1.1")) }, "enter", "was not deployed by this handler"},
-		{"open to others", func(f fixture, _ map[string]any) { must(os.Chmod(f.app()+"/releases", 0o777)) }, "enter", "could run programs as the agent: chmod go-w "},
+		{"release that is a link", func(f fixture, _ map[string]any) { must(os.Symlink("1.0", f.app()+"/releases/1.1")) }, "enter", "was not deployed by this handler"},
+		{"writable by others", func(f fixture, _ map[string]any) { must(os.Chmod(f.app()+"/releases", 0o777)) }, "enter", "could run programs as the agent: chmod go-w "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			f.quickly("t1", "1.0")
+			f.deployPlain("t1", "1.0")
 			p := f.payload("1.1", files{"VERSION": "1.1"})
 			tt.edit(f, p)
-			// Where no name server answers, the host is tried for half of the time.
+			// If no name server responds, the download is retried for half of the time.
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			a := f.do(ctx, call{task: "t2", payload: p})
-			f.fails(a, tt.want)
+			f.wantError(a, tt.want)
 			if a.Changed || a.SwitchedBack || a.Step != tt.step || tt.step != "enter" && a.Current != "1.0" {
 				t.Errorf("got %+v", a.Outcome)
 			}
-			f.serves("1.0")
+			f.wantCurrent("1.0")
 			if _, err := os.Stat(f.home + "/evil"); err == nil {
-				t.Error("it wrote outside")
+				t.Error("it wrote outside of the directory")
 			}
 			a = f.do(t.Context(), call{task: "t3", action: tasker.Undo, undoes: "t2", payload: p})
 			if a.err == nil && a.Changed {
-				t.Errorf("undone was %+v", a)
+				t.Errorf("the undo changed something: %+v", a)
 			}
 		})
 	}
 }
 
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-// A link that leads elsewhere, or is none, is somebody else's.
+// The handler refuses a link that it did not make.
 func TestForeignLink(t *testing.T) {
 	t.Parallel()
 	for want, make := range map[string]func(current string) error{
-		"is no link; move it away":      func(c string) error { return os.Mkdir(c, 0o755) },
-		"leads to /etc and to no":       func(c string) error { return os.Symlink("/etc", c) },
-		"leads to releases/../../x and": func(c string) error { return os.Symlink("releases/../../x", c) },
+		"is not a link; move it away":    func(c string) error { return os.Mkdir(c, 0o755) },
+		"points to /etc and not to a":    func(c string) error { return os.Symlink("/etc", c) },
+		"points to releases/../../x and": func(c string) error { return os.Symlink("releases/../../x", c) },
 	} {
 		f := newFixture(t)
 		must(os.Mkdir(f.app(), 0o755))
 		must(make(f.app() + "/current"))
-		f.fails(f.do(t.Context(), call{task: "t1", payload: f.payload("1.0", nil)}), want)
-		f.fails(f.do(t.Context(), call{task: "t1", action: tasker.Plan, payload: f.payload("1.0", nil)}), want)
+		f.wantError(f.do(t.Context(), call{task: "t1", payload: f.payload("1.0", nil)}), want)
+		f.wantError(f.do(t.Context(), call{task: "t1", action: tasker.Plan, payload: f.payload("1.0", nil)}), want)
 	}
-	// An absolute one, as other tools make it, is as good.
+	// An absolute link to a release, as other tools make it, is accepted.
 	f := newFixture(t)
-	f.deploys("t1", "1.0", nil)
+	f.deploy("t1", "1.0", nil)
 	must(os.Remove(f.app() + "/current"))
 	must(os.Symlink(f.app()+"/releases/1.0", f.app()+"/current"))
-	if a := f.deploys("t2", "1.1", nil); a.From != "1.0" {
+	if a := f.deploy("t2", "1.1", nil); a.From != "1.0" {
 		t.Errorf("got %+v", a)
 	}
 }
 
-func TestRejects(t *testing.T) {
+func TestReject(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	tests := []struct {
@@ -124,7 +118,7 @@ func TestRejects(t *testing.T) {
 		{"url", "ftp://host/a.zip", "payload.url"},
 		{"url", "file://host/a.zip", "payload.url"},
 		{"url", "file:///srv/../a.zip", "is not the plain path of a file"},
-		{"url", "http://ho st/a.zip", "payload.url is no URL"},
+		{"url", "http://ho st/a.zip", "payload.url is not a URL"},
 		{"url", "https://host/app", "payload.format is missing"},
 		{"sha256", "abc", "payload.sha256"},
 		{"version", "../1", "payload.version"},
@@ -133,19 +127,19 @@ func TestRejects(t *testing.T) {
 		{"version", "", "payload.version"},
 		{"format", "rar", "payload.format"},
 		{"format", "plain", "payload.name is missing"},
-		{"name", "app", "of use with format plain only"},
+		{"name", "app", "can be used with format plain only"},
 		{"name", "../app", "payload.name"},
 		{"mode", "4755", "payload.mode"},
 		{"keep", 0, "payload.keep"},
 		{"max_size", 0, "payload.max_size"},
 		{"hooks", map[string]any{"before": []string{}}, "payload.hooks.before"},
 		{"hooks", map[string]any{"before": []string{"/bin/sh"}}, "payload.hooks.before"},
-		{"hooks", map[string]any{"before": []string{"../../bin/sh"}}, "is no path inside the release"},
+		{"hooks", map[string]any{"before": []string{"../../bin/sh"}}, "is not a path inside the release"},
 		{"hooks", map[string]any{"after": "bin/x"}, "payload.hooks.after"},
 		{"health", map[string]any{}, "payload.health"},
 		{"health", map[string]any{"http": "http://h/", "tcp": "h:1"}, "payload.health"},
 		{"health", map[string]any{"http": "http://user:hunter2@h/"}, "payload.health.http"},
-		{"health", map[string]any{"command": []string{"bin/../../../x"}}, "is no path inside the release"},
+		{"health", map[string]any{"command": []string{"bin/../../../x"}}, "is not a path inside the release"},
 		{"shell", "true", "payload.shell"},
 	}
 	for _, tt := range tests {
@@ -164,14 +158,14 @@ func TestRejects(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		p := f.payload("1.0", nil)
 		p["url"], p["token_file"] = scheme+"://host.invalid/a.zip", "/no/such"
-		f.fails(f.do(t.Context(), call{task: "t1", payload: p}), map[string]string{"http": "anybody on the way could read the token", "https": "/no/such"}[scheme])
+		f.wantError(f.do(t.Context(), call{task: "t1", payload: p}), map[string]string{"http": "the token could be read on its way", "https": "/no/such"}[scheme])
 	}
 }
 
-func TestRejectsAnotherFileUnderTheName(t *testing.T) {
+func TestRejectAnotherFileForTheVersion(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.deploys("t1", "1.0", nil)
+	f.deploy("t1", "1.0", nil)
 	for _, action := range []tasker.Action{tasker.Perform, tasker.Plan} {
 		a := f.do(t.Context(), call{task: "t2", action: action, payload: f.payload("1.0", files{"more": ""})})
 		var reject *handlers.RejectError
@@ -179,10 +173,10 @@ func TestRejectsAnotherFileUnderTheName(t *testing.T) {
 			t.Errorf("got %v", a.err)
 		}
 	}
-	f.serves("1.0")
+	f.wantCurrent("1.0")
 }
 
-func TestBadAllowLists(t *testing.T) {
+func TestInvalidAllowList(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"", "/", "app", "/srv/app/", "/srv/../app"} {
 		if _, err := artifact.New(artifact.Options{Allow: []string{"/srv/app", dir}}); err == nil || !strings.Contains(err.Error(), "handlers.artifact: allow[1]") {
@@ -191,20 +185,19 @@ func TestBadAllowLists(t *testing.T) {
 	}
 }
 
-// Nobody else may have a hand in what the agent runs.
+// The agent does not run programs that others can change.
 func TestHookThatOthersCanChange(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.quickly("t1", "1.0")
-	f.quickly("t2", "1.1")
+	f.deployPlain("t1", "1.0")
+	f.deployPlain("t2", "1.1")
 	must(os.Chmod(f.app()+"/releases/1.0/bin", 0o777))
 	a := f.do(t.Context(), call{task: "t3", payload: f.payload("1.0", nil)})
-	f.fails(a, "releases/1.0/bin is writable by its group or by others")
-	f.serves("1.1")
+	f.wantError(a, "releases/1.0/bin is writable by its group or by others")
+	f.wantCurrent("1.1")
 }
 
-// Whoever can write a directory above could put another one in the place of the one
-// that is deployed to, with programs of his own.
+// Whoever can write to a parent directory could replace the directory of the application.
 func TestDirectoryThatOthersCanReplace(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]os.FileMode{"by its group": 0o775, "by others": 0o777} {
@@ -218,13 +211,13 @@ func TestDirectoryThatOthersCanReplace(t *testing.T) {
 			must(os.MkdirAll(f.app()+"/releases/1.0/bin", 0o755))
 			must(os.WriteFile(f.app()+"/releases/1.0/bin/healthy", []byte("#!/bin/sh\ntouch "+f.home+"/evil\n"), 0o755))
 		}})
-		f.fails(a, f.home+" is writable by its group or by others")
+		f.wantError(a, f.home+" is writable by its group or by others")
 		if _, err := os.Stat(f.home + "/evil"); err == nil {
-			t.Errorf("writable %s: another program was run than that of the release", name)
+			t.Errorf("writable %s: a program was run that is not of the release", name)
 		}
 		if _, err := os.Stat(f.app()); err == nil {
-			t.Errorf("writable %s: the directory was made", name)
+			t.Errorf("writable %s: the directory was created", name)
 		}
-		f.fails(f.do(t.Context(), call{task: "t1", action: tasker.Plan, payload: f.payload("1.0", nil)}), f.home+" is writable")
+		f.wantError(f.do(t.Context(), call{task: "t1", action: tasker.Plan, payload: f.payload("1.0", nil)}), f.home+" is writable")
 	}
 }

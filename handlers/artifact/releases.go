@@ -12,115 +12,133 @@ import (
 	"time"
 )
 
-// note is what is kept of a release. A directory without one is none of ours.
-type note struct {
-	SHA256 string    `json:"sha256"`
-	At     time.Time `json:"at"`
+// releaseRecord is what the handler records of a release. A directory without a record
+// was not deployed by the handler.
+type releaseRecord struct {
+	SHA256      string    `json:"sha256"`
+	InstalledAt time.Time `json:"at"`
 }
 
-// versionName is as in the schema.
+// versionName is the pattern of a version, as in the schema.
 var versionName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._+~-]{0,99}$`)
 
-// current is the version to which the link leads; empty if there is none.
-func (p *place) current() (string, error) {
-	if p == nil {
+func recordFile(version string) string { return recordsDir + "/" + version + ".json" }
+
+// currentVersion returns the version to which the link points; empty if there is no link.
+func (d *appDir) currentVersion() (string, error) {
+	if d == nil {
 		return "", nil
 	}
-	target, err := p.root.Readlink(linkName)
+	target, err := d.root.Readlink(linkName)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case errors.Is(err, syscall.EINVAL):
-		return "", fmt.Errorf("%s is no link; move it away, so that it can become one to a release", p.at(linkName))
+		return "", fmt.Errorf("%s is not a link; move it away, so that the handler can make a link to a release", d.pathOf(linkName))
 	case err != nil:
-		return "", fmt.Errorf("read the link %s: %w", p.at(linkName), err)
+		return "", fmt.Errorf("read the link %s: %w", d.pathOf(linkName), err)
 	}
-	dir, version := path.Split(path.Clean(strings.TrimPrefix(target, p.path+"/")))
+	dir, version := path.Split(path.Clean(strings.TrimPrefix(target, d.path+"/")))
 	if dir != releasesDir+"/" || !versionName.MatchString(version) {
-		return "", fmt.Errorf("%s leads to %s and to no release below %s; move it away", p.at(linkName), target, p.at(releasesDir))
+		return "", fmt.Errorf("%s points to %s and not to a release below %s; move it away", d.pathOf(linkName), target, d.pathOf(releasesDir))
 	}
 	return version, nil
 }
 
-// release says whether a release is there; one that was not made here is an error.
-func (p *place) release(version string) (note, bool, error) {
-	var n note
-	if p == nil {
-		return n, false, nil
+// pendingSwitch returns the switch that is not confirmed yet, or nil.
+func (d *appDir) pendingSwitch() (*pendingSwitch, error) {
+	if d == nil {
+		return nil, nil
 	}
-	name := releasesDir + "/" + version
-	fi, err := p.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return n, false, nil
+	var s pendingSwitch
+	found, err := d.readJSON(switchFile, &s)
+	if err != nil || !found {
+		return nil, err
 	}
-	if err != nil {
-		return n, false, fmt.Errorf("look for the release: %w", err)
-	}
-	found, err := p.get(notesDir+"/"+version+".json", &n)
-	if err == nil && (!found || !fi.IsDir()) {
-		err = fmt.Errorf("%s is there, and was not deployed by this handler; move it away, or name another version", p.at(name))
-	}
-	return n, err == nil, err
+	return &s, nil
 }
 
-// link has current lead to a version, at once; an empty one removes it.
-func (p *place) link(version string) error {
-	err := p.clear(newLink)
+// findRelease reports whether a release exists, and returns its record. It returns an
+// error if something else than a release of this handler has the name.
+func (d *appDir) findRelease(version string) (releaseRecord, bool, error) {
+	var r releaseRecord
+	if d == nil {
+		return r, false, nil
+	}
+	name := releasesDir + "/" + version
+	fi, err := d.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("find the release: %w", err)
+	}
+	found, err := d.readJSON(recordFile(version), &r)
+	if err == nil && (!found || !fi.IsDir()) {
+		err = fmt.Errorf("%s exists, and was not deployed by this handler; move it away, or name another version", d.pathOf(name))
+	}
+	return r, err == nil, err
+}
+
+// switchLink points the link to a version, atomically. An empty version removes the link.
+func (d *appDir) switchLink(version string) error {
+	err := d.removeAll(newLink)
 	switch {
 	case err != nil:
 	case version == "":
-		err = p.remove(linkName)
+		err = d.removeFile(linkName)
 	default:
-		if err = p.root.Symlink(releasesDir+"/"+version, newLink); err == nil {
-			err = p.rename(newLink, linkName)
+		if err = d.root.Symlink(releasesDir+"/"+version, newLink); err == nil {
+			err = d.rename(newLink, linkName)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("switch the link %s: %w", p.at(linkName), err)
+		return fmt.Errorf("switch the link %s: %w", d.pathOf(linkName), err)
 	}
 	return nil
 }
 
-// drop removes a release: at first from where it can be seen, at once.
-func (p *place) drop(version string) error {
-	if err := p.clear(removedDir); err != nil {
+// removeRelease removes a release. It first moves the release out of sight, so that
+// nobody sees half of it.
+func (d *appDir) removeRelease(version string) error {
+	if err := d.removeAll(removedDir); err != nil {
 		return err
 	}
-	if err := p.rename(releasesDir+"/"+version, removedDir); err != nil {
+	if err := d.rename(releasesDir+"/"+version, removedDir); err != nil {
 		return fmt.Errorf("remove the release %s: %w", version, err)
 	}
-	return errors.Join(p.remove(notesDir+"/"+version+".json"), p.clear(removedDir))
+	return errors.Join(d.removeFile(recordFile(version)), d.removeAll(removedDir))
 }
 
-// surplus are the releases that go so that keep stay, oldest first; those that are
-// spared stay in any case, and count.
-func (p *place) surplus(keep int, spared ...string) ([]string, error) {
-	if p == nil {
+// surplusReleases returns the releases beyond the number to keep, oldest first. The
+// protected versions are never among them, but they count.
+func (d *appDir) surplusReleases(keep int, protected ...string) ([]string, error) {
+	if d == nil {
 		return nil, nil
 	}
-	entries, err := fs.ReadDir(p.root.FS(), releasesDir)
+	entries, err := fs.ReadDir(d.root.FS(), releasesDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list the releases: %w", err)
 	}
 	type release struct {
-		version string
-		at      time.Time
+		version     string
+		installedAt time.Time
 	}
 	var others []release
 	for _, e := range entries {
-		if slices.Contains(spared, e.Name()) {
+		if slices.Contains(protected, e.Name()) {
 			keep--
 			continue
 		}
-		// What is not ours is left alone.
-		if n, ok, err := p.release(e.Name()); err == nil && ok {
-			others = append(others, release{e.Name(), n.At})
+		// Directories that the handler did not make stay.
+		if r, ok, err := d.findRelease(e.Name()); err == nil && ok {
+			others = append(others, release{e.Name(), r.InstalledAt})
 		}
 	}
-	slices.SortFunc(others, func(a, b release) int { return a.at.Compare(b.at) })
-	var gone []string
+	slices.SortFunc(others, func(a, b release) int { return a.installedAt.Compare(b.installedAt) })
+	var surplus []string
 	for _, r := range others[:max(0, len(others)-max(0, keep))] {
-		gone = append(gone, r.version)
+		surplus = append(surplus, r.version)
 	}
-	return gone, nil
+	return surplus, nil
 }

@@ -113,14 +113,14 @@ func (f *fleet) deadMirror(release map[string]any) {
 	f.without("1.6", f.agents...)
 }
 
-// fullDisk deploys to a disk on which the release has no room.
+// fullDisk deploys to a disk on which the release does not fit.
 func (f *fleet) fullDisk(release map[string]any) {
 	f.t.Helper()
 	f.sh(four, "mount -t tmpfs -o size=512k,mode=755 small /mnt; cp -a /srv/app/. /mnt; mount --bind /mnt /srv/app")
 	before := f.sh(four, "cd /srv/app; ls -AR; readlink current")
 	r := f.ends(f.post(artifactType, "full", release, four)).of(f.t, four)
-	if r.Status != tasker.Failed || !strings.Contains(r.Error, "make room") {
-		f.t.Errorf("to a disk that is full: %+v", r)
+	if r.Status != tasker.Failed || !strings.Contains(r.Error, "free some space") {
+		f.t.Errorf("deployment to a full disk: %+v", r)
 	}
 	if after := f.sh(four, "cd /srv/app; ls -AR; readlink current"); after != before {
 		f.t.Errorf("in the directory was\n%s\nand is\n%s", before, after)

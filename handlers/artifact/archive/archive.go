@@ -1,13 +1,13 @@
-// Package archive unpacks a tar.gz or zip into a directory of which it never
-// leaves, whatever the archive says.
+// Package archive unpacks a tar.gz or zip file into a directory, and never writes
+// outside of it. Package artifact uses it to unpack releases.
 //
-// [Open] reads the archive once without writing anything, and refuses what has no
-// place in a release: names that are absolute or lead out, devices and pipes, links
-// to elsewhere, an entry that is there twice, more entries or more bytes than are
-// allowed. [Archive.Unpack] then writes through an [os.Root], files before links,
-// so that nothing is ever written through a link of the archive. Modes lose setuid,
-// setgid, sticky and what group and others may write; what is unpacked belongs to
-// the agent's user.
+// [Open] reads the archive once without writing anything, and refuses everything that a
+// release must not contain: names that are absolute or lead out of the directory,
+// devices and pipes, links that lead out, duplicate entries, and more entries or bytes
+// than allowed. [Archive.Unpack] then writes through an [os.Root], files before links,
+// so that nothing is ever written through a link of the archive. Modes lose the setuid,
+// setgid and sticky bits and the write permissions of group and others. All files
+// belong to the agent's user.
 package archive
 
 import (
@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// Format is a kind of archive.
+// Format is the format of an archive.
 type Format string
 
 // The formats.
@@ -32,14 +32,14 @@ const (
 	Zip   Format = "zip"
 )
 
-// Limits bound what an archive may hold, against those that are small only as long
-// as they are packed.
+// Limits bound the unpacked content of an archive: a small archive can unpack to a huge
+// one.
 type Limits struct {
 	Bytes   int64
 	Entries int
 }
 
-// RefusedError says what in an archive is refused.
+// RefusedError is the error of an archive with content that a release must not contain.
 type RefusedError struct{ Reason string }
 
 // Error returns the reason.
@@ -49,7 +49,7 @@ func refuse(format string, args ...any) error {
 	return &RefusedError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// kind is what an entry becomes.
+// kind is the kind of file that an entry becomes.
 type kind int
 
 const (
@@ -59,55 +59,55 @@ const (
 	hardlink
 )
 
-// entry is one of an archive, with a name that is local and clean.
+// entry is one entry of an archive. Its name is local and clean.
 type entry struct {
 	name string
 	kind kind
 	mode fs.FileMode
 	time time.Time
 	size int64
-	// target is that of a link: for a hard link another entry's name.
+	// target is the target of a link; for a hard link, the name of another entry.
 	target string
 }
 
-// Archive is one that may be unpacked.
+// Archive is an archive that was checked and can be unpacked.
 type Archive struct {
-	// Bytes and Entries are what it holds.
+	// Bytes and Entries are the size of the unpacked content.
 	Bytes   int64
 	Entries int
 
-	walk func(visit) error
+	walk func(visitor) error
 }
 
-// visit is called with each entry and, if it is a file, its content.
-type visit func(entry, io.Reader) error
+// visitor is called with each entry of an archive and, if it is a file, its content.
+type visitor func(entry, io.Reader) error
 
-// Open reads an archive, which must not change meanwhile and until it is unpacked.
-// Unpack too ends when ctx is done.
-// An error is a *RefusedError, or says that the archive is damaged.
+// Open reads and checks an archive. The file must not change until it is unpacked. When
+// ctx is done, Open and Unpack return. The error is a *RefusedError, or that of a
+// damaged archive.
 func Open(ctx context.Context, f *os.File, format Format, limits Limits) (*Archive, error) {
 	a := &Archive{}
 	switch format {
 	case TarGz:
-		a.walk = func(v visit) error { return walkTar(ctx, f, v) }
+		a.walk = func(v visitor) error { return walkTar(ctx, f, v) }
 	case Zip:
-		a.walk = func(v visit) error { return walkZip(ctx, f, limits.Entries, v) }
+		a.walk = func(v visitor) error { return walkZip(ctx, f, limits.Entries, v) }
 	default:
-		return nil, fmt.Errorf("%q is no format of archives", format)
+		return nil, fmt.Errorf("%q is not a format of archives", format)
 	}
 	seen := map[string]kind{}
 	empty := true
 	err := a.walk(func(e entry, _ io.Reader) error {
-		// The first is for sizes that would overflow.
+		// The first comparison excludes sizes that would overflow the sum.
 		if e.size > limits.Bytes || a.Bytes+e.size > limits.Bytes {
-			return refuse("unpacked it has more than %d bytes; raise max_unpacked_size if that is right", limits.Bytes)
+			return refuse("the unpacked content has more than %d bytes; raise max_unpacked_size if that is right", limits.Bytes)
 		}
 		a.Bytes += e.size
 		empty = empty && e.kind == directory
-		if err := check(e, seen); err != nil {
+		if err := checkEntry(e, seen); err != nil {
 			return err
 		}
-		// The directories above an entry count, as they are made too.
+		// The parent directories of an entry count too: Unpack creates them.
 		if a.Entries = len(seen); a.Entries > limits.Entries {
 			return refuse("it has more than %d entries; raise max_entries if that is right", limits.Entries)
 		}
@@ -117,20 +117,21 @@ func Open(ctx context.Context, f *os.File, format Format, limits Limits) (*Archi
 	case err != nil:
 		return nil, err
 	case empty:
-		return nil, refuse("there is no file in it")
+		return nil, refuse("it contains no file")
 	}
 	return a, nil
 }
 
-// check refuses an entry that has no place in a release. Seen are those before it.
-func check(e entry, seen map[string]kind) error {
-	before, twice := seen[e.name]
-	if twice && (before != directory || e.kind != directory) {
-		return refuse("%q is in it twice", e.name)
+// checkEntry refuses an entry that a release must not contain. It adds the entry to those
+// that have been seen before.
+func checkEntry(e entry, seen map[string]kind) error {
+	earlier, duplicate := seen[e.name]
+	if duplicate && (earlier != directory || e.kind != directory) {
+		return refuse("it contains %q twice", e.name)
 	}
 	for dir := path.Dir(e.name); dir != "."; dir = path.Dir(dir) {
 		if k, ok := seen[dir]; ok && k != directory {
-			return refuse("%q is below %q, which is no directory", e.name, dir)
+			return refuse("%q is below %q, which is not a directory", e.name, dir)
 		}
 		seen[dir] = directory
 	}
@@ -138,45 +139,46 @@ func check(e entry, seen map[string]kind) error {
 	switch e.kind {
 	case symlink:
 		if path.IsAbs(e.target) || !filepath.IsLocal(path.Join(path.Dir(e.name), e.target)) {
-			return refuse("the link %q leads out of the folder, to %q; make it relative, or have a hook make it", e.name, e.target)
+			return refuse("the link %q leads out of the directory, to %q; make it relative, or let a hook create it", e.name, e.target)
 		}
 	case hardlink:
 		if k, ok := seen[e.target]; !ok || k != file && k != hardlink {
-			return refuse("the hard link %q is to %q, which is no file before it in the archive", e.name, e.target)
+			return refuse("the hard link %q is to %q, which is not an earlier file of the archive", e.name, e.target)
 		}
 	case directory, file:
 	}
 	return nil
 }
 
-// maxName bounds a name, and the target of a link.
+// maxName bounds the length of a name and of the target of a symbolic link.
 const maxName = 1024
 
-// localName is an entry's name, as it is used here; the folder itself is ".".
+// localName returns the clean form of an entry's name; "." is the directory itself.
 func localName(name string) (string, error) {
 	if len(name) > maxName {
 		return "", refuse("a name has more than %d bytes", maxName)
 	}
 	if name == "" || strings.ContainsAny(name, "\\\x00") || !filepath.IsLocal(name) {
-		return "", refuse("the name %q is absolute, leads out of the folder, or is none on this system", name)
+		return "", refuse("the name %q is absolute, leads out of the directory, or is not valid on this system", name)
 	}
 	return path.Clean(name), nil
 }
 
-// withContext is a reader that ends when ctx is done.
-type withContext struct {
+// contextReader fails when its context is done.
+type contextReader struct {
 	context.Context
 	io.Reader
 }
 
-func (r withContext) Read(p []byte) (int, error) {
+// Read reads from the reader.
+func (r contextReader) Read(p []byte) (int, error) {
 	if r.Err() != nil {
 		return 0, context.Cause(r.Context)
 	}
 	return r.Reader.Read(p)
 }
 
-// damaged wraps what a reader of archives says.
+// damaged wraps the error of an archive reader, unless it is a refusal.
 func damaged(err error) error {
 	var refused *RefusedError
 	if err == nil || errors.As(err, &refused) {

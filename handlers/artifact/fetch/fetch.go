@@ -1,18 +1,18 @@
-// Package fetch brings a file, of which the SHA-256 is known, onto this server: by
-// http, https or from the server's own disk.
+// Package fetch downloads a file with a known SHA-256 by http or https, or copies it
+// from this server's own disk. Package artifact uses it to fetch releases.
 //
-// What has come is kept in a partial file, so that the next try goes on where the
-// last one ended, also in another process; beside it is noted which file of the
-// server it is of (ETag or Last-Modified), since a server that has changed the file
-// meanwhile, or that cannot send a part, sends it from the beginning. A try that
-// gets nothing for the idle time is given up. Tries go on with back-off until
-// nothing has come for the patience, which is at most half the time that ctx leaves:
-// so a server that is down is said to be that, and not that time ran out. Whatever
-// has come is believed only when size and SHA-256 are right.
+// The received bytes are kept in a partial file, so that the next attempt continues
+// where the last one ended, also in another process. Beside it, a record says which
+// file of the server it is part of (by ETag or Last-Modified): if the server has
+// changed the file, or cannot send a part of it, it sends the whole file again. An
+// attempt fails if nothing arrives for IdleTimeout. Attempts are repeated with back-off
+// until nothing has arrived for GiveUpAfter, which is at most half of the time that ctx
+// leaves: an unreachable server is then reported as such, and not as a timeout of the
+// task. The file is used only if its size and its SHA-256 are right.
 //
-// A redirect leads to http or https only, never from https to http, and a token is
-// sent to the host only that the URL names. Errors say of URLs neither user nor
-// query, where secrets may be.
+// Redirects are followed to http and https only, never from https to http. A token is
+// sent only to the host that the URL names. Errors show URLs without user and query,
+// which can contain secrets.
 package fetch
 
 import (
@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"net/url"
 	"os"
 	"syscall"
@@ -32,114 +31,134 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// Request is one file.
+// Request describes one file to fetch.
 type Request struct {
 	URL *url.URL
-	// Authorization is the value of that header; empty is none.
+	// Authorization is the value of the header; empty sends none.
 	Authorization string
-	// SHA256 is in lower case hex.
+	// SHA256 is in lower-case hex.
 	SHA256 string
-	// Max bounds the size.
-	Max int64
-	// Dir has the partial file, of the name Name, and Name.json with what it is of.
-	// Nobody else may use them.
+	// MaxSize bounds the file's size in bytes.
+	MaxSize int64
+	// Dir contains the partial file, called Name, and its record, called Name.json.
+	// Nothing else may use these names.
 	Dir  *os.Root
 	Name string
-	// Room says whether so many bytes more can be written.
-	Room func(bytes int64) error
-	// Progress is told how many bytes there are, and will be; 0 if that is not known.
-	Progress func(have, total int64)
-	// Log is told of tries that failed.
+	// CheckSpace returns an error if the disk has no space for so many more bytes.
+	CheckSpace func(bytes int64) error
+	// Progress is called with the received and the total size; 0 if the total is unknown.
+	Progress func(received, total int64)
+	// Log receives a line for each failed attempt.
 	Log io.Writer
 }
 
 // Fetcher fetches files.
 type Fetcher struct {
-	// Idle is how long a try may get nothing; Patience how long all tries together.
-	Idle, Patience time.Duration
-	// Retry is how the waits between tries grow.
+	// IdleTimeout ends an attempt during which nothing arrives. GiveUpAfter ends all
+	// attempts when nothing has arrived for so long.
+	IdleTimeout, GiveUpAfter time.Duration
+	// Retry spaces the attempts.
 	Retry backoff.Policy
 }
 
-// passing is an error after which another try may succeed.
-type passing struct {
+// retryableError is an error after which another attempt may succeed.
+type retryableError struct {
 	error
-	// after is how long the server asks to wait.
+	// after is the time that the server asks to wait.
 	after time.Duration
 }
 
-func (p passing) Unwrap() error { return p.error }
+// Unwrap returns the error itself.
+func (e retryableError) Unwrap() error { return e.error }
 
-// Get returns the file, open for reading. Its partial file stays there, for the
-// next call to find, until the caller removes it.
+// Get returns the file, open for reading. The partial file stays, for the next call,
+// until the caller removes it.
 func (f *Fetcher) Get(ctx context.Context, r Request) (*os.File, error) {
-	if r.have() > 0 {
-		// An earlier process may have had all of it.
-		if file, err := r.verified(); err == nil {
+	if r.partialSize() > 0 {
+		// An earlier process may have received all of it.
+		if file, err := r.openVerified(); err == nil {
 			return file, nil
 		}
 	}
-	patience := f.Patience
+	giveUpAfter := f.GiveUpAfter
 	if deadline, ok := ctx.Deadline(); ok {
-		patience = min(patience, time.Until(deadline)/2)
+		giveUpAfter = min(giveUpAfter, time.Until(deadline)/2)
 	}
-	get := r.copyFile
+	receive := r.copyFile
 	if r.URL.Scheme != "file" {
-		idle := min(f.Idle, patience)
+		idle := min(f.IdleTimeout, giveUpAfter)
 		client := newClient(r.URL, idle)
 		defer client.CloseIdleConnections()
-		get = (&download{Request: r, idle: idle, client: client}).try
+		receive = (&download{Request: r, idle: idle, client: client}).attempt
 	}
-	last := time.Now() // when something came
+	lastReceived := time.Now()
 	for tries := 0; ; tries++ {
-		had := r.have()
-		resumed, err := get(ctx)
-		if err == nil {
-			var file *os.File
-			if file, err = r.verified(); err == nil {
-				return file, nil
-			}
-			// It is of no use; but a part of another file may have been in it, once.
-			err = errors.Join(err, r.discard())
-			if resumed {
-				err = passing{error: err}
-			}
-		}
-		var pass passing
+		before := r.partialSize()
+		file, err := r.attempt(ctx, receive)
+		var retryable retryableError
 		switch {
+		case err == nil:
+			return file, nil
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("%w, downloading %s (last: %w)", context.Cause(ctx), Redact(r.URL), err)
+			return nil, interrupted(ctx, r.URL, err)
 		case errors.Is(err, syscall.ENOSPC):
-			return nil, errors.Join(fmt.Errorf("the disk is full: %w; make room there and run the task again", err), r.discard())
-		case !errors.As(err, &pass):
+			return nil, errors.Join(fmt.Errorf("the disk is full: %w; free some space and run the task again", err), r.discard())
+		case !errors.As(err, &retryable):
 			return nil, err
 		}
-		if r.have() > had {
-			last, tries = time.Now(), 0
+		if r.partialSize() > before {
+			lastReceived, tries = time.Now(), 0
 		}
-		since := time.Since(last)
-		if since >= patience {
-			return nil, fmt.Errorf("gave up on %s after %s without anything new: %w; see whether the server is up and can be reached from here, and run the task again", Redact(r.URL), since.Round(100*time.Millisecond), err)
+		idle := time.Since(lastReceived)
+		if idle >= giveUpAfter {
+			return nil, fmt.Errorf("gave up on %s after %s without anything new: %w; check whether the server is up and can be reached from here, and run the task again", Redact(r.URL), idle.Round(100*time.Millisecond), err)
 		}
-		wait := min(max(f.Retry.Wait(tries), pass.after), patience-since)
+		wait := min(max(f.Retry.Wait(tries), retryable.after), giveUpAfter-idle)
 		fmt.Fprintf(r.Log, "%v; trying again in %s\n", err, wait.Round(time.Millisecond))
 		if backoff.Sleep(ctx, wait) != nil {
-			return nil, fmt.Errorf("%w, downloading %s (last: %w)", context.Cause(ctx), Redact(r.URL), err)
+			return nil, interrupted(ctx, r.URL, err)
 		}
 	}
 }
 
-// Redact is a URL as people may read it.
+func interrupted(ctx context.Context, u *url.URL, last error) error {
+	return fmt.Errorf("%w, downloading %s (last: %w)", context.Cause(ctx), Redact(u), last)
+}
+
+// attempt receives the file, or the missing part of it, and verifies it.
+func (r *Request) attempt(ctx context.Context, receive func(context.Context) (resumed bool, err error)) (*os.File, error) {
+	resumed, err := receive(ctx)
+	if err != nil {
+		return nil, err
+	}
+	file, err := r.openVerified()
+	if err == nil {
+		return file, nil
+	}
+	err = errors.Join(err, r.discard())
+	if resumed {
+		// The earlier attempts may have received a part of another file.
+		err = retryableError{error: err}
+	}
+	return nil, err
+}
+
+// Redact formats a URL without its user and its query, which can contain secrets.
 func Redact(u *url.URL) string {
-	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+	shown := withoutQuery(u)
 	if u.RawQuery != "" {
 		shown.RawQuery = "…"
 	}
 	return shown.String()
 }
 
-// have is how much of the file there is.
-func (r *Request) have() int64 {
+// withoutQuery returns a URL without its user and its query.
+func withoutQuery(u *url.URL) *url.URL {
+	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+}
+
+// partialSize returns the size of the partial file.
+func (r *Request) partialSize() int64 {
 	fi, err := r.Dir.Stat(r.Name)
 	if err != nil {
 		return 0
@@ -147,7 +166,7 @@ func (r *Request) have() int64 {
 	return fi.Size()
 }
 
-// discard removes what there is.
+// discard removes the partial file and its record.
 func (r *Request) discard() error {
 	var errs []error
 	for _, name := range []string{r.Name + ".json", r.Name} {
@@ -158,8 +177,8 @@ func (r *Request) discard() error {
 	return errors.Join(errs...)
 }
 
-// verified opens the file if it is the one.
-func (r *Request) verified() (*os.File, error) {
+// openVerified opens the partial file if it has the right SHA-256.
+func (r *Request) openVerified() (*os.File, error) {
 	file, err := r.Dir.Open(r.Name)
 	if err != nil {
 		return nil, err
@@ -175,21 +194,22 @@ func (r *Request) verified() (*os.File, error) {
 	}
 	_ = file.Close()
 	if err != nil {
-		return nil, fmt.Errorf("read what was downloaded: %w", err)
+		return nil, fmt.Errorf("read the downloaded file: %w", err)
 	}
-	return nil, fmt.Errorf("the SHA-256 of %s (%d bytes) is %s, not %s as the task says; correct the task, or find out who has changed the file", Redact(r.URL), size, got, r.SHA256)
+	return nil, fmt.Errorf("the SHA-256 of %s (%d bytes) is %s, not %s as the task says; correct the task, or find out who changed the file", Redact(r.URL), size, got, r.SHA256)
 }
 
-// fill appends what is read to the partial file, which has so many bytes already.
-func (r *Request) fill(from io.Reader, have, total int64) error {
+// store appends the content of a reader to the partial file, which already has some
+// bytes. A total of 0 is unknown.
+func (r *Request) store(from io.Reader, have, total int64) error {
 	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
 	if have == 0 {
 		flags |= os.O_TRUNC
 	}
-	if total > r.Max {
-		return tooLarge(r.URL, total, r.Max)
+	if total > r.MaxSize {
+		return tooLarge(r.URL, total, r.MaxSize)
 	}
-	if err := r.Room(max(total-have, 0)); err != nil {
+	if err := r.CheckSpace(max(total-have, 0)); err != nil {
 		return err
 	}
 	file, err := r.Dir.OpenFile(r.Name, flags, 0o600)
@@ -202,8 +222,8 @@ func (r *Request) fill(from io.Reader, have, total int64) error {
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			if have += int64(n); have > r.Max {
-				return errors.Join(tooLarge(r.URL, have, r.Max), r.discard())
+			if have += int64(n); have > r.MaxSize {
+				return errors.Join(tooLarge(r.URL, have, r.MaxSize), r.discard())
 			}
 			if _, err := file.Write(buffer[:n]); err != nil {
 				return err
@@ -214,7 +234,7 @@ func (r *Request) fill(from io.Reader, have, total int64) error {
 			return file.Close()
 		}
 		if err != nil {
-			return passing{error: err}
+			return retryableError{error: err}
 		}
 	}
 }
@@ -223,10 +243,10 @@ func tooLarge(u *url.URL, size, limit int64) error {
 	return fmt.Errorf("%s has %d bytes or more, and max_size is %d; raise that if the file is right", Redact(u), size, limit)
 }
 
-// copyFile copies a file of this server, so that nobody can change it once it is
+// copyFile copies a file of this server, so that nobody can change it after it has been
 // verified.
 func (r *Request) copyFile(ctx context.Context) (bool, error) {
-	// Opening what is no file, a pipe say, must not block.
+	// Without O_NONBLOCK, opening a pipe would block.
 	file, err := os.OpenFile(r.URL.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return false, fmt.Errorf("%w on this server; correct the task's url, or put the file there", err)
@@ -237,9 +257,9 @@ func (r *Request) copyFile(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if !fi.Mode().IsRegular() {
-		return false, fmt.Errorf("%s is no file", r.URL.Path)
+		return false, fmt.Errorf("%s is not a regular file", r.URL.Path)
 	}
-	return false, r.fill(reader(func(p []byte) (int, error) {
+	return false, r.store(readerFunc(func(p []byte) (int, error) {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
@@ -247,38 +267,8 @@ func (r *Request) copyFile(ctx context.Context) (bool, error) {
 	}), 0, fi.Size())
 }
 
-// reader is a function that reads.
-type reader func([]byte) (int, error)
+// readerFunc is an io.Reader made of a function.
+type readerFunc func([]byte) (int, error)
 
-func (r reader) Read(p []byte) (int, error) { return r(p) }
-
-// Head asks for the file's size, without fetching it; -1 if the server does not say.
-func (f *Fetcher) Head(ctx context.Context, u *url.URL, authorization string) (int64, error) {
-	if u.Scheme == "file" {
-		fi, err := os.Stat(u.Path)
-		if err != nil {
-			return -1, err
-		}
-		return fi.Size(), nil
-	}
-	client := newClient(u, f.Idle)
-	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(ctx, f.Idle)
-	defer cancel()
-	req, err := newRequest(ctx, http.MethodHead, u, authorization)
-	if err != nil {
-		return -1, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return -1, plain(u, err)
-	}
-	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return resp.ContentLength, nil
-	case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusForbidden:
-		return -1, nil // what is signed for GET only
-	}
-	return -1, answered(u, resp)
-}
+// Read calls the function.
+func (r readerFunc) Read(p []byte) (int, error) { return r(p) }

@@ -6,21 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// What passes is tried again; where it can be gone on, it is.
-func TestGoesOn(t *testing.T) {
+// After a temporary failure, the next attempt continues the download where possible.
+func TestGetRetries(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 20
 	half := fmt.Sprintf("bytes=%d-", size/2)
@@ -40,39 +38,39 @@ func TestGoesOn(t *testing.T) {
 	tests := []struct {
 		name  string
 		serve func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool
-		want  string // the ranges that were asked for
+		want  string // the requested ranges
 	}{
-		{"good", func(*mirror, int, http.ResponseWriter, *http.Request) bool { return false }, "all"},
-		{"dies in the middle", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
-			return n == 1 && m.half(w, r)
+		{"no failure", func(*mirror, int, http.ResponseWriter, *http.Request) bool { return false }, "all"},
+		{"aborts in the middle", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
+			return n == 1 && m.sendHalf(w, r)
 		}, "all " + half},
 		{"no ranges", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
 			if n == 1 {
-				m.half(w, r)
+				m.sendHalf(w, r)
 			}
 			_, _ = w.Write(m.content)
 			return true
 		}, "all " + half},
-		{"another file meanwhile", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
+		{"changes to another file", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
 			if n == 1 {
-				m.half(w, r)
+				m.sendHalf(w, r)
 			}
 			m.etag, m.content = `"two"`, content(2)
 			return false
 		}, "all " + half},
-		{"nothing to know it by", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
+		{"no validator", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
 			m.etag = ""
-			return n == 1 && m.half(w, r)
+			return n == 1 && m.sendHalf(w, r)
 		}, "all all"},
 		{"a weak etag", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
 			m.etag = `W/"one"`
-			return n == 1 && m.half(w, r)
+			return n == 1 && m.sendHalf(w, r)
 		}, "all all"},
-		{"known by its time", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
+		{"last modified", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
 			m.etag = ""
 			w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
 			if n == 1 {
-				m.half(w, r)
+				m.sendHalf(w, r)
 			}
 			http.ServeContent(w, r, "", time.Date(2006, 1, 2, 15, 4, 5, 0, time.UTC), bytes.NewReader(m.content))
 			return true
@@ -80,7 +78,7 @@ func TestGoesOn(t *testing.T) {
 		{"another part", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
 			switch n {
 			case 1:
-				m.half(w, r)
+				m.sendHalf(w, r)
 			case 2:
 				w.Header().Set("Content-Range", fmt.Sprintf("bytes 7-%d/%d", size-1, size))
 				w.WriteHeader(http.StatusPartialContent)
@@ -92,7 +90,7 @@ func TestGoesOn(t *testing.T) {
 		{"a part of another file under the same etag", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
 			if n == 1 {
 				m.content = content(3)
-				m.half(w, r)
+				m.sendHalf(w, r)
 			}
 			m.content = content(2)
 			return false
@@ -100,7 +98,7 @@ func TestGoesOn(t *testing.T) {
 		{"cannot satisfy", func(m *mirror, n int, w http.ResponseWriter, r *http.Request) bool {
 			switch n {
 			case 1:
-				m.half(w, r)
+				m.sendHalf(w, r)
 			case 2:
 				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 				return true
@@ -110,7 +108,7 @@ func TestGoesOn(t *testing.T) {
 		{"503", status(503), "all all"},
 		{"500", status(500), "all all"},
 		{"429", status(429, "Retry-After: 0"), "all all"},
-		{"connection refused an answer", func(_ *mirror, n int, _ http.ResponseWriter, _ *http.Request) bool {
+		{"aborts without a response", func(_ *mirror, n int, _ http.ResponseWriter, _ *http.Request) bool {
 			if n == 1 {
 				panic(http.ErrAbortHandler)
 			}
@@ -127,9 +125,9 @@ func TestGoesOn(t *testing.T) {
 				want = content(2)
 			}
 			d := newDownload(t, m.URL+"/app.zip", want)
-			d.succeeds(t, want)
+			d.wantContent(t, want)
 			if got := m.ranges(); got != tt.want {
-				t.Errorf("asked for %s, want %s", got, tt.want)
+				t.Errorf("requested %s, want %s", got, tt.want)
 			}
 			if got := m.requests[0].Header.Get("Authorization"); got != token {
 				t.Errorf("authorization %q", got)
@@ -138,8 +136,8 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
-// A mirror that sends nothing more is left, and gone on with.
-func TestStalls(t *testing.T) {
+// The download continues after a mirror has stopped sending.
+func TestGetAfterIdleTimeout(t *testing.T) {
 	t.Parallel()
 	var m *mirror
 	m = newMirror(t, func(_ int, w http.ResponseWriter, r *http.Request) bool {
@@ -154,16 +152,16 @@ func TestStalls(t *testing.T) {
 		return true
 	})
 	d := newDownload(t, m.URL, m.content)
-	d.Idle = 300 * time.Millisecond
-	d.succeeds(t, m.content)
-	// On a slow machine there may be more tries, as nothing comes for longer.
-	if !strings.Contains(d.log.String(), "nothing came for 300ms") || !strings.Contains(m.ranges(), "all bytes=1000-") {
-		t.Errorf("asked for %s; said:\n%s", m.ranges(), d.log)
+	d.IdleTimeout = 300 * time.Millisecond
+	d.wantContent(t, m.content)
+	// On a slow machine there can be more attempts.
+	if !strings.Contains(d.log.String(), "nothing arrived for 300ms") || !strings.Contains(m.ranges(), "all bytes=1000-") {
+		t.Errorf("requested %s; logged:\n%s", m.ranges(), d.log)
 	}
 }
 
-// Another process goes on with what an earlier one has left.
-func TestGoesOnInAnotherProcess(t *testing.T) {
+// A process continues the download of an earlier process.
+func TestGetInAnotherProcess(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var m *mirror
@@ -186,14 +184,14 @@ func TestGoesOnInAnotherProcess(t *testing.T) {
 	if _, err := d.get(ctx); !errors.Is(err, handlers.ErrCancelled) || strings.Contains(err.Error(), "hunter2") {
 		t.Fatalf("got %v", err)
 	}
-	d.succeeds(t, m.content)
-	d.succeeds(t, m.content)
+	d.wantContent(t, m.content)
+	d.wantContent(t, m.content)
 	if got := m.ranges(); got != "all bytes=1000-" {
-		t.Errorf("asked for %s", got)
+		t.Errorf("requested %s", got)
 	}
 }
 
-func TestFails(t *testing.T) {
+func TestGetFails(t *testing.T) {
 	t.Parallel()
 	fixed := func(code int) func(int, http.ResponseWriter, *http.Request) bool {
 		return func(_ int, w http.ResponseWriter, _ *http.Request) bool {
@@ -207,26 +205,26 @@ func TestFails(t *testing.T) {
 		edit  func(d *download)
 		want  string
 	}{
-		{"not found", fixed(404), nil, "answered 404 Not Found; correct the task's url"},
-		{"unauthorized", fixed(401), nil, "answered 401 Unauthorized: it wants other credentials"},
+		{"not found", fixed(404), nil, "responded with 404 Not Found; correct the task's url"},
+		{"unauthorized", fixed(401), nil, "responded with 401 Unauthorized: the server requires other credentials"},
 		{"forbidden", fixed(403), nil, "token_file"},
-		{"teapot", fixed(418), nil, "answered 418"},
-		{"down for good", fixed(503), func(d *download) { d.Patience = 50 * time.Millisecond }, "gave up on http://"},
+		{"teapot", fixed(418), nil, "responded with 418"},
+		{"stays down", fixed(503), func(d *download) { d.GiveUpAfter = 50 * time.Millisecond }, "gave up on http://"},
 		{"another sum", nil, func(d *download) { d.SHA256 = strings.Repeat("0", 64) }, "not " + strings.Repeat("0", 64) + " as the task says; correct the task"},
-		{"too large", nil, func(d *download) { d.Max = 1<<20 - 1 }, "has 1048576 bytes or more, and max_size is 1048575"},
-		{"too large without saying so", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+		{"too large", nil, func(d *download) { d.MaxSize = 1<<20 - 1 }, "has 1048576 bytes or more, and max_size is 1048575"},
+		{"too large without a length", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 			_ = http.NewResponseController(w).Flush()
 			_, _ = w.Write(content(1))
 			return true
-		}, func(d *download) { d.Max = 1000 }, "and max_size is 1000"},
-		{"no room", nil, func(d *download) { d.Room = func(n int64) error { return fmt.Errorf("no room for %d", n) } }, "no room for 1048576"},
-		{"not there", nil, func(d *download) { d.URL = &url.URL{Scheme: "file", Path: "/no/such"} }, "no such file or directory on this server; correct the task's url"},
-		{"no file", nil, func(d *download) { d.URL = &url.URL{Scheme: "file", Path: "/dev/zero"} }, "/dev/zero is no file"},
+		}, func(d *download) { d.MaxSize = 1000 }, "and max_size is 1000"},
+		{"no space", nil, func(d *download) { d.CheckSpace = func(n int64) error { return fmt.Errorf("no space for %d", n) } }, "no space for 1048576"},
+		{"no such file", nil, func(d *download) { d.URL = &url.URL{Scheme: "file", Path: "/no/such"} }, "no such file or directory on this server; correct the task's url"},
+		{"not a regular file", nil, func(d *download) { d.URL = &url.URL{Scheme: "file", Path: "/dev/zero"} }, "/dev/zero is not a regular file"},
 		{"unknown host", nil, func(d *download) {
 			d.URL.Host = "tasker-no-such-host.invalid"
-			d.Patience = 2 * time.Second // where no name server answers
+			d.GiveUpAfter = 2 * time.Second // in case no name server responds
 		}, "tasker-no-such-host.invalid"},
-		{"no https", nil, func(d *download) { d.URL.Scheme = "https" }, "that port does not speak https"},
+		{"not https", nil, func(d *download) { d.URL.Scheme = "https" }, "that port does not use https"},
 		{"redirect to a file", func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
 			return true
@@ -234,7 +232,7 @@ func TestFails(t *testing.T) {
 		{"redirects in a circle", func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, "/again?key=hunter2", http.StatusFound)
 			return true
-		}, nil, "refused a redirect: 10 of them"},
+		}, nil, "refused a redirect: there were 10 already"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -244,95 +242,12 @@ func TestFails(t *testing.T) {
 			if tt.edit != nil {
 				tt.edit(d)
 			}
-			d.fails(t, tt.want)
+			d.wantError(t, tt.want)
 		})
 	}
 }
 
-func TestDeadMirror(t *testing.T) {
-	t.Parallel()
-	// The port is taken, and nobody listens there.
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Close(fd)
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	at, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port) //nolint:errcheck,forcetypeassert // as it was bound
-	// Time passes between the tries only.
-	synctest.Test(t, func(t *testing.T) {
-		d := newDownload(t, "http://"+address+"/app.zip", nil)
-		d.Patience = 50 * time.Millisecond
-		d.fails(t, "connection refused; see whether the server is up")
-		if !strings.Contains(d.log.String(), "trying again in ") {
-			t.Errorf("said %q", d.log)
-		}
-		// Time that is short is not used up.
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-		defer cancel()
-		d.Patience = time.Hour
-		if _, err := d.get(ctx); err == nil || !strings.Contains(err.Error(), "gave up on http://") || ctx.Err() != nil {
-			t.Errorf("with little time: %v, %v", err, ctx.Err())
-		}
-	})
-}
-
-// A redirect leads from https to no http, and takes the token nowhere else.
-func TestRedirects(t *testing.T) {
-	t.Parallel()
-	target, secure := newMirror(t, nil), &mirror{t: t, content: content(1)}
-	secure.Server = httptest.NewTLSServer(secure)
-	t.Cleanup(secure.Close)
-	redirect := func(to *mirror) http.Handler {
-		return http.RedirectHandler(to.URL+"/?key=hunter2", http.StatusFound)
-	}
-	for _, tt := range []struct {
-		name string
-		from func(http.Handler) *httptest.Server
-		to   *mirror
-		want string
-	}{
-		{"http to http", httptest.NewServer, target, ""},
-		{"http to https", httptest.NewServer, secure, ""},
-		{"https to https", httptest.NewTLSServer, secure, ""},
-		{"https to http", httptest.NewTLSServer, target, "refused a redirect from https to http://"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			first := tt.from(redirect(tt.to))
-			t.Cleanup(first.Close)
-			d := newDownload(t, first.URL, tt.to.content)
-			if tt.want != "" {
-				d.fails(t, tt.want)
-				return
-			}
-			d.succeeds(t, tt.to.content)
-			tt.to.mu.Lock()
-			defer tt.to.mu.Unlock()
-			for _, r := range tt.to.requests {
-				if r.Header.Get("Authorization") != "" || r.Header.Get("Referer") != "" {
-					t.Errorf("the other host got %v", r.Header)
-				}
-			}
-		})
-	}
-}
-
-func TestUnknownCertificate(t *testing.T) {
-	t.Parallel()
-	server := httptest.NewTLSServer(nil)
-	t.Cleanup(server.Close)
-	// It is not issued for that name.
-	newDownload(t, strings.Replace(server.URL, "127.0.0.1", "localhost", 1), nil).fails(t, "have this server trust whoever issued the certificate")
-}
-
-func TestFromTheDisk(t *testing.T) {
+func TestGetFromDisk(t *testing.T) {
 	t.Parallel()
 	want := content(1)
 	path := filepath.Join(t.TempDir(), "app zip")
@@ -340,38 +255,9 @@ func TestFromTheDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := url.URL{Scheme: "file", Path: path}
-	newDownload(t, u.String(), want).succeeds(t, want)
+	newDownload(t, u.String(), want).wantContent(t, want)
 	if err := syscall.Mkfifo(path+".pipe", 0o600); err != nil {
 		t.Fatal(err)
 	}
-	newDownload(t, u.String()+".pipe", want).fails(t, "is no file")
-}
-
-func TestHead(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		code int
-		want int64
-		err  string
-	}{
-		"good": {0, 1 << 20, ""}, "not for heads": {405, -1, ""}, "signed for GET": {403, -1, ""}, "not found": {404, -1, "answered 404"}, "down": {502, -1, "answered 502"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m := newMirror(t, func(_ int, w http.ResponseWriter, _ *http.Request) bool {
-				if tt.code != 0 {
-					w.WriteHeader(tt.code)
-				}
-				return tt.code != 0
-			})
-			d := newDownload(t, m.URL, nil)
-			got, err := d.Head(t.Context(), d.URL, token)
-			if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
-				t.Errorf("got %d, %v", got, err)
-			}
-			if r := m.requests[0]; r.Method != http.MethodHead || r.Header.Get("Authorization") != token {
-				t.Errorf("asked by %s with %v", r.Method, r.Header)
-			}
-		})
-	}
+	newDownload(t, u.String()+".pipe", want).wantError(t, "is not a regular file")
 }

@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -26,7 +27,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// TestMain has the system trust the certificate of httptest's servers.
+// TestMain makes the certificate of httptest's servers trusted.
 func TestMain(m *testing.M) {
 	server := httptest.NewTLSServer(nil)
 	server.Close()
@@ -43,12 +44,13 @@ func TestMain(m *testing.M) {
 
 const token = "Bearer hunter2"
 
-// mirror serves a file, and misbehaves as it is told.
+// mirror is a server of a file that can misbehave.
 type mirror struct {
 	*httptest.Server
 	t       *testing.T
 	content []byte
-	// serve answers request number n, from 1; nil, or false, is a good answer.
+	// serve handles request number n, from 1. If it is nil or returns false, the mirror
+	// serves the file.
 	serve func(n int, w http.ResponseWriter, r *http.Request) bool
 	etag  string
 
@@ -82,8 +84,8 @@ func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(m.content))
 }
 
-// half sends the first half of what is asked for, and then the connection dies.
-func (m *mirror) half(w http.ResponseWriter, _ *http.Request) bool {
+// sendHalf sends the first half of the file and then aborts the connection.
+func (m *mirror) sendHalf(w http.ResponseWriter, _ *http.Request) bool {
 	w.Header().Set("ETag", m.etag)
 	w.Header().Set("Content-Length", fmt.Sprint(len(m.content)))
 	_, _ = w.Write(m.content[:len(m.content)/2])
@@ -91,25 +93,18 @@ func (m *mirror) half(w http.ResponseWriter, _ *http.Request) bool {
 	panic(http.ErrAbortHandler)
 }
 
-// ranges are those that were asked for.
+// ranges returns the Range headers of all requests.
 func (m *mirror) ranges() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []string
 	for _, r := range m.requests {
-		all = append(all, orElse(r.Header.Get("Range"), "all"))
+		all = append(all, cmp.Or(r.Header.Get("Range"), "all"))
 	}
 	return strings.Join(all, " ")
 }
 
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
-
-// download is a fetcher with a folder of its own.
+// download is a fetcher and a request with its own directory.
 type download struct {
 	fetch.Fetcher
 	fetch.Request
@@ -132,10 +127,10 @@ func newDownload(t *testing.T, from string, want []byte) *download {
 	sum := sha256.Sum256(want)
 	var log bytes.Buffer
 	return &download{
-		Fetcher: fetch.Fetcher{Idle: time.Minute, Patience: time.Minute, Retry: backoff.Policy{First: time.Millisecond, Cap: 10 * time.Millisecond}},
+		Fetcher: fetch.Fetcher{IdleTimeout: time.Minute, GiveUpAfter: time.Minute, Retry: backoff.Policy{First: time.Millisecond, Cap: 10 * time.Millisecond}},
 		Request: fetch.Request{
-			URL: u, SHA256: hex.EncodeToString(sum[:]), Max: 1 << 30, Dir: root, Name: "part", Authorization: token,
-			Room: func(int64) error { return nil }, Progress: func(int64, int64) {}, Log: &log,
+			URL: u, SHA256: hex.EncodeToString(sum[:]), MaxSize: 1 << 30, Dir: root, Name: "part", Authorization: token,
+			CheckSpace: func(int64) error { return nil }, Progress: func(int64, int64) {}, Log: &log,
 		},
 		dir: dir, log: &log,
 	}
@@ -150,7 +145,7 @@ func (d *download) get(ctx context.Context) ([]byte, error) {
 	return io.ReadAll(file)
 }
 
-func (d *download) succeeds(t *testing.T, want []byte) {
+func (d *download) wantContent(t *testing.T, want []byte) {
 	t.Helper()
 	got, err := d.get(t.Context())
 	if err != nil || !bytes.Equal(got, want) {
@@ -158,7 +153,7 @@ func (d *download) succeeds(t *testing.T, want []byte) {
 	}
 }
 
-func (d *download) fails(t *testing.T, want string) {
+func (d *download) wantError(t *testing.T, want string) {
 	t.Helper()
 	_, err := d.get(t.Context())
 	if err == nil || !strings.Contains(err.Error(), want) {

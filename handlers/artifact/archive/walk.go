@@ -14,13 +14,14 @@ import (
 	"strings"
 )
 
-func walkTar(ctx context.Context, f *os.File, v visit) error {
+// walkTar visits the entries of a tar.gz file.
+func walkTar(ctx context.Context, f *os.File, v visitor) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return damaged(err)
 	}
-	unzipped, err := gzip.NewReader(withContext{ctx, f})
+	unzipped, err := gzip.NewReader(contextReader{ctx, f})
 	if err != nil {
-		return damaged(fmt.Errorf("it is no gzip: %w", err))
+		return damaged(fmt.Errorf("it is not a gzip file: %w", err))
 	}
 	archive := tar.NewReader(unzipped)
 	for {
@@ -32,7 +33,7 @@ func walkTar(ctx context.Context, f *os.File, v visit) error {
 			return damaged(err)
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader {
-			continue // a comment, as by git archive
+			continue // A comment, as git archive writes it.
 		}
 		e, err := tarEntry(h)
 		if err == nil {
@@ -61,22 +62,23 @@ func tarEntry(h *tar.Header) (entry, error) {
 		e.kind = hardlink
 		e.target, err = localName(h.Linkname)
 	default:
-		return entry{}, refuse("%q is neither file, directory nor link (type %q); devices and pipes have no place in a release", h.Name, h.Typeflag)
+		return entry{}, refuse("%q is neither a file, a directory nor a link (type %q); a release must not contain devices or pipes", h.Name, h.Typeflag)
 	}
 	return e, err
 }
 
-func walkZip(ctx context.Context, f *os.File, entries int, v visit) error {
+// walkZip visits the entries of a zip file.
+func walkZip(ctx context.Context, f *os.File, entries int, v visitor) error {
 	info, err := f.Stat()
 	if err != nil {
 		return damaged(err)
 	}
-	bounded := &directoryReader{f: f, left: perFile + int64(entries)*perEntry}
+	bounded := &directoryReader{f: f, remaining: directoryBase + int64(entries)*directoryPerEntry}
 	archive, err := zip.NewReader(bounded, info.Size())
 	if err != nil {
 		return damaged(err)
 	}
-	bounded.left = math.MaxInt64 // the directory is read
+	bounded.remaining = math.MaxInt64 // The directory has been read.
 	for _, zf := range archive.File {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -88,27 +90,28 @@ func walkZip(ctx context.Context, f *os.File, entries int, v visit) error {
 	return nil
 }
 
-// How much a zip's directory may have, all of which is read into memory at once.
+// The limit of a zip file's directory in bytes; all of it is read into memory at once.
 const (
-	perFile  = 256 << 10
-	perEntry = 512
+	directoryBase     = 256 << 10
+	directoryPerEntry = 512
 )
 
-// directoryReader refuses to read more than that.
+// directoryReader fails when more than the remaining bytes are read.
 type directoryReader struct {
-	f    *os.File
-	left int64
+	f         *os.File
+	remaining int64
 }
 
+// ReadAt reads from the file.
 func (r *directoryReader) ReadAt(p []byte, at int64) (int, error) {
-	if r.left -= int64(len(p)); r.left < 0 {
-		return 0, refuse("its directory is too large for the entries that are allowed; raise max_entries if that is right")
+	if r.remaining -= int64(len(p)); r.remaining < 0 {
+		return 0, refuse("its directory is too large for the allowed number of entries; raise max_entries if that is right")
 	}
 	return r.f.ReadAt(p, at)
 }
 
-func visitZip(ctx context.Context, zf *zip.File, v visit) error {
-	// Some tools write a directory with a mode that says nothing of it.
+func visitZip(ctx context.Context, zf *zip.File, v visitor) error {
+	// Some tools write a directory without the directory bit in its mode.
 	isDir := strings.HasSuffix(zf.Name, "/") || zf.Mode().IsDir()
 	name, err := localName(zf.Name)
 	if err != nil {
@@ -124,7 +127,7 @@ func visitZip(ctx context.Context, zf *zip.File, v visit) error {
 	case zf.Mode().Type() == fs.ModeSymlink:
 		e.kind = symlink
 	default:
-		return refuse("%q is neither file, directory nor link (%s); devices and pipes have no place in a release", zf.Name, zf.Mode())
+		return refuse("%q is neither a file, a directory nor a link (%s); a release must not contain devices or pipes", zf.Name, zf.Mode())
 	}
 	content, err := zf.Open()
 	if err != nil {
@@ -132,7 +135,7 @@ func visitZip(ctx context.Context, zf *zip.File, v visit) error {
 	}
 	defer content.Close()
 	if e.kind == symlink {
-		// It is the content.
+		// A zip file stores the target as the content.
 		target, err := io.ReadAll(io.LimitReader(content, maxName+1))
 		if err != nil {
 			return fmt.Errorf("%s: %w", zf.Name, err)
@@ -142,5 +145,5 @@ func visitZip(ctx context.Context, zf *zip.File, v visit) error {
 		}
 		e.target = string(target)
 	}
-	return v(e, withContext{ctx, content})
+	return v(e, contextReader{ctx, content})
 }

@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"io"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +27,26 @@ func TestParse(t *testing.T) {
 	}
 	if s.options.Payload != 1024 || s.options.MySQL != fleetbench.DefaultMySQL {
 		t.Errorf("defaults: payload %d, database %q", s.options.Payload, s.options.MySQL)
+	}
+}
+
+// TestParse_documented parses every tasker-bench command of the documents.
+func TestParse_documented(t *testing.T) {
+	found := 0
+	for _, name := range []string{"performance.md", "scaling.md"} {
+		document, err := os.ReadFile("../../docs/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range regexp.MustCompile("bin/tasker-bench (--[^`#\n]*)").FindAllStringSubmatch(string(document), -1) {
+			found++
+			if _, err := parse(strings.Fields(command[1]), io.Discard); err != nil {
+				t.Errorf("%s: %s: %v", name, command[0], err)
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("found %d commands", found)
 	}
 }
 

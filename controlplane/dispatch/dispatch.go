@@ -23,7 +23,6 @@ type Outbox interface {
 	ClaimDue(ctx context.Context, limit int) ([]store.Claim, error)
 	MarkSent(ctx context.Context, claims []store.Claim) error
 	MarkUnsent(ctx context.Context, unsent []store.Unsent) error
-	NextDue(ctx context.Context) (time.Time, error)
 }
 
 // Sender is the sending half of a transport.Hub.

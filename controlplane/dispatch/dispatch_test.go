@@ -52,8 +52,6 @@ func (o *outbox) MarkUnsent(_ context.Context, unsent []store.Unsent) error {
 	return nil
 }
 
-func (o *outbox) NextDue(context.Context) (time.Time, error) { return time.Time{}, nil }
-
 // set makes orders due; away is what the database answers from now on.
 func (o *outbox) set(away error, due ...store.Claim) {
 	o.mu.Lock()

@@ -8,7 +8,11 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
+
+// Rollouts stores the progress of rollouts.
+type Rollouts struct{ db *database }
 
 // RolloutView is what is decided on.
 type RolloutView struct {
@@ -43,14 +47,14 @@ type RolloutStep struct {
 }
 
 // DueRollouts are the rollouts to look at now, those that wait longest first.
-func (s *Store) DueRollouts(ctx context.Context, limit int) ([]string, error) {
-	c := s.direct()
-	now, err := s.now(ctx, c)
+func (r *Rollouts) DueRollouts(ctx context.Context, limit int) ([]string, error) {
+	const action = "read due rollouts"
+	now, err := r.db.Now(ctx)
 	if err != nil {
-		return nil, s.fail("look for due rollouts", err)
+		return nil, r.db.Wrap(action, err)
 	}
-	ids, err := c.strings(ctx, "SELECT task_id FROM rollouts WHERE check_at <= ? ORDER BY check_at LIMIT ?", now, limit)
-	return ids, s.fail("look for due rollouts", err)
+	ids, err := r.db.Reader().QueryStrings(ctx, "SELECT task_id FROM rollouts WHERE check_at <= ? ORDER BY check_at LIMIT ?", now, limit)
+	return ids, r.db.Wrap(action, err)
 }
 
 // Gating is a rollout that stands before its gate.
@@ -65,22 +69,22 @@ type Gating struct {
 
 // GatingRollout reads what the gate of a task's rollout is asked; nil if it is not in
 // its gate now, or has none.
-func (s *Store) GatingRollout(ctx context.Context, id string) (*Gating, error) {
+func (r *Rollouts) GatingRollout(ctx context.Context, id string) (*Gating, error) {
 	var gating *Gating
-	err := s.view(ctx, "read a rollout", func(c *conn) error {
+	err := r.db.View(ctx, "read a rollout", func(c *sqldb.Conn) error {
 		var rollout *rolloutRow
-		err := c.rows(ctx, "SELECT "+rolloutColumns+" FROM rollouts WHERE task_id = ? AND state = ?", []any{id, string(tasker.RolloutGating)}, func(r *sql.Rows) (err error) {
-			rollout, err = scanRollout(r)
+		err := c.Query(ctx, "SELECT "+rolloutColumns.String()+" FROM rollouts WHERE task_id = ? AND state = ?", []any{id, string(tasker.RolloutGating)}, func(rows *sql.Rows) (err error) {
+			rollout, err = scanRollout(rows)
 			return err
 		})
 		if err != nil || rollout == nil || rollout.Gate == nil {
 			return err
 		}
 		gating = &Gating{Gate: *rollout.Gate}
-		if err := c.row(ctx, "SELECT version FROM tasks WHERE id = ?", []any{id}, &gating.Version); err != nil {
+		if err := c.QueryRow(ctx, "SELECT version FROM tasks WHERE id = ?", []any{id}, &gating.Version); err != nil {
 			return err
 		}
-		gating.Endpoints, err = c.strings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND wave <= ? ORDER BY endpoint", id, rollout.Wave)
+		gating.Endpoints, err = c.QueryStrings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND wave <= ? ORDER BY endpoint", id, rollout.Wave)
 		return err
 	})
 	return gating, err
@@ -92,18 +96,18 @@ const maxSteps = 10
 // AdvanceRollout moves a rollout on, in one transaction, for the holder of the
 // lease: decide is asked again until it neither changes the state nor does
 // anything. It returns the tasks that finished.
-func (s *Store) AdvanceRollout(ctx context.Context, l Lease, id string, decide func(RolloutView) RolloutStep) ([]tasker.Task, error) {
+func (r *Rollouts) AdvanceRollout(ctx context.Context, l Lease, id string, decide func(RolloutView) RolloutStep) ([]tasker.Task, error) {
 	var finished []tasker.Task
-	err := s.update(ctx, "move a rollout on", func(tx *tx) error {
+	err := r.db.update(ctx, "move a rollout on", func(tx *tx) error {
 		finished = nil
-		if err := tx.holds(ctx, l); err != nil {
+		if err := lockLease(ctx, tx, l); err != nil {
 			if errors.Is(err, ErrNotFound) {
 				return errLapsed
 			}
 			return err
 		}
 		for range maxSteps {
-			done, more, err := tx.step(ctx, id, decide)
+			done, more, err := step(ctx, tx, id, decide)
 			finished = append(finished, done...)
 			if err != nil || !more {
 				return err
@@ -114,50 +118,46 @@ func (s *Store) AdvanceRollout(ctx context.Context, l Lease, id string, decide f
 	return finished, err
 }
 
-// failedEndpoints selects the endpoints of a task that Counts.Failures counts.
-const failedEndpoints = `SELECT endpoint FROM responses
-	WHERE task_id = ? AND status NOT IN ('pending','sent','received','running','succeeded','skipped') ORDER BY endpoint LIMIT ?`
-
 // step is one decision. more says that there may be another one.
-func (t *tx) step(ctx context.Context, id string, decide func(RolloutView) RolloutStep) (finished []tasker.Task, more bool, err error) {
-	u, err := t.lock(ctx, []string{id})
+func step(ctx context.Context, t *tx, id string, decide func(RolloutView) RolloutStep) (finished []tasker.Task, more bool, err error) {
+	cs, err := lockTasks(ctx, t, []string{id})
 	if err != nil {
 		return nil, false, err
 	}
-	task := u.tasks[id]
+	task := cs.tasks[id]
 	if task == nil || task.pacing != pacedNow {
 		return nil, false, nil
 	}
-	r, err := u.rollout(ctx, id)
+	r, err := lockRollout(ctx, cs, id)
 	if err != nil {
 		return nil, false, err
 	}
-	view := RolloutView{Task: task.Task, Now: t.now.time()}
+	view := RolloutView{Task: task.Task, Now: t.Now.Time()}
 	view.Task.Rollout = &r.Rollout
 	if r.State == tasker.RolloutWaiting {
-		if view.Blocker, err = t.blocker(ctx, r); err != nil {
+		if view.Blocker, err = blocker(ctx, &t.Conn, r); err != nil {
 			return nil, false, err
 		}
 	}
 	if task.Counts.Failures() > 0 {
-		if view.Failed, err = t.strings(ctx, failedEndpoints, id, maxFailed); err != nil {
+		if view.Failed, err = t.QueryStrings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND "+statusIn(isFailure)+" ORDER BY endpoint LIMIT ?", id, maxFailed); err != nil {
 			return nil, false, fmt.Errorf("read who failed: %w", err)
 		}
 	}
 	was := r.Rollout
 	step := decide(view)
-	r.State, r.Resume, r.Reason, r.Until, r.checkAt = step.State, step.Resume, step.Reason, step.Until, microsAt(step.Again)
+	r.State, r.Resume, r.Reason, r.Until, r.checkAt = step.State, step.Resume, step.Reason, step.Until, sqldb.MicrosOrNull(step.Again)
 	more = was.State != r.State || step.Release || step.Skip || step.Rollback
-	if more || was.Reason != r.Reason || microsAt(was.Until) != microsAt(r.Until) {
-		task.changed = true
+	if more || was.Reason != r.Reason || sqldb.MicrosOrNull(was.Until) != sqldb.MicrosOrNull(r.Until) {
+		task.change()
 	}
 	switch {
 	case step.Release:
-		err = u.release(ctx, task, r)
+		err = release(ctx, cs, task, r)
 	case step.Skip:
-		err = u.skip(ctx, task, r)
+		err = skip(ctx, cs, task, r)
 	case step.Rollback:
-		if r.Rollback, _, err = t.undo(ctx, task); errors.Is(err, ErrNothingToUndo) {
+		if r.Rollback, _, err = createUndo(ctx, t, task); errors.Is(err, ErrNothingToUndo) {
 			err = nil
 		}
 	}
@@ -166,13 +166,13 @@ func (t *tx) step(ctx context.Context, id string, decide func(RolloutView) Rollo
 	}
 	r.settle(task)
 	task.dirty = true
-	if finished, err = u.flush(ctx); err != nil {
+	if finished, err = cs.write(ctx); err != nil {
 		return nil, false, err
 	}
 	if more = more && task.pacing == pacedNow; more {
-		r.checkAt = t.now
+		r.checkAt = t.Now
 	}
-	return finished, more, t.writeRollout(ctx, r)
+	return finished, more, writeRollout(ctx, &t.Conn, r)
 }
 
 // settle makes the rest of both rows what the state says.
@@ -194,12 +194,13 @@ func (r *rolloutRow) settle(t *taskRow) {
 }
 
 // release begins the next wave: its receive deadline begins now.
-func (u *unit) release(ctx context.Context, t *taskRow, r *rolloutRow) error {
+func release(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) error {
 	r.Wave++
-	t.ReceiveDeadline = u.now.add(t.ReceiveTimeout.D()).time()
-	t.changed, u.commit.Due = true, true
-	err := u.exec(ctx, "UPDATE responses SET next_send_at = ?, expires_at = ?, version = ? WHERE task_id = ? AND wave = ? AND status = 'pending'",
-		u.now, t.deadline(), t.Version+1, t.ID, r.Wave)
+	t.ReceiveDeadline = cs.Now.Add(t.ReceiveTimeout.D()).Time()
+	t.change()
+	cs.commit.Due = true
+	err := cs.Exec(ctx, "UPDATE responses SET next_send_at = ?, expires_at = ?, version = ? WHERE task_id = ? AND wave = ? AND status = ?",
+		cs.Now, t.deadline(), t.Version, t.ID, r.Wave, string(tasker.Pending))
 	if err != nil {
 		return fmt.Errorf("begin a wave: %w", err)
 	}
@@ -207,13 +208,13 @@ func (u *unit) release(ctx context.Context, t *taskRow, r *rolloutRow) error {
 }
 
 // skip ends what is in waves that have not begun.
-func (u *unit) skip(ctx context.Context, t *taskRow, r *rolloutRow) error {
-	if err := u.read(ctx, "task_id = ? AND wave > ? AND status = 'pending'", []any{t.ID, r.Wave}); err != nil {
+func skip(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) error {
+	if err := cs.loadWhere(ctx, "task_id = ? AND wave > ? AND status = ?", t.ID, r.Wave, string(tasker.Pending)); err != nil {
 		return err
 	}
-	for _, row := range u.rows {
+	for _, row := range cs.responses {
 		if row.Wave > r.Wave && row.Status == tasker.Pending {
-			u.end(row, tasker.Skipped, r.Reason, false)
+			cs.end(row, tasker.Skipped, r.Reason, false)
 		}
 	}
 	return nil
@@ -222,9 +223,9 @@ func (u *unit) skip(ctx context.Context, t *taskRow, r *rolloutRow) error {
 // blocker says which rollout has an endpoint of this one and keeps it waiting,
 // because it or this one is exclusive: one that is under way or being rolled back,
 // or one that waits and came earlier.
-func (t *tx) blocker(ctx context.Context, r *rolloutRow) (string, error) {
-	query := `SELECT t.type, t.identifier, o.endpoint, x.rollback_task FROM rollouts x` + t.use("rollouts_claiming") + t.straightJoin + `tasks t` + t.straightJoin +
-		`responses o` + t.straightJoin + `responses mine
+func blocker(ctx context.Context, c *sqldb.Conn, r *rolloutRow) (string, error) {
+	query := `SELECT t.type, t.identifier, o.endpoint, x.rollback_task FROM rollouts x` + c.UseIndex("rollouts_claiming") + c.StraightJoin() + `tasks t` + c.StraightJoin() +
+		`responses o` + c.StraightJoin() + `responses mine
 		WHERE x.claims >= ? AND (x.claims = ? OR x.task_id < ?) AND x.task_id <> ? AND (x.exclusive = 1 OR 1 = ?)
 		AND (x.rollback_task = '' OR EXISTS (SELECT 1 FROM tasks u WHERE u.id = x.rollback_task AND u.finished_at IS NULL))
 		AND t.id = x.task_id AND o.task_id = x.task_id AND mine.task_id = ? AND mine.endpoint = o.endpoint LIMIT 1`
@@ -233,7 +234,7 @@ func (t *tx) blocker(ctx context.Context, r *rolloutRow) (string, error) {
 		exclusive = 1
 	}
 	var taskType, identifier, endpoint, undo string
-	err := t.row(ctx, query, []any{claimsNext, claimsNow, r.taskID, r.taskID, exclusive, r.taskID}, &taskType, &identifier, &endpoint, &undo)
+	err := c.QueryRow(ctx, query, []any{claimsNext, claimsNow, r.taskID, r.taskID, exclusive, r.taskID}, &taskType, &identifier, &endpoint, &undo)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return "", nil

@@ -139,9 +139,8 @@ func fill(t *testing.T, f *fixture) {
 		must(t, err)
 	}
 	if f.Dialect() == "mysql" {
-		rows, err := f.DB().QueryContext(ctx, "ANALYZE TABLE tasks, responses, chunks, endpoints, credentials, callbacks")
+		_, err := f.Writer().ExecContext(ctx, "ANALYZE TABLE tasks, responses, chunks, endpoints, credentials, callbacks")
 		must(t, err)
-		must(t, rows.Close())
 	}
 }
 
@@ -183,8 +182,6 @@ func everything(t *testing.T, f *fixture) {
 	_, err = f.CancelTask(ctx, "ping", "x", "")
 	must(t, err)
 	_, err = f.ClaimDue(ctx, 1000)
-	must(t, err)
-	_, err = f.NextDue(ctx)
 	must(t, err)
 	_, err = f.Stats(ctx)
 	must(t, err)

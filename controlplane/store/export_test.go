@@ -5,41 +5,47 @@ import (
 	"database/sql"
 )
 
-// Trace has fn called with every statement.
-func (s *Store) Trace(fn func(query string, args []any)) { s.trace = fn }
+// Trace calls fn with every statement.
+func (s *Store) Trace(fn func(query string, args []any)) { s.db.Trace(fn) }
 
 // DB is the connection that reads.
-func (s *Store) DB() *sql.DB { return s.read }
+func (s *Store) DB() *sql.DB {
+	_, reader := s.db.Pools()
+	return reader
+}
 
 // Writer is the connection that writes.
-func (s *Store) Writer() *sql.DB { return s.write }
+func (s *Store) Writer() *sql.DB {
+	writer, _ := s.db.Pools()
+	return writer
+}
 
 // Dialect is sqlite or mysql.
-func (s *Store) Dialect() string { return s.dialect.name }
+func (s *Store) Dialect() string { return s.db.Dialect() }
 
-// Clear empties the tables, which is quicker than Reset.
+// Clear empties the tables, which is faster than Reset.
 func (s *Store) Clear(ctx context.Context) error {
-	defer s.forgetCredentials()
+	defer s.clearCaches()
 	for _, table := range []string{"tasks", "endpoints", "enrol_tokens", "credentials", "signing_keys"} {
-		if _, err := s.write.ExecContext(ctx, "DELETE FROM "+table); err != nil {
+		if _, err := s.Writer().ExecContext(ctx, "DELETE FROM "+table); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Remembered is what a Store keeps of what it has read, with names for keys.
-type Remembered struct{ known[string, string] }
+// Cache exports cache for strings.
+type Cache struct{ cache[string, string] }
 
-// NewRemembered keeps nothing yet.
-func NewRemembered() *Remembered {
-	return &Remembered{known[string, string]{values: map[string]string{}}}
+// NewCache returns an empty cache.
+func NewCache() *Cache {
+	return &Cache{cache[string, string]{values: map[string]string{}}}
 }
 
-// Get is get of what is kept.
-func (r *Remembered) Get(key string, read func() (string, error)) (string, error) {
-	return r.get(key, read)
+// Get exports cache.get.
+func (c *Cache) Get(key string, read func() (string, error)) (string, error) {
+	return c.get(key, read)
 }
 
-// Forget is forget of what is kept.
-func (r *Remembered) Forget() { r.forget() }
+// Clear exports cache.clear.
+func (c *Cache) Clear() { c.clear() }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
 // flights are the orders that this process has claimed and not settled yet. What
@@ -29,18 +30,18 @@ const longest = 8
 
 // flight is one assignment on its way to one endpoint.
 type flight struct {
-	key
+	responseKey
 	attempt int
 }
 
-func (c Claim) flight() flight { return flight{key{c.TaskID, c.Endpoint}, c.Attempt} }
+func (c Claim) flight() flight { return flight{c.key(), c.Attempt} }
 
 // waits says whether the mark of a claim may wait: that of an assignment to one
 // endpoint, unless its deadline is so close that it might pass meanwhile.
 func (f *flights) waits(c Claim) bool {
-	soon := c.held.add(2*longest*f.patience - ClaimHold)
+	soon := c.heldUntil.Add(2*longest*f.patience - ClaimHold)
 	a := c.Order.Assignment
-	return f.patience > 0 && c.Endpoint != "" && a != nil && microsOf(a.Deadline) > soon
+	return f.patience > 0 && c.Endpoint != "" && a != nil && sqldb.MicrosOf(a.Deadline) > soon
 }
 
 // begin is told what was claimed, before it can have been sent.
@@ -55,7 +56,7 @@ func (f *flights) begin(claims []Claim) {
 }
 
 // reported is told responses as they are stored now.
-func (f *flights) reported(rows map[key]*responseRow) {
+func (f *flights) reported(rows map[responseKey]*responseRow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for k, r := range rows {

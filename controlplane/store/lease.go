@@ -5,52 +5,57 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// Lease says who leads: of several control planes one moves the rollouts on.
+// Lease makes one of several control planes the leader, which advances rollouts.
 type Lease struct {
 	Name string
-	// Holder is the process, by a name of its own.
+	// Holder identifies the process.
 	Holder string
 }
 
-// TakeLease takes or renews a lease for a time, or returns ErrLease while another
-// process has it.
-func (s *Store) TakeLease(ctx context.Context, l Lease, ttl time.Duration) error {
-	return s.updateUnique(ctx, "take the lease of "+l.Name, func(tx *tx) error {
-		switch err := tx.holds(ctx, l); {
+// errLapsed: no process holds the lease any more.
+var errLapsed = fmt.Errorf("%w: it has expired", ErrLease)
+
+// Leases stores leases.
+type Leases struct{ db *database }
+
+// TakeLease acquires or renews a lease for ttl, or returns ErrLease while another
+// process holds it.
+func (l *Leases) TakeLease(ctx context.Context, lease Lease, ttl time.Duration) error {
+	return l.db.updateUnique(ctx, "acquire the lease of "+lease.Name, func(tx *tx) error {
+		switch err := lockLease(ctx, tx, lease); {
 		case errors.Is(err, ErrNotFound):
-			return tx.exec(ctx, "INSERT INTO leases (name, holder, until_at) VALUES (?, ?, ?)", l.Name, l.Holder, tx.now.add(ttl))
+			return tx.Exec(ctx, "INSERT INTO leases (name, holder, until_at) VALUES (?, ?, ?)", lease.Name, lease.Holder, tx.Now.Add(ttl))
 		case err != nil && !errors.Is(err, errLapsed):
 			return err
 		}
-		return tx.exec(ctx, "UPDATE leases SET holder = ?, until_at = ? WHERE name = ?", l.Holder, tx.now.add(ttl), l.Name)
+		return tx.Exec(ctx, "UPDATE leases SET holder = ?, until_at = ? WHERE name = ?", lease.Holder, tx.Now.Add(ttl), lease.Name)
 	})
 }
 
-// ReleaseLease gives a lease back that is held, so that another process need not
-// wait for its end.
-func (s *Store) ReleaseLease(ctx context.Context, l Lease) error {
-	return s.update(ctx, "give the lease of "+l.Name+" back", func(tx *tx) error {
-		return tx.exec(ctx, "DELETE FROM leases WHERE name = ? AND holder = ?", l.Name, l.Holder)
+// ReleaseLease ends a lease early if it is held, so that another process need not
+// wait.
+func (l *Leases) ReleaseLease(ctx context.Context, lease Lease) error {
+	return l.db.update(ctx, "release the lease of "+lease.Name, func(tx *tx) error {
+		return tx.Exec(ctx, "DELETE FROM leases WHERE name = ? AND holder = ?", lease.Name, lease.Holder)
 	})
 }
 
-// errLapsed: nobody holds the lease any more.
-var errLapsed = fmt.Errorf("%w: it has run out", ErrLease)
-
-// holds locks a lease and says whether it is held by its holder.
-func (t *tx) holds(ctx context.Context, l Lease) error {
+// lockLease locks a lease and returns an error unless its holder holds it now.
+func lockLease(ctx context.Context, t *tx, lease Lease) error {
 	var holder string
-	var until micros
-	err := t.row(ctx, "SELECT holder, until_at FROM leases WHERE name = ?"+t.forUpdate, []any{l.Name}, &holder, &until)
+	var until sqldb.Micros
+	err := t.QueryRow(ctx, "SELECT holder, until_at FROM leases WHERE name = ?"+t.ForUpdate(), []any{lease.Name}, &holder, &until)
 	switch {
 	case err != nil:
 		return err
-	case until <= t.now:
+	case until <= t.Now:
 		return errLapsed
-	case holder != l.Holder:
-		return fmt.Errorf("%w: %s has it until %s", ErrLease, holder, until.rfc3339())
+	case holder != lease.Holder:
+		return fmt.Errorf("%w: %s has it until %s", ErrLease, holder, until.RFC3339())
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func TestOpenWithoutDatabase(t *testing.T) {
 	if err == nil {
 		must(t, s.Close())
 	}
-	if err == nil || !strings.Contains(err.Error(), "initialize makes it") {
+	if err == nil || !strings.Contains(err.Error(), "create it with tasker-controlplane initialize") {
 		t.Errorf("Open = %v, want an error that says what to do", err)
 	}
 }

@@ -3,12 +3,13 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
 // pacing is what a rollout does to a task.
@@ -32,64 +33,43 @@ const (
 type rolloutRow struct {
 	tasker.Rollout
 	taskID  string
-	checkAt micros
+	checkAt sqldb.Micros
 	claims  int
 }
 
-const (
-	rolloutChanges = "waves, wave, state, resume, accepted, reason, until_at, rollback_task, claims, check_at"
-	rolloutColumns = "task_id, spec, exclusive, " + rolloutChanges
+// The columns of rollouts: all, and those that change.
+//
+//nolint:gochecknoglobals // constant
+var (
+	rolloutColumns = sqldb.NewColumns(
+		sqldb.Text("task_id", func(r *rolloutRow) *string { return &r.taskID }),
+		sqldb.JSON("spec", func(r *rolloutRow) *tasker.RolloutSpec { return &r.RolloutSpec }),
+		sqldb.Field("exclusive", func(r *rolloutRow) *bool { return &r.Exclusive }),
+		sqldb.JSON("waves", func(r *rolloutRow) *[]int { return &r.Waves }).Mutable(),
+		sqldb.Field("wave", func(r *rolloutRow) *int { return &r.Wave }).Mutable(),
+		sqldb.Text("state", func(r *rolloutRow) *tasker.RolloutState { return &r.State }).Mutable(),
+		sqldb.Text("resume", func(r *rolloutRow) *tasker.RolloutState { return &r.Resume }).Mutable(),
+		sqldb.Field("accepted", func(r *rolloutRow) *int { return &r.Accepted }).Mutable(),
+		sqldb.Text("reason", func(r *rolloutRow) *string { return &r.Reason }).Mutable(),
+		sqldb.TimeOrNull("until_at", func(r *rolloutRow) **time.Time { return &r.Until }).Mutable(),
+		sqldb.Text("rollback_task", func(r *rolloutRow) *string { return &r.Rollback }).Mutable(),
+		sqldb.IntOrNull("claims", func(r *rolloutRow) *int { return &r.claims }).Mutable(),
+		sqldb.Field("check_at", func(r *rolloutRow) *sqldb.Micros { return &r.checkAt }).Mutable(),
+	)
+	mutableRolloutColumns = rolloutColumns.Mutable()
 )
 
-func scanRollout(row scanner) (*rolloutRow, error) {
-	var (
-		r           rolloutRow
-		spec, waves []byte
-		until       micros
-		claims      sql.NullInt64
-	)
-	err := row.Scan(&r.taskID, &spec, &r.Exclusive, &waves, &r.Wave, &r.State, &r.Resume, &r.Accepted, &r.Reason,
-		&until, &r.Rollback, &claims, &r.checkAt)
-	if err == nil {
-		err = json.Unmarshal(spec, &r.RolloutSpec)
-	}
-	if err == nil {
-		err = json.Unmarshal(waves, &r.Waves)
-	}
-	if err != nil {
+func scanRollout(rows *sql.Rows) (*rolloutRow, error) {
+	var r rolloutRow
+	if err := rolloutColumns.Scan(rows, &r); err != nil {
 		return nil, fmt.Errorf("read the rollout of task %s: %w", r.taskID, err)
 	}
-	r.Until, r.claims = until.at(), int(claims.Int64)
 	return &r, nil
 }
 
-// changes are the row's columns in the order of rolloutChanges.
-func (r *rolloutRow) changes() ([]any, error) {
-	waves, err := json.Marshal(r.Waves)
-	if err != nil {
-		return nil, fmt.Errorf("write the waves of task %s: %w", r.taskID, err)
-	}
-	var claims any
-	if r.claims != claimsNothing {
-		claims = r.claims
-	}
-	return []any{
-		string(waves), r.Wave, string(r.State), string(r.Resume), r.Accepted, r.Reason, microsAt(r.Until), r.Rollback, claims, r.checkAt,
-	}, nil
-}
-
-// values are the row's columns in the order of rolloutColumns.
-func (r *rolloutRow) values() ([]any, error) {
-	spec, err := json.Marshal(r.RolloutSpec)
-	if err != nil {
-		return nil, fmt.Errorf("write the rollout of task %s: %w", r.taskID, err)
-	}
-	changes, err := r.changes()
-	return append([]any{r.taskID, string(spec), r.Exclusive}, changes...), err
-}
-
-// rollout is that of a new task, before anything is sent; nil without one.
-func (t NewTask) rollout(id string, now micros) *rolloutRow {
+// newRollout returns the rollout of a new task, before anything is sent; nil if it has
+// none.
+func newRollout(t NewTask, id string, now sqldb.Micros) *rolloutRow {
 	if t.Rollout == nil {
 		return nil
 	}
@@ -97,25 +77,25 @@ func (t NewTask) rollout(id string, now micros) *rolloutRow {
 		RolloutSpec: *t.Rollout, Waves: t.Rollout.Sizes(len(t.Endpoints)), State: tasker.RolloutScheduled,
 	}}
 	if t.Action == tasker.Plan {
-		// Nothing is performed, so there is nothing to wait for.
+		// A dry run changes nothing, so there is nothing to wait for.
 		r.State, r.Wave = tasker.RolloutPlanned, len(r.Waves)
 		return r
 	}
-	r.checkAt = max(now, microsAt(t.NotBefore))
+	r.checkAt = max(now, sqldb.MicrosOrNull(t.NotBefore))
 	return r
 }
 
-// numbers numbers n endpoints by the waves they are in, from 1.
-func (r *rolloutRow) numbers(n int) []int {
-	numbers := make([]int, 0, n)
+// waveNumbers returns the wave of each endpoint, from 1.
+func (r *rolloutRow) waveNumbers() []int {
+	var numbers []int
 	for i, size := range r.Waves {
 		numbers = append(numbers, slices.Repeat([]int{i + 1}, size)...)
 	}
 	return numbers
 }
 
-// withRollouts are the tasks of the rows, with their rollouts.
-func (c *conn) withRollouts(ctx context.Context, rows []*taskRow) ([]tasker.Task, error) {
+// withRollouts returns the tasks of the rows with their rollouts.
+func withRollouts(ctx context.Context, c *sqldb.Conn, rows []*taskRow) ([]tasker.Task, error) {
 	tasks := make([]tasker.Task, len(rows))
 	at := map[string]int{}
 	var ids []string
@@ -126,7 +106,7 @@ func (c *conn) withRollouts(ctx context.Context, rows []*taskRow) ([]tasker.Task
 		}
 	}
 	for ids := range slices.Chunk(ids, 1000) {
-		err := c.rows(ctx, "SELECT "+rolloutColumns+" FROM rollouts WHERE task_id IN ("+marks(len(ids))+")", anys(ids), func(r *sql.Rows) error {
+		err := c.Query(ctx, "SELECT "+rolloutColumns.String()+" FROM rollouts WHERE task_id IN ("+sqldb.Placeholders(len(ids))+")", sqldb.Args(ids), func(r *sql.Rows) error {
 			row, err := scanRollout(r)
 			if err == nil {
 				tasks[at[row.taskID]].Rollout = &row.Rollout
@@ -140,25 +120,26 @@ func (c *conn) withRollouts(ctx context.Context, rows []*taskRow) ([]tasker.Task
 	return tasks, nil
 }
 
-// checkRollouts has the rollouts of tasks that have changed looked at.
-func (u *unit) checkRollouts(ctx context.Context, tasks []string) error {
+// scheduleRollouts makes the rollouts of tasks that have changed due.
+func scheduleRollouts(ctx context.Context, cs *changeSet, tasks []string) error {
 	for ids := range slices.Chunk(tasks, 1000) {
-		query := "UPDATE rollouts SET check_at = ? WHERE task_id IN (" + marks(len(ids)) + ")"
-		if err := u.exec(ctx, query, append([]any{u.now}, anys(ids)...)...); err != nil {
-			return fmt.Errorf("have rollouts looked at: %w", err)
+		query := "UPDATE rollouts SET check_at = ? WHERE task_id IN (" + sqldb.Placeholders(len(ids)) + ")"
+		if err := cs.Exec(ctx, query, append([]any{cs.Now}, sqldb.Args(ids)...)...); err != nil {
+			return fmt.Errorf("schedule rollouts: %w", err)
 		}
-		u.commit.Rollouts = true
+		cs.commit.Rollouts = true
 	}
 	return nil
 }
 
-// rollout reads and locks the rollout of a task that is locked; again it is the same.
-func (u *unit) rollout(ctx context.Context, task string) (*rolloutRow, error) {
-	row := u.rollouts[task]
+// lockRollout reads and locks the rollout of a task that is locked. A second call
+// returns the same row.
+func lockRollout(ctx context.Context, cs *changeSet, task string) (*rolloutRow, error) {
+	row := cs.rollouts[task]
 	if row != nil {
 		return row, nil
 	}
-	err := u.conn.rows(ctx, "SELECT "+rolloutColumns+" FROM rollouts WHERE task_id = ?"+u.forUpdate, []any{task}, func(r *sql.Rows) (err error) {
+	err := cs.Query(ctx, "SELECT "+rolloutColumns.String()+" FROM rollouts WHERE task_id = ?"+cs.ForUpdate(), []any{task}, func(r *sql.Rows) (err error) {
 		row, err = scanRollout(r)
 		return err
 	})
@@ -168,56 +149,53 @@ func (u *unit) rollout(ctx context.Context, task string) (*rolloutRow, error) {
 	if row == nil {
 		return nil, ErrNoRollout
 	}
-	u.rollouts[task] = row
+	cs.rollouts[task] = row
 	return row, nil
 }
 
 // writeRollout writes what has changed in a rollout.
-func (t *tx) writeRollout(ctx context.Context, r *rolloutRow) error {
-	values, err := r.changes()
+func writeRollout(ctx context.Context, c *sqldb.Conn, r *rolloutRow) error {
+	values, err := mutableRolloutColumns.Values(r)
+	if err == nil {
+		set := strings.Join(mutableRolloutColumns.Names(), " = ?, ") + " = ?"
+		err = c.Exec(ctx, "UPDATE rollouts SET "+set+" WHERE task_id = ?", append(values, r.taskID)...)
+	}
 	if err != nil {
-		return err
-	}
-	sets := make([]string, 0, len(values))
-	for _, column := range words(rolloutChanges) {
-		sets = append(sets, column+" = ?")
-	}
-	if err := t.exec(ctx, "UPDATE rollouts SET "+strings.Join(sets, ", ")+" WHERE task_id = ?", append(values, r.taskID)...); err != nil {
-		return fmt.Errorf("write a rollout: %w", err)
+		return fmt.Errorf("write the rollout of task %s: %w", r.taskID, err)
 	}
 	return nil
 }
 
-// again has a rollout begin anew at a time, in waves of those that have not
-// succeeded, in the order in which they were. Those that have are in none any more.
-func (u *unit) again(ctx context.Context, t *taskRow, n int, begin micros) error {
-	r, err := u.rollout(ctx, t.ID)
+// restartRollout starts a rollout again at a time, with waves of the n endpoints that
+// have not succeeded, in their order. The others are in no wave any more.
+func restartRollout(ctx context.Context, cs *changeSet, t *taskRow, n int, begin sqldb.Micros) error {
+	r, err := lockRollout(ctx, cs, t.ID)
 	if err != nil {
 		return err
 	}
-	names, err := u.strings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND status <> 'succeeded' ORDER BY wave, endpoint", t.ID)
+	names, err := cs.QueryStrings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND status <> ? ORDER BY wave, endpoint", t.ID, string(tasker.Succeeded))
 	if err != nil {
-		return fmt.Errorf("look where the task did not succeed: %w", err)
+		return fmt.Errorf("read where the task did not succeed: %w", err)
 	}
 	r.Rollout = tasker.Rollout{RolloutSpec: r.RolloutSpec, Waves: r.Sizes(n), State: tasker.RolloutWaiting}
-	if begin > u.now {
+	if begin > cs.Now {
 		r.State = tasker.RolloutScheduled
 	}
-	r.checkAt, u.commit.Rollouts = begin, true
+	r.checkAt, cs.commit.Rollouts = begin, true
 	r.settle(t)
-	err = u.exec(ctx, "UPDATE responses SET wave = 0, version = ? WHERE task_id = ? AND status = 'succeeded'", t.Version+1, t.ID)
+	err = cs.Exec(ctx, "UPDATE responses SET wave = 0, version = ? WHERE task_id = ? AND status = ?", t.Version, t.ID, string(tasker.Succeeded))
 	if err != nil {
 		return fmt.Errorf("number the waves: %w", err)
 	}
 	for i, size := range r.Waves {
 		for part := range slices.Chunk(names[:size], 1000) {
-			err := u.exec(ctx, "UPDATE responses SET wave = ? WHERE task_id = ? AND endpoint IN ("+marks(len(part))+")",
-				append([]any{i + 1, t.ID}, anys(part)...)...)
+			err := cs.Exec(ctx, "UPDATE responses SET wave = ? WHERE task_id = ? AND endpoint IN ("+sqldb.Placeholders(len(part))+")",
+				append([]any{i + 1, t.ID}, sqldb.Args(part)...)...)
 			if err != nil {
 				return fmt.Errorf("number the waves: %w", err)
 			}
 		}
 		names = names[size:]
 	}
-	return u.writeRollout(ctx, r)
+	return writeRollout(ctx, &cs.Conn, r)
 }

@@ -1,0 +1,201 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
+)
+
+// The outcomes of an update.
+const (
+	updateApplied = "applied"
+	updateStale   = "stale"
+	updateUnknown = "unknown"
+)
+
+// batch is the reports and deliveries that one transaction writes.
+type batch struct {
+	*tx
+	types      map[string]tasker.TaskType
+	endpoints  *endpointBatch
+	deliveries []delivery
+	// updates are sorted by key, attempt and sequence.
+	updates []update
+	cs      *changeSet
+	chunks  []outputChunk
+	applied Applied
+}
+
+type update struct {
+	responseKey
+	*tasker.Update
+}
+
+// outputChunk is output of one attempt.
+type outputChunk struct {
+	responseKey
+	attempt int
+	tasker.Chunk
+}
+
+func newBatch(tx *tx, w *batchWriter, items batchItem) *batch {
+	b := &batch{
+		tx: tx, types: w.orders.types, endpoints: newEndpointBatch(tx, w.orders, w.rate), deliveries: items.deliveries,
+		applied: Applied{Updates: map[string]int{}},
+	}
+	for _, r := range items.reports {
+		if tasker.ValidateEndpoint(r.Endpoint) != nil {
+			if r.Update != nil {
+				b.applied.Updates[updateUnknown]++
+			}
+			continue
+		}
+		b.endpoints.add(r)
+		if r.Update != nil {
+			b.updates = append(b.updates, update{responseKey{r.Update.TaskID, r.Endpoint}, bounded(*r.Update)})
+		}
+	}
+	slices.SortStableFunc(b.updates, func(x, y update) int {
+		return cmp.Or(x.compare(y.responseKey), cmp.Compare(x.Attempt, y.Attempt), cmp.Compare(x.Seq, y.Seq))
+	})
+	return b
+}
+
+// write writes the endpoints, then deliveries (whose orders were sent before anything
+// was reported on them), then updates, then the responses that hellos change.
+func (b *batch) write(ctx context.Context) error {
+	if err := b.endpoints.write(ctx); err != nil {
+		return err
+	}
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	for _, d := range b.deliveries {
+		applyDelivery(b.cs, d)
+	}
+	attempts := map[responseKey]int{}
+	for _, u := range b.updates {
+		b.applied.Updates[b.update(u)]++
+		attempts[u.responseKey] = u.Attempt
+	}
+	for k, r := range b.cs.responses {
+		b.endpoints.reconcile(b.cs, r, attempts[k] == r.Attempt)
+	}
+	var err error
+	if b.applied.Finished, err = b.cs.write(ctx); err != nil {
+		return err
+	}
+	if err := b.writeOutput(ctx); err != nil {
+		return err
+	}
+	b.applied.Orders, err = b.endpoints.orders(ctx)
+	return err
+}
+
+// lock locks the tasks and responses that the batch may change.
+func (b *batch) lock(ctx context.Context) error {
+	keys, err := b.endpoints.unendedResponses(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range b.updates {
+		keys = append(keys, u.responseKey)
+	}
+	for _, d := range b.deliveries {
+		keys = append(keys, d.key())
+	}
+	if b.cs, err = lockTasks(ctx, b.tx, taskIDs(keys)); err != nil {
+		return err
+	}
+	keys = slices.DeleteFunc(keys, func(k responseKey) bool { return k.endpoint == "" }) // a broadcast's own order
+	return b.cs.load(ctx, keys)
+}
+
+// update applies one update and returns its outcome.
+func (b *batch) update(u update) string {
+	t := b.cs.tasks[u.task]
+	if t == nil {
+		return updateUnknown
+	}
+	r := b.cs.responses[u.responseKey]
+	if r == nil {
+		if r = b.addBroadcastResponse(t, u); r == nil {
+			return updateUnknown
+		}
+	}
+	if u.Attempt == r.Attempt {
+		for _, c := range u.Output {
+			if c.Offset >= 0 && len(c.Data) > 0 && len(c.Data) <= sqldb.MaxStatement {
+				b.chunks = append(b.chunks, outputChunk{u.responseKey, u.Attempt, c})
+			}
+		}
+	}
+	next, changed := r.Apply(b.withPlausibleTimes(t, r, *u.Update))
+	if !changed {
+		return updateStale
+	}
+	wasWithAgent := r.countedStatus != "" && isWithAgent(r.Status)
+	r.Response, r.changed = next, true
+	r.clearTimers()
+	if t.CancelRequestedAt != nil && !wasWithAgent && !r.Status.Ended() {
+		// The agent has received it all the same, perhaps after its tombstone expired.
+		scheduleCancel(b.cs, r)
+	}
+	return updateApplied
+}
+
+// addBroadcastResponse makes the row of a broadcast that the endpoint has received,
+// or returns nil if the update is not about one. The row is stored only if it
+// changes.
+func (b *batch) addBroadcastResponse(t *taskRow, u update) *responseRow {
+	if !t.broadcast || u.Attempt < 1 || u.Attempt > t.attempt || !u.Status.Reportable() || !b.endpoints.serves(u.endpoint, t.Type) {
+		return nil
+	}
+	r := &responseRow{Response: tasker.Response{
+		TaskID: t.ID, Endpoint: u.endpoint, Status: tasker.Pending, Attempt: u.Attempt, Seq: u.Seq - 1,
+	}}
+	b.cs.responses[u.responseKey] = r
+	t.Reason = ""
+	return r
+}
+
+// withPlausibleTimes returns the update with times that are possible by the database's
+// clock. An agent sets its clock from the welcome and lags by the time that the welcome
+// took. Nothing is received before its order was released, nor ends after that was
+// reported. All three times shift by the same amount, which keeps reported durations.
+func (b *batch) withPlausibleTimes(t *taskRow, r *responseRow, u tasker.Update) tasker.Update {
+	if u.ReceivedAt == nil {
+		return u
+	}
+	reported := sqldb.MicrosOf(*u.ReceivedAt)
+	received := sqldb.MicrosOrNull(r.ReceivedAt)
+	if received == 0 {
+		received = min(max(reported, r.releasedAt(t)), b.Now)
+	}
+	for _, at := range []**time.Time{&u.ReceivedAt, &u.StartedAt, &u.FinishedAt} {
+		if *at != nil {
+			*at = min(sqldb.MicrosOf(**at)+received-reported, b.Now).TimeOrNil()
+		}
+	}
+	return u
+}
+
+func (b *batch) writeOutput(ctx context.Context) error {
+	slices.SortStableFunc(b.chunks, func(x, y outputChunk) int {
+		return cmp.Or(x.compare(y.responseKey), cmp.Compare(x.attempt, y.attempt), cmp.Compare(x.Offset, y.Offset))
+	})
+	rows := make([][]any, len(b.chunks))
+	for i, c := range b.chunks {
+		rows[i] = []any{c.task, c.endpoint, c.attempt, c.Offset, c.Data}
+	}
+	columns := []string{"task_id", "endpoint", "attempt", "at_byte", "data"}
+	if err := b.InsertMissing(ctx, "chunks", columns, 4, rows); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}

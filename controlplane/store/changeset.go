@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
+)
+
+// changeSet holds the tasks and responses that a transaction has locked. It changes
+// them in memory and writes them together, so that a task's counts, status and
+// version always match its responses.
+//
+// To change a response, a transaction must lock its task. Every transaction locks
+// endpoints, tasks and responses in this order, each sorted.
+type changeSet struct {
+	*tx
+	tasks     map[string]*taskRow
+	responses map[responseKey]*responseRow
+	// rollouts are those that lockRollout has read.
+	rollouts map[string]*rolloutRow
+}
+
+// lockTasks reads and locks tasks; ids that do not exist are left out.
+func lockTasks(ctx context.Context, t *tx, ids []string) (*changeSet, error) {
+	cs := &changeSet{tx: t, tasks: map[string]*taskRow{}, responses: map[responseKey]*responseRow{}, rollouts: map[string]*rolloutRow{}}
+	slices.Sort(ids)
+	for ids := range slices.Chunk(slices.Compact(ids), maxListed) {
+		query := "SELECT " + taskColumns.String() + " FROM tasks WHERE id IN (" + sqldb.Placeholders(len(ids)) + ") ORDER BY id" + t.ForUpdate()
+		err := t.Query(ctx, query, sqldb.Args(ids), func(r *sql.Rows) error {
+			row, err := scanTask(r, taskColumns)
+			if err == nil {
+				cs.tasks[row.ID] = row
+				row.storedValues, err = mutableTaskColumns.Values(row)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("lock tasks: %w", err)
+		}
+	}
+	return cs, nil
+}
+
+// load reads and locks responses of tasks that are locked.
+func (cs *changeSet) load(ctx context.Context, keys []responseKey) error {
+	keys = slices.DeleteFunc(keys, func(k responseKey) bool { return cs.tasks[k.task] == nil })
+	for _, c := range keyConditions(keys) {
+		if err := cs.loadWhere(ctx, c.where, c.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadWhere reads and locks the responses, of tasks that are locked, that match.
+func (cs *changeSet) loadWhere(ctx context.Context, where string, args ...any) error {
+	query := "SELECT " + responseColumns.String() + " FROM responses WHERE " + where + " ORDER BY task_id, endpoint" + cs.ForUpdate()
+	err := cs.Query(ctx, query, args, func(r *sql.Rows) error {
+		row, err := scanResponse(r)
+		if err == nil {
+			cs.responses[responseKey{row.TaskID, row.Endpoint}] = row
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("lock responses: %w", err)
+	}
+	return nil
+}
+
+// end ends a response without a report of its agent. A presumed end gives way to a
+// later report.
+func (cs *changeSet) end(r *responseRow, status tasker.ResponseStatus, reason string, presumed bool) {
+	r.Status, r.Reason, r.Presumed, r.FinishedAt = status, reason, presumed, cs.Now.TimeOrNil()
+	r.clearTimers()
+	r.changed = true
+}
+
+// endLost ends a response whose agent will not report any more.
+func (cs *changeSet) endLost(r *responseRow, reason string) {
+	status := tasker.Interrupted
+	if cs.tasks[r.TaskID].CancelRequestedAt != nil {
+		status = tasker.Cancelled
+	}
+	cs.end(r, status, reason, true)
+}
+
+// write writes the changes, and returns the tasks that they finished, without
+// payload and endpoints.
+func (cs *changeSet) write(ctx context.Context) ([]tasker.Task, error) {
+	for _, r := range cs.responses {
+		if r.changed {
+			t := cs.tasks[r.TaskID]
+			if r.Status != r.countedStatus {
+				t.Counts.Move(r.countedStatus, r.Status)
+				r.countedStatus = r.Status
+				t.FinishedAt = nil // the task finishes now, if it has finished
+			}
+			t.change()
+		}
+	}
+	var finished []tasker.Task
+	var dirty []*taskRow
+	var paced []string
+	for _, id := range slices.Sorted(maps.Keys(cs.tasks)) {
+		t := cs.tasks[id]
+		if t.changed {
+			t.deriveStatus(cs.Now)
+			cs.commit.Tasks = append(cs.commit.Tasks, id)
+			if t.pacing == pacedNow {
+				paced = append(paced, id)
+			}
+			if t.FinishedAt != nil && !t.wasFinished {
+				finished = append(finished, t.Task)
+			}
+			if err := insertCallbacks(ctx, cs, t); err != nil {
+				return nil, err
+			}
+		}
+		if t.changed || t.dirty {
+			dirty = append(dirty, t)
+		}
+	}
+	if err := cs.writeTasks(ctx, dirty); err != nil {
+		return nil, err
+	}
+	if err := cs.writeResponses(ctx); err != nil {
+		return nil, err
+	}
+	return finished, scheduleRollouts(ctx, cs, paced)
+}
+
+// writeTasks updates many tasks in one statement, in the columns that changed. It is
+// not an upsert because on MySQL those lock gaps of the index of identifiers.
+func (cs *changeSet) writeTasks(ctx context.Context, tasks []*taskRow) error {
+	for tasks := range slices.Chunk(tasks, tasksPerStatement) {
+		var sets []string
+		var args, ids []any
+		values := make([][]any, len(tasks))
+		for i, t := range tasks {
+			ids = append(ids, t.ID)
+			var err error
+			if values[i], err = mutableTaskColumns.Values(t); err != nil {
+				return fmt.Errorf("write task %s: %w", t.ID, err)
+			}
+		}
+		for c, column := range mutableTaskColumns.Names() {
+			changed := false
+			for i, t := range tasks {
+				changed = changed || t.storedValues[c] != values[i][c]
+			}
+			if !changed {
+				continue
+			}
+			sets = append(sets, column+" = CASE id"+strings.Repeat(" WHEN ? THEN ?", len(tasks))+" END")
+			for i, t := range tasks {
+				args = append(args, t.ID, values[i][c])
+			}
+		}
+		if len(sets) == 0 {
+			continue
+		}
+		query := "UPDATE tasks SET " + strings.Join(sets, ", ") + " WHERE id IN (" + sqldb.Placeholders(len(ids)) + ")"
+		if err := cs.Exec(ctx, query, append(args, ids...)...); err != nil {
+			return fmt.Errorf("write tasks: %w", err)
+		}
+	}
+	return nil
+}
+
+func (cs *changeSet) writeResponses(ctx context.Context) error {
+	var rows [][]any
+	for _, k := range slices.SortedFunc(maps.Keys(cs.responses), responseKey.compare) {
+		r := cs.responses[k]
+		if r.changed {
+			r.Version = cs.tasks[k.task].Version
+		}
+		if r.changed || r.dirty {
+			values, err := responseColumns.Values(r)
+			if err != nil {
+				return fmt.Errorf("write the response of %s to task %s: %w", k.endpoint, k.task, err)
+			}
+			rows = append(rows, values)
+		}
+	}
+	if err := cs.Upsert(ctx, "responses", responseColumns.Names(), responseKeyColumns, rows); err != nil {
+		return fmt.Errorf("write responses: %w", err)
+	}
+	return nil
+}

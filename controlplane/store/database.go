@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
+)
+
+// Commit lists what a transaction changed.
+type Commit struct {
+	// Tasks are the ids of the tasks that changed.
+	Tasks []string
+	// Due: an order is due now.
+	Due bool
+	// Rollouts: a rollout is due for a decision now.
+	Rollouts bool
+	// Callbacks: a callback is due now.
+	Callbacks bool
+	// Claims are new orders that this process has to send. Like every claim they
+	// become due again if the process dies before it has sent them.
+	Claims []Claim
+}
+
+// database is the SQL database with the store's reaction to commits.
+type database struct {
+	*sqldb.DB
+	onCommit   func(Commit)
+	localClock func() time.Time
+	flights    flights
+}
+
+// tx is a transaction that writes, with the commit that it publishes.
+type tx struct {
+	*sqldb.Tx
+	commit Commit
+}
+
+// update runs fn in one transaction, again from the start if it lost against another
+// one, and publishes the commit. fn must not keep what an earlier try left.
+func (d *database) update(ctx context.Context, action string, fn func(*tx) error) error {
+	var t *tx
+	err := d.Update(ctx, action, func(q *sqldb.Tx) error {
+		t = &tx{Tx: q}
+		return fn(t)
+	})
+	if err != nil {
+		return err
+	}
+	d.flights.begin(t.commit.Claims)
+	if d.onCommit != nil && (len(t.commit.Tasks) > 0 || t.commit.Due || t.commit.Rollouts) {
+		d.onCommit(t.commit)
+	}
+	return nil
+}
+
+// updateUnique is update for an fn that inserts a row which another transaction may
+// insert as well: fn then runs once more and sees that row.
+func (d *database) updateUnique(ctx context.Context, action string, fn func(*tx) error) error {
+	err := d.update(ctx, action, fn)
+	if d.IsDuplicate(err) {
+		err = d.update(ctx, action, fn)
+	}
+	return err
+}
+
+// localTime converts a time of the database's clock, which shows now, to this
+// machine's clock, by which orders expire in a transport.
+func (d *database) localTime(at, now sqldb.Micros) time.Time {
+	return d.localClock().UTC().Add(at.Sub(now))
+}

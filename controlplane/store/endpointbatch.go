@@ -1,0 +1,165 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
+)
+
+// endpointBatch is what the reports of a batch say about their endpoints.
+type endpointBatch struct {
+	*tx
+	builder orderBuilder
+	rate    *heartbeatRate
+	reports []tasker.Report
+	// hellos are the last ones by endpoint.
+	hellos map[string]*tasker.Hello
+	// heartbeats are the endpoints that sent one; interval is the one they should keep.
+	heartbeats map[string]bool
+	interval   time.Duration
+	// newSessions are the endpoints whose hello begins a session.
+	newSessions map[string]bool
+	endpoints   map[string]*endpointRow
+}
+
+func newEndpointBatch(tx *tx, builder orderBuilder, rate *heartbeatRate) *endpointBatch {
+	return &endpointBatch{
+		tx: tx, builder: builder, rate: rate,
+		hellos: map[string]*tasker.Hello{}, heartbeats: map[string]bool{}, newSessions: map[string]bool{},
+	}
+}
+
+func (b *endpointBatch) add(r tasker.Report) {
+	b.reports = append(b.reports, r)
+	if r.Hello != nil {
+		b.hellos[r.Endpoint] = r.Hello
+	}
+	if r.Heartbeat != nil {
+		b.heartbeats[r.Endpoint] = true
+	}
+}
+
+// write stores the endpoints' presence and the time of their reports.
+func (b *endpointBatch) write(ctx context.Context) error {
+	var names []string
+	for _, r := range b.reports {
+		names = append(names, r.Endpoint)
+	}
+	slices.Sort(names)
+	var err error
+	if b.endpoints, err = readEndpoints(ctx, &b.Conn, slices.Compact(names), b.ForUpdate()); err != nil {
+		return err
+	}
+	if len(b.hellos) > 0 || len(b.heartbeats) > 0 {
+		if b.interval, err = b.rate.interval(ctx, &b.Conn, b.Now); err != nil {
+			return err
+		}
+	}
+	for _, r := range b.reports {
+		b.apply(r)
+	}
+	var rows [][]any
+	for _, name := range slices.Sorted(maps.Keys(b.endpoints)) {
+		values, err := endpointColumns.Values(b.endpoints[name])
+		if err != nil {
+			return fmt.Errorf("write endpoint %s: %w", name, err)
+		}
+		rows = append(rows, values)
+	}
+	if err := b.Upsert(ctx, "endpoints", endpointColumns.Names(), 1, rows); err != nil {
+		return fmt.Errorf("write endpoints: %w", err)
+	}
+	return nil
+}
+
+// apply changes the endpoint's row by one report.
+func (b *endpointBatch) apply(r tasker.Report) {
+	e := b.endpoints[r.Endpoint]
+	if e == nil {
+		e = &endpointRow{name: r.Endpoint, firstSeen: b.Now}
+		b.endpoints[e.name] = e
+	}
+	e.instance = truncate(r.Instance, maxName)
+	switch {
+	case r.Hello != nil:
+		session := truncate(r.Hello.Session, maxName)
+		b.newSessions[e.name] = b.newSessions[e.name] || e.session != session
+		e.connected, e.session, e.presence = true, session, r.Hello.Presence
+	case r.Heartbeat != nil:
+		e.connected, e.presence = true, r.Heartbeat.Presence
+	case r.Goodbye != nil:
+		e.connected = false
+	}
+	// An update does not shorten the silence that is allowed: it may arrive before
+	// the heartbeat that reports a new interval.
+	silentAt := e.silentAt
+	if e.see(b.Now, max(b.interval, b.rate.shortest)); r.Update != nil {
+		e.silentAt = max(e.silentAt, silentAt)
+	}
+}
+
+// serves reports whether the endpoint performs tasks of the type.
+func (b *endpointBatch) serves(endpoint, taskType string) bool {
+	return b.builder.types[taskType].ServedBy(b.endpoints[endpoint].presence)
+}
+
+// unendedResponses returns the unended responses of the endpoints that sent a hello.
+func (b *endpointBatch) unendedResponses(ctx context.Context) ([]responseKey, error) {
+	var keys []responseKey
+	for names := range slices.Chunk(slices.Sorted(maps.Keys(b.hellos)), maxListed) {
+		more, err := queryKeys(ctx, &b.Conn, "SELECT task_id, endpoint FROM responses WHERE endpoint IN ("+sqldb.Placeholders(len(names))+
+			") AND "+statusIn(isUnended), sqldb.Args(names)...)
+		if err != nil {
+			return nil, fmt.Errorf("read unended responses: %w", err)
+		}
+		keys = append(keys, more...)
+	}
+	return keys, nil
+}
+
+// reconcile changes a response by its endpoint's hello: orders that the agent may not
+// have received become due, and attempts that it has lost end. updated: the batch has
+// an update of the response.
+func (b *endpointBatch) reconcile(cs *changeSet, r *responseRow, updated bool) {
+	h := b.hellos[r.Endpoint]
+	if h == nil {
+		return
+	}
+	cancelled := cs.tasks[r.TaskID].CancelRequestedAt != nil
+	switch r.Status {
+	case tasker.Pending, tasker.Sent:
+		if !cancelled && b.shouldResend(r) {
+			r.nextSendAt, r.dirty = b.Now, true
+			b.commit.Due = true
+		}
+	case tasker.Received, tasker.Running:
+		// A hello that is repeated within its session may be older than an assignment
+		// that the agent has accepted since.
+		ref := tasker.AssignmentRef{TaskID: r.TaskID, Attempt: r.Attempt}
+		if b.newSessions[r.Endpoint] && !updated && !slices.Contains(h.Unfinished, ref) {
+			// Presumed: another control plane may be storing the last report just now.
+			cs.end(r, tasker.Interrupted, "agent lost it", true)
+		}
+	}
+	if cancelled && !r.Status.Ended() {
+		r.cancelSendAt, r.dirty = b.Now, true
+		b.commit.Due = true
+	}
+}
+
+// shouldResend reports whether the order of a response that was not received is due
+// because of its endpoint's hello.
+func (b *endpointBatch) shouldResend(r *responseRow) bool {
+	// A hello is repeated because its welcome is late. Sending again what was sent a
+	// moment ago would delay a slow control plane further. What was not sent is due
+	// anyway.
+	overdue := r.SentAt != nil && sqldb.MicrosOf(*r.SentAt).Add(ClaimHold) <= b.Now
+	// So is what must not begin yet.
+	early := r.sendTries == 0 && r.nextSendAt > b.Now
+	return !early && r.expiresAt > b.Now && (b.newSessions[r.Endpoint] || overdue)
+}

@@ -1,0 +1,103 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
+)
+
+// tokenRow is a row of enrol_tokens.
+type tokenRow struct {
+	tasker.EnrolToken
+	hash []byte
+}
+
+// The columns of enrol_tokens, and those that are read.
+//
+//nolint:gochecknoglobals // constant
+var (
+	tokenColumns = sqldb.NewColumns(
+		sqldb.Text("id", func(t *tokenRow) *string { return &t.ID }),
+		sqldb.Time("created_at", func(t *tokenRow) *time.Time { return &t.CreatedAt }),
+		sqldb.Text("created_by", func(t *tokenRow) *string { return &t.CreatedBy }),
+		sqldb.Time("expires_at", func(t *tokenRow) *time.Time { return &t.ExpiresAt }),
+		sqldb.Field("max_uses", func(t *tokenRow) *int { return &t.MaxUses }),
+		sqldb.Field("uses", func(t *tokenRow) *int { return &t.Uses }),
+		sqldb.TimeOrNull("revoked_at", func(t *tokenRow) **time.Time { return &t.RevokedAt }),
+	)
+	newTokenColumns = tokenColumns.With(sqldb.Bytes("hash", func(t *tokenRow) *[]byte { return &t.hash }))
+)
+
+// CreateEnrolToken stores a new token with its ID, CreatedBy and MaxUses, which
+// expires after ttl, and returns it as stored.
+func (e *Enrolment) CreateEnrolToken(ctx context.Context, t tasker.EnrolToken, digest Digest, ttl time.Duration) (tasker.EnrolToken, error) {
+	row := tokenRow{t, digest[:]}
+	row.Uses, row.RevokedAt, row.CreatedBy = 0, nil, truncate(t.CreatedBy, maxName)
+	err := e.db.update(ctx, "create an enrolment token", func(tx *tx) error {
+		row.CreatedAt, row.ExpiresAt = tx.Now.Time(), tx.Now.Add(ttl).Time()
+		values, err := newTokenColumns.Values(&row)
+		if err != nil {
+			return err
+		}
+		return tx.Insert(ctx, "enrol_tokens", newTokenColumns.Names(), [][]any{values})
+	})
+	return row.EnrolToken, err
+}
+
+// EnrolTokens lists up to limit tokens, newest first.
+func (e *Enrolment) EnrolTokens(ctx context.Context, limit int) ([]tasker.EnrolToken, error) {
+	list, err := queryTokens(ctx, e.db.Reader(), "id < ? ORDER BY id DESC LIMIT ?", "~", limit) // ids sort before "~"
+	return list, e.db.Wrap("list enrolment tokens", err)
+}
+
+func queryTokens(ctx context.Context, c *sqldb.Conn, where string, args ...any) ([]tasker.EnrolToken, error) {
+	list := []tasker.EnrolToken{}
+	err := c.Query(ctx, "SELECT "+tokenColumns.String()+" FROM enrol_tokens WHERE "+where, args, func(r *sql.Rows) error {
+		var t tokenRow
+		err := tokenColumns.Scan(r, &t)
+		list = append(list, t.EnrolToken)
+		return err
+	})
+	return list, err
+}
+
+// RevokeEnrolToken revokes a token; a revoked one stays as it is. Endpoints that were
+// enrolled with the token stay enrolled.
+func (e *Enrolment) RevokeEnrolToken(ctx context.Context, id string) error {
+	return e.db.update(ctx, "revoke an enrolment token", func(tx *tx) error {
+		if err := tx.QueryRow(ctx, "SELECT id FROM enrol_tokens WHERE id = ?"+tx.ForUpdate(), []any{id}, new(string)); err != nil {
+			return err
+		}
+		return tx.Exec(ctx, "UPDATE enrol_tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", tx.Now, id)
+	})
+}
+
+// lockToken reads and locks the token with the digest, or returns ErrToken. The lock
+// serializes concurrent enrolments with the same token.
+func lockToken(ctx context.Context, t *tx, digest Digest) (tasker.EnrolToken, error) {
+	tokens, err := queryTokens(ctx, &t.Conn, "hash = ?"+t.ForUpdate(), digest[:])
+	switch {
+	case err != nil:
+		return tasker.EnrolToken{}, fmt.Errorf("read an enrolment token: %w", err)
+	case len(tokens) == 0:
+		return tasker.EnrolToken{}, fmt.Errorf("%w: it is not known", ErrToken)
+	}
+	return tokens[0], nil
+}
+
+// useToken counts one more use of a locked token, or returns ErrToken with the reason.
+func useToken(ctx context.Context, t *tx, token tasker.EnrolToken) error {
+	switch {
+	case token.RevokedAt != nil:
+		return fmt.Errorf("%w: it was revoked at %s", ErrToken, token.RevokedAt.Format(time.RFC3339))
+	case sqldb.MicrosOf(token.ExpiresAt) <= t.Now:
+		return fmt.Errorf("%w: it expired at %s", ErrToken, token.ExpiresAt.Format(time.RFC3339))
+	case token.Uses >= token.MaxUses:
+		return fmt.Errorf("%w: it was valid for %d enrolments and is used up", ErrToken, token.MaxUses)
+	}
+	return t.Exec(ctx, "UPDATE enrol_tokens SET uses = uses + 1 WHERE id = ?", token.ID)
+}

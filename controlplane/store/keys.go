@@ -1,0 +1,96 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
+)
+
+// responseKey is the primary key of a response.
+type responseKey struct{ task, endpoint string }
+
+func (k responseKey) compare(o responseKey) int {
+	return cmp.Or(strings.Compare(k.task, o.task), strings.Compare(k.endpoint, o.endpoint))
+}
+
+// queryKeys reads a query of the columns task_id and endpoint.
+func queryKeys(ctx context.Context, c *sqldb.Conn, query string, args ...any) ([]responseKey, error) {
+	var keys []responseKey
+	err := c.Query(ctx, query, args, func(r *sql.Rows) error {
+		var k responseKey
+		err := r.Scan(&k.task, &k.endpoint)
+		keys = append(keys, k)
+		return err
+	})
+	return keys, err
+}
+
+func taskIDs(keys []responseKey) []string {
+	ids := make([]string, len(keys))
+	for i, k := range keys {
+		ids[i] = k.task
+	}
+	return ids
+}
+
+func endpointNames(keys []responseKey) []string {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.endpoint
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// maxListed bounds the values of one IN (…).
+const maxListed = 1000
+
+// How many tasks one condition and one UPDATE name: with more of them the
+// planning (MySQL) and the evaluation (SQLite) cost more than the round trips
+// that are saved, and SQLite limits the depth of an expression.
+const (
+	keysPerStatement  = 32
+	tasksPerStatement = 16
+)
+
+// condition is a WHERE clause with its arguments.
+type condition struct {
+	where string
+	args  []any
+}
+
+// keyConditions returns conditions that select the keys by primary key.
+func keyConditions(keys []responseKey) []condition {
+	slices.SortFunc(keys, responseKey.compare)
+	keys = slices.Compact(keys)
+	var conditions []condition
+	var groups []string
+	var args []any
+	flush := func() {
+		if len(groups) > 0 {
+			conditions = append(conditions, condition{"(" + strings.Join(groups, " OR ") + ")", args})
+			groups, args = nil, nil
+		}
+	}
+	for len(keys) > 0 {
+		n := 1
+		for n < len(keys) && n < maxListed && keys[n].task == keys[0].task {
+			n++
+		}
+		groups = append(groups, "(task_id = ? AND endpoint IN ("+sqldb.Placeholders(n)+"))")
+		args = append(args, keys[0].task)
+		for _, k := range keys[:n] {
+			args = append(args, k.endpoint)
+		}
+		keys = keys[n:]
+		if len(groups) == keysPerStatement || len(args) > 2*maxListed {
+			flush()
+		}
+	}
+	flush()
+	return conditions
+}

@@ -1,0 +1,187 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
+)
+
+// Claim is a due order that a process holds for ClaimHold.
+type Claim struct {
+	Order tasker.Order
+	// TaskID, Endpoint (empty for a broadcast) and Attempt identify the row; Cancel
+	// says which of its two orders this is.
+	TaskID   string
+	Endpoint string
+	Attempt  int
+	Cancel   bool
+	// Tries is how often this order was claimed before.
+	Tries int
+
+	// heldUntil is when the row is due again, as the claim wrote it. If the row shows
+	// another time, it was made due again meanwhile and stays so. Zero matches any.
+	heldUntil sqldb.Micros
+}
+
+func (c Claim) key() responseKey { return responseKey{c.TaskID, c.Endpoint} }
+
+// isCurrent reports whether the row, which is due again at dueAt, is still held by
+// the claim.
+func (c Claim) isCurrent(dueAt sqldb.Micros) bool {
+	return dueAt != 0 && (c.heldUntil == 0 || c.heldUntil == dueAt)
+}
+
+// ClaimHold is how long a claim keeps a row from being claimed again. It is well
+// below the usual receive timeout of 30 s, so that another control plane can send in
+// time what a control plane that died had claimed, and above the time that a busy
+// broker takes to accept a full outbox.
+const ClaimHold = 20 * time.Second
+
+// Unsent is a claim whose order could not be sent.
+type Unsent struct {
+	Claim
+	// Reason is for people: "unroutable", "offline since 2026-01-02T03:04:05Z".
+	Reason string
+	// After is the delay before the next try.
+	After time.Duration
+}
+
+// maxClaimBytes bounds the payloads that one ClaimDue reads.
+const maxClaimBytes = 32 << 20
+
+// Outbox holds the orders that are due to be sent.
+type Outbox struct {
+	db     *database
+	orders orderBuilder
+	writer *batchWriter
+}
+
+// ClaimDue returns up to limit due orders, oldest first, cancels before assignments,
+// and holds each of them for ClaimHold.
+func (o *Outbox) ClaimDue(ctx context.Context, limit int) ([]Claim, error) {
+	var claims []Claim
+	err := o.db.update(ctx, "claim orders", func(tx *tx) error {
+		claims = nil
+		tasks := claimedTasks{tx: tx, rows: map[string]*taskRow{}}
+		for _, q := range dueQueues() {
+			if len(claims) >= limit || tasks.isFull() {
+				break
+			}
+			due, err := q.lockDue(ctx, tx, limit-len(claims))
+			if err != nil {
+				return err
+			}
+			if len(due) == 0 {
+				continue
+			}
+			if err := tasks.load(ctx, due, q.cancel); err != nil {
+				return err
+			}
+			// Claims whose payload exceeds maxClaimBytes stay due.
+			due = slices.DeleteFunc(due, func(c Claim) bool { return tasks.rows[c.TaskID] == nil })
+			if err := q.hold(ctx, tx, due); err != nil {
+				return err
+			}
+			for _, c := range due {
+				c.Order = o.orders.order(tasks.rows[c.TaskID], c, tx.Now)
+				claims = append(claims, c)
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		o.db.flights.begin(claims)
+	}
+	return claims, err
+}
+
+// claimedTasks are the tasks of claims, up to maxClaimBytes of payloads.
+type claimedTasks struct {
+	*tx
+	rows  map[string]*taskRow
+	bytes int
+}
+
+func (t *claimedTasks) isFull() bool { return t.bytes > maxClaimBytes }
+
+// load reads the tasks of the claims until they are full; a cancel needs no payload.
+func (t *claimedTasks) load(ctx context.Context, claims []Claim, cancel bool) error {
+	columns := taskBodyColumns
+	if cancel {
+		columns = taskColumns
+	}
+	var ids []string
+	for _, c := range claims {
+		if row := t.rows[c.TaskID]; row == nil || (!cancel && row.Payload == nil) {
+			ids = append(ids, c.TaskID)
+		}
+	}
+	slices.Sort(ids)
+	// A few at a time: each may have a megabyte.
+	for ids := range slices.Chunk(slices.Compact(ids), 16) {
+		if t.isFull() {
+			return nil
+		}
+		query := "SELECT " + columns.String() + " FROM tasks WHERE id IN (" + sqldb.Placeholders(len(ids)) + ")"
+		err := t.Query(ctx, query, sqldb.Args(ids), func(r *sql.Rows) error {
+			row, err := scanTask(r, columns)
+			if err == nil {
+				t.rows[row.ID] = row
+				t.bytes += len(row.Payload)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read the tasks: %w", err)
+		}
+	}
+	return nil
+}
+
+// ReleaseClaims makes due at once what is claimed now, or failed to be sent a short
+// time ago. It is for the start of a process: the process that claimed it is dead, or
+// it is another control plane, whose orders then go out twice, which is allowed.
+func (o *Outbox) ReleaseClaims(ctx context.Context) error {
+	return o.db.update(ctx, "release claims", func(tx *tx) error {
+		for _, q := range dueQueues() {
+			if err := q.release(ctx, tx); err != nil {
+				return err
+			}
+		}
+		tx.commit.Due = true
+		return nil
+	})
+}
+
+// MarkSent moves responses from pending to sent and ends their claims, unless a
+// report has done so before.
+func (o *Outbox) MarkSent(ctx context.Context, claims []Claim) error {
+	var now, later []Claim
+	for _, c := range claims {
+		if o.db.flights.waits(c) {
+			later = append(later, c)
+		} else {
+			now = append(now, c)
+		}
+	}
+	err := o.writer.writeDeliveries(ctx, sent(now))
+	unreported := o.db.flights.end(ctx, later)
+	return errors.Join(err, o.writer.writeDeliveries(ctx, sent(unreported)))
+}
+
+// MarkUnsent keeps responses pending, with the reason, and makes them due again after
+// the delay.
+func (o *Outbox) MarkUnsent(ctx context.Context, unsent []Unsent) error {
+	deliveries := make([]delivery, len(unsent))
+	for i, u := range unsent {
+		deliveries[i].Unsent = u
+		o.db.flights.forget([]Claim{u.Claim})
+	}
+	return o.writer.writeDeliveries(ctx, deliveries)
+}

@@ -1,0 +1,174 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+)
+
+const (
+	// maxVariables bounds the placeholders of one statement: SQLite takes 32,766.
+	maxVariables = 30_000
+	// MaxStatement bounds the bytes of one statement: a MySQL server takes no packet
+	// above 16 MiB by default.
+	MaxStatement = 4 << 20
+)
+
+// Conn runs statements, in a transaction or outside of one.
+type Conn struct {
+	dialect *dialect
+	q       interface {
+		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	}
+	trace func(query string, args []any)
+}
+
+// Query calls scan for each row.
+func (c *Conn) Query(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) (err error) {
+	if c.trace != nil {
+		c.trace(query, args)
+	}
+	rows, err := c.q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// QueryRow reads the first row, or returns ErrNotFound.
+func (c *Conn) QueryRow(ctx context.Context, query string, args []any, dest ...any) error {
+	found := false
+	err := c.Query(ctx, query, args, func(r *sql.Rows) error {
+		if found {
+			return nil
+		}
+		found = true
+		return r.Scan(dest...)
+	})
+	if err == nil && !found {
+		return ErrNotFound
+	}
+	return err
+}
+
+// QueryStrings reads a query of one text column.
+func (c *Conn) QueryStrings(ctx context.Context, query string, args ...any) ([]string, error) {
+	var list []string
+	err := c.Query(ctx, query, args, func(r *sql.Rows) error {
+		var v string
+		err := r.Scan(&v)
+		list = append(list, v)
+		return err
+	})
+	return list, err
+}
+
+// Exec runs a statement.
+func (c *Conn) Exec(ctx context.Context, query string, args ...any) error {
+	if c.trace != nil {
+		c.trace(query, args)
+	}
+	_, err := c.q.ExecContext(ctx, query, args...)
+	return err
+}
+
+// Insert inserts rows.
+func (c *Conn) Insert(ctx context.Context, table string, columns []string, rows [][]any) error {
+	return c.insert(ctx, table, columns, "", rows)
+}
+
+// InsertMissing inserts the rows whose key, the first columns, does not exist.
+func (c *Conn) InsertMissing(ctx context.Context, table string, columns []string, key int, rows [][]any) error {
+	return c.insert(ctx, table, columns, c.dialect.onConflict(columns[:key], nil), rows)
+}
+
+// Upsert inserts rows and overwrites those whose key, the first columns, exists.
+func (c *Conn) Upsert(ctx context.Context, table string, columns []string, key int, rows [][]any) error {
+	return c.insert(ctx, table, columns, c.dialect.onConflict(columns[:key], columns[key:]), rows)
+}
+
+// insert inserts rows in as many statements as the limits demand.
+func (c *Conn) insert(ctx context.Context, table string, columns []string, onConflict string, rows [][]any) error {
+	maxRows := maxVariables / len(columns)
+	for len(rows) > 0 {
+		n, bytes := 0, 0
+		var args []any
+		for n < len(rows) && n < maxRows {
+			size := rowSize(rows[n])
+			if n > 0 && bytes+size > MaxStatement {
+				break
+			}
+			args = append(args, rows[n]...)
+			bytes += size
+			n++
+		}
+		if err := c.Exec(ctx, insertStatement(table, columns, n)+onConflict, args...); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// rowSize is the size of a row's long values in bytes.
+func rowSize(row []any) int {
+	size := 0
+	for _, v := range row {
+		switch v := v.(type) {
+		case []byte:
+			size += len(v)
+		case string:
+			size += len(v)
+		}
+	}
+	return size
+}
+
+// insertStatement is an INSERT of n rows, up to where ON CONFLICT may follow.
+func insertStatement(table string, columns []string, n int) string {
+	row := "(" + Placeholders(len(columns)) + ")"
+	var b strings.Builder
+	b.Grow(64 + len(table) + 16*len(columns) + n*(len(row)+1))
+	b.WriteString("INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES ")
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(row)
+	}
+	return b.String()
+}
+
+// ForUpdate ends a SELECT that locks the rows it reads.
+func (c *Conn) ForUpdate() string { return c.dialect.forUpdate }
+
+// SkipLocked ends a SELECT that locks the rows it reads and leaves out those that
+// another transaction has locked.
+func (c *Conn) SkipLocked() string { return c.dialect.skipLocked }
+
+// UseIndex follows a table's name and names the index to use, for a statement
+// whose plan an optimiser without table statistics gets wrong.
+func (c *Conn) UseIndex(index string) string { return c.dialect.useIndex(index) }
+
+// StraightJoin joins two tables in the order as written.
+func (c *Conn) StraightJoin() string { return c.dialect.straightJoin }
+
+// Placeholders returns n placeholders: ?,?,?.
+func Placeholders(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }
+
+// Args returns the list as arguments of a statement.
+func Args[T any](list []T) []any {
+	out := make([]any, len(list))
+	for i, v := range list {
+		out[i] = v
+	}
+	return out
+}

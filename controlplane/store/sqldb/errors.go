@@ -1,0 +1,58 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// The errors of this package; match them with errors.Is.
+var (
+	// ErrNotFound: no row matches.
+	ErrNotFound = errors.New("not found")
+	// ErrUnavailable: the database cannot be reached or cannot write now.
+	ErrUnavailable = errors.New("database is unavailable")
+	// ErrSchema: the tables are missing or of another version.
+	ErrSchema = errors.New("database schema")
+)
+
+// errorClass says how a caller can react to an error of a driver.
+type errorClass int
+
+const (
+	// classOther: the statement or its values are wrong.
+	classOther errorClass = iota
+	// classDuplicate: a row with this key exists.
+	classDuplicate
+	// classBusy: the transaction lost against another one and was rolled back. It
+	// can be retried at once.
+	classBusy
+	// classUnavailable: the database cannot be reached or cannot write now.
+	classUnavailable
+)
+
+// IsDuplicate reports whether err means that a row with the same key exists.
+func (db *DB) IsDuplicate(err error) bool { return db.dialect.classify(err) == classDuplicate }
+
+// IsTransient reports whether err comes from the database's absence or from the
+// caller's context, so that it says nothing about the statements.
+func IsTransient(err error) bool { return errors.Is(err, ErrUnavailable) || isContextError(err) }
+
+// Wrap adds the failed action to err, and ErrUnavailable if the database cannot
+// be used now. It returns nil for nil.
+func (db *DB) Wrap(action string, err error) error { return db.dialect.wrap(action, err) }
+
+func (d *dialect) wrap(action string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case IsTransient(err):
+	case d.classify(err) == classUnavailable, d.classify(err) == classBusy:
+		return fmt.Errorf("%s: %w: %w", action, ErrUnavailable, err)
+	}
+	return fmt.Errorf("%s: %w", action, err)
+}
+
+func isContextError(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}

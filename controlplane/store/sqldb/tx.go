@@ -1,0 +1,76 @@
+package sqldb
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// maxTries is how often a transaction is tried that loses against others.
+const maxTries = 8
+
+// Tx is a transaction that writes.
+type Tx struct {
+	Conn
+	// Now is the database's clock at the begin of the transaction.
+	Now Micros
+}
+
+// Update runs fn in one transaction, and again from the start if the transaction
+// lost against another one. fn must not keep what an earlier try left.
+func (db *DB) Update(ctx context.Context, action string, fn func(*Tx) error) error {
+	for try := 1; ; try++ {
+		err := db.tryUpdate(ctx, fn)
+		if err == nil || try == maxTries || db.dialect.classify(err) != classBusy {
+			return db.Wrap(action, err)
+		}
+		select {
+		case <-ctx.Done():
+			return db.Wrap(action, ctx.Err())
+		case <-time.After(rand.N(time.Duration(try*try) * 5 * time.Millisecond)): //nolint:gosec // jitter
+		}
+	}
+}
+
+func (db *DB) tryUpdate(ctx context.Context, fn func(*Tx) error) error {
+	q, err := db.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	t := &Tx{Conn: Conn{dialect: db.dialect, q: q, trace: db.trace}}
+	if t.Now, err = db.NowOn(ctx, &t.Conn); err == nil {
+		err = fn(t)
+	}
+	if err != nil {
+		// The error that led here is the one to report; a connection that cannot
+		// be rolled back is dropped by its pool.
+		_ = q.Rollback()
+		return err
+	}
+	return q.Commit()
+}
+
+// View runs fn in a transaction that reads one consistent state.
+func (db *DB) View(ctx context.Context, action string, fn func(*Conn) error) error {
+	q, err := db.reader.BeginTx(ctx, &db.dialect.snapshot)
+	if err != nil {
+		return db.Wrap(action, err)
+	}
+	err = fn(&Conn{dialect: db.dialect, q: q, trace: db.trace})
+	_ = q.Rollback() // nothing was written
+	return db.Wrap(action, err)
+}
+
+// Reader runs single statements that only read.
+func (db *DB) Reader() *Conn { return &Conn{dialect: db.dialect, q: db.reader, trace: db.trace} }
+
+// Now reads the database's clock.
+func (db *DB) Now(ctx context.Context) (Micros, error) { return db.NowOn(ctx, db.Reader()) }
+
+// NowOn reads the database's clock by a connection.
+func (db *DB) NowOn(ctx context.Context, c *Conn) (Micros, error) {
+	if db.clock != nil {
+		return MicrosOf(db.clock()), nil
+	}
+	return db.dialect.now(ctx, c)
+}

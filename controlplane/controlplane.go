@@ -34,7 +34,7 @@ import (
 type Options struct {
 	Version string
 	// Types are the configured task types, as the API shows them.
-	Types []api.Type
+	Types []api.TaskType
 	// DatabaseURI is as in store.Options, relative to DataDir.
 	DatabaseURI string
 	DataDir     string

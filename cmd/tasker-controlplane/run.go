@@ -84,17 +84,17 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 
 // apiTypes gives each configured type the description and the schema of its
 // handler.
-func apiTypes(c *config.ControlPlane) ([]api.Type, error) {
+func apiTypes(c *config.ControlPlane) ([]api.TaskType, error) {
 	infos := map[string]handlers.Info{}
 	for _, info := range builtin.Infos() {
 		infos[info.Name] = info
 	}
-	var types []api.Type
+	var types []api.TaskType
 	for _, t := range c.Types() {
 		info := infos[t.Handler]
-		at := api.Type{Name: t.Name, Handler: t.Handler, Summary: info.Summary, Schema: info.Schema, Timeout: t.Timeout}
+		at := api.TaskType{Name: t.Name, Handler: t.Handler, Summary: info.Summary, Schema: info.Schema, Timeout: t.Timeout}
 		_, known := infos[t.Handler]
-		at.Undoes, at.UndoNeeds = info.CanUndo || !known, info.UndoRequires
+		at.CanUndo, at.UndoRequires = info.CanUndo || !known, info.UndoRequires
 		if info.Schema != nil {
 			schema, err := handlers.CompileSchema(info.Schema)
 			if err != nil {

@@ -22,8 +22,8 @@ func TestWhatTypesUndo(t *testing.T) {
 		undoes bool
 		needs  string
 	}{{false, ""}, {true, "undo"}, {true, ""}, {true, ""}} {
-		if got := types[i]; got.Undoes != want.undoes || got.UndoNeeds != want.needs {
-			t.Errorf("%s undoes: %v, needs %q; want %+v", got.Name, got.Undoes, got.UndoNeeds, want)
+		if got := types[i]; got.CanUndo != want.undoes || got.UndoRequires != want.needs {
+			t.Errorf("%s undoes: %v, needs %q; want %+v", got.Name, got.CanUndo, got.UndoRequires, want)
 		}
 	}
 }

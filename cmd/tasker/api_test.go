@@ -108,7 +108,7 @@ func serve(t *testing.T, c *movable) (string, *store.Store) {
 		running.Wait()
 	})
 	a, err := api.New(api.Options{
-		Store: st, Types: []api.Type{{Name: "ping", Handler: "ping", Undoes: true}}, Watch: fanout, Authorizer: authorizer, Enroller: enroller,
+		Store: st, Types: []api.TaskType{{Name: "ping", Handler: "ping", CanUndo: true}}, Watch: fanout, Authorizer: authorizer, Enroller: enroller,
 		Checks: map[string]func(context.Context) error{"database": st.Check}, CheckCallback: urlrules.Rules{Setting: "callbacks.allow"}.Check, CheckGate: urlrules.Rules{Setting: "gates.allow"}.Check,
 		ReceiveTimeout: long, Version: "1.2.3", Log: slog.New(slog.DiscardHandler),
 		Registerer: reg, Gatherer: reg,

@@ -1,5 +1,6 @@
-// Package api is the control plane's HTTP interface: tasks, their events and
-// output, endpoints, health, metrics, and the description of all that.
+// Package api is the HTTP interface of the control plane. The router authorizes each
+// request, a middleware or parser validates it, and the handler of its resource calls
+// the store.
 package api
 
 import (
@@ -12,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -22,130 +22,125 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 )
 
-// Type is a configured task type, as the API sees it.
-type Type struct {
+// TaskType is a configured task type.
+type TaskType struct {
 	Name string
-	// Handler performs it on the agents.
+	// Handler performs tasks of the type on the agents.
 	Handler string
-	// Summary is one sentence for people.
+	// Summary describes the type in one sentence.
 	Summary string
-	// Schema is the JSON Schema of the payload, shown to people; nil is anything.
+	// Schema is the JSON Schema of the payload in the documentation; nil accepts any
+	// payload.
 	Schema json.RawMessage
-	// Validate says what is wrong with a payload; nil takes anything.
+	// Validate checks a payload; nil accepts any payload.
 	Validate func(payload json.RawMessage) error
-	// Timeout bounds the execution; a task may only lower it. Zero is none.
+	// Timeout bounds the execution. A task can only lower it. Zero is no bound.
 	Timeout time.Duration
-	// Undoes: the handler can undo a task, or it is not known whether it can.
-	Undoes bool
-	// UndoNeeds is the field of the payload without which it cannot; empty is none.
-	UndoNeeds string
+	// CanUndo is false if the handler is known to be unable to undo a task.
+	CanUndo bool
+	// UndoRequires is the payload field that the handler needs to undo a task; empty is none.
+	UndoRequires string
 }
 
-// Options say what an API needs; all are mandatory unless they say otherwise.
+// Options configure an API. All are mandatory unless their comment says otherwise.
 type Options struct {
 	Store *store.Store
-	Types []Type
-	// Watch wakes the streams of events.
+	Types []TaskType
+	// Watch wakes event streams.
 	Watch      *watch.Fanout
 	Authorizer *auth.Authorizer
 	Enroller   *auth.Enroller
-	// Fingerprint is that of a certificate that the server has made itself; it goes
-	// with the enrolment tokens. Empty is none.
+	// Fingerprint identifies the server's self-made certificate and is appended to
+	// enrolment tokens; it may be empty.
 	Fingerprint string
-	// Agents answers below /agent/; nil where agents do not connect here.
+	// Agents serves the paths below /agent/; nil if agents do not connect by HTTP.
 	Agents http.Handler
-	// Checks are the parts that must be there for the control plane to be ready.
+	// Checks are the readiness checks by the name of their part; they may be empty.
 	Checks map[string]func(context.Context) error
-	// PromQL: gates of rollouts may ask Prometheus.
+	// PromQL permits rollout gates with a Prometheus query.
 	PromQL bool
-	// CheckCallback says, as the end of a sentence, why a URL may not be called.
+	// CheckCallback returns an error if the URL of a callback is not permitted. The
+	// error completes a sentence that begins with the field's name.
 	CheckCallback func(url string) error
-	// CheckGate says the same of the URL of a rollout's gate.
+	// CheckGate does the same for the URL of a rollout gate.
 	CheckGate func(url string) error
-	// ReceiveTimeout is that of tasks that name none.
+	// ReceiveTimeout applies to tasks that set none.
 	ReceiveTimeout time.Duration
 	Version        string
 	Log            *slog.Logger
 	Registerer     prometheus.Registerer
-	// Gatherer is what /metrics shows.
+	// Gatherer provides the metrics at /metrics.
 	Gatherer prometheus.Gatherer
 }
 
-// API is an http.Handler.
-type API struct {
-	store          *store.Store
-	types          []Type
-	watch          *watch.Fanout
-	authorizer     *auth.Authorizer
-	enroller       *auth.Enroller
-	certificate    string // its fingerprint
-	agents         bool
-	checks         map[string]func(context.Context) error
-	promQL         bool
-	checkCallback  func(url string) error
-	checkGate      func(url string) error
-	receiveTimeout time.Duration
-	version        string
-	log            *slog.Logger
-	metrics        *Metrics
+func (o Options) validate() error {
+	missing := o.Store == nil || o.Watch == nil || o.Authorizer == nil || o.Enroller == nil
+	missing = missing || o.Log == nil || o.Registerer == nil || o.Gatherer == nil
+	missing = missing || o.CheckCallback == nil || o.CheckGate == nil || len(o.Types) == 0 || o.ReceiveTimeout <= 0
+	if missing {
+		return errors.New("api: a mandatory option is missing")
+	}
+	return nil
+}
 
+// API is the http.Handler of the control plane's API.
+type API struct {
+	opts      Options
 	mux       *http.ServeMux
-	huma      huma.API
 	handler   http.Handler
 	draining  chan struct{}
 	drainOnce sync.Once
 }
 
-// New makes an API.
+// New returns an API.
 func New(o Options) (*API, error) {
-	if o.Store == nil || o.Watch == nil || o.Authorizer == nil || o.Enroller == nil || o.Log == nil || o.Registerer == nil || o.Gatherer == nil || o.CheckCallback == nil || o.CheckGate == nil || len(o.Types) == 0 || o.ReceiveTimeout <= 0 {
-		return nil, errors.New("api: an option is missing")
+	if err := o.validate(); err != nil {
+		return nil, err
 	}
-	a := &API{
-		store: o.Store, types: o.Types, watch: o.Watch, authorizer: o.Authorizer, enroller: o.Enroller, certificate: o.Fingerprint, agents: o.Agents != nil, checks: o.Checks,
-		promQL: o.PromQL, checkCallback: o.CheckCallback, checkGate: o.CheckGate, receiveTimeout: o.ReceiveTimeout, version: o.Version, log: o.Log, metrics: NewMetrics(o.Registerer),
-		mux: http.NewServeMux(), draining: make(chan struct{}),
-	}
-	a.huma = humago.New(a.mux, describe(o.Version, !o.Authorizer.Disabled()))
-	a.huma.OpenAPI().Tags = tags(a.types)
-	a.huma.UseMiddleware(a.plainQuery)
-	for _, t := range a.types {
-		if err := a.taskType(t); err != nil {
+	a := &API{opts: o, mux: http.NewServeMux(), draining: make(chan struct{})}
+	metrics := newMetrics(o.Registerer)
+	shared := resource{huma: humago.New(a.mux, openAPIConfig(o.Version, !o.Authorizer.Disabled())), store: o.Store, log: o.Log}
+	shared.huma.OpenAPI().Tags = tags(o.Types)
+	shared.huma.UseMiddleware(shared.rejectAmbiguousQuery)
+	for _, t := range o.Types {
+		tasks := taskResource{typeResource: typeResource{shared, t}, opts: &a.opts, created: metrics.created.WithLabelValues(t.Name)}
+		if err := tasks.register(); err != nil {
 			return nil, err
 		}
-		a.metrics.created.WithLabelValues(t.Name)
+		eventResource{typeResource: tasks.typeResource, watch: o.Watch, watchers: metrics.watchers, draining: a.draining}.register()
+		outputResource{tasks.typeResource}.register()
 	}
-	a.endpointRoutes()
-	a.enrolRoutes()
-	a.healthRoutes()
+	endpointResource{shared}.register()
+	enrolmentResource{shared, endpointResource{shared}, o.Enroller, o.Fingerprint}.register()
+	healthResource{shared, o.Checks, o.Version}.register()
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 	if o.Agents != nil {
 		a.mux.Handle(agentsPath, o.Agents)
 	}
-	spec, err := explain(a.huma.OpenAPI())
+	document, err := completeOpenAPI(shared.huma.OpenAPI())
 	if err != nil {
 		return nil, err
 	}
-	a.docsRoutes(spec)
-	a.handler = a.observe(http.HandlerFunc(a.route))
+	a.registerDocs(document)
+	a.handler = requestLogger{o.Log, metrics}.wrap(http.HandlerFunc(a.route))
 	return a, nil
 }
 
-// ServeHTTP answers a request.
+// ServeHTTP serves a request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
 
-// Drain ends the streams of events, which would otherwise keep a server from
-// shutting down. Clients resume where they were.
+// Drain ends the event streams, which would otherwise keep a server from shutting down.
+// Clients resume their streams later.
 func (a *API) Drain() { a.drainOnce.Do(func() { close(a.draining) }) }
 
 func (a *API) typeNames() []string {
-	names := make([]string, 0, len(a.types))
-	for _, t := range a.types {
+	names := make([]string, 0, len(a.opts.Types))
+	for _, t := range a.opts.Types {
 		names = append(names, t.Name)
 	}
 	return names
 }
 
 func (a *API) hasType(name string) bool {
-	return slices.ContainsFunc(a.types, func(t Type) bool { return t.Name == name })
+	return slices.ContainsFunc(a.opts.Types, func(t TaskType) bool { return t.Name == name })
 }

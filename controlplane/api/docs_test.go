@@ -218,7 +218,7 @@ tasker_controlplane_http_requests_total{code="405",method="other",route="none"} 
 # TYPE tasker_controlplane_tasks_created_total counter
 tasker_controlplane_tasks_created_total{type="command"} 0
 tasker_controlplane_tasks_created_total{type="ping"} 1
-# HELP tasker_controlplane_watchers Open streams of events.
+# HELP tasker_controlplane_watchers Open event streams.
 # TYPE tasker_controlplane_watchers gauge
 tasker_controlplane_watchers 0
 `

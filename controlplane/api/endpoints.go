@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,13 +11,12 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// endpointPage is how many endpoints are read from the store at once for a
-// list of all.
-const endpointPage = 1000
+// endpointResource lists endpoints, also as scrape targets.
+type endpointResource struct{ resource }
 
 type endpointsInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most so many endpoints."`
-	Cursor string `query:"cursor" maxLength:"128" doc:"The next of the page before."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"The maximum number of endpoints."`
+	Cursor string `query:"cursor" maxLength:"128" doc:"The next of the previous page."`
 }
 
 // EndpointList is one page of endpoints, by name.
@@ -28,27 +26,30 @@ type EndpointList struct {
 }
 
 type endpointInput struct {
-	Name string `path:"name" doc:"The endpoint's name." example:"loadbalancer-1"`
+	Name string `path:"name" doc:"The name of the endpoint." example:"loadbalancer-1"`
 }
 
-// TargetGroup is a scrape target, as Prometheus' HTTP service discovery has it.
+// TargetGroup is a scrape target of Prometheus' HTTP service discovery.
 type TargetGroup struct {
 	Targets []string          `json:"targets" doc:"The host:port of the agent's metrics."`
 	Labels  map[string]string `json:"labels" doc:"The labels of the target."`
 }
 
-func (a *API) endpointRoutes() {
-	huma.Register(a.huma, operation("list-endpoints", "/endpoints", "List endpoints", endpointsText), a.endpoints)
-	op := operation("get-endpoint", "/endpoints/{name}", "Get an endpoint", endpointText)
+func (r endpointResource) register() {
+	huma.Register(r.huma, operation(endpointTag, "list-endpoints", "/endpoints", "List endpoints",
+		"Every endpoint that has ever reported, by name. `next` is the `cursor` of the next page; it is empty on the last page."), r.list)
+	op := operation(endpointTag, "get-endpoint", "/endpoints/{name}", "Get an endpoint", "The last report of the endpoint.")
 	op.Errors = append(op.Errors, http.StatusNotFound)
-	huma.Register(a.huma, op, a.endpoint)
-	huma.Register(a.huma, operation("discover", "/sd/prometheus", "Discover scrape targets", targetsText), a.targets)
+	huma.Register(r.huma, op, r.get)
+	huma.Register(r.huma, operation(endpointTag, "discover", "/sd/prometheus", "Discover scrape targets",
+		"HTTP service discovery of Prometheus: the metrics address of every agent, with the label `endpoint` and, for relabelling, "+
+			"`__meta_tasker_connected`, `__meta_tasker_version`, `__meta_tasker_types` and one `__meta_tasker_label_NAME` for each label of the endpoint."), r.targets)
 }
 
-func (a *API) endpoints(ctx context.Context, in *endpointsInput) (*struct{ Body EndpointList }, error) {
-	list, err := a.store.Endpoints(ctx, in.Limit+1, in.Cursor)
+func (r endpointResource) list(ctx context.Context, in *endpointsInput) (*struct{ Body EndpointList }, error) {
+	list, err := r.store.Endpoints(ctx, in.Limit+1, in.Cursor)
 	if err != nil {
-		return nil, a.failure(ctx, err, "")
+		return nil, r.problem(ctx, err, "")
 	}
 	page := EndpointList{Endpoints: make([]tasker.Endpoint, 0, len(list))}
 	for i, e := range list {
@@ -56,51 +57,51 @@ func (a *API) endpoints(ctx context.Context, in *endpointsInput) (*struct{ Body 
 			page.Next = list[i-1].Name
 			break
 		}
-		page.Endpoints = append(page.Endpoints, whole(e))
+		page.Endpoints = append(page.Endpoints, withoutNulls(e))
 	}
 	return &struct{ Body EndpointList }{page}, nil
 }
 
-func (a *API) endpoint(ctx context.Context, in *endpointInput) (*struct{ Body tasker.Endpoint }, error) {
-	absent := "no endpoint has ever been heard of under the name " + strconv.Quote(cut(in.Name))
+func (r endpointResource) get(ctx context.Context, in *endpointInput) (*struct{ Body tasker.Endpoint }, error) {
+	notFound := "no agent has ever reported under the name " + quote(in.Name)
 	if tasker.ValidateEndpoint(in.Name) != nil {
-		return nil, problem(http.StatusNotFound, absent)
+		return nil, problem(http.StatusNotFound, notFound)
 	}
-	seen(ctx).endpoint = in.Name
-	e, err := a.store.Endpoint(ctx, in.Name)
+	recordOf(ctx).endpoint = in.Name
+	e, err := r.store.Endpoint(ctx, in.Name)
 	if err != nil {
-		return nil, a.failure(ctx, err, absent)
+		return nil, r.problem(ctx, err, notFound)
 	}
-	return &struct{ Body tasker.Endpoint }{whole(e)}, nil
+	return &struct{ Body tasker.Endpoint }{withoutNulls(e)}, nil
 }
 
-// targets lists those that are not connected too: that is how Prometheus
-// notices that one is down.
-func (a *API) targets(ctx context.Context, _ *struct{}) (*struct{ Body []TargetGroup }, error) {
+// targets includes disconnected agents, so that Prometheus reports them as down.
+func (r endpointResource) targets(ctx context.Context, _ *struct{}) (*struct{ Body []TargetGroup }, error) {
+	const pageSize = 1000
 	groups := []TargetGroup{}
 	for after, more := "", true; more; {
-		list, err := a.store.Endpoints(ctx, endpointPage, after)
+		list, err := r.store.Endpoints(ctx, pageSize, after)
 		if err != nil {
-			return nil, a.failure(ctx, err, "")
+			return nil, r.problem(ctx, err, "")
 		}
 		for _, e := range list {
 			after = e.Name
 			if e.Metrics != "" {
-				groups = append(groups, target(e))
+				groups = append(groups, targetGroup(e))
 			}
 		}
-		more = len(list) == endpointPage
+		more = len(list) == pageSize
 	}
 	return &struct{ Body []TargetGroup }{groups}, nil
 }
 
-func target(e tasker.Endpoint) TargetGroup {
+func targetGroup(e tasker.Endpoint) TargetGroup {
 	labels := map[string]string{
 		"endpoint":                e.Name,
 		"__meta_tasker_endpoint":  e.Name,
 		"__meta_tasker_version":   e.Version,
 		"__meta_tasker_connected": strconv.FormatBool(e.Connected),
-		// With a separator at both ends, so that a pattern can ask for ",ping,".
+		// Separators at both ends let a pattern match ",ping,".
 		"__meta_tasker_types": "," + strings.Join(e.Types, ",") + ",",
 	}
 	for name, value := range e.Labels {
@@ -109,7 +110,7 @@ func target(e tasker.Endpoint) TargetGroup {
 	return TargetGroup{Targets: []string{e.Metrics}, Labels: labels}
 }
 
-// labelName replaces what Prometheus allows in no label name.
+// labelName replaces characters that Prometheus does not allow in a label name.
 func labelName(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
@@ -119,8 +120,8 @@ func labelName(s string) string {
 	}, s)
 }
 
-// whole writes empty lists as such, not as null.
-func whole(e tasker.Endpoint) tasker.Endpoint {
+// withoutNulls replaces nil lists and maps by empty ones, which JSON writes as [] and {}.
+func withoutNulls(e tasker.Endpoint) tasker.Endpoint {
 	for _, list := range []*[]string{&e.Types, &e.Handlers, &e.Scripts} {
 		if *list == nil {
 			*list = []string{}
@@ -130,25 +131,4 @@ func whole(e tasker.Endpoint) tasker.Endpoint {
 		e.Labels = map[string]string{}
 	}
 	return e
-}
-
-// operation is a reading operation outside the task types.
-func operation(id, path, summary, text string) huma.Operation {
-	return huma.Operation{
-		OperationID: id, Method: http.MethodGet, Path: path, Tags: []string{"endpoints"}, Summary: summary, Description: text,
-		Errors: []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
-	}
-}
-
-// operation is one on the tasks of the type.
-func (r taskRoutes) operation(method, path, verb, summary, text string) huma.Operation {
-	op := huma.Operation{
-		OperationID: verb + "-" + r.Name, Method: method, Path: "/" + r.Name + path, Tags: []string{r.Name},
-		Summary: summary, Description: fmt.Sprintf("%s\n\nTask type: `%s`.", text, r.Name),
-		Errors: []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable},
-	}
-	if path != "" {
-		op.Errors = append(op.Errors, http.StatusNotFound)
-	}
-	return op
 }

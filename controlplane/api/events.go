@@ -11,201 +11,235 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 )
 
 const eventsPath = "/events"
 
-// The rhythm of a stream of events.
+// The intervals of an event stream.
 const (
-	// eventsPoll finds what another control plane wrote.
-	eventsPoll = time.Second
-	// eventsPause gathers the changes of a busy task into one event.
-	eventsPause = 100 * time.Millisecond
-	// eventsKeepalive is below the idle timeouts of usual proxies.
-	eventsKeepalive = 15 * time.Second
-	// eventsLook is how often it is looked who has fallen silent.
-	eventsLook = 5 * time.Second
-	// eventsWrite is the time a client has to take an event.
-	eventsWrite = 30 * time.Second
+	// eventPollInterval bounds the delay of a change that another control plane wrote.
+	eventPollInterval = time.Second
+	// minEventInterval gathers the changes of a busy task into one event.
+	minEventInterval = 100 * time.Millisecond
+	// keepaliveInterval is below the idle timeouts of common proxies.
+	keepaliveInterval = 15 * time.Second
+	// silenceInterval spaces the checks for silent endpoints.
+	silenceInterval = 5 * time.Second
+	// eventWriteTimeout bounds the time that a client takes to receive an event.
+	eventWriteTimeout = 30 * time.Second
 )
+
+// eventResource streams the events of the tasks of one type.
+type eventResource struct {
+	typeResource
+	watch    *watch.Fanout
+	watchers prometheus.Gauge
+	draining <-chan struct{}
+}
 
 type eventsInput struct {
 	Ref   string `path:"ref" doc:"The task's id, or its identifier, percent-encoded."`
-	After int64  `header:"Last-Event-ID" minimum:"0" doc:"The id of the last event received, to go on from there."`
+	After int64  `header:"Last-Event-ID" minimum:"0" doc:"The id of the last event received; the stream continues after it."`
 }
 
-func (r taskRoutes) eventRoute() {
-	op := r.operation(http.MethodGet, "/{ref}"+eventsPath, "events", "Watch a task", eventsText)
-	op.Responses = eventsResponses()
+func (r eventResource) register() {
+	op := r.operation(http.MethodGet, "/{ref}"+eventsPath, "events", "Watch a task",
+		"A stream of server-sent events. The first event has the task with all its responses. Each further event has the task and the responses that changed, "+
+			"or whose endpoint became silent or reported again (`silent_since`; a resumed stream repeats the silent endpoints). "+
+			"The id of an event is the `version` of the task. A request with this id as `Last-Event-ID` resumes the stream after the event. "+
+			"The stream ends when the task has finished; resuming it after that answers 204.")
+	op.Responses = map[string]*huma.Response{
+		"200": {Description: "The stream.", Content: map[string]*huma.MediaType{"text/event-stream": {
+			Schema:  &huma.Schema{Type: huma.TypeString},
+			Example: "retry: 1000\n\nid: 3\ndata: {\"task\":{\"status\":\"running\",…},\"responses\":[{\"endpoint\":\"loadbalancer-1\",\"status\":\"running\",…},…]}\n\n",
+		}}},
+		"204": {Description: "The task has finished, and has no event after the given Last-Event-ID."},
+	}
 	huma.Register(r.huma, op, r.events)
 }
 
-func (r taskRoutes) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
-	if err := r.look(ctx, in.Ref); err != nil {
+func (r eventResource) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
+	if err := r.checkRef(ctx, in.Ref); err != nil {
 		return nil, err
 	}
-	task, err := r.store.Task(ctx, r.Name, in.Ref)
+	task, err := r.store.Task(ctx, r.taskType.Name, in.Ref)
 	if err != nil {
-		return nil, r.failure(ctx, err, r.absent(in.Ref))
+		return nil, r.problem(ctx, err, r.notFound(in.Ref))
 	}
-	seen(ctx).task = task.ID
-	if in.After > task.Version {
-		in.After = 0 // an id of another life of the database
+	recordOf(ctx).task = task.ID
+	version := in.After
+	if version > task.Version {
+		version = 0 // the database was restored from a backup
 	}
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		req, w := humago.Unwrap(hctx)
-		if task.FinishedAt != nil && in.After == task.Version {
-			w.WriteHeader(http.StatusNoContent) // tells an EventSource not to come again
+		if task.FinishedAt != nil && version == task.Version {
+			w.WriteHeader(http.StatusNoContent) // an EventSource then does not reconnect
 			return
 		}
-		s := stream{w: w, rc: http.NewResponseController(w)}
-		s.open()
+		out := &eventWriter{w: w, rc: http.NewResponseController(w)}
+		out.open()
 		if req.Method == http.MethodHead {
 			return
 		}
-		r.metrics.watchers.Inc()
-		defer r.metrics.watchers.Dec()
-		r.follow(ctx, &s, task.ID, in.After)
+		r.watchers.Inc()
+		defer r.watchers.Dec()
+		wake, cancel := r.watch.Subscribe(task.ID)
+		defer cancel()
+		s := eventStream{eventResource: r, out: out, wake: wake, taskID: task.ID, version: version, silent: map[string]bool{}}
+		s.run(ctx)
 	}}, nil
 }
 
-// follow sends the state of a task and then what changes, until it has finished.
-func (r taskRoutes) follow(ctx context.Context, s *stream, id string, after int64) {
-	wake, cancel := r.watch.Subscribe(id)
-	defer cancel()
-	poll := time.NewTicker(eventsPoll)
-	defer poll.Stop()
-	alive := time.NewTicker(eventsKeepalive)
-	defer alive.Stop()
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	look := time.NewTicker(eventsLook)
-	defer look.Stop()
-	defer s.close()
-	silent := silences{known: map[string]bool{}}
+// eventStream sends the changes of one task to one client, until the task has finished.
+type eventStream struct {
+	eventResource
+	out     *eventWriter
+	wake    <-chan struct{}
+	taskID  string
+	version int64 // of the task at the last event
+	// silent has the endpoints that the client knows to be silent. Silence is no change of
+	// a response, so it is checked when silenceDue is set.
+	silent                   map[string]bool
+	silenceDue               bool
+	poll, keepalive, silence *time.Ticker
+}
+
+func (s *eventStream) run(ctx context.Context) {
+	s.poll, s.keepalive, s.silence = time.NewTicker(eventPollInterval), time.NewTicker(keepaliveInterval), time.NewTicker(silenceInterval)
+	defer s.poll.Stop()
+	defer s.keepalive.Stop()
+	defer s.silence.Stop()
+	defer s.out.close()
+	interval := time.NewTimer(0)
+	defer interval.Stop()
 	for {
-		select { // at most one event in each pause
-		case <-pause.C:
+		select { // at most one event in each interval
+		case <-interval.C:
 		case <-ctx.Done():
 			return
 		}
-		pause.Reset(eventsPause)
-		task, responses, err := r.store.Changes(ctx, id, after)
-		switch {
-		case err == nil && (task.Version > after || task.FinishedAt != nil):
-			if s.event(task.Version, withResponses(task, responses)); task.FinishedAt != nil {
-				return
-			}
-			after = task.Version
-			silent.told(responses)
-			alive.Reset(eventsKeepalive)
-		case errors.Is(err, store.ErrNotFound):
-			return
-		case err != nil && ctx.Err() == nil:
-			r.log.WarnContext(ctx, "stream of events cannot be read on", "task", id, "type", r.Name, "error", err)
-			s.comment("the database cannot be read now")
-		}
-		if err == nil && silent.due {
-			open, err := r.store.OpenResponses(ctx, id)
-			if err == nil {
-				open = silent.changed(open)
-			}
-			if len(open) > 0 {
-				s.event(task.Version, withResponses(task, open))
-				alive.Reset(eventsKeepalive)
-			}
-		}
-		for waiting := s.err == nil; waiting; {
-			select {
-			case <-wake:
-				waiting = false
-			case <-poll.C:
-				waiting = false
-			case <-look.C:
-				silent.due, waiting = true, false
-			case <-alive.C:
-				s.comment("still here")
-				waiting = s.err == nil
-			case <-r.draining:
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-		if s.err != nil {
+		interval.Reset(minEventInterval)
+		if finished := s.sendChanges(ctx); finished || !s.waitForChanges(ctx) {
 			return
 		}
 	}
 }
 
-// silences are the endpoints of which a stream has told that they are silent. That is
-// no change of a response, so it is looked for from time to time.
-type silences struct {
-	known map[string]bool
-	// due: it is time to look.
-	due bool
+// sendChanges sends the changes since the last event. It reports whether the task has
+// finished.
+func (s *eventStream) sendChanges(ctx context.Context) (finished bool) {
+	task, responses, err := s.store.Changes(ctx, s.taskID, s.version)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return true
+	case err != nil:
+		if ctx.Err() == nil {
+			s.log.WarnContext(ctx, "event stream cannot read the database", "task", s.taskID, "type", s.taskType.Name, "error", err)
+			s.out.comment("the database is unavailable")
+		}
+		return false
+	case task.Version > s.version || task.FinishedAt != nil:
+		s.send(task, responses)
+		if task.FinishedAt != nil {
+			return true
+		}
+	}
+	if s.silenceDue {
+		s.sendSilence(ctx, task)
+	}
+	return false
 }
 
-// told notes what was sent.
-func (s *silences) told(sent []tasker.Response) {
-	for _, r := range sent {
-		if r.SilentSince != nil {
-			s.known[r.Endpoint] = true
-		} else {
-			delete(s.known, r.Endpoint)
-		}
+// sendSilence sends the open responses whose endpoints became silent, or reported again,
+// since the last event.
+func (s *eventStream) sendSilence(ctx context.Context, task tasker.Task) {
+	open, err := s.store.OpenResponses(ctx, s.taskID)
+	if err != nil {
+		return
+	}
+	s.silenceDue = false
+	changed := slices.DeleteFunc(open, func(r tasker.Response) bool { return s.silent[r.Endpoint] == (r.SilentSince != nil) })
+	if len(changed) > 0 {
+		s.send(task, changed)
 	}
 }
 
-// changed are those of the open responses that are to be sent, and notes them.
-func (s *silences) changed(open []tasker.Response) []tasker.Response {
-	changed := slices.DeleteFunc(open, func(r tasker.Response) bool { return s.known[r.Endpoint] == (r.SilentSince != nil) })
-	s.due = false
-	s.told(changed)
-	return changed
+func (s *eventStream) send(task tasker.Task, responses []tasker.Response) {
+	s.out.event(task.Version, withResponses(task, responses))
+	s.version = task.Version
+	for _, r := range responses {
+		s.silent[r.Endpoint] = r.SilentSince != nil
+	}
+	s.keepalive.Reset(keepaliveInterval)
 }
 
-// stream writes server-sent events. After the first error it does nothing more.
-type stream struct {
+// waitForChanges waits until the client may need an event, and sends keepalives
+// meanwhile. It reports whether the stream goes on.
+func (s *eventStream) waitForChanges(ctx context.Context) bool {
+	for s.out.err == nil {
+		select {
+		case <-s.wake:
+			return true
+		case <-s.poll.C:
+			return true
+		case <-s.silence.C:
+			s.silenceDue = true
+			return true
+		case <-s.keepalive.C:
+			s.out.comment("keepalive")
+		case <-s.draining:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
+}
+
+// eventWriter writes server-sent events. After the first error it writes nothing.
+type eventWriter struct {
 	w   http.ResponseWriter
 	rc  *http.ResponseController
 	err error
 }
 
-func (s *stream) open() {
-	h := s.w.Header()
+func (w *eventWriter) open() {
+	h := w.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would collect events
-	s.w.WriteHeader(http.StatusOK)
-	s.write([]byte("retry: 1000\n\n"))
+	h.Set("X-Accel-Buffering", "no") // or nginx delays events
+	w.w.WriteHeader(http.StatusOK)
+	w.write([]byte("retry: 1000\n\n"))
 }
 
-// event writes v as one event; JSON has no line ends of its own.
-func (s *stream) event(id int64, v any) {
+// event writes v as one event. JSON contains no line breaks.
+func (w *eventWriter) event(id int64, v any) {
 	data, err := json.Marshal(v)
 	if err != nil {
-		s.err = err
+		w.err = err
 		return
 	}
-	s.write(fmt.Appendf(nil, "id: %d\ndata: %s\n\n", id, data))
+	w.write(fmt.Appendf(nil, "id: %d\ndata: %s\n\n", id, data))
 }
 
-func (s *stream) comment(text string) { s.write([]byte(": " + text + "\n\n")) }
+func (w *eventWriter) comment(text string) { w.write([]byte(": " + text + "\n\n")) }
 
-// write gives the client its time for each piece, not for the whole.
-func (s *stream) write(b []byte) {
-	if s.err != nil {
+// write applies the timeout to each piece, not to the whole stream.
+func (w *eventWriter) write(b []byte) {
+	if w.err != nil {
 		return
 	}
-	_ = s.rc.SetWriteDeadline(time.Now().Add(eventsWrite)) // not every writer can
-	if _, s.err = s.w.Write(b); s.err == nil {
-		s.err = s.rc.Flush()
+	_ = w.rc.SetWriteDeadline(time.Now().Add(eventWriteTimeout)) // some writers have none
+	if _, w.err = w.w.Write(b); w.err == nil {
+		w.err = w.rc.Flush()
 	}
 }
 
-// close lets the connection be used again.
-func (s *stream) close() { _ = s.rc.SetWriteDeadline(time.Time{}) }
+// close removes the timeout, so that the connection can serve further requests.
+func (w *eventWriter) close() { _ = w.rc.SetWriteDeadline(time.Time{}) }

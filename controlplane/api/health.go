@@ -14,63 +14,70 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 )
 
-// checkTimeout is how long a part may take to say that it is there.
+// checkTimeout bounds the readiness checks.
 const checkTimeout = 2 * time.Second
 
-// Health says that the control plane is alive.
+// healthResource reports whether the control plane runs and is ready.
+type healthResource struct {
+	resource
+	checks  map[string]func(context.Context) error
+	version string
+}
+
+// Health reports that the control plane runs.
 type Health struct {
 	Status  string `json:"status" doc:"ok"`
 	Version string `json:"version" doc:"The version of the control plane."`
 }
 
-// Part is one thing that the control plane needs.
+// Part is the readiness of one part that the control plane needs.
 type Part struct {
 	Ready bool   `json:"ready" doc:"The part is available."`
 	Error string `json:"error,omitempty" doc:"Why the part is not available."`
 }
 
-// Readiness says which of the parts are there.
+// Readiness reports that all parts are available.
 type Readiness struct {
 	Status string          `json:"status" doc:"ready"`
 	Parts  map[string]Part `json:"parts" doc:"The parts that the control plane needs, by name."`
 }
 
-// unreadiness is a problem with the parts added to it.
-type unreadiness struct {
+// notReadyProblem is a problem that lists the parts.
+type notReadyProblem struct {
 	huma.ErrorModel
 	Parts map[string]Part `json:"parts"`
 }
 
-func (a *API) healthRoutes() {
-	op := operation("health", "/healthz", "Is it alive?", healthText)
-	op.Tags, op.Errors, op.Security = []string{"operation"}, nil, noToken()
-	huma.Register(a.huma, op, func(context.Context, *struct{}) (*struct{ Body Health }, error) {
-		return &struct{ Body Health }{Health{"ok", a.version}}, nil
+func (r healthResource) register() {
+	op := operation(operationTag, "health", "/healthz", "Check that the control plane runs", "Answers while the program runs. It needs no token.")
+	op.Errors, op.Security = nil, noSecurity()
+	huma.Register(r.huma, op, func(context.Context, *struct{}) (*struct{ Body Health }, error) {
+		return &struct{ Body Health }{Health{"ok", r.version}}, nil
 	})
-	op = operation("readiness", "/readyz", "Is everything there that it needs?", readyText)
-	op.Tags, op.Errors, op.Security = []string{"operation"}, []int{http.StatusServiceUnavailable}, noToken()
-	huma.Register(a.huma, op, func(ctx context.Context, _ *struct{}) (*struct{ Body Readiness }, error) {
-		parts, away := a.ready(ctx)
-		if len(away) > 0 {
-			detail := fmt.Sprintf("not ready: %s cannot be reached", strings.Join(away, ", "))
-			return nil, &unreadiness{*problem(http.StatusServiceUnavailable, detail), parts}
+	op = operation(operationTag, "readiness", "/readyz", "Check that the control plane is ready",
+		"200 if the database and the transport are available, otherwise 503 with the parts that are not. It needs no token; only callers with the admin token see the reasons.")
+	op.Errors, op.Security = []int{http.StatusServiceUnavailable}, noSecurity()
+	huma.Register(r.huma, op, func(ctx context.Context, _ *struct{}) (*struct{ Body Readiness }, error) {
+		parts, unavailable := r.check(ctx)
+		if len(unavailable) > 0 {
+			detail := fmt.Sprintf("not ready: %s unavailable", strings.Join(unavailable, ", "))
+			return nil, &notReadyProblem{*problem(http.StatusServiceUnavailable, detail), parts}
 		}
 		return &struct{ Body Readiness }{Readiness{"ready", parts}}, nil
 	})
 }
 
-// ready asks all parts at once and names those that are away. Why is told to
-// those only who may know how the control plane is set up.
-func (a *API) ready(ctx context.Context) (map[string]Part, []string) {
+// check checks all parts concurrently and returns the names of the unavailable ones. The
+// reasons are only for callers that may know the configuration of the control plane.
+func (r healthResource) check(ctx context.Context) (parts map[string]Part, unavailable []string) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	var (
-		mu    sync.Mutex
-		wg    sync.WaitGroup
-		parts = make(map[string]Part, len(a.checks))
-		away  []string
+		mu sync.Mutex
+		wg sync.WaitGroup
 	)
-	for name, check := range a.checks {
+	parts = make(map[string]Part, len(r.checks))
+	for name, check := range r.checks {
 		wg.Go(func() {
 			err := check(ctx)
 			mu.Lock()
@@ -79,13 +86,13 @@ func (a *API) ready(ctx context.Context) (map[string]Part, []string) {
 			if err == nil {
 				return
 			}
-			away = append(away, name)
+			unavailable = append(unavailable, name)
 			if auth.CallerFrom(ctx).Role == auth.Admin {
 				parts[name] = Part{Error: err.Error()}
 			}
 		})
 	}
 	wg.Wait()
-	slices.Sort(away)
-	return parts, away
+	slices.Sort(unavailable)
+	return parts, unavailable
 }

@@ -88,11 +88,11 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...f
 	s := &server{store: st, log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
 	options := api.Options{
 		Store: st,
-		Types: []api.Type{
-			{Name: "ping", Handler: "ping", Undoes: true},
+		Types: []api.TaskType{
+			{Name: "ping", Handler: "ping", CanUndo: true},
 			{
 				Name: "command", Handler: "command", Schema: json.RawMessage(commandSchema), Validate: schema.Validate, Timeout: 10 * time.Minute,
-				Undoes: true, UndoNeeds: "undo",
+				CanUndo: true, UndoRequires: "undo",
 			},
 		},
 		Watch: fanout, Authorizer: authorizer, Enroller: enroller,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,13 +23,16 @@ const (
 	outputAttemptHeader   = "Tasker-Attempt"
 )
 
+// outputResource serves the output of the handlers of one task type.
+type outputResource struct{ typeResource }
+
 type outputInput struct {
 	Ref      string `path:"ref" doc:"The task's id, or its identifier, percent-encoded."`
-	Endpoint string `path:"endpoint" doc:"The endpoint's name." example:"loadbalancer-1"`
+	Endpoint string `path:"endpoint" doc:"The name of the endpoint." example:"loadbalancer-1"`
 	Accept   string `header:"Accept" hidden:"true"`
 }
 
-// Output is what a handler printed on one endpoint, as far as it was kept.
+// Output is the output of a handler on one endpoint, as far as it was kept.
 type Output struct {
 	Endpoint  string         `json:"endpoint" doc:"The name of the endpoint."`
 	Attempt   int            `json:"attempt" doc:"The attempt that printed the output."`
@@ -37,24 +41,42 @@ type Output struct {
 	Chunks    []tasker.Chunk `json:"chunks" doc:"The pieces that were kept."`
 }
 
-func (r taskRoutes) outputRoute() {
-	op := r.operation(http.MethodGet, "/{ref}/responses/{endpoint}/output", "output", "Get what the handler printed", outputText)
-	op.Responses = outputResponses(r.huma.OpenAPI().Components.Schemas)
+func (r outputResource) register() {
+	op := r.operation(http.MethodGet, "/{ref}/responses/{endpoint}/output", "output", "Get the output of the handler",
+		"The output of the handler in the last attempt. The beginning and the end are kept; a line between them tells how many bytes were left out. "+
+			"As JSON: the pieces that were kept, with their offsets (`data` is base64).")
+	number, boolean := &huma.Schema{Type: huma.TypeInteger}, &huma.Schema{Type: huma.TypeBoolean}
+	schemas := r.huma.OpenAPI().Components.Schemas
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "The output.",
+		Headers: map[string]*huma.Param{
+			outputBytesHeader:     {Description: "How many bytes the handler printed in total.", Schema: number},
+			outputTruncatedHeader: {Description: "A part of the output was left out.", Schema: boolean},
+			outputAttemptHeader:   {Description: "The attempt that printed the output.", Schema: number},
+		},
+		Content: map[string]*huma.MediaType{
+			"text/plain": {
+				Schema:  &huma.Schema{Type: huma.TypeString},
+				Example: "Fetching…\n[... 1048576 bytes left out ...]\nDone.\n",
+			},
+			"application/json": {Schema: schemas.Schema(reflect.TypeFor[Output](), true, "Output")},
+		},
+	}}
 	huma.Register(r.huma, op, r.output)
 }
 
-func (r taskRoutes) output(ctx context.Context, in *outputInput) (*huma.StreamResponse, error) {
-	if err := r.look(ctx, in.Ref); err != nil {
+func (r outputResource) output(ctx context.Context, in *outputInput) (*huma.StreamResponse, error) {
+	if err := r.checkRef(ctx, in.Ref); err != nil {
 		return nil, err
 	}
-	absent := r.absent(in.Ref) + ", or no response to it of the endpoint " + strconv.Quote(cut(in.Endpoint))
+	notFound := r.notFound(in.Ref) + ", or it has no response of the endpoint " + quote(in.Endpoint)
 	if tasker.ValidateEndpoint(in.Endpoint) != nil {
-		return nil, problem(http.StatusNotFound, absent)
+		return nil, problem(http.StatusNotFound, notFound)
 	}
-	seen(ctx).endpoint = in.Endpoint
-	out, err := r.store.Output(ctx, r.Name, in.Ref, in.Endpoint)
+	recordOf(ctx).endpoint = in.Endpoint
+	out, err := r.store.Output(ctx, r.taskType.Name, in.Ref, in.Endpoint)
 	if err != nil {
-		return nil, r.failure(ctx, err, absent)
+		return nil, r.problem(ctx, err, notFound)
 	}
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		hctx.SetHeader(outputBytesHeader, strconv.FormatInt(out.Bytes, 10))
@@ -62,47 +84,42 @@ func (r taskRoutes) output(ctx context.Context, in *outputInput) (*huma.StreamRe
 		hctx.SetHeader(outputAttemptHeader, strconv.Itoa(out.Attempt))
 		hctx.SetHeader("Vary", "Accept")
 		if strings.Contains(in.Accept, "application/json") {
+			if out.Chunks == nil {
+				out.Chunks = []tasker.Chunk{}
+			}
 			hctx.SetHeader("Content-Type", "application/json")
-			_ = r.huma.Marshal(hctx.BodyWriter(), "application/json", pieces(out))
+			_ = r.huma.Marshal(hctx.BodyWriter(), "application/json", Output{out.Endpoint, out.Attempt, out.Bytes, out.Truncated, out.Chunks})
 			return
 		}
 		hctx.SetHeader("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(hctx.BodyWriter(), text(out))
+		_, _ = io.WriteString(hctx.BodyWriter(), outputText(out))
 	}}, nil
 }
 
-func pieces(out store.Output) Output {
-	chunks := slices.Clone(out.Chunks)
-	if chunks == nil {
-		chunks = []tasker.Chunk{}
-	}
-	return Output{out.Endpoint, out.Attempt, out.Bytes, out.Truncated, chunks}
-}
-
-// text joins the pieces of an output, with a line where some was left out.
-func text(out store.Output) string {
+// outputText joins the pieces of an output, with a line in place of each gap.
+func outputText(out store.Output) string {
 	chunks := slices.SortedStableFunc(slices.Values(out.Chunks), func(a, b tasker.Chunk) int { return int(a.Offset - b.Offset) })
 	var b strings.Builder
-	var at int64
+	var end int64 // of the text so far
 	for _, c := range chunks {
-		if gap := c.Offset - at; gap > 0 {
-			leftOut(&b, gap)
-			at = c.Offset
+		if gap := c.Offset - end; gap > 0 {
+			writeGap(&b, gap)
+			end = c.Offset
 		}
-		if known := at - c.Offset; known < int64(len(c.Data)) {
-			b.Write(c.Data[known:])
-			at = c.Offset + int64(len(c.Data))
+		if overlap := end - c.Offset; overlap < int64(len(c.Data)) {
+			b.Write(c.Data[overlap:])
+			end = c.Offset + int64(len(c.Data))
 		}
 	}
-	if out.Truncated && out.Bytes > at {
-		leftOut(&b, out.Bytes-at)
+	if out.Truncated && out.Bytes > end {
+		writeGap(&b, out.Bytes-end)
 	}
 	return b.String()
 }
 
-func leftOut(b *strings.Builder, n int64) {
+func writeGap(b *strings.Builder, bytes int64) {
 	if b.Len() > 0 && !strings.HasSuffix(b.String(), "\n") {
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(b, "[... %d bytes left out ...]\n", n)
+	fmt.Fprintf(b, "[... %d bytes left out ...]\n", bytes)
 }

@@ -2,26 +2,26 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// taskRoutes are the operations on the tasks of one type.
-type taskRoutes struct {
-	*API
-	Type
+// taskResource has the operations on the tasks of one type.
+type taskResource struct {
+	typeResource
+	opts    *Options
+	created prometheus.Counter
 }
 
 type createInput struct {
@@ -40,22 +40,19 @@ type refInput struct {
 
 type taskOutput struct{ Body tasker.Task }
 
-// TaskAndResponses is a task with what became of it on each endpoint.
+// TaskAndResponses is a task with the responses of its endpoints.
 type TaskAndResponses struct {
 	Task      tasker.Task       `json:"task" doc:"The task."`
 	Responses []tasker.Response `json:"responses" doc:"One response for each endpoint, by name."`
-	// Controls is what people asked of the task.
-	Controls []tasker.Control `json:"controls,omitempty" doc:"What people requested for the task after its creation."`
-	// UndoneBy is the id of the task that undoes the last attempt; empty if none does.
-	UndoneBy string `json:"undone_by,omitempty" doc:"The id of the task that undoes the last attempt, made by hand or by a rollback; absent if there is none."`
-	// Callbacks are the events that were to be told.
+	Controls  []tasker.Control  `json:"controls,omitempty" doc:"What people requested for the task after its creation."`
+	UndoneBy  string            `json:"undone_by,omitempty" doc:"The id of the task that undoes the last attempt, made by hand or by a rollback; absent if there is none."`
 	Callbacks []tasker.Delivery `json:"callbacks,omitempty" doc:"The events of the task that are due at its callback, and their delivery."`
 }
 
 type listInput struct {
-	Status string `query:"status" enum:"pending,sent,running,paused,succeeded,failed,incomplete,cancelled" doc:"Only tasks in this status."`
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"At most so many tasks."`
-	Cursor string `query:"cursor" maxLength:"500" doc:"The next of the page before."`
+	Status string `query:"status" enum:"pending,sent,running,paused,succeeded,failed,incomplete,cancelled" doc:"List only tasks with this status."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"The maximum number of tasks."`
+	Cursor string `query:"cursor" maxLength:"500" doc:"The next of the previous page."`
 }
 
 // TaskList is one page of tasks.
@@ -64,107 +61,107 @@ type TaskList struct {
 	Next  string        `json:"next" doc:"The cursor of the next page; empty on the last page."`
 }
 
-// taskType registers the operations of one type.
-func (a *API) taskType(t Type) error {
-	if err := tasker.ValidateTaskType(t.Name); err != nil {
+func (r taskResource) register() error {
+	if err := tasker.ValidateTaskType(r.taskType.Name); err != nil {
 		return fmt.Errorf("api: %w", err)
 	}
-	r := taskRoutes{a, t}
-	op := r.operation(http.MethodPost, "", "create", "Create a task", createText)
-	op.DefaultStatus, op.MaxBodyBytes, op.BodyReadTimeout = http.StatusCreated, maxBody, 30*time.Second
-	op.SkipValidateBody, op.Middlewares = true, huma.Middlewares{a.onlyJSON} // parse has better words
-	op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
-	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{}}
-	op.Responses = map[string]*huma.Response{}
-	huma.Register(a.huma, op, r.create)
-	plan := r.operation(http.MethodPost, "/plan", "plan", "Plan a task", planText)
-	plan.MaxBodyBytes, plan.BodyReadTimeout, plan.SkipValidateBody, plan.Middlewares = op.MaxBodyBytes, op.BodyReadTimeout, true, op.Middlewares
-	plan.Errors, plan.RequestBody = append(plan.Errors, op.Errors...), op.RequestBody
-	huma.Register(a.huma, plan, r.plan)
-	if err := r.describeCreate(op); err != nil { // and the body of both
+	if err := r.registerCreate(); err != nil {
 		return err
 	}
+	huma.Register(r.huma, r.operation(http.MethodGet, "", "list", "List tasks",
+		"Newest first. `next` is the `cursor` of the next page; it is empty on the last page."), r.list)
 
-	huma.Register(a.huma, r.operation(http.MethodGet, "", "list", "List tasks", listText), r.list)
-	op = r.operation(http.MethodGet, "/{ref}", "get", "Get a task and its responses", getText)
+	op := r.operation(http.MethodGet, "/{ref}", "get", "Get a task and its responses",
+		"The task, and for each endpoint its status and, if the endpoint has not succeeded, the reason.")
 	op.Responses = map[string]*huma.Response{}
-	huma.Register(a.huma, op, r.get)
-	op.Responses["200"].Content["application/json"].Example = exampleAnswer(t.Name)
+	huma.Register(r.huma, op, r.get)
+	op.Responses["200"].Content["application/json"].Example = exampleResponses(r.taskType.Name)
 
-	for _, c := range []struct {
-		name, summary, text string
-		status              int
-		change              change
-	}{
-		{"cancel", "Cancel a task", cancelText, http.StatusAccepted, r.store.CancelTask},
-		{"retry", "Retry where it did not succeed", retryText, http.StatusAccepted, r.store.RetryTask},
-		{"pause", "Pause a rollout", pauseText, http.StatusAccepted, r.store.PauseTask},
-		{"resume", "Resume a rollout", resumeText, http.StatusAccepted, r.store.ResumeTask},
-		{"undo", "Undo a task", undoText, http.StatusCreated, r.undo},
-	} {
-		op = r.operation(http.MethodPost, "/{ref}/"+c.name, c.name, c.summary, c.text)
-		op.DefaultStatus, op.Middlewares = c.status, huma.Middlewares{a.noBody}
-		if c.name != "cancel" {
-			op.Errors = append(op.Errors, http.StatusConflict)
-		}
-		huma.Register(a.huma, op, func(ctx context.Context, in *refInput) (*taskOutput, error) { return r.change(ctx, in.Ref, c.change) })
-	}
-
-	r.eventRoute()
-	r.outputRoute()
+	r.registerControl("cancel", "Cancel a task",
+		"A response that was not sent yet ends at once. A running response is `cancelled` when the endpoint has ended all of its processes. "+
+			"A rollout that waits to be rolled back, and of which something still runs, is not rolled back; its reason tells this. Cancelling a finished task changes nothing.",
+		r.store.CancelTask)
+	r.registerControl("retry", "Retry where the task did not succeed",
+		"Makes a new attempt on each endpoint that did not succeed. A rollout forms new waves of these endpoints. 409 while an attempt is still open, or if there is nothing to retry.",
+		r.store.RetryTask)
+	r.registerControl("pause", "Pause a rollout",
+		"The rollout begins no further wave until it is resumed; running endpoints continue. Pausing a paused rollout changes nothing. 409 if the task has no rollout, or its rollout is over.",
+		r.store.PauseTask)
+	r.registerControl("resume", "Resume a rollout",
+		"The rollout continues where it was paused, and accepts the failures until now. 409 if it is not paused.",
+		r.store.ResumeTask)
+	r.registerControl("undo", "Undo a task",
+		"Creates a task that restores the state before this task, on the endpoints where this task was started, and returns it. "+
+			"The undone task names it in `undone_by`. Repeating the call returns the same task. 409 while the task has not ended, if it was started nowhere, or if its handler cannot undo it.",
+		r.undo)
 	return nil
 }
 
-func (r taskRoutes) create(ctx context.Context, in *createInput) (*createOutput, error) {
-	seen(ctx).taskType = r.Name
-	n, selector, err := r.parse(r.Type, in.RawBody)
-	if err == nil && (selector != nil || n.Rollout != nil) {
-		var same *createOutput
-		if same, err = r.again(ctx, n); same != nil {
-			return same, nil
-		}
-		if err == nil {
-			err = r.resolve(ctx, &n, selector)
-		}
-	}
+// registerCreate registers the two operations that take a request for a task: create
+// stores the task, plan only shows its waves.
+func (r taskResource) registerCreate() error {
+	create := r.operation(http.MethodPost, "", "create", "Create a task",
+		"Stores the task for its endpoints and answers at once; read the task to follow its progress.\n\n"+
+			"A request with the `identifier` of an existing task creates nothing: the same request answers 200 with the stored task, a different one 409. "+
+			"After a lost answer, repeat the request.")
+	create.DefaultStatus, create.MaxBodyBytes, create.BodyReadTimeout = http.StatusCreated, maxBody, 30*time.Second
+	create.SkipValidateBody, create.Middlewares = true, huma.Middlewares{r.requireJSON} // the parser has better messages
+	create.Errors = append(create.Errors, http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	create.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{}}
+	create.Responses = map[string]*huma.Response{}
+	huma.Register(r.huma, create, r.create)
+
+	plan := r.operation(http.MethodPost, "/plan", "plan", "Plan a task",
+		"Validates a request as the creation of the task does, and returns the endpoints of each wave. Nothing is stored or sent. "+
+			"409 if a different task has the same `identifier`.")
+	plan.MaxBodyBytes, plan.BodyReadTimeout, plan.SkipValidateBody, plan.Middlewares = create.MaxBodyBytes, create.BodyReadTimeout, true, create.Middlewares
+	plan.Errors, plan.RequestBody = append(plan.Errors, create.Errors...), create.RequestBody
+	huma.Register(r.huma, plan, r.plan)
+	return r.documentCreate(create)
+}
+
+func (r taskResource) create(ctx context.Context, in *createInput) (*createOutput, error) {
+	recordOf(ctx).taskType = r.taskType.Name
+	request, err := parseTask(r.opts, r.taskType, in.RawBody)
 	if err != nil {
 		return nil, err
 	}
-	task, created, err := r.store.CreateTask(ctx, n)
-	if err != nil {
-		return nil, r.failure(ctx, err, "")
+	if request.selects() {
+		// The selection of a stored task stays, although it may be different now.
+		task, err := r.store.SameTask(ctx, request.task)
+		if err == nil {
+			return r.createOutput(ctx, task, http.StatusOK), nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return nil, r.problem(ctx, err, "")
+		}
+		if err := r.resolveEndpoints(ctx, &request); err != nil {
+			return nil, err
+		}
 	}
-	seen(ctx).task = task.ID
-	out := &createOutput{Status: http.StatusOK, Location: r.path(task), Body: task}
-	if created {
-		out.Status = http.StatusCreated
-		r.metrics.created.WithLabelValues(r.Name).Inc()
-	}
-	return out, nil
-}
-
-// again answers a request whose task is stored already: what it selects now may be
-// something else.
-func (r taskRoutes) again(ctx context.Context, n store.NewTask) (*createOutput, error) {
-	task, err := r.store.SameTask(ctx, n)
+	task, created, err := r.store.CreateTask(ctx, request.task)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, nil //nolint:nilnil // it is new
 	case err != nil:
-		return nil, r.failure(ctx, err, "")
+		return nil, r.problem(ctx, err, "")
+	case created:
+		r.created.Inc()
+		return r.createOutput(ctx, task, http.StatusCreated), nil
+	default:
+		return r.createOutput(ctx, task, http.StatusOK), nil
 	}
-	seen(ctx).task = task.ID
-	return &createOutput{Status: http.StatusOK, Location: r.path(task), Body: task}, nil
 }
 
-func (r taskRoutes) path(t tasker.Task) string { return "/" + r.Name + "/" + url.PathEscape(t.ID) }
+func (r taskResource) createOutput(ctx context.Context, task tasker.Task, status int) *createOutput {
+	recordOf(ctx).task = task.ID
+	return &createOutput{Status: status, Location: "/" + r.taskType.Name + "/" + url.PathEscape(task.ID), Body: task}
+}
 
-func (r taskRoutes) list(ctx context.Context, in *listInput) (*struct{ Body TaskList }, error) {
+func (r taskResource) list(ctx context.Context, in *listInput) (*struct{ Body TaskList }, error) {
 	page, err := r.store.Tasks(ctx, store.TaskQuery{
-		Type: r.Name, Status: tasker.TaskStatus(in.Status), Limit: in.Limit, Cursor: in.Cursor,
+		Type: r.taskType.Name, Status: tasker.TaskStatus(in.Status), Limit: in.Limit, Cursor: in.Cursor,
 	})
 	if err != nil {
-		return nil, r.failure(ctx, err, "")
+		return nil, r.problem(ctx, err, "")
 	}
 	if page.Tasks == nil {
 		page.Tasks = []tasker.Task{}
@@ -172,15 +169,15 @@ func (r taskRoutes) list(ctx context.Context, in *listInput) (*struct{ Body Task
 	return &struct{ Body TaskList }{TaskList{page.Tasks, page.Next}}, nil
 }
 
-func (r taskRoutes) get(ctx context.Context, in *refInput) (*struct{ Body TaskAndResponses }, error) {
-	if err := r.look(ctx, in.Ref); err != nil {
+func (r taskResource) get(ctx context.Context, in *refInput) (*struct{ Body TaskAndResponses }, error) {
+	if err := r.checkRef(ctx, in.Ref); err != nil {
 		return nil, err
 	}
-	task, responses, err := r.store.TaskWithResponses(ctx, r.Name, in.Ref)
+	task, responses, err := r.store.TaskWithResponses(ctx, r.taskType.Name, in.Ref)
 	if err != nil {
-		return nil, r.failure(ctx, err, r.absent(in.Ref))
+		return nil, r.problem(ctx, err, r.notFound(in.Ref))
 	}
-	seen(ctx).task = task.ID
+	recordOf(ctx).task = task.ID
 	answer := withResponses(task, responses)
 	answer.Controls, err = r.store.Controls(ctx, task.ID)
 	if err == nil {
@@ -190,38 +187,9 @@ func (r taskRoutes) get(ctx context.Context, in *refInput) (*struct{ Body TaskAn
 		answer.Callbacks, err = r.store.Deliveries(ctx, task.ID)
 	}
 	if err != nil {
-		return nil, r.failure(ctx, err, "")
+		return nil, r.problem(ctx, err, "")
 	}
 	return &struct{ Body TaskAndResponses }{answer}, nil
-}
-
-// change is what a person can ask of a task that is stored.
-type change = func(ctx context.Context, taskType, ref, by string) (tasker.Task, error)
-
-func (r taskRoutes) change(ctx context.Context, ref string, f change) (*taskOutput, error) {
-	if err := r.look(ctx, ref); err != nil {
-		return nil, err
-	}
-	task, err := f(ctx, r.Name, ref, auth.CallerFrom(ctx).Name)
-	if err != nil {
-		return nil, r.failure(ctx, err, r.absent(ref))
-	}
-	seen(ctx).task = task.ID
-	return &taskOutput{task}, nil
-}
-
-// look notes what a request is about, and refuses a reference that no task can
-// have.
-func (r taskRoutes) look(ctx context.Context, ref string) error {
-	seen(ctx).taskType = r.Name
-	if tasker.ValidateIdentifier(ref) != nil {
-		return problem(http.StatusNotFound, r.absent(ref))
-	}
-	return nil
-}
-
-func (r taskRoutes) absent(ref string) string {
-	return fmt.Sprintf("there is no task of type %s with the id or identifier %s", r.Name, strconv.Quote(cut(ref)))
 }
 
 func withResponses(task tasker.Task, responses []tasker.Response) TaskAndResponses {
@@ -231,44 +199,59 @@ func withResponses(task tasker.Task, responses []tasker.Response) TaskAndRespons
 	return TaskAndResponses{Task: task, Responses: responses}
 }
 
-// onlyJSON refuses other content types, a missing one too: a page of another
-// site can send those without asking the browser's leave.
-func (a *API) onlyJSON(ctx huma.Context, next func(huma.Context)) {
-	given := ctx.Header("Content-Type")
-	media, params, err := mime.ParseMediaType(given)
-	charset := params["charset"]
-	switch {
-	case given == "":
-		given = "missing"
-	case err != nil, media != "application/json":
-		given = strconv.Quote(cut(given))
-	case charset != "" && !strings.EqualFold(charset, "utf-8"):
-		given = "in " + strconv.Quote(cut(charset))
-	default:
-		next(ctx)
-		return
+// controlFunc changes a stored task on request of a person.
+type controlFunc = func(ctx context.Context, taskType, ref, by string) (tasker.Task, error)
+
+func (r taskResource) registerControl(name, summary, description string, control controlFunc) {
+	op := r.operation(http.MethodPost, "/{ref}/"+name, name, summary, description)
+	op.DefaultStatus, op.Middlewares = http.StatusAccepted, huma.Middlewares{r.rejectBody}
+	if name == "undo" {
+		op.DefaultStatus = http.StatusCreated
 	}
-	_ = huma.WriteErr(a.huma, ctx, http.StatusUnsupportedMediaType, "the content type must be application/json, in UTF-8",
-		&huma.ErrorDetail{Location: "header.Content-Type", Message: "is " + given})
+	if name != "cancel" {
+		op.Errors = append(op.Errors, http.StatusConflict)
+	}
+	huma.Register(r.huma, op, func(ctx context.Context, in *refInput) (*taskOutput, error) {
+		if err := r.checkRef(ctx, in.Ref); err != nil {
+			return nil, err
+		}
+		task, err := control(ctx, r.taskType.Name, in.Ref, auth.CallerFrom(ctx).Name)
+		if err != nil {
+			return nil, r.problem(ctx, err, r.notFound(in.Ref))
+		}
+		recordOf(ctx).task = task.ID
+		return &taskOutput{task}, nil
+	})
 }
 
-// noBody refuses a body where none is looked at: whoever sends one believes
-// that it does something.
-func (a *API) noBody(ctx huma.Context, next func(huma.Context)) {
-	const enough = 16
-	b := make([]byte, enough)
-	n := 0
-	for n < enough {
-		k, err := ctx.BodyReader().Read(b[n:])
-		n += k
-		if err != nil {
-			break
-		}
+// errCannotUndo: every agent would reject a task that undoes the task.
+var errCannotUndo = errors.New("the task cannot be undone")
+
+// undo creates the task that undoes a task.
+func (r taskResource) undo(ctx context.Context, taskType, ref, by string) (tasker.Task, error) {
+	task, err := r.store.Task(ctx, taskType, ref)
+	if err != nil {
+		return tasker.Task{}, err
 	}
-	if body := strings.TrimSpace(string(b[:n])); body != "" && body != "{}" {
-		_ = huma.WriteErr(a.huma, ctx, http.StatusUnprocessableEntity, "this call takes no body",
-			&huma.ErrorDetail{Location: "body", Message: "must be empty"})
-		return
+	if reason := r.taskType.cannotUndo(task.Payload); reason != "" {
+		return tasker.Task{}, fmt.Errorf("%w: %s", errCannotUndo, reason)
 	}
-	next(ctx)
+	return r.store.UndoTask(ctx, taskType, ref, by)
+}
+
+// cannotUndo returns, as a clause, why a task with this payload cannot be undone. It is
+// empty if the task can be undone, or if only the agents know. A payload that is not an
+// object is the business of its schema.
+func (t TaskType) cannotUndo(payload []byte) string {
+	if !t.CanUndo {
+		return fmt.Sprintf("the handler %s cannot undo", t.Handler)
+	}
+	var fields map[string]json.RawMessage
+	if t.UndoRequires == "" || json.Unmarshal(payload, &fields) != nil {
+		return ""
+	}
+	if _, found := fields[t.UndoRequires]; found {
+		return ""
+	}
+	return fmt.Sprintf("the payload has no %s, without which the handler %s cannot undo", t.UndoRequires, t.Handler)
 }

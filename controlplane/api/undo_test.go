@@ -12,7 +12,7 @@ import (
 // What every agent would reject is neither promised in a POST nor asked of them.
 func TestWhatCannotBeUndone(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(o *api.Options) { o.Types[0].Undoes = false })
+	s := serve(t, func(o *api.Options) { o.Types[0].CanUndo = false })
 	const rollback = `{"identifier":"back","payload":PAYLOAD,"endpoints":["a"],"rollout":{"on_failure":"rollback"}}`
 	for _, tt := range []struct{ path, payload, says string }{
 		{"/ping", `{"undo":["b"]}`, "the handler ping cannot undo"},

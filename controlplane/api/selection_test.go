@@ -23,10 +23,10 @@ func TestSelection(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		name                 string
-		target               selection
-		want                 []string
-		broadcast, selective bool
+		name                      string
+		selection                 selection
+		want                      []string
+		broadcast, needsEndpoints bool
 	}{
 		{"nobody named", selection{}, []string{"a", "b"}, true, false},
 		{"nobody named in waves", selection{rollout: true}, []string{"a", "b"}, false, true},
@@ -37,18 +37,18 @@ func TestSelection(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			tt.target.taskType = "ping"
-			var selected []string
+			tt.selection.taskType = "ping"
+			var matched []string
 			for _, e := range known {
-				if tt.target.selects(e) {
-					selected = append(selected, e.Name)
+				if tt.selection.matches(e) {
+					matched = append(matched, e.Name)
 				}
 			}
-			if got := tt.target.join(selected); !slices.Equal(got, tt.want) {
+			if got := tt.selection.withMatched(matched); !slices.Equal(got, tt.want) {
 				t.Errorf("it is for %v, want %v", got, tt.want)
 			}
-			if tt.target.broadcast() != tt.broadcast || tt.target.selective() != tt.selective {
-				t.Errorf("broadcast %t, selective %t, want %t, %t", tt.target.broadcast(), tt.target.selective(), tt.broadcast, tt.selective)
+			if tt.selection.isBroadcast() != tt.broadcast || tt.selection.needsEndpoints() != tt.needsEndpoints {
+				t.Errorf("broadcast %t, needs endpoints %t, want %t, %t", tt.selection.isBroadcast(), tt.selection.needsEndpoints(), tt.broadcast, tt.needsEndpoints)
 			}
 		})
 	}

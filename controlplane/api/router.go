@@ -1,0 +1,154 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
+)
+
+const agentsPath = "/agent/"
+
+// route finds the route of a request, authorizes its caller, and serves it.
+func (a *API) route(w http.ResponseWriter, r *http.Request) {
+	r = escapeDotSegments(r)
+	handler, pattern := a.mux.Handler(r)
+	doubleSlash := strings.Contains(r.URL.EscapedPath(), "//") // the mux would redirect
+	if doubleSlash {
+		pattern = ""
+	}
+	record := recordOf(r.Context())
+	record.route = routeOf(pattern)
+
+	caller, err := a.opts.Authorizer.Authorize(r, requiredRole(pattern, r))
+	if err != nil {
+		writeDenied(w, err)
+		return
+	}
+	record.caller = caller.Name
+	r = r.WithContext(auth.WithCaller(r.Context(), caller))
+
+	switch {
+	case doubleSlash:
+		a.writeNotFound(w, r)
+	case pattern == "":
+		a.writeUnroutable(w, r, handler)
+	default:
+		a.mux.ServeHTTP(w, r)
+	}
+}
+
+// requiredRole returns the role that a route requires. A path without a route requires
+// Admin too, so that strangers cannot find out which task types exist.
+func requiredRole(pattern string, r *http.Request) auth.Role {
+	switch routeOf(pattern) {
+	case rootPath:
+		if isBrowser(r) { // it is redirected to the page, which prompts for the token
+			return auth.Anyone
+		}
+		return auth.Admin
+	case "/healthz", "/readyz", docsPath, docsPath + "/", enrolPath: // enrolment has tokens of its own
+		return auth.Anyone
+	case agentsPath:
+		return auth.Agent
+	default:
+		return auth.Admin
+	}
+}
+
+// routeOf returns the path of a mux pattern.
+func routeOf(pattern string) string {
+	if _, path, found := strings.Cut(pattern, " "); found {
+		return path
+	}
+	return pattern
+}
+
+// escapeDotSegments escapes the path segments "." and "..", which the mux would remove:
+// an identifier may be either.
+func escapeDotSegments(r *http.Request) *http.Request {
+	segments := strings.Split(r.URL.EscapedPath(), "/")
+	changed := false
+	for i, s := range segments {
+		if s == "." || s == ".." {
+			segments[i] = strings.ReplaceAll(s, ".", "%2E")
+			changed = true
+		}
+	}
+	if !changed {
+		return r
+	}
+	escaped := *r
+	escaped.URL = new(url.URL)
+	*escaped.URL = *r.URL
+	escaped.URL.RawPath = strings.Join(segments, "/")
+	return &escaped
+}
+
+// writeUnroutable answers a request that matches no pattern of the mux: its path exists
+// with another method, or not at all. The mux's own handler knows which.
+func (a *API) writeUnroutable(w http.ResponseWriter, r *http.Request, muxHandler http.Handler) {
+	answer := headerRecorder{header: http.Header{}}
+	muxHandler.ServeHTTP(&answer, r)
+	if answer.status != http.StatusMethodNotAllowed {
+		a.writeNotFound(w, r)
+		return
+	}
+	allow := answer.header.Get("Allow")
+	w.Header().Set("Allow", allow)
+	writeProblem(w, problem(http.StatusMethodNotAllowed,
+		fmt.Sprintf("%s is not possible here; possible are %s", truncate(r.Method), allow)))
+}
+
+func (a *API) writeNotFound(w http.ResponseWriter, r *http.Request) {
+	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	detail := fmt.Sprintf("this path does not exist; %s lists all paths", docsPath)
+	switch {
+	case name == "agent" && a.opts.Agents == nil:
+		detail = "agents connect to this control plane through its message queue, not by HTTP"
+	case name != "" && !a.hasType(name) && !slices.Contains(tasker.ReservedPaths(), name):
+		detail = fmt.Sprintf("there is no task type %s; task_types in the configuration of the control plane has: %s", quote(name), strings.Join(a.typeNames(), ", "))
+	case strings.Contains(rest, "/") || strings.Contains(r.URL.EscapedPath(), "%2F") || strings.Contains(r.URL.EscapedPath(), "%2f"):
+		detail += "; an identifier contains no '/'"
+	}
+	writeProblem(w, problem(http.StatusNotFound, detail))
+}
+
+// writeDenied answers a request that the authorizer refuses.
+func writeDenied(w http.ResponseWriter, err error) {
+	denied := &auth.DeniedError{Status: http.StatusForbidden, Detail: err.Error()}
+	errors.As(err, &denied)
+	if denied.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", denied.Challenge)
+	}
+	if denied.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	writeProblem(w, problem(denied.Status, denied.Detail))
+}
+
+// headerRecorder is a ResponseWriter that keeps the status and the headers only.
+type headerRecorder struct {
+	header http.Header
+	status int
+}
+
+func (h *headerRecorder) Header() http.Header         { return h.header }
+func (h *headerRecorder) Write(b []byte) (int, error) { return len(b), nil }
+func (h *headerRecorder) WriteHeader(status int)      { h.status = status }
+
+// truncate shortens a text of the caller for a message.
+func truncate(s string) string {
+	if len(s) > 80 {
+		return strings.ToValidUTF8(s[:80], "") + "…"
+	}
+	return s
+}
+
+func quote(s string) string { return strconv.Quote(truncate(s)) }

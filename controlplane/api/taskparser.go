@@ -1,0 +1,220 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/api/strictjson"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
+)
+
+// The bounds of a request for a task.
+const (
+	// maxBody has room for the largest payload and the longest list of endpoints.
+	maxBody      = 4 << 20
+	maxEndpoints = 10_000
+	minTimeout   = 100 * time.Millisecond
+	maxTimeout   = 30 * 24 * time.Hour
+)
+
+// taskFields are the fields of a request for a task.
+func taskFields() []string {
+	return []string{"identifier", "payload", "endpoints", "labels", "receive_timeout", "timeout", "rollout", "not_before", "dry_run", "callback"}
+}
+
+// taskRequest is a valid request for a task. The endpoints that the selector matches are
+// not among the task's endpoints yet.
+type taskRequest struct {
+	task     store.NewTask
+	selector tasker.Selector
+}
+
+func (r taskRequest) selection() selection {
+	return selection{taskType: r.task.Type, named: r.task.Endpoints, labels: r.selector, rollout: r.task.Rollout != nil}
+}
+
+// selects reports whether the endpoints of the task must be resolved or ordered.
+func (r taskRequest) selects() bool { return r.selector != nil || r.task.Rollout != nil }
+
+// taskParser parses one request for a task of a type.
+type taskParser struct {
+	bodyReader
+	opts     *Options
+	taskType TaskType
+}
+
+// parseTask parses the body of a request. It returns a problem that names each invalid
+// field.
+func parseTask(opts *Options, t TaskType, body []byte) (taskRequest, error) {
+	reader, err := readBody(body)
+	if err != nil {
+		return taskRequest{}, err
+	}
+	p := taskParser{reader, opts, t}
+	p.rejectUnknown(taskFields())
+	request := p.parse()
+	if size := len(request.task.Payload); size > tasker.MaxPayload {
+		return taskRequest{}, fieldProblem(http.StatusRequestEntityTooLarge, "the payload is too large", "body.payload",
+			fmt.Sprintf("has %d bytes; at most %d are allowed", size, tasker.MaxPayload))
+	}
+	if len(p.errors) == 0 && t.Validate != nil {
+		if err := t.Validate(request.task.Payload); err != nil {
+			p.rejectPayload(err)
+		}
+	}
+	if err := p.problem(); err != nil {
+		return taskRequest{}, err
+	}
+	request.task.Fingerprint, err = p.fingerprint(request.task)
+	return request, err
+}
+
+func (p *taskParser) parse() taskRequest {
+	labels, selector := p.labels()
+	return taskRequest{selector: selector, task: store.NewTask{
+		Type:           p.taskType.Name,
+		Identifier:     p.identifier(),
+		Payload:        p.payload(),
+		Endpoints:      p.endpoints(),
+		Labels:         labels,
+		ReceiveTimeout: p.duration("receive_timeout", p.opts.ReceiveTimeout, maxTimeout),
+		Timeout:        p.timeout(),
+		Action:         p.action(),
+		NotBefore:      p.notBefore(),
+		Rollout:        p.rollout(),
+		Callback:       p.callback(),
+	}}
+}
+
+func (p *taskParser) identifier() string {
+	raw, found := p.fields["identifier"]
+	var id string
+	switch {
+	case !found:
+		p.reject("identifier", "is mandatory")
+	case jsonType(raw) != "a string":
+		p.reject("identifier", "is %s, but must be a string", jsonType(raw))
+	default:
+		_ = json.Unmarshal(raw, &id)
+		if err := tasker.ValidateNewIdentifier(id); err != nil {
+			p.reject("identifier", "is not valid: %v", err)
+		}
+	}
+	return id
+}
+
+// payload returns the JSON of the payload without white space.
+func (p *taskParser) payload() []byte {
+	raw, found := p.fields["payload"]
+	if !found {
+		return []byte("{}")
+	}
+	var b bytes.Buffer
+	_ = json.Compact(&b, raw) // it is valid
+	return b.Bytes()
+}
+
+func (p *taskParser) endpoints() []string {
+	raw, found := p.field("endpoints")
+	if !found {
+		return nil
+	}
+	var list []json.RawMessage
+	switch {
+	case json.Unmarshal(raw, &list) != nil:
+		p.reject("endpoints", "is %s, but must be a list of names", jsonType(raw))
+		return nil
+	case len(list) == 0:
+		p.reject("endpoints", "is empty; leave it out to reach every endpoint that serves the type")
+		return nil
+	case len(list) > maxEndpoints:
+		p.reject("endpoints", "has %d names; at most %d are allowed", len(list), maxEndpoints)
+		return nil
+	}
+	names := make([]string, len(list))
+	first := make(map[string]int, len(list))
+	for i, raw := range list {
+		field := fmt.Sprintf("endpoints[%d]", i)
+		if jsonType(raw) != "a string" {
+			p.reject(field, "is %s, but must be a name", jsonType(raw))
+			continue
+		}
+		_ = json.Unmarshal(raw, &names[i])
+		if err := tasker.ValidateEndpoint(names[i]); err != nil {
+			p.reject(field, "is not valid: %v", err)
+		} else if j, duplicate := first[names[i]]; duplicate {
+			p.reject(field, "is %q, the same as endpoints[%d]", names[i], j)
+		} else {
+			first[names[i]] = i
+		}
+	}
+	return names
+}
+
+// timeout returns the timeout of the type, or a lower one.
+func (p *taskParser) timeout() time.Duration {
+	highest := p.taskType.Timeout
+	if highest == 0 {
+		highest = maxTimeout
+	}
+	return p.duration("timeout", p.taskType.Timeout, highest)
+}
+
+func (p *taskParser) duration(field string, standard, highest time.Duration) time.Duration {
+	raw, found := p.field(field)
+	if !found {
+		return standard
+	}
+	if t := jsonType(raw); t != "a string" && t != "a number" {
+		p.reject(field, "is %s, but must be a text like 30s or 1h30m, or a number of seconds", t)
+		return standard
+	}
+	var d tasker.Duration
+	if err := json.Unmarshal(raw, &d); err != nil {
+		p.reject(field, "is not valid: %v", err)
+		return standard
+	}
+	if d.D() < minTimeout || d.D() > highest {
+		p.reject(field, "is %v, but must be between %v and %v", d, minTimeout, highest)
+	}
+	return d.D()
+}
+
+// fingerprint is equal for requests that ask for the same task. White space, the order
+// of keys and endpoints, and explicit defaults make no difference.
+func (p *taskParser) fingerprint(n store.NewTask) ([sha256.Size]byte, error) {
+	canonical := map[string]any{}
+	switch {
+	case n.Rollout != nil && n.Rollout.Order == tasker.OrderListed:
+		canonical["endpoints"] = n.Endpoints // their order is the order of the waves
+	case n.Endpoints != nil:
+		canonical["endpoints"] = slices.Sorted(slices.Values(n.Endpoints))
+	}
+	if n.ReceiveTimeout != p.opts.ReceiveTimeout {
+		canonical["receive_timeout"] = n.ReceiveTimeout
+	}
+	if n.Timeout != p.taskType.Timeout {
+		canonical["timeout"] = n.Timeout
+	}
+	for field, v := range map[string]any{"labels": n.Labels, "dry_run": n.Action, "not_before": n.NotBefore, "rollout": n.Rollout, "callback": n.Callback} {
+		if !reflect.ValueOf(v).IsZero() {
+			canonical[field] = v
+		}
+	}
+	var err error
+	if canonical["payload"], err = strictjson.Value(n.Payload); err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("canonical payload: %w", err)
+	}
+	data, err := json.Marshal(canonical)
+	if err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("canonical request: %w", err)
+	}
+	return sha256.Sum256(data), nil
+}

@@ -11,29 +11,30 @@ import (
 )
 
 const (
-	// maxDiff bounds a diff: a result may have 256 KiB, of JSON, in which a byte may
-	// take six.
+	// maxDiff bounds the diff in bytes: a result may have 256 KiB of JSON, in which one
+	// byte can take six.
 	maxDiff = 32 << 10
-	// maxCompared bounds what is compared.
+	// maxCompared bounds the size of the compared files in bytes.
 	maxCompared = 1 << 20
 )
 
-// diff is the unified diff of two versions, or why there is none.
-func (j *job) diff(from, to *version) (diff, note string) {
-	if from.contains(to.attrs()) {
+// diff returns the unified diff of two versions, or a note that explains why there is
+// none.
+func (a *assignment) diff(from, to *version) (diff, note string) {
+	if from.hasContentOf(to.attrs()) {
 		return "", ""
 	}
-	a, b := from.text(), to.text()
-	shown := j.Diff || public(j.Path) && from.public() && to.public()
+	before, after := from.text(), to.text()
+	shown := a.Diff || isPublicDir(filepath.Dir(a.Path)) && from.isPublic() && to.isPublic()
 	switch {
 	case !shown:
-		return "", `the diff is left out: not everybody on the server can read the file; "diff": true in the payload has it all the same`
-	case !isText(a) || !isText(b):
+		return "", `there is no diff: not all users of the server can read the file; "diff": true in the payload shows it anyway`
+	case !isText(before) || !isText(after):
 		return "", "there is no diff: the file is binary"
-	case max(len(a), len(b)) > maxCompared:
+	case max(len(before), len(after)) > maxCompared:
 		return "", fmt.Sprintf("there is no diff: the file has more than %d KiB", maxCompared>>10)
 	}
-	diff, err := udiff.ToUnified(j.label(from), j.label(to), a, udiff.Lines(a, b), udiff.DefaultContextLines)
+	diff, err := udiff.ToUnified(a.label(from), a.label(to), before, udiff.Lines(before, after), udiff.DefaultContextLines)
 	if err != nil {
 		return "", "there is no diff: " + err.Error()
 	}
@@ -44,11 +45,11 @@ func (j *job) diff(from, to *version) (diff, note string) {
 	return diff, note
 }
 
-func (j *job) label(v *version) string {
+func (a *assignment) label(v *version) string {
 	if v == nil {
 		return os.DevNull
 	}
-	return j.Path
+	return a.Path
 }
 
 func (v *version) text() string {
@@ -58,12 +59,13 @@ func (v *version) text() string {
 	return string(v.content)
 }
 
-// public says whether everybody may read it; a file that is not there is no secret.
-func (v *version) public() bool { return v == nil || v.Perm&0o004 != 0 }
+// isPublic reports whether all users may read the file. A file that does not exist is
+// public.
+func (v *version) isPublic() bool { return v == nil || v.Perm&0o004 != 0 }
 
-// public says whether everybody can get at the files of a path's directory.
-func public(path string) bool {
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+// isPublicDir reports whether all users can access the files of a directory.
+func isPublicDir(dir string) bool {
+	for ; ; dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm()&0o001 == 0 {
 			return false
 		}
@@ -73,5 +75,5 @@ func public(path string) bool {
 	}
 }
 
-// isText: what is not may hold anything, and no diff helps.
+// isText reports whether a content is text, for which a diff is useful.
 func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }

@@ -1,16 +1,16 @@
-// Package file is the handler that writes and removes files in directories that
-// the agent's own configuration allows.
+// Package file writes and removes files in the directories that the agent's
+// configuration allows. It is a handler.
 //
-// A file is never half written: the new one is made beside the old one, gets its
-// owner, mode and labels, is synced, read back and validated, and then takes the
-// old one's name. Until then the old one is as it was, and readers see the old
-// one or the new one.
+// A file is never half written. The handler writes the new file beside the old one,
+// copies owner, mode and extended attributes, flushes it to the disk, validates it, reads
+// it back, and then renames it to the old one's name. Until then the old file does not
+// change, and readers see either the old file or the new one.
 //
-// An allowed directory is an [os.Root]: links that lead out of it are not
-// followed, not even by somebody who swaps a directory for a link meanwhile. The
-// file itself must not be a link, since it would be replaced by a file.
+// An allowed directory is an [os.Root]: the handler does not follow links that lead out
+// of it, even if another process replaces a directory by a link at the same time. The
+// file itself must not be a link, because the rename would replace the link.
 //
-// Contents may be secrets. They are in no error and in no log, and in a result only
-// as a diff, of files that everybody on the server can read or where the payload
-// asks for it.
+// The content of a file may be secret. It appears in no error and in no log. It appears
+// in a result only as a diff, and only if all users of the server can read the file or
+// the payload asks for the diff.
 package file

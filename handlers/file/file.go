@@ -14,19 +14,19 @@ import (
 // Name is the handler's name.
 const Name = "file"
 
-// Options are what the agent decides.
+// Options configure the handler.
 type Options struct {
-	// Allow are the directories in which files may be written, by absolute paths.
+	// Allow lists the absolute paths of the directories in which files may be written.
 	Allow []string
-	// Commands is the allow-list of the handler command, for validate.
+	// Commands is the allow-list of the command handler; it also applies to validate.
 	Commands command.AllowList
-	// Runner runs what validates.
+	// Runner runs the validate command.
 	Runner *process.Runner
 	// Records keep the old files.
 	Snapshots *snapshot.Store
 }
 
-// Payload is what a task asks for.
+// Payload is the payload of a task.
 type Payload struct {
 	Path     string   `json:"path"`
 	State    string   `json:"state,omitempty"`
@@ -41,26 +41,26 @@ type Payload struct {
 	Diff     bool     `json:"diff,omitempty"`
 }
 
-// absent is the state of a file that is to be removed; the other one is present.
+// absent is the state that removes the file; the default is present.
 const absent = "absent"
 
-// Outcome is the result's value.
+// Outcome is the value of the result.
 type Outcome struct {
 	Changed bool   `json:"changed"`
-	Plan    bool   `json:"plan,omitempty"`
+	DryRun  bool   `json:"plan,omitempty"`
 	Path    string `json:"path"`
-	// From and To are the file before and after; nil is one that is not there.
+	// From and To describe the file before and after; nil if it does not exist.
 	From *State `json:"from"`
 	To   *State `json:"to"`
 	// Diff is a unified diff from From to To.
 	Diff string `json:"diff,omitempty"`
-	// Backup is where the old file is.
+	// Backup is the path of the backup.
 	Backup string `json:"backup,omitempty"`
-	// Note says why there is no diff, or why nothing was done.
+	// Note explains why there is no diff, or why nothing was done.
 	Note string `json:"note,omitempty"`
 }
 
-// State is what is said of a file.
+// State describes a file.
 type State struct {
 	SHA256 string `json:"sha256"`
 	Size   int64  `json:"size"`
@@ -82,34 +82,34 @@ func Info() handlers.Info {
   "type": "object",
   "properties": {
     "path": {
-      "description": "the file, by its absolute path, in a directory that exists",
+      "description": "the absolute path of the file; its directory must exist",
       "type": "string", "pattern": "^/.*[^/]$", "maxLength": 4096
     },
-    "state": {"description": "present if left out", "enum": ["present", "absent"]},
-    "content": {"description": "what is in the file", "type": "string"},
+    "state": {"description": "default: present", "enum": ["present", "absent"]},
+    "content": {"description": "the content of the file", "type": "string"},
     "template": {
-      "description": "what is in the file, where {{.name}} is a value, {{.name.part}} one of an object, {{endpoint}} the server and {{identifier}} the task's identifier",
+      "description": "the content of the file, in which {{.name}} is a value, {{.name.part}} a value of an object, {{endpoint}} the server and {{identifier}} the task's identifier",
       "type": "string"
     },
     "values": {"description": "the values of the template", "type": "object"},
     "owner": {
-      "description": "the user to whom it belongs, by name or number; as before, or the agent's user, if left out",
+      "description": "the owner of the file, by name or number; default: unchanged, or the agent's user for a new file",
       "type": "string", "minLength": 1, "maxLength": 256
     },
     "group": {
-      "description": "its group, by name or number; as before, or that of new files in the directory, if left out",
+      "description": "the group of the file, by name or number; default: unchanged, or that of new files in the directory",
       "type": "string", "minLength": 1, "maxLength": 256
     },
     "mode": {
-      "description": "its permissions, in octal; as before, or 0644, if left out",
+      "description": "the permissions of the file, in octal; default: unchanged, or 0644 for a new file",
       "type": "string", "pattern": "^0[0-7]{3}$"
     },
     "validate": {
-      "description": "a command, as argv, in which one element is {}, the path of the new file; the file is put in place if it ends with exit code 0",
+      "description": "a command, as argv, in which one element is {}, the path of the new file; the new file replaces the old one only if the command ends with exit code 0",
       "type": "array", "minItems": 2, "items": {"type": "string"}
     },
-    "backup": {"description": "keep the old file beside it, as PATH.tasker-bak", "type": "boolean"},
-    "diff": {"description": "the result has the diff even if others cannot read the file", "type": "boolean"}
+    "backup": {"description": "keep the old file as PATH.tasker-bak", "type": "boolean"},
+    "diff": {"description": "show the diff in the result even if other users cannot read the file", "type": "boolean"}
   },
   "required": ["path"],
   "additionalProperties": false
@@ -117,56 +117,58 @@ func Info() handlers.Info {
 	}
 }
 
-// New makes the handler. The error names the entry of the allow-list that is wrong.
+// New returns the handler. It returns an error that names the invalid entry of the
+// allow-list.
 func New(o Options) (handlers.Handler, error) {
 	for i, dir := range o.Allow {
-		if !plain(dir) {
+		if !isPlainPath(dir) {
 			return nil, fmt.Errorf("handlers.file: allow[%d]: %q is not the plain absolute path of a directory, without '.', '..' and double slashes", i, dir)
 		}
 	}
-	w := &writer{trees: o.Allow, commands: o.Commands, runner: o.Runner, records: o.Snapshots, turns: turns{busy: map[string]chan struct{}{}}}
+	w := &writer{dirs: o.Allow, commands: o.Commands, runner: o.Runner, snapshots: o.Snapshots, locks: fileLocks{locked: map[string]chan struct{}{}}}
 	return handlers.Typed(Info(), w.handle), nil
 }
 
+// writer is the handler.
 type writer struct {
-	trees    trees
-	commands command.AllowList
-	runner   *process.Runner
-	records  *snapshot.Store
-	turns    turns
+	dirs      allowedDirs
+	commands  command.AllowList
+	runner    *process.Runner
+	snapshots *snapshot.Store
+	locks     fileLocks
 }
 
 func (w *writer) handle(ctx context.Context, p Payload, call handlers.Call) (handlers.Result, error) {
-	o := order{Payload: p}
+	s := spec{Payload: p}
 	var err error
-	if call.Action != tasker.Undo { // for which the path says it all
-		if o, err = w.check(p, call); err != nil {
+	if call.Action != tasker.Undo { // An undo needs the path only.
+		if s, err = w.newSpec(p, call); err != nil {
 			return handlers.Result{}, err
 		}
 	}
-	at, err := w.trees.open(p.Path)
+	t, err := w.dirs.open(p.Path)
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	defer at.close()
-	leave, err := w.turns.take(ctx, at.key(), call)
+	defer t.close()
+	unlock, err := w.locks.lock(ctx, t.key(), call)
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	defer leave()
-	now, err := at.read(at.name)
+	defer unlock()
+	current, err := t.read(t.name)
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	j := &job{writer: w, call: call, order: o, at: at, now: now}
+	a := &assignment{writer: w, call: call, spec: s, target: t, current: current}
 	var outcome Outcome
 	switch call.Action {
 	case tasker.Plan:
-		outcome, err = j.plan()
+		outcome, err = a.dryRun()
 	case tasker.Undo:
-		outcome, err = j.undo()
+		outcome, err = a.undo()
 	default:
-		outcome, err = j.perform(ctx)
+		outcome, err = a.perform(ctx)
 	}
 	return handlers.Result{Value: outcome}, err
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// values are those of a template. Whole numbers are int64, so that 1000000 is not
-// written 1e+06.
+// values are the values of a template. Whole numbers are int64, so that 1000000 is not
+// written as 1e+06.
 type values map[string]any
 
 // UnmarshalJSON reads an object.
@@ -23,13 +23,14 @@ func (v *values) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	for name, value := range m {
-		m[name] = numbers(value)
+		m[name] = convertNumbers(value)
 	}
 	*v = m
 	return nil
 }
 
-func numbers(value any) any {
+// convertNumbers converts all numbers of a value to int64 or float64.
+func convertNumbers(value any) any {
 	switch value := value.(type) {
 	case json.Number:
 		if n, err := value.Int64(); err == nil {
@@ -41,20 +42,19 @@ func numbers(value any) any {
 		return value.String()
 	case map[string]any:
 		for name, v := range value {
-			value[name] = numbers(v)
+			value[name] = convertNumbers(v)
 		}
 	case []any:
 		for i, v := range value {
-			value[i] = numbers(v)
+			value[i] = convertNumbers(v)
 		}
 	}
 	return value
 }
 
-// render makes the content of a template: {{.name}} is a value, {{.name.part}} a
-// value of an object, {{endpoint}} and {{identifier}} are the call's. The form is that
-// of Go's text/template; its logic is left out, and would be a sixth of the agent's
-// program.
+// render returns the content of a template: {{.name}} is a value, {{.name.part}} a value of
+// an object, and {{endpoint}} and {{identifier}} belong to the call. The syntax is a subset
+// of text/template, which would be a sixth of the agent's program.
 func render(text string, v values, call handlers.Call) ([]byte, error) {
 	var out bytes.Buffer
 	for rest := text; ; {
@@ -62,7 +62,7 @@ func render(text string, v values, call handlers.Call) ([]byte, error) {
 		out.WriteString(plain)
 		line := 1 + strings.Count(text[:len(text)-len(action)], "\n")
 		if !found {
-			return out.Bytes(), bounded(out.Len())
+			return out.Bytes(), checkSize(out.Len())
 		}
 		if action, rest, found = strings.Cut(action, "}}"); !found {
 			return nil, fmt.Errorf("line %d: {{ without }}", line)
@@ -72,13 +72,13 @@ func render(text string, v values, call handlers.Call) ([]byte, error) {
 			return nil, fmt.Errorf("line %d: {{%s}}: %w", line, action, err)
 		}
 		fmt.Fprint(&out, value)
-		if err := bounded(out.Len()); err != nil {
+		if err := checkSize(out.Len()); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// lookup is what stands between the braces.
+// lookup returns the value of the expression between the braces.
 func lookup(action string, v values, call handlers.Call) (any, error) {
 	switch action {
 	case "endpoint":
@@ -88,7 +88,7 @@ func lookup(action string, v values, call handlers.Call) (any, error) {
 	}
 	path, isValue := strings.CutPrefix(action, ".")
 	if !isValue {
-		return nil, errors.New("is not known; known are endpoint, identifier and values, like .port or .db.host")
+		return nil, errors.New("is unknown; known are endpoint, identifier and values, like .port or .db.host")
 	}
 	var value any = map[string]any(v)
 	for name := range strings.SplitSeq(path, ".") {
@@ -100,15 +100,15 @@ func lookup(action string, v values, call handlers.Call) (any, error) {
 	}
 	switch value.(type) {
 	case map[string]any, []any, nil:
-		return nil, errors.New("is an object, a list or null; only texts, numbers, true and false can be written")
+		return nil, errors.New("is an object, a list or null; only strings, numbers, true and false can be written")
 	}
 	return value, nil
 }
 
-// bounded says whether a file may have so many bytes.
-func bounded(size int) error {
+// checkSize returns an error if a file would have too many bytes.
+func checkSize(size int) error {
 	if size > maxSize {
-		return fmt.Errorf("makes more than %d MiB", maxSize>>20)
+		return fmt.Errorf("the result has more than %d MiB", maxSize>>20)
 	}
 	return nil
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// maxSize bounds what is read and written; the file's content is held in memory.
+// maxSize bounds the size of a file in bytes; the content is held in memory.
 const maxSize = 16 << 20
 
-// attributes are what a file has; two files with the same ones are the same. They
-// are what a record keeps.
+// attributes describe a file: two files with equal attributes are equal. An undo record
+// stores them.
 type attributes struct {
 	SHA256 string      `json:"sha256"`
 	Size   int64       `json:"size"`
@@ -29,7 +29,8 @@ type attributes struct {
 	Perm   fs.FileMode `json:"perm"`
 }
 
-// version is a file at some time; where there is none, a *version is nil.
+// version is a file at some time, with its content. A nil *version is a file that does
+// not exist.
 type version struct {
 	attributes
 	content []byte
@@ -40,16 +41,16 @@ func newVersion(content []byte) *version {
 	return &version{attributes{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content))}, content}
 }
 
-// is says whether the version has these attributes; nil is of none.
-func (v *version) is(a *attributes) bool {
+// equals reports whether the version has these attributes.
+func (v *version) equals(a *attributes) bool {
 	if v == nil || a == nil {
 		return v == nil && a == nil
 	}
 	return v.attributes == *a
 }
 
-// contains says whether the version has the content of that of the attributes.
-func (v *version) contains(a *attributes) bool {
+// hasContentOf reports whether the version has the content that the attributes describe.
+func (v *version) hasContentOf(a *attributes) bool {
 	if v == nil || a == nil {
 		return v == nil && a == nil
 	}
@@ -63,7 +64,7 @@ func (v *version) attrs() *attributes {
 	return &v.attributes
 }
 
-// String tells the content for a person.
+// String describes the content for people.
 func (a *attributes) String() string {
 	if a == nil {
 		return "no file"
@@ -71,7 +72,7 @@ func (a *attributes) String() string {
 	return "SHA-256 " + a.SHA256
 }
 
-// state is what is said of a version.
+// state returns the description of a version for the outcome.
 func (v *version) state() *State {
 	if v == nil {
 		return nil
@@ -86,32 +87,32 @@ func (v *version) state() *State {
 	return s
 }
 
-// read reads a file of the place, or rejects what is no plain one.
-func (p *place) read(name string) (*version, error) {
-	if p.dir == nil {
+// read reads a file of the directory; nil if it does not exist. It rejects everything but
+// regular files.
+func (t *target) read(name string) (*version, error) {
+	if t.dir == nil {
 		return nil, nil
 	}
-	path := filepath.Join(filepath.Dir(p.path), name)
-	info, err := p.dir.Lstat(name)
+	path := filepath.Join(filepath.Dir(t.path), name)
+	info, err := t.dir.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look at %s: %w", path, err)
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	switch mode := info.Mode(); {
 	case mode.IsDir():
 		return nil, handlers.Reject("%s is a directory", path)
 	case mode&fs.ModeSymlink != 0:
-		return nil, handlers.Reject("%s is a symbolic link: name the file to which it leads", path)
+		return nil, handlers.Reject("%s is a symbolic link: name the file to which it points", path)
 	case !mode.IsRegular():
-		return nil, handlers.Reject("%s is a special file (%s), not one with content", path, mode.Type())
+		return nil, handlers.Reject("%s is a special file (%s), not a regular one", path, mode.Type())
 	case info.Size() > maxSize:
-		return nil, handlers.Reject("%s has %d bytes: files of more than %d MiB are not for this handler", path, info.Size(), maxSize>>20)
+		return nil, handlers.Reject("%s has %d bytes: this handler supports files of at most %d MiB", path, info.Size(), maxSize>>20)
 	}
-	// What it is now, if it has just been replaced by something else, must not hold
-	// up the open.
-	f, err := p.dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	// If the file has just been replaced by a pipe, opening it must not block.
+	f, err := t.dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
@@ -122,7 +123,7 @@ func (p *place) read(name string) (*version, error) {
 	}
 	st, ok := opened.Sys().(*syscall.Stat_t)
 	if !ok || !os.SameFile(info, opened) {
-		return nil, fmt.Errorf("read %s: it is being replaced by somebody else", path)
+		return nil, fmt.Errorf("read %s: another program is replacing it", path)
 	}
 	content, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {

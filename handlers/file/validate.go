@@ -1,0 +1,32 @@
+package file
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/MatthiasWiesner/tasker/handlers/process"
+)
+
+// runValidation runs the command that validates the staged file, if the task names one.
+func (a *assignment) runValidation(ctx context.Context) error {
+	if a.validateArgv == nil {
+		return nil
+	}
+	argv := slices.Clone(a.validateArgv)
+	argv[slices.Index(argv, placeholder)] = filepath.Join(filepath.Dir(a.Path), a.target.tempName())
+	a.call.Progress(50, "validating it with "+argv[0])
+	output := &process.Tail{Out: a.call.Output, Lines: 5}
+	exit, err := a.runner.Run(ctx, process.Spec{
+		Argv: argv, Env: process.Environ(a.call, nil), Stdout: output, Stderr: output, RecordProcess: a.call.RecordProcess,
+	})
+	if err == nil {
+		err = exit.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("%s does not accept the new file: %w", strings.Join(a.validateArgv, " "), output.Explain(err))
+	}
+	return nil
+}

@@ -21,12 +21,8 @@ func explainBounds(path string, s *jsonschema.Schema, v any) []Problem {
 	}
 	switch v := v.(type) {
 	case string:
-		n := utf8.RuneCountInString(v)
-		if msg := explainCount(n, "character", s.MinLength, s.MaxLength); msg != "" {
+		if msg := explainString(s, v); msg != "" {
 			return problem("%s", msg)
-		}
-		if matches, err := regexp.MatchString(s.Pattern, v); err == nil && !matches {
-			return problem("is %q, which does not match %s", excerpt(v), s.Pattern)
 		}
 	case float64:
 		switch {
@@ -48,6 +44,16 @@ func explainBounds(path string, s *jsonschema.Schema, v any) []Problem {
 		}
 	}
 	return nil
+}
+
+func explainString(s *jsonschema.Schema, v string) string {
+	if msg := explainCount(utf8.RuneCountInString(v), "character", s.MinLength, s.MaxLength); msg != "" {
+		return msg
+	}
+	if matches, err := regexp.MatchString(s.Pattern, v); err == nil && !matches {
+		return fmt.Sprintf("is %q, which does not match %s", excerpt(v), s.Pattern)
+	}
+	return ""
 }
 
 // explainCount returns a message if n is below the least or above the most, or "".

@@ -20,8 +20,8 @@ const Name = "artifact"
 
 // Units controls the services of the server.
 type Units interface {
-	// Allowed returns a rejection if the agent may not restart a unit, else nil.
-	Allowed(unit string) error
+	// CheckAllowed returns a rejection if the agent may not restart a unit, else nil.
+	CheckAllowed(unit string) error
 	// Restart restarts a unit and waits until it is active. Its error names the unit
 	// and the reason, with the last lines of the unit's journal.
 	Restart(ctx context.Context, unit string) error
@@ -124,7 +124,7 @@ func (h *deployer) checkAllowed(p Payload) error {
 	if p.Unit == "" {
 		return nil
 	}
-	return h.Units.Allowed(p.Unit)
+	return h.Units.CheckAllowed(p.Unit)
 }
 
 // progress reports the steps of one call to the control plane and to the task's output.

@@ -76,7 +76,7 @@ func newServer(home string) (*server, error) {
 // it is restarted.
 type units struct{ s *server }
 
-func (u units) Allowed(unit string) error {
+func (u units) CheckAllowed(unit string) error {
 	if unit != "app.service" {
 		return handlers.Reject("add %q to handlers.service.allow", unit)
 	}

@@ -7,14 +7,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/allowlist"
 )
 
-// Allow are patterns of path.Match of the units that may be touched; .service is
-// added where one has no suffix.
+// Allow is the allow-list of units. Its patterns have the syntax of path.Match; a pattern
+// without a suffix gets .service.
 type Allow []string
 
-// Allowed returns a rejection of a unit that may not be touched, and nil for others.
-func (a Allow) Allowed(unit string) error { return a.names().Check(Complete(unit)) }
+// CheckAllowed returns nil for a unit on the list, and a rejection for every other unit.
+func (a Allow) CheckAllowed(unit string) error { return a.list().Check(Complete(unit)) }
 
-func (a Allow) names() allowlist.List {
+func (a Allow) list() allowlist.List {
 	patterns := make([]string, len(a))
 	for i, p := range a {
 		patterns[i] = p
@@ -25,7 +25,7 @@ func (a Allow) names() allowlist.List {
 	return allowlist.List{Key: "handlers.service.allow", Patterns: patterns}
 }
 
-// Complete adds .service to a unit's name that has no suffix of systemd's.
+// Complete adds .service to the name of a unit without a suffix of systemd.
 func Complete(unit string) string {
 	suffixes := []string{".service", ".socket", ".timer", ".target", ".path", ".mount", ".automount", ".swap", ".slice", ".scope", ".device"}
 	if slices.ContainsFunc(suffixes, func(s string) bool { return strings.HasSuffix(unit, s) }) {

@@ -10,13 +10,13 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-func TestStartOfEveryKind(t *testing.T) {
+func TestStartAndRestart(t *testing.T) {
 	t.Parallel()
-	const settle = 5 * time.Second // in which even a slow machine has started and ended what ends
+	const settle = 5 * time.Second // enough for a slow machine to run the short programs
 	tests := map[string]struct {
 		file string
-		// fails is what the error says; empty is none.
-		fails []string
+		// failure has parts of the error; nil means success.
+		failure []string
 	}{
 		"good":      {shell("exec sleep 86415"), nil},
 		"ready":     {shell("sleep 0.3; systemd-notify --ready; sleep 86415", "Type=notify", "NotifyAccess=all"), nil},
@@ -33,28 +33,28 @@ func TestStartOfEveryKind(t *testing.T) {
 		},
 		"never-ready": {
 			shell("echo waiting; sleep 86415", "Type=notify", "TimeoutStartSec=5s"),
-			[]string{"did not become active: it did not say that it is ready within its start timeout of 5s; find out what", "waiting"},
+			[]string{"did not become active: it did not report that it is ready within its start timeout of 5s; find out what", "waiting"},
 		},
-		"not-ready":    {shell("exit 0", "Type=notify"), []string{"did not say that it is ready as its Type=notify wants"}},
+		"not-ready":    {shell("exit 0", "Type=notify"), []string{"did not report that it is ready, as Type=notify requires"}},
 		"oneshot-dies": {shell("exit 6", "Type=oneshot"), []string{"did not become active: its process ended with exit code 6"}},
-		"needs":        {"[Unit]\nRequires=tt-broken.service\nAfter=tt-broken.service\n" + shell("sleep 86415"), []string{"a unit that it needs has failed; on the server: systemctl list-dependencies tt-needs.service"}},
-		"unmet":        {"[Unit]\nConditionPathExists=/nonexistent\n" + shell("sleep 86415"), []string{"is there a condition in its file that does not hold?", "ConditionPathExists=/nonexistent"}},
+		"needs":        {"[Unit]\nRequires=tt-broken.service\nAfter=tt-broken.service\n" + shell("sleep 86415"), []string{"a unit that it needs has failed; see `systemctl list-dependencies tt-needs.service`"}},
+		"unmet":        {"[Unit]\nConditionPathExists=/nonexistent\n" + shell("sleep 86415"), []string{"check the conditions in its file", "ConditionPathExists=/nonexistent"}},
 		"no-program":   {"[Service]\nExecStart=/nonexistent\n", []string{"its process ended with exit code 203"}},
 	}
 	files := map[string]string{"tt-broken.service": shell("exit 1", "Type=oneshot")}
 	for name, tt := range tests {
 		files["tt-"+name+".service"] = tt.file
 	}
-	units(t, files)
-	// All of them are done before the units are removed.
+	writeUnits(t, files)
+	// The subtests end before the units are removed.
 	t.Run("all", func(t *testing.T) {
 		for name, tt := range tests {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				m, unit := Manager{Settle: settle}, "tt-"+name+".service"
-				for _, do := range []func(context.Context, string) error{m.Start, m.Restart} {
-					err := do(t.Context(), unit)
-					if tt.fails == nil {
+				for _, apply := range []func(context.Context, string) error{m.Start, m.Restart} {
+					err := apply(t.Context(), unit)
+					if tt.failure == nil {
 						if err != nil {
 							t.Error(err)
 						}
@@ -64,14 +64,14 @@ func TestStartOfEveryKind(t *testing.T) {
 					if !errors.As(err, &failed) {
 						t.Fatalf("got %v, want a FailedError", err)
 					}
-					for _, want := range tt.fails {
+					for _, want := range tt.failure {
 						if !strings.Contains(err.Error(), want) {
 							t.Errorf("got  %v\nwant …%s…", err, want)
 						}
 					}
 				}
 				s, err := m.State(t.Context(), unit)
-				if want := tt.fails == nil && name != "oneshot"; name != "loops" && (err != nil || s.active() != want) {
+				if want := tt.failure == nil && name != "oneshot"; name != "loops" && (err != nil || s.active() != want) {
 					t.Errorf("it is %s, %v; want active %v", s, err, want)
 				}
 			})
@@ -79,21 +79,20 @@ func TestStartOfEveryKind(t *testing.T) {
 	})
 }
 
-func TestUnknownUnit(t *testing.T) {
+func TestStartOfUnknownUnit(t *testing.T) {
 	t.Parallel()
-	units(t, nil)
+	writeUnits(t, nil)
 	if err := new(Manager).Start(t.Context(), "tt-nowhere.service"); err == nil || !strings.Contains(err.Error(), "tt-nowhere.service cannot be started: there is no unit of that name") {
 		t.Errorf("got %v", err)
 	}
-	if active, err := new(Manager).Active(t.Context(), "tt-nowhere.service"); active || err == nil {
-		t.Errorf("active %v, %v", active, err)
+	if s, err := new(Manager).State(t.Context(), "tt-nowhere.service"); s.active() || err == nil {
+		t.Errorf("the state is %s, %v", s, err)
 	}
 }
 
-// The time of the task ends before that of the unit.
-func TestStartIsGivenUp(t *testing.T) {
+func TestStartReturnsWhenTheTaskTimesOut(t *testing.T) {
 	t.Parallel()
-	units(t, map[string]string{"tt-slow.service": shell("echo waiting; sleep 86415", "Type=notify", "TimeoutStartSec=1h")})
+	writeUnits(t, map[string]string{"tt-slow.service": shell("echo waiting; sleep 86415", "Type=notify", "TimeoutStartSec=1h")})
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, handlers.ErrTimedOut)
 	defer cancel()
 	err := new(Manager).Start(ctx, "tt-slow.service")
@@ -102,19 +101,18 @@ func TestStartIsGivenUp(t *testing.T) {
 	}
 }
 
-// What was changed on the disk is what is started.
-func TestChangedFileIsRead(t *testing.T) {
+func TestRestartReadsTheChangedFile(t *testing.T) {
 	t.Parallel()
-	units(t, map[string]string{"tt-edited.service": shell("exit 1")})
+	writeUnits(t, map[string]string{"tt-edited.service": shell("exit 1")})
 	m := Manager{Settle: 5 * time.Second}
 	if err := m.Restart(t.Context(), "tt-edited.service"); err == nil {
-		t.Fatal("it was started")
+		t.Fatal("the unit with the old file started")
 	}
 	edit(t, "tt-edited.service", shell("exec sleep 86415"))
 	if err := m.Restart(t.Context(), "tt-edited.service"); err != nil {
 		t.Error(err)
 	}
-	if active, err := m.Active(t.Context(), "tt-edited.service"); !active || err != nil {
-		t.Errorf("active %v, %v", active, err)
+	if s, err := m.State(t.Context(), "tt-edited.service"); !s.active() || err != nil {
+		t.Errorf("the state is %s, %v", s, err)
 	}
 }

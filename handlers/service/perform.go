@@ -8,10 +8,11 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/systemd"
 )
 
-// perform does what a payload says, or says what that would change.
-func (w *work) perform(ctx context.Context, p Payload) error {
+// perform performs a payload, or predicts its changes in a dry run.
+func (op *operation) perform(ctx context.Context, p Payload) error {
 	steps := []verb{p.Verb}
 	switch {
 	case p.Now && p.Verb == enable:
@@ -20,167 +21,156 @@ func (w *work) perform(ctx context.Context, p Payload) error {
 		steps = append(steps, stop)
 	}
 	for _, v := range steps {
-		if err := w.refuse(ctx, v); err != nil {
+		if err := op.checkVerb(ctx, v); err != nil {
 			return err
 		}
 	}
-	if w.call.Action == tasker.Plan {
-		for _, v := range w.needed(steps) {
-			w.out.Changed = true
-			w.out.To = v.leads(w.out.To)
+	if op.call.Action == tasker.Plan {
+		for _, v := range op.effective(steps) {
+			op.outcome.Changed = true
+			op.outcome.To = v.predict(op.outcome.To)
 		}
 		return nil
 	}
-	if w.call.Resumed {
-		steps = w.resume(steps)
+	if op.call.Resumed {
+		steps = op.resume(steps)
 	}
-	if steps = w.needed(steps); len(steps) == 0 && !w.call.Resumed {
+	if steps = op.effective(steps); len(steps) == 0 && !op.call.Resumed {
 		return nil
 	}
-	record := wasState{Unit: w.unit, Active: w.now.active(), Enabled: w.now.Enabled}
-	if err := w.before.Save(w.call.TaskID, record); err != nil {
+	before := unitSnapshot{Unit: op.unit, Active: op.current.active(), Enabled: op.current.Enabled}
+	if err := op.snapshots.Save(op.call.TaskID, before); err != nil {
 		return err
 	}
-	return w.run(ctx, steps)
+	return op.run(ctx, steps)
 }
 
-// refuse rejects what systemd would refuse, or what would end the agent.
-func (w *work) refuse(ctx context.Context, v verb) error {
-	s := w.now
+// checkVerb rejects a verb that systemd would refuse for this unit, or that would end the
+// agent.
+func (op *operation) checkVerb(ctx context.Context, v verb) error {
+	s := op.current
 	switch v {
 	case start, restart:
 		if !s.canStart {
-			return handlers.Reject("%s cannot be %s by hand: its file says RefuseManualStart=, or it is of a kind that cannot", w.unit, v.done())
+			return handlers.Reject("%s cannot be %s by hand: its file has RefuseManualStart=, or its kind does not permit it", op.unit, v.participle())
 		}
 	case stop:
 		if !s.canStop {
-			return handlers.Reject("%s cannot be stopped by hand: its file says RefuseManualStop=, or systemd needs it", w.unit)
+			return handlers.Reject("%s cannot be stopped by hand: its file has RefuseManualStop=, or systemd needs it", op.unit)
 		}
-		if own, err := w.GetUnitNameByPID(ctx, uint32(os.Getpid())); err == nil && own == w.unit { //nolint:gosec // a PID is no more
-			return handlers.Reject("%s is this agent: it could report nothing of its end, and could not be started by a task again", w.unit)
+		if own, err := op.GetUnitNameByPID(ctx, uint32(os.Getpid())); err == nil && own == op.unit { //nolint:gosec // a PID fits
+			return handlers.Reject("%s is this agent: once stopped, it could not report the result, and no task could start it again", op.unit)
 		}
 	case reload:
-		if !s.reload {
-			return handlers.Reject("%s cannot be reloaded: its file has no ExecReload=; restart it", w.unit)
+		if !s.canReload {
+			return handlers.Reject("%s cannot be reloaded: its file has no ExecReload=; restart it", op.unit)
 		}
-		if !s.active() && !w.call.Resumed {
-			return handlers.Reject("%s is %s: there is nothing to reload; start it", w.unit, s.State)
+		if !s.active() && !op.call.Resumed {
+			return handlers.Reject("%s is %s and cannot be reloaded; start it", op.unit, s.State)
 		}
 	case enable, disable:
 		switch s.Enabled {
 		case "enabled", "enabled-runtime", "disabled", "indirect", "linked", "linked-runtime":
 		default:
-			return handlers.Reject("%s cannot be %s: systemd calls its file %q; one that is to be started at boot has an [Install] section", w.unit, v.done(), s.Enabled)
+			return handlers.Reject("%s cannot be %s: the state of its file is %q; only a unit with an [Install] section can start at boot", op.unit, v.participle(), s.Enabled)
 		}
 	}
 	return nil
 }
 
-// needed leaves out the steps that would change nothing.
-func (w *work) needed(steps []verb) []verb {
-	var needed []verb
+// effective returns the steps that change the current state.
+func (op *operation) effective(steps []verb) []verb {
+	s := op.current
+	var effective []verb
 	for _, v := range steps {
 		switch {
-		case v == start && w.now.active() && !w.now.busy:
-		case v == stop && (w.now.Active == "inactive" || w.now.Active == "failed") && !w.now.busy:
-		case v == enable && w.now.Enabled == "enabled":
-		case v == disable && w.now.Enabled == "disabled":
+		case v == start && s.active() && !s.hasJob:
+		case v == stop && (s.Active == "inactive" || s.Active == "failed") && !s.hasJob:
+		case v == enable && s.Enabled == "enabled":
+		case v == disable && s.Enabled == "disabled":
 		default:
-			needed = append(needed, v)
+			effective = append(effective, v)
 		}
 	}
-	return needed
+	return effective
 }
 
-// leads is how a unit is after a step.
-func (v verb) leads(s State) State {
-	switch v {
-	case start, restart, reload:
-		return State{Active: "active", Enabled: s.Enabled}
-	case stop:
-		return State{Active: "inactive", Enabled: s.Enabled}
-	case enable:
-		s.Enabled = "enabled"
-	case disable:
-		s.Enabled = "disabled"
-	}
-	return s
-}
-
-// run does the steps, and says in the outcome how the unit is then.
-func (w *work) run(ctx context.Context, steps []verb) error {
-	err := w.note()
+// run executes the steps and sets the outcome.
+func (op *operation) run(ctx context.Context, steps []verb) error {
+	err := op.saveAttempt()
 	if err != nil {
 		return err
 	}
 	for i, v := range steps {
-		w.call.Progress(100*float64(i)/float64(len(steps)), string(v)+" "+w.unit)
-		if err = w.step(ctx, v); err != nil {
+		op.call.Progress(100*float64(i)/float64(len(steps)), string(v)+" "+op.unit)
+		if err = op.step(ctx, v); err != nil {
 			break
 		}
 	}
 	if errors.Is(context.Cause(ctx), handlers.ErrStopping) && err != nil {
-		return err // systemd goes on with it, and the next process is told.
+		return err // systemd continues with the job, and the next agent process resumes.
 	}
 	var failed *FailedError
 	if errors.As(err, &failed) {
-		w.out.Journal = failed.Journal
+		op.outcome.Journal = failed.Journal
 	}
-	s, showErr := w.show(context.WithoutCancel(ctx), w.unit)
-	if showErr != nil {
-		return errors.Join(err, showErr)
+	s, stateErr := op.state(context.WithoutCancel(ctx), op.unit)
+	if stateErr != nil {
+		return errors.Join(err, stateErr)
 	}
-	w.out.To = s.State
-	w.out.Changed = w.out.Changed || s.active() != w.out.From.active() || s.Enabled != w.out.From.Enabled
-	w.forget()
-	if err != nil && s.Enabled != w.out.From.Enabled {
-		err = fmt.Errorf("%w\n%s is %s now and was %s", err, w.unit, s.Enabled, w.out.From.Enabled)
+	from := op.outcome.From
+	op.outcome.To = s.State
+	op.outcome.Changed = op.outcome.Changed || s.active() != from.active() || s.Enabled != from.Enabled
+	op.deleteAttempt()
+	if err != nil && s.Enabled != from.Enabled {
+		err = fmt.Errorf("%w\n%s is %s now and was %s", err, op.unit, s.Enabled, from.Enabled)
 	}
 	return err
 }
 
-// step does one of the steps.
-func (w *work) step(ctx context.Context, v verb) error {
+// step executes one step.
+func (op *operation) step(ctx context.Context, v verb) error {
 	if ctx.Err() != nil {
-		return w.end(ctx, context.Cause(ctx))
+		return op.abort(ctx, context.Cause(ctx))
 	}
 	switch v {
 	case enable:
-		_, changes, err := w.EnableUnitFilesContext(ctx, []string{w.unit}, false, false)
-		return w.linked(ctx, v, len(changes), err)
+		_, changes, err := op.EnableUnitFilesContext(ctx, []string{op.unit}, false, false)
+		return op.reloadLinks(ctx, v, len(changes), err)
 	case disable:
-		changes, err := w.DisableUnitFilesContext(ctx, []string{w.unit}, false)
-		return w.linked(ctx, v, len(changes), err)
+		changes, err := op.DisableUnitFilesContext(ctx, []string{op.unit}, false)
+		return op.reloadLinks(ctx, v, len(changes), err)
 	}
-	w.out.Changed = w.out.Changed || v == restart || v == reload
-	if err := w.change(ctx, v, w.unit, w.now, w.settle); err != nil {
-		return w.end(ctx, err)
+	op.outcome.Changed = op.outcome.Changed || v == restart || v == reload
+	if err := op.apply(ctx, v, op.unit, op.current, op.settle); err != nil {
+		return op.abort(ctx, err)
 	}
 	return nil
 }
 
-// linked has systemd see what was done to the links of a unit.
-func (w *work) linked(ctx context.Context, v verb, changes int, err error) error {
+// reloadLinks makes systemd read the links that enable or disable has changed. err is the
+// error of that change.
+func (op *operation) reloadLinks(ctx context.Context, v verb, changes int, err error) error {
 	if err == nil && changes > 0 {
-		w.out.Changed = true
-		err = w.ReloadContext(ctx)
+		op.outcome.Changed = true
+		err = op.ReloadContext(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", v, w.unit, err)
+		return fmt.Errorf("%s %s: %w", v, op.unit, err)
 	}
 	return nil
 }
 
-// end stops a unit again that was not active and for which there is no more time to
-// become so; a unit that was active is left as it is.
-func (w *work) end(ctx context.Context, err error) error {
-	if ctx.Err() == nil || errors.Is(context.Cause(ctx), handlers.ErrStopping) || w.out.From.active() {
+// abort stops a unit that did not become active before ctx was done. A unit that was active
+// before the task is left alone.
+func (op *operation) abort(ctx context.Context, err error) error {
+	if ctx.Err() == nil || errors.Is(context.Cause(ctx), handlers.ErrStopping) || op.outcome.From.active() {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), systemd.Timeout)
 	defer cancel()
-	if stopErr := w.change(ctx, stop, w.unit, w.now, 0); stopErr != nil {
+	if stopErr := op.apply(ctx, stop, op.unit, op.current, 0); stopErr != nil {
 		return fmt.Errorf("%w\n%w", err, stopErr)
 	}
-	return fmt.Errorf("%w\nas it was not active before, it was stopped again", err)
+	return fmt.Errorf("%w\nit was not active before, so it was stopped again", err)
 }

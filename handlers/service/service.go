@@ -4,59 +4,98 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
+	"github.com/MatthiasWiesner/tasker/handlers/systemd"
 )
 
 // Name is the handler's name.
 const Name = "service"
 
-// Options are what the agent decides.
+// Options configure the handler.
 type Options struct {
-	// Allow are the units that may be touched; none by default.
+	// Allow permits units; it is empty by default, which permits none.
 	Allow Allow
-	// Before keeps how units were.
+	// Snapshots keeps the states of units from before tasks.
 	Snapshots *snapshot.Store
 	Log       *slog.Logger
 }
 
-// Payload is what a task asks for.
+// Payload is the payload of a task.
 type Payload struct {
 	Unit string `json:"unit"`
 	Verb verb   `json:"verb"`
-	// Now: enable also starts, and disable also stops.
+	// Now makes enable also start the unit, and disable also stop it.
 	Now bool `json:"now,omitempty"`
 	// Settle is DefaultSettle if nil.
 	Settle *tasker.Duration `json:"settle,omitempty"`
 }
 
-// Outcome is the result's value.
+// Outcome is the value of the result.
 type Outcome struct {
 	Unit string `json:"unit"`
-	// Plan: it is what would be.
+	// Plan reports whether the task was a dry run. Changed and To are then predictions.
 	Plan    bool  `json:"plan,omitempty"`
 	Changed bool  `json:"changed"`
 	From    State `json:"from"`
 	To      State `json:"to"`
-	// Journal is the last lines of the unit's journal where it has failed.
+	// Journal has the last lines of the unit's journal if the unit has failed.
 	Journal []string `json:"journal,omitempty"`
-	// Reason says why there was nothing to undo.
+	// Reason explains why there was nothing to undo.
 	Reason string `json:"reason,omitempty"`
 }
 
-// maxSettle bounds Payload.Settle.
+// verb is an action on a unit.
+type verb string
+
+const (
+	start   verb = "start"
+	stop    verb = "stop"
+	restart verb = "restart"
+	reload  verb = "reload"
+	enable  verb = "enable"
+	disable verb = "disable"
+	status  verb = "status"
+)
+
+// participle returns the past participle, like started.
+func (v verb) participle() string {
+	switch v {
+	case stop:
+		return "stopped"
+	case enable, disable:
+		return string(v) + "d"
+	}
+	return string(v) + "ed"
+}
+
+// predict returns the state of a unit after the verb was applied in state s.
+func (v verb) predict(s State) State {
+	switch v {
+	case start, restart, reload:
+		return State{Active: "active", Enabled: s.Enabled}
+	case stop:
+		return State{Active: "inactive", Enabled: s.Enabled}
+	case enable:
+		s.Enabled = "enabled"
+	case disable:
+		s.Enabled = "disabled"
+	}
+	return s
+}
+
+// maxSettle is the upper limit of Payload.Settle.
 const maxSettle = 10 * time.Minute
 
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
 		Name:      Name,
-		Summary:   "Starts, stops, restarts, reloads, enables or disables a unit of systemd, or says how it is.",
+		Summary:   "Starts, stops, restarts, reloads, enables or disables a unit of systemd, or reports its state.",
 		Restart:   handlers.RestartResume,
 		Detached:  true,
 		CanDryRun: true,
@@ -70,7 +109,7 @@ func Info() handlers.Info {
       "type": "string", "pattern": "^[A-Za-z0-9:_.\\\\][A-Za-z0-9:_.\\\\@-]*$", "maxLength": 240
     },
     "verb": {
-      "description": "what is to be done with it, as systemctl has it",
+      "description": "the action, as in systemctl",
       "type": "string", "enum": ["start", "stop", "restart", "reload", "enable", "disable", "status"]
     },
     "now": {"description": "with enable, start it too; with disable, stop it too", "type": "boolean"},
@@ -85,9 +124,10 @@ func Info() handlers.Info {
 	}
 }
 
-// New makes the handler. The error names the entry of the allow-list that is wrong.
+// New returns the handler. It returns an error that names a malformed entry of the
+// allow-list.
 func New(o Options) (handlers.Handler, error) {
-	if err := o.Allow.names().Validate(); err != nil {
+	if err := o.Allow.list().Validate(); err != nil {
 		return nil, err
 	}
 	h := handler(o)
@@ -95,7 +135,7 @@ func New(o Options) (handlers.Handler, error) {
 		result, err := h.handle(ctx, p, call)
 		var reject *handlers.RejectError
 		if call.Resumed && errors.As(err, &reject) {
-			err = errors.New(reject.Reason) // An earlier process may have begun.
+			err = errors.New(reject.Reason) // An earlier process may have started something.
 		}
 		return result, err
 	}), nil
@@ -103,16 +143,17 @@ func New(o Options) (handlers.Handler, error) {
 
 type handler Options
 
-// work is one call of the handler.
-type work struct {
-	*conn
-	before *snapshot.Store
-	log    *slog.Logger
-	call   handlers.Call
-	unit   string
-	settle time.Duration
-	now    unitState
-	out    Outcome
+// operation is one call of the handler.
+type operation struct {
+	conn
+	snapshots *snapshot.Store
+	log       *slog.Logger
+	call      handlers.Call
+	unit      string
+	settle    time.Duration
+	// current is the state of the unit at the beginning of the call.
+	current unitState
+	outcome Outcome
 }
 
 func (h handler) handle(ctx context.Context, p Payload, call handlers.Call) (handlers.Result, error) {
@@ -124,48 +165,47 @@ func (h handler) handle(ctx context.Context, p Payload, call handlers.Call) (han
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	defer c.close()
-	w := &work{conn: c, before: h.Snapshots, log: h.Log, call: call, unit: unit, settle: DefaultSettle}
+	defer c.Close()
+	op := &operation{conn: c, snapshots: h.Snapshots, log: h.Log, call: call, unit: unit, settle: DefaultSettle}
 	if p.Settle != nil {
-		w.settle = p.Settle.D()
+		op.settle = p.Settle.D()
 	}
-	// Also when ctx is done: what an earlier process has asked for is to be ended.
-	if w.now, err = c.show(context.WithoutCancel(ctx), unit); err != nil {
+	// Even if ctx is done: the request of an earlier process must still be ended.
+	if op.current, err = c.state(context.WithoutCancel(ctx), unit); err != nil {
 		return handlers.Result{}, err
 	}
-	w.out = Outcome{Unit: unit, Plan: call.Action == tasker.Plan, From: w.now.State, To: w.now.State}
+	op.outcome = Outcome{Unit: unit, Plan: call.Action == tasker.Plan, From: op.current.State, To: op.current.State}
 	switch {
-	case w.now.load != "loaded":
-		return handlers.Result{}, handlers.Reject("%s: %s", unit, w.now.unusable())
+	case op.current.load != "loaded":
+		return handlers.Result{}, handlers.Reject("%s: %s", unit, op.current.loadProblem())
 	case p.Verb == status:
 	case call.Action == tasker.Undo:
-		err = w.undo(ctx)
+		err = op.undo(ctx)
 	default:
-		err = w.perform(ctx, p)
+		err = op.perform(ctx, p)
 	}
 	var reject *handlers.RejectError
 	if errors.As(err, &reject) {
 		return handlers.Result{}, err
 	}
-	return handlers.Result{Value: w.out}, err
+	return handlers.Result{Value: op.outcome}, err
 }
 
-// check rejects what is not to be tried.
+// check rejects a payload that cannot be performed on this server.
 func (h handler) check(unit string, p Payload) error {
-	if err := h.Allow.Allowed(unit); err != nil {
+	if err := h.Allow.CheckAllowed(unit); err != nil {
 		return err
 	}
 	switch {
 	case strings.Contains(unit, "@."):
 		return handlers.Reject("payload.unit: %s is a template; name an instance of it, like %s", unit, strings.Replace(unit, "@.", "@1.", 1))
 	case p.Now && p.Verb != enable && p.Verb != disable:
-		return handlers.Reject("payload.now goes with enable and disable only")
+		return handlers.Reject("payload.now is for enable and disable only")
 	case p.Settle != nil && p.Settle.D() > maxSettle:
 		return handlers.Reject("payload.settle: %s is more than %s", p.Settle, maxSettle)
 	}
-	// As sd_booted(3) does.
-	if _, err := os.Lstat("/run/systemd/system"); err != nil {
-		return handlers.Reject("%s cannot be touched: systemd is not running on this server", unit)
+	if !systemd.Running() {
+		return handlers.Reject("%s cannot be managed: systemd is not running on this server", unit)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
-func TestPayloads(t *testing.T) {
+func TestSchema(t *testing.T) {
 	t.Parallel()
 	schema, err := handlers.CompileSchema(Info().Schema)
 	if err != nil {
@@ -51,11 +51,11 @@ func TestAllow(t *testing.T) {
 	for unit, want := range map[string]bool{
 		"nginx": true, "nginx.service": true, "nginx.socket": false, "app@1": true, "app@1.service": true, "app.service": false, "a.timer": true,
 	} {
-		if err := a.Allowed(unit); (err == nil) != want {
+		if err := a.CheckAllowed(unit); (err == nil) != want {
 			t.Errorf("%s: %v, want allowed %v", unit, err, want)
 		}
 	}
-	if err := Allow(nil).Allowed("nginx"); err == nil || !strings.Contains(err.Error(), `add "nginx.service"`) {
+	if err := Allow(nil).CheckAllowed("nginx"); err == nil || !strings.Contains(err.Error(), `add "nginx.service"`) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := New(Options{Allow: Allow{"app-["}}); err == nil || !strings.Contains(err.Error(), "handlers.service.allow[0]") {
@@ -63,95 +63,94 @@ func TestAllow(t *testing.T) {
 	}
 }
 
-// agent calls the handler as an agent does.
-type agent struct {
+// caller calls the handler like an agent.
+type caller struct {
 	t *testing.T
 	h handlers.Handler
 	n int
 }
 
-func newAgent(t *testing.T, allow ...string) *agent {
+func newCaller(t *testing.T, allow ...string) *caller {
 	t.Helper()
 	h, err := New(Options{Allow: allow, Snapshots: snapshot.New(t.TempDir()), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &agent{t: t, h: h}
+	return &caller{t: t, h: h}
 }
 
-// call performs a payload, and returns the task's id for its undoing.
-func (a *agent) call(ctx context.Context, payload string, edit ...func(*handlers.Call)) (id string, o Outcome, err error) {
-	a.t.Helper()
-	a.n++
-	c := handlers.Call{TaskID: fmt.Sprintf("task-%d", a.n), Attempt: 1, Payload: json.RawMessage(payload), Progress: func(float64, string) {}}
+// call performs a payload and returns the id of the task, to undo it.
+func (c *caller) call(ctx context.Context, payload string, edit ...func(*handlers.Call)) (id string, o Outcome, err error) {
+	c.t.Helper()
+	c.n++
+	call := handlers.Call{TaskID: fmt.Sprintf("task-%d", c.n), Attempt: 1, Payload: json.RawMessage(payload), Progress: func(float64, string) {}}
 	for _, e := range edit {
-		e(&c)
+		e(&call)
 	}
-	r, err := a.h.Handle(ctx, c)
+	r, err := c.h.Handle(ctx, call)
 	if r.Value != nil {
 		o = r.Value.(Outcome) //nolint:errcheck,forcetypeassert // a test
 	}
-	return c.TaskID, o, err
+	return call.TaskID, o, err
 }
 
-func plan(c *handlers.Call) { c.Action = tasker.Plan }
+func dryRun(c *handlers.Call) { c.Action = tasker.Plan }
 
 func undo(id string) func(*handlers.Call) {
 	return func(c *handlers.Call) { c.Action, c.Undoes = tasker.Undo, id }
 }
 
-// Each verb changes once, says before what it would change, and is undone.
-func TestVerbs(t *testing.T) {
+func TestVerbsAreIdempotentAndUndone(t *testing.T) {
 	t.Parallel()
-	units(t, map[string]string{"tv-app.service": shell("exec sleep 86416", "ExecReload=/bin/true")})
-	a := newAgent(t, "tv-*")
-	type is struct{ active, enabled string }
-	fresh, running := is{"inactive", "disabled"}, is{"active", "disabled"}
+	writeUnits(t, map[string]string{"tv-app.service": shell("exec sleep 86416", "ExecReload=/bin/true")})
+	c := newCaller(t, "tv-*")
+	type state struct{ active, enabled string }
+	fresh, running := state{"inactive", "disabled"}, state{"active", "disabled"}
 	steps := []struct {
-		payload    string
-		from, to   is
-		again      bool // it changes something each time
-		undoneFrom bool // an undo brings from back
+		payload  string
+		from, to state
+		repeats  bool // changes something each time
+		undoable bool // an undo restores from
 	}{
 		{`"verb":"start"`, fresh, running, false, true},
-		{`"verb":"enable","now":true`, fresh, is{"active", "enabled"}, false, true},
+		{`"verb":"enable","now":true`, fresh, state{"active", "enabled"}, false, true},
 		{`"verb":"restart"`, fresh, running, true, true},
 		{`"verb":"start"`, fresh, running, false, false},
 		{`"verb":"restart"`, running, running, true, true},
 		{`"verb":"reload"`, running, running, true, true},
-		{`"verb":"enable"`, running, is{"active", "enabled"}, false, false},
-		{`"verb":"status"`, is{"active", "enabled"}, is{"active", "enabled"}, false, true},
-		{`"verb":"stop"`, is{"active", "enabled"}, is{"inactive", "enabled"}, false, true},
-		{`"verb":"disable","now":true`, is{"active", "enabled"}, fresh, false, true},
-		{`"verb":"disable"`, is{"active", "enabled"}, running, false, false},
+		{`"verb":"enable"`, running, state{"active", "enabled"}, false, false},
+		{`"verb":"status"`, state{"active", "enabled"}, state{"active", "enabled"}, false, true},
+		{`"verb":"stop"`, state{"active", "enabled"}, state{"inactive", "enabled"}, false, true},
+		{`"verb":"disable","now":true`, state{"active", "enabled"}, fresh, false, true},
+		{`"verb":"disable"`, state{"active", "enabled"}, running, false, false},
 	}
 	for _, s := range steps {
 		payload := `{"unit":"tv-app","settle":"200ms",` + s.payload + `}`
-		want := func(what string, o Outcome, err error, changed bool, from, to is) {
+		want := func(name string, o Outcome, err error, changed bool, from, to state) {
 			t.Helper()
-			got := [2]is{{o.From.Active, o.From.Enabled}, {o.To.Active, o.To.Enabled}}
-			if err != nil || o.Unit != "tv-app.service" || o.Changed != changed || got != [2]is{from, to} {
-				t.Errorf("%s of %s: %+v, %v; want changed %v, from %v to %v", what, s.payload, o, err, changed, from, to)
+			got := [2]state{{o.From.Active, o.From.Enabled}, {o.To.Active, o.To.Enabled}}
+			if err != nil || o.Unit != "tv-app.service" || o.Changed != changed || got != [2]state{from, to} {
+				t.Errorf("%s of %s: %+v, %v; want changed %v, from %v to %v", name, s.payload, o, err, changed, from, to)
 			}
 		}
-		changes := s.again || s.from != s.to
-		_, o, err := a.call(t.Context(), payload, plan)
-		want("plan", o, err, changes, s.from, s.to)
+		changes := s.repeats || s.from != s.to
+		_, o, err := c.call(t.Context(), payload, dryRun)
+		want("dry run", o, err, changes, s.from, s.to)
 		if !o.Plan {
-			t.Errorf("the plan is %+v", o)
+			t.Errorf("the outcome of the dry run is %+v", o)
 		}
-		id, o, err := a.call(t.Context(), payload)
-		want("first", o, err, changes, s.from, s.to)
-		second, o, err := a.call(t.Context(), payload)
-		want("second", o, err, s.again, s.to, s.to)
-		if !s.undoneFrom {
+		id, o, err := c.call(t.Context(), payload)
+		want("first call", o, err, changes, s.from, s.to)
+		second, o, err := c.call(t.Context(), payload)
+		want("second call", o, err, s.repeats, s.to, s.to)
+		if !s.undoable {
 			continue
 		}
-		_, o, err = a.call(t.Context(), payload, undo(second))
+		_, o, err = c.call(t.Context(), payload, undo(second))
 		want("undo of nothing", o, err, false, s.to, s.to)
-		_, o, err = a.call(t.Context(), payload, undo(id))
+		_, o, err = c.call(t.Context(), payload, undo(id))
 		want("undo", o, err, s.from != s.to, s.to, s.from)
-		_, o, err = a.call(t.Context(), payload, undo(id))
+		_, o, err = c.call(t.Context(), payload, undo(id))
 		want("second undo", o, err, false, s.from, s.from)
 		if !strings.Contains(s.payload, "status") && o.Reason != snapshot.ErrNotFound.Error() {
 			t.Errorf("second undo of %s: %+v", s.payload, o)
@@ -159,9 +158,9 @@ func TestVerbs(t *testing.T) {
 	}
 }
 
-func TestRefused(t *testing.T) {
+func TestRejections(t *testing.T) {
 	t.Parallel()
-	units(t, map[string]string{
+	writeUnits(t, map[string]string{
 		"tr-plain.service":  "[Service]\nExecStart=/bin/sleep 86416\n",
 		"tr-refuse.service": "[Unit]\nRefuseManualStart=yes\n" + shell("exec sleep 86416"),
 		"tr-bad.service":    "[Service]\nRestart=no\n",
@@ -171,68 +170,67 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Remove("/etc/systemd/system/tr-masked.service") })
-	systemd(t, "start", "tr-plain.service")
-	a := newAgent(t, "tr-*")
+	do(t, "start", "tr-plain.service")
+	c := newCaller(t, "tr-*")
 	tests := map[string]string{
 		`{"unit":"ssh","verb":"stop"}`:                        `add "ssh.service"`,
 		`{"unit":"tr-nowhere","verb":"start"}`:                "tr-nowhere.service: there is no unit of that name",
 		`{"unit":"tr-masked","verb":"start"}`:                 "tr-masked.service: it is masked",
-		`{"unit":"tr-bad","verb":"start"}`:                    "tr-bad.service: systemd calls it bad-setting",
+		`{"unit":"tr-bad","verb":"start"}`:                    "tr-bad.service: its load state is bad-setting",
 		`{"unit":"tr-refuse","verb":"start"}`:                 "RefuseManualStart=",
 		`{"unit":"tr-plain","verb":"reload"}`:                 "has no ExecReload=; restart it",
-		`{"unit":"tr-plain","verb":"enable"}`:                 `systemd calls its file "static"`,
-		`{"unit":"tr-plain","verb":"enable","now":true}`:      `systemd calls its file "static"`,
+		`{"unit":"tr-plain","verb":"enable"}`:                 `the state of its file is "static"`,
+		`{"unit":"tr-plain","verb":"enable","now":true}`:      `the state of its file is "static"`,
 		`{"unit":"tr-t@","verb":"start"}`:                     "is a template; name an instance of it, like tr-t@1.service",
-		`{"unit":"tr-plain","verb":"start","now":true}`:       "payload.now goes with",
+		`{"unit":"tr-plain","verb":"start","now":true}`:       "payload.now is for",
 		`{"unit":"tr-plain","verb":"start","settle":"11m"}`:   "payload.settle: 11m0s is more than",
 		`{"unit":"tr-plain","verb":"start","settle":"0.5mm"}`: "payload: ",
 	}
 	for payload, want := range tests {
 		var reject *handlers.RejectError
-		if _, o, err := a.call(t.Context(), payload); !errors.As(err, &reject) || !strings.Contains(err.Error(), want) {
+		if _, o, err := c.call(t.Context(), payload); !errors.As(err, &reject) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v, %v; want a rejection with %q", payload, o, err, want)
 		}
 	}
 }
 
-// What fails says how the unit is, in the error and in the result.
-func TestFailures(t *testing.T) {
+func TestFailuresReportTheState(t *testing.T) {
 	t.Parallel()
-	units(t, map[string]string{
+	writeUnits(t, map[string]string{
 		"tf-dies.service":   shell("echo no database; exit 3"),
 		"tf-reload.service": shell("exec sleep 86416", `ExecReload=/bin/sh -c "echo bad configuration; exit 7"`),
 		"tf-slow.service":   shell("echo waiting; exec sleep 86416", "Type=notify", "TimeoutStartSec=1h"),
 	})
-	a := newAgent(t, "tf-*")
-	id, o, err := a.call(t.Context(), `{"unit":"tf-dies","verb":"enable","now":true}`)
+	c := newCaller(t, "tf-*")
+	id, o, err := c.call(t.Context(), `{"unit":"tf-dies","verb":"enable","now":true}`)
 	var failed *FailedError
 	if !errors.As(err, &failed) || !o.Changed || o.To.Active != "failed" || o.To.Enabled != "enabled" || len(o.Journal) == 0 ||
 		!strings.Contains(err.Error(), "no database") || !strings.HasSuffix(err.Error(), "tf-dies.service is enabled now and was disabled") {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if _, o, err = a.call(t.Context(), `{"unit":"tf-dies","verb":"enable","now":true}`, undo(id)); err != nil || o.To.Enabled != "disabled" || o.To.active() {
+	if _, o, err = c.call(t.Context(), `{"unit":"tf-dies","verb":"enable","now":true}`, undo(id)); err != nil || o.To.Enabled != "disabled" || o.To.active() {
 		t.Errorf("undone: %+v, %v", o, err)
 	}
-	systemd(t, "start", "tf-reload.service")
-	_, o, err = a.call(t.Context(), `{"unit":"tf-reload","verb":"reload"}`)
+	do(t, "start", "tf-reload.service")
+	_, o, err = c.call(t.Context(), `{"unit":"tf-reload","verb":"reload"}`)
 	if !errors.As(err, &failed) || o.To.Active != "active" || !strings.Contains(err.Error(), "did not reload") || !strings.Contains(err.Error(), "bad configuration") {
 		t.Errorf("%+v, %v", o, err)
 	}
-	// What was not active is not left half started when there is no more time.
+	// A unit that does not become active in time is stopped.
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, handlers.ErrTimedOut)
 	defer cancel()
-	_, o, err = a.call(ctx, `{"unit":"tf-slow","verb":"start"}`)
+	_, o, err = c.call(ctx, `{"unit":"tf-slow","verb":"start"}`)
 	if !errors.Is(err, handlers.ErrTimedOut) || o.To.Active == "activating" || o.To.active() || !strings.Contains(err.Error(), "waiting") || !strings.HasSuffix(err.Error(), "it was stopped again") {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
 
-// An agent that stops leaves the unit to systemd, and the next one restarts nothing
-// a second time.
-func TestResumed(t *testing.T) {
+// systemd continues when the agent stops, and the next agent process does not restart the
+// unit a second time.
+func TestResumeDoesNotRestartTwice(t *testing.T) {
 	t.Parallel()
 	const unit, payload = "ts-app.service", `{"unit":"ts-app","verb":"restart","settle":"200ms"}`
-	units(t, map[string]string{unit: shell("until [ -e /run/ts-go ]; do sleep 0.05; done; systemd-notify --ready; sleep 86416", "Type=notify", "NotifyAccess=all")})
+	writeUnits(t, map[string]string{unit: shell("until [ -e /run/ts-go ]; do sleep 0.05; done; systemd-notify --ready; sleep 86416", "Type=notify", "NotifyAccess=all")})
 	release := func() {
 		if err := os.WriteFile("/run/ts-go", nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -240,16 +238,16 @@ func TestResumed(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.Remove("/run/ts-go") })
 	release()
-	systemd(t, "start", unit)
-	a := newAgent(t, "ts-*")
+	do(t, "start", unit)
+	c := newCaller(t, "ts-*")
 	for _, cancelled := range []bool{false, true} {
 		if err := os.Remove("/run/ts-go"); err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancelCause(t.Context())
-		begun := make(chan struct{})
+		activating := make(chan struct{})
 		go func() {
-			defer close(begun)
+			defer close(activating)
 			m := new(Manager)
 			for {
 				if s, err := m.State(t.Context(), unit); err != nil || s.Active == "activating" {
@@ -258,19 +256,19 @@ func TestResumed(t *testing.T) {
 				}
 			}
 		}()
-		id, _, err := a.call(ctx, payload)
-		<-begun
+		id, _, err := c.call(ctx, payload)
+		<-activating
 		if !errors.Is(err, handlers.ErrStopping) {
 			t.Fatalf("got %v", err)
 		}
-		c, err := connect(t.Context())
+		conn, err := connect(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.close()
-		s, err := c.show(t.Context(), unit)
+		defer conn.Close()
+		s, err := conn.state(t.Context(), unit)
 		if err != nil || s.Active != "activating" {
-			t.Fatalf("it is %s, %v: systemd does not go on", s, err)
+			t.Fatalf("it is %s, %v: systemd does not continue", s, err)
 		}
 		resumed := func(c *handlers.Call) { c.TaskID, c.Resumed = id, true }
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -278,11 +276,11 @@ func TestResumed(t *testing.T) {
 			cancel(handlers.ErrCancelled)
 		}
 		release()
-		_, o, err := a.call(ctx, payload, resumed)
-		after, showErr := c.show(t.Context(), unit)
+		_, o, err := c.call(ctx, payload, resumed)
+		after, stateErr := conn.state(t.Context(), unit)
 		cancel(nil)
-		if showErr != nil || after.invocation != s.invocation {
-			t.Errorf("cancelled %v: it was restarted again, %v", cancelled, showErr)
+		if stateErr != nil || after.invocation != s.invocation {
+			t.Errorf("cancelled %v: the unit was restarted twice, %v", cancelled, stateErr)
 		}
 		if !o.Changed || o.From.Active != "active" {
 			t.Errorf("cancelled %v: %+v", cancelled, o)
@@ -291,9 +289,11 @@ func TestResumed(t *testing.T) {
 			t.Errorf("cancelled %v: %v, %+v", cancelled, err, o)
 		}
 		for active := false; !active; {
-			if active, err = new(Manager).Active(t.Context(), unit); err != nil {
+			s, err := new(Manager).State(t.Context(), unit)
+			if err != nil {
 				t.Fatal(err)
 			}
+			active = s.active()
 		}
 	}
 }

@@ -8,84 +8,88 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
-// wasState is how a unit was before a task.
-type wasState struct {
+// unitSnapshot is the state of a unit from before a task.
+type unitSnapshot struct {
 	Unit    string `json:"unit"`
 	Active  bool   `json:"active"`
 	Enabled string `json:"enabled"`
 }
 
-// undo brings a unit back to how it was before a task.
-func (w *work) undo(ctx context.Context) error {
-	var was wasState
-	err := w.before.Load(w.call.Undoes, &was)
+// undo restores the state of a unit from before a task.
+func (op *operation) undo(ctx context.Context) error {
+	var before unitSnapshot
+	err := op.snapshots.Load(op.call.Undoes, &before)
 	if errors.Is(err, snapshot.ErrNotFound) {
-		w.out.Reason = err.Error()
+		op.outcome.Reason = err.Error()
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if w.call.Resumed {
-		w.resume(nil)
+	if op.call.Resumed {
+		op.resume(nil)
 	}
 	var steps []verb
-	switch was.Enabled {
+	switch before.Enabled {
 	case "enabled":
 		steps = append(steps, enable)
 	case "disabled":
 		steps = append(steps, disable)
 	}
-	if was.Active {
+	if before.Active {
 		steps = append(steps, start)
 	} else {
 		steps = append(steps, stop)
 	}
-	if err := w.run(ctx, w.needed(steps)); err != nil {
+	if err := op.run(ctx, op.effective(steps)); err != nil {
 		return err
 	}
-	is := w.out.To
-	if is.active() != was.Active || is.Enabled != was.Enabled && (was.Enabled == "enabled" || was.Enabled == "disabled") {
-		return fmt.Errorf("%s is %s and %s; before the task it was %s and active was %v", w.unit, is, is.Enabled, was.Enabled, was.Active)
+	now := op.outcome.To
+	if now.active() != before.Active || now.Enabled != before.Enabled && (before.Enabled == "enabled" || before.Enabled == "disabled") {
+		return fmt.Errorf("%s is %s and %s; before the task it was %s and active was %v", op.unit, now, now.Enabled, before.Enabled, before.Active)
 	}
-	return w.before.Delete(w.call.Undoes)
+	return op.snapshots.Delete(op.call.Undoes)
 }
 
-// note is what the next agent process has to know of a call.
-type note struct {
+// attempt is the state of a unit at the beginning of an attempt. The next agent process
+// needs it to resume the attempt.
+type attempt struct {
 	From       State  `json:"from"`
 	Invocation string `json:"invocation"`
 }
 
-func (w *work) noteName() string { return fmt.Sprintf("%s.%d", w.call.TaskID, w.call.Attempt) }
-
-// note keeps how the unit is before this attempt; the note of an earlier process stays.
-func (w *work) note() error {
-	return w.before.Save(w.noteName(), note{From: w.out.From, Invocation: w.now.invocation})
+func (op *operation) attemptName() string {
+	return fmt.Sprintf("%s.%d", op.call.TaskID, op.call.Attempt)
 }
 
-func (w *work) forget() {
-	if err := w.before.Delete(w.noteName()); err != nil {
-		w.log.Warn("what was noted of a task cannot be removed", "error", err)
+// saveAttempt saves the state at the beginning of this attempt. The state that an earlier
+// agent process has saved stays.
+func (op *operation) saveAttempt() error {
+	return op.snapshots.Save(op.attemptName(), attempt{From: op.outcome.From, Invocation: op.current.invocation})
+}
+
+func (op *operation) deleteAttempt() {
+	if err := op.snapshots.Delete(op.attemptName()); err != nil {
+		op.log.Warn("cannot delete the state of an attempt", "error", err)
 	}
 }
 
-// resume takes the note of an earlier process, and returns what is left to do of the
-// steps: a unit that was restarted is not restarted again.
-func (w *work) resume(steps []verb) []verb {
-	var n note
-	if err := w.before.Load(w.noteName(), &n); err != nil {
-		return steps // It had not got that far.
+// resume loads the attempt of an earlier agent process and returns the remaining steps. A
+// unit that was already restarted is not restarted again.
+func (op *operation) resume(steps []verb) []verb {
+	var a attempt
+	if err := op.snapshots.Load(op.attemptName(), &a); err != nil {
+		return steps // The earlier process has not started a step.
 	}
-	w.out.From = n.From
-	var left []verb
+	op.outcome.From = a.From
+	var remaining []verb
 	for _, v := range steps {
-		if v == restart && (w.now.busy || w.now.invocation != n.Invocation) {
-			// Whatever became of it: where systemd is still at it, this only waits.
-			w.out.Changed = true
+		if v == restart && (op.current.hasJob || op.current.invocation != a.Invocation) {
+			// start only waits if systemd still restarts the unit.
+			op.outcome.Changed = true
 			v = start
 		}
-		left = append(left, v)
+		remaining = append(remaining, v)
 	}
-	return left
+	return remaining
 }

@@ -1,18 +1,18 @@
-// Package transientunit runs a command in a transient unit of systemd, where it goes
-// on when the agent is stopped, killed, or replaced by its own work.
+// Package transientunit runs a command in a transient unit of systemd, in which the command
+// continues when the agent is stopped, killed, or upgraded by that very command.
 //
-// The unit is known by a name that its caller derives from the assignment, so that
-// the next agent process finds it again. What is worth knowing of it outlives unit
-// and agent, in a directory of the unit's name:
+// The caller derives the name of the unit from the assignment, so that the next agent
+// process finds the unit again. A directory with the unit's name outlives the unit and the
+// agent:
 //
-//	note     what the caller wants to know later; written before the start
-//	output   what the command prints; there is one when it was started
-//	record   the script that systemd runs when the command has ended, however,
-//	exit     and what that writes: "success exited 0"
+//	note     data of the caller, written before the start
+//	output   the output of the command; it exists once the command was started
+//	record   the script that systemd runs when the command has ended for any reason
+//	exit     the line which that script writes, like "success exited 0"
 //
-// systemd-run and systemctl are used rather than D-Bus: they are there wherever
-// systemd is, and no connection is lost when systemd itself is upgraded.
+// The package calls systemd over D-Bus with a new connection for each call, because an
+// upgrade of systemd drops the connections. ADR 21 compares this with systemd-run.
 //
-// The command gets none of the TASKER_ variables by which package process finds
-// what an agent has left behind, and is not in the agent's cgroup.
+// The command gets none of the TASKER_ variables by which package process finds leftover
+// processes, and it is not in the agent's cgroup.
 package transientunit

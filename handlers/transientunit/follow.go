@@ -14,17 +14,17 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// Exit is how a command ended.
+// Exit is the exit of a command.
 type Exit struct {
 	// Code is the exit code, if Signal is empty.
 	Code int
-	// Signal is what killed it, like SIGTERM, or empty.
+	// Signal is the signal that killed the command, like SIGTERM, or empty.
 	Signal string
-	// Result is what systemd makes of it, like success, exit-code or oom-kill.
+	// Result is systemd's name for the exit, like success, exit-code or oom-kill.
 	Result string
 }
 
-// Err is nil for exit code 0, and otherwise says "exit code 3" or "killed by
+// Err returns nil for exit code 0, and otherwise an error like "exit code 3" or "killed by
 // SIGKILL (oom-kill)".
 func (e Exit) Err() error {
 	switch {
@@ -36,38 +36,38 @@ func (e Exit) Err() error {
 	return nil
 }
 
-// ErrLost: the unit is gone, and how its command ended is not known, as after a
-// power failure.
+// ErrLost is returned for a command whose exit was not recorded, as after a power failure.
 var ErrLost = errors.New("how the command ended is not known")
 
-// How often output is looked for, and at how many of these times the unit.
 const (
-	lookEvery = 200 * time.Millisecond
-	showEvery = 25
+	// pollInterval is the time between two reads of the output.
+	pollInterval = 200 * time.Millisecond
+	// pollsPerQuery is the number of reads after which systemd is queried.
+	pollsPerQuery = 25
 )
 
-// Follow returns when the unit is gone, with nothing in its cgroup. Its output,
-// without the first skip bytes, goes to out.
+// Follow returns when the unit has ended and its cgroup is empty. It copies the output to
+// out, except the first skip bytes.
 //
-// The error is nil if the command has ended by itself, with whatever exit code,
-// and ErrLost if nobody knows. When ctx is done, the unit is stopped, SIGTERM
-// first and SIGKILL after the grace, and the error is context.Cause(ctx); but if
-// the cause is handlers.ErrStopping, the unit goes on and Follow returns at once.
+// The error is nil if the command has ended by itself with any exit code, and ErrLost if
+// its exit was not recorded. When ctx is done, Follow stops the unit with SIGTERM and, after
+// the grace, SIGKILL, and returns context.Cause(ctx). If the cause is handlers.ErrStopping,
+// Follow returns at once and the unit continues.
 func (r *Runner) Follow(ctx context.Context, name string, out io.Writer, skip int64) (Exit, error) {
-	f := follower{name: name, exit: r.file(name, "exit"), output: r.file(name, "output"), out: out, at: skip}
-	ticker := time.NewTicker(lookEvery)
+	f := follower{name: name, exit: r.file(name, "exit"), output: r.file(name, "output"), out: out, offset: skip}
+	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
-		if err := f.copy(); err != nil && n%showEvery == 0 {
-			r.Log.Warn("a unit's output cannot be followed; it is tried again", "error", err)
+		if err := f.copyOutput(); err != nil && n%pollsPerQuery == 0 {
+			r.Log.Warn("cannot read the output of a unit; trying again", "error", err)
 		}
-		if n%showEvery == 0 || f.ended() {
-			gone, err := f.gone(ctx)
+		if n%pollsPerQuery == 0 || f.hasExit() {
+			ended, err := f.hasEnded(ctx)
 			if err != nil && ctx.Err() == nil {
-				r.Log.Warn("systemd does not say how a unit is; it is asked again", "unit", name, "error", err)
+				r.Log.Warn("cannot get the state of a unit from systemd; trying again", "unit", name, "error", err)
 			}
-			if gone {
-				return f.end()
+			if ended {
+				return f.finish()
 			}
 		}
 		select {
@@ -78,79 +78,83 @@ func (r *Runner) Follow(ctx context.Context, name string, out io.Writer, skip in
 	}
 }
 
-// stop ends a unit, unless it is only the agent that stops.
+// stop ends a unit, unless only the agent is stopping.
 func (r *Runner) stop(ctx context.Context, f *follower) (Exit, error) {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, handlers.ErrStopping) {
 		return Exit{}, cause
 	}
 	ctx = context.WithoutCancel(ctx)
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
-		err := stopUnit(ctx, f.name)
-		gone, showErr := f.gone(ctx)
-		if gone {
+		// systemd may drop the first request when it is upgraded.
+		var stopErr error
+		if n%pollsPerQuery == 0 {
+			stopErr = stopUnit(ctx, f.name)
+		}
+		ended, err := f.hasEnded(ctx)
+		if ended {
 			break
 		}
-		if n%showEvery == 0 {
-			r.Log.Warn("a unit is not stopped yet; it is told again", "unit", f.name, "error", errors.Join(err, showErr))
+		if n > 0 && n%pollsPerQuery == 0 {
+			r.Log.Warn("waiting for a unit to stop", "unit", f.name, "error", errors.Join(stopErr, err))
 		}
 		<-ticker.C
 	}
-	exit, err := f.end()
+	exit, err := f.finish()
 	if err == nil && exit.Err() == nil {
-		return exit, nil // It was done before it could be stopped.
+		return exit, nil // The command succeeded before it could be stopped.
 	}
 	return exit, cause
 }
 
-// follower is what Follow knows of a unit.
+// follower reads the output, the state and the exit of one unit.
 type follower struct {
 	name, exit, output string
 	out                io.Writer
-	at                 int64
+	offset             int64
 	cgroup             string
 }
 
-// copy hands on what has been printed meanwhile.
-func (f *follower) copy() error {
+// copyOutput copies the output that was written since the last call.
+func (f *follower) copyOutput() error {
 	file, err := os.Open(f.output)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("read the output of the unit %s: %w", f.name, err)
+	if err == nil {
+		defer file.Close()
+		_, err = file.Seek(f.offset, io.SeekStart)
 	}
-	defer file.Close()
-	if _, err := file.Seek(f.at, io.SeekStart); err != nil {
-		return fmt.Errorf("read the output of the unit %s: %w", f.name, err)
+	if err == nil {
+		var n int64
+		n, err = io.Copy(f.out, file)
+		f.offset += n
 	}
-	n, err := io.Copy(f.out, file)
-	f.at += n
 	if err != nil {
 		return fmt.Errorf("read the output of the unit %s: %w", f.name, err)
 	}
 	return nil
 }
 
-func (f *follower) ended() bool {
+func (f *follower) hasExit() bool {
 	_, err := os.Lstat(f.exit)
 	return err == nil
 }
 
-// gone says whether the unit has ended and nothing of it runs.
-func (f *follower) gone(ctx context.Context) (bool, error) {
-	s, err := show(ctx, f.name)
+// hasEnded reports whether the unit has ended and nothing of it runs.
+func (f *follower) hasEnded(ctx context.Context) (bool, error) {
+	s, err := stateOf(ctx, f.name)
 	if s.cgroup != "" {
 		f.cgroup = s.cgroup
 	}
-	return err == nil && !s.alive && !populated(f.cgroup), err
+	return err == nil && !s.alive && !hasProcesses(f.cgroup), err
 }
 
-// end returns how the command of a unit that is gone has ended.
-func (f *follower) end() (Exit, error) {
-	if err := f.copy(); err != nil {
+// finish returns the exit of the command. The unit must have ended.
+func (f *follower) finish() (Exit, error) {
+	if err := f.copyOutput(); err != nil {
 		return Exit{}, err
 	}
 	b, err := os.ReadFile(f.exit)
@@ -158,12 +162,12 @@ func (f *follower) end() (Exit, error) {
 		return Exit{}, ErrLost
 	}
 	if err != nil {
-		return Exit{}, fmt.Errorf("read how the unit %s ended: %w", f.name, err)
+		return Exit{}, fmt.Errorf("read the exit of the unit %s: %w", f.name, err)
 	}
 	return parseExit(string(b))
 }
 
-// parseExit reads what recordScript has written.
+// parseExit parses the line that recordScript writes.
 func parseExit(line string) (Exit, error) {
 	words := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 	if len(words) != 3 {

@@ -42,18 +42,18 @@ func TestParseExit(t *testing.T) {
 	}
 }
 
-func TestNotStartedIsNotFound(t *testing.T) {
+func TestFindReportsNothingForUnknownUnit(t *testing.T) {
 	t.Parallel()
 	r := &Runner{Dir: filepath.Join(t.TempDir(), "none"), Log: slog.New(slog.DiscardHandler)}
 	if _, started, err := r.Find(t.Context(), "none"); started || err != nil {
 		t.Errorf("started %v, %v", started, err)
 	}
 	if err := r.Start(t.Context(), Spec{Name: "../x", Argv: []string{"/bin/true"}}); err == nil {
-		t.Error("a name with a path in it was taken")
+		t.Error("Start accepted a name that contains a path")
 	}
 }
 
-// fixture is a runner of units with a name of the test's own.
+// fixture is a Runner and the name of one unit for one test.
 type fixture struct {
 	*Runner
 	t    *testing.T
@@ -65,9 +65,9 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	t.Parallel()
 	if err := Available(); err != nil || os.Geteuid() != 0 {
-		t.Skipf("left out: needs root and a systemd (%v); the test of the hosts runs it on one", err)
+		t.Skipf("needs root and systemd (%v); TestTransientUnits in test/hosts runs this test on a host", err)
 	}
-	dir, err := os.MkdirTemp("/var/lib", "tasker test-") // systemd has a /tmp of its own view
+	dir, err := os.MkdirTemp("/var/lib", "tasker test-") // systemd may have another /tmp
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,9 @@ func newFixture(t *testing.T) *fixture {
 		t:      t, name: "tasker-test-" + strconv.FormatInt(time.Now().UnixNano(), 36),
 	}
 	t.Cleanup(func() {
-		_ = stopUnit(context.Background(), f.name)
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(handlers.ErrCancelled)
+		_, _ = f.Follow(ctx, f.name, &f.out, 0)
 		_ = os.RemoveAll(dir)
 	})
 	return f
@@ -93,8 +95,8 @@ func (f *fixture) start(script string, args ...string) {
 	}
 }
 
-// prints waits until the unit has printed a text.
-func (f *fixture) prints(text string) {
+// waitForOutput waits until the unit has printed a text.
+func (f *fixture) waitForOutput(text string) {
 	f.t.Helper()
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(f.out.String(), text); {
 		if time.Now().After(deadline) {
@@ -104,7 +106,7 @@ func (f *fixture) prints(text string) {
 	}
 }
 
-func TestUnitKeepsWhatIsSaid(t *testing.T) {
+func TestFollowReturnsOutputAndExit(t *testing.T) {
 	f := newFixture(t)
 	f.start(`printf '%s|' "$GREETING" "$@" "$$" >&2; env | grep TASKER_; echo out; exit 7`, "$HOME ${PATH}", "%n", "two\nlines")
 	exit, err := f.Follow(t.Context(), f.name, &f.out, 0)
@@ -115,7 +117,7 @@ func TestUnitKeepsWhatIsSaid(t *testing.T) {
 	if got := f.out.String(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "|out\n") {
 		t.Errorf("got  %q\nwant %q…out", got, want)
 	}
-	// All is there for the next process, though the unit is not.
+	// The directory outlives the unit, for the next agent process.
 	var rest bytes.Buffer
 	exit, err = f.Follow(t.Context(), f.name, &rest, int64(len(f.out.String())-4))
 	if err != nil || exit.Code != 7 || rest.String() != "out\n" {
@@ -124,40 +126,49 @@ func TestUnitKeepsWhatIsSaid(t *testing.T) {
 	if note, started, err := f.Find(t.Context(), f.name); string(note) != "noted" || !started || err != nil {
 		t.Errorf("note %q, started %v, %v", note, started, err)
 	}
-	if s, err := show(t.Context(), f.name); err != nil || s.alive {
+	if s, err := stateOf(t.Context(), f.name); err != nil || s.alive {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
 
-func TestUnitThatCannotRun(t *testing.T) {
+func TestFollowReportsMissingProgram(t *testing.T) {
 	f := newFixture(t)
-	if err := f.Start(t.Context(), Spec{Name: f.name, Argv: []string{"/nonexistent"}, Note: []byte("x")}); err == nil {
-		// Newer versions of systemd find it only later.
-		exit, err := f.Follow(t.Context(), f.name, &f.out, 0)
-		if err != nil || exit.Code != 203 {
-			t.Errorf("%+v, %v", exit, err)
-		}
-		return
+	if err := f.Start(t.Context(), Spec{Name: f.name, Argv: []string{"/nonexistent"}, Note: []byte("x")}); err != nil {
+		t.Fatal(err)
 	}
-	if _, started, err := f.Find(t.Context(), f.name); started || err != nil {
-		t.Errorf("started %v, %v", started, err)
+	exit, err := f.Follow(t.Context(), f.name, &f.out, 0)
+	if err != nil || exit.Code != 203 {
+		t.Errorf("%+v, %v", exit, err)
 	}
 }
 
-// The agent stops: the unit goes on, and another process follows it to its end.
-func TestUnitOutlivesItsFollower(t *testing.T) {
+func TestStartRefusesNameInUse(t *testing.T) {
 	f := newFixture(t)
-	go1 := filepath.Join(f.Dir, "go")
-	f.start(`echo begun; until [ -e "$1" ]; do sleep 0.05; done; echo done`, go1)
+	f.start(`echo begun; exec sleep 86415`)
+	f.Dir = filepath.Join(f.Dir, "other")
+	if err := f.Start(t.Context(), Spec{Name: f.name, Argv: []string{"/bin/true"}}); err == nil {
+		t.Error("Start replaced a running unit")
+	}
+	if _, started, err := f.Find(t.Context(), f.name); !started || err != nil {
+		t.Errorf("started %v, %v; want true, because a unit of that name runs", started, err)
+	}
+	f.Dir = filepath.Dir(f.Dir)
+}
+
+// When the agent stops, the unit continues and the next agent process follows it.
+func TestUnitOutlivesFollower(t *testing.T) {
+	f := newFixture(t)
+	release := filepath.Join(f.Dir, "go")
+	f.start(`echo begun; until [ -e "$1" ]; do sleep 0.05; done; echo done`, release)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	left := make(chan error, 1)
+	followed := make(chan error, 1)
 	go func() {
 		_, err := f.Follow(ctx, f.name, &f.out, 0)
-		left <- err
+		followed <- err
 	}()
-	f.prints("begun")
+	f.waitForOutput("begun")
 	cancel(handlers.ErrStopping)
-	if err := <-left; !errors.Is(err, handlers.ErrStopping) {
+	if err := <-followed; !errors.Is(err, handlers.ErrStopping) {
 		t.Errorf("got %v", err)
 	}
 	if names, err := f.Alive(t.Context(), f.name[:len(f.name)-1]); err != nil || len(names) != 1 || names[0] != f.name {
@@ -166,7 +177,7 @@ func TestUnitOutlivesItsFollower(t *testing.T) {
 	if _, started, err := f.Find(t.Context(), f.name); !started || err != nil {
 		t.Errorf("started %v, %v", started, err)
 	}
-	if err := os.WriteFile(go1, nil, 0o600); err != nil {
+	if err := os.WriteFile(release, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	exit, err := f.Follow(t.Context(), f.name, &f.out, int64(len("begun\n")))
@@ -175,42 +186,42 @@ func TestUnitOutlivesItsFollower(t *testing.T) {
 	}
 }
 
-// What ignores SIGTERM, and what has detached itself, is gone when it is said.
-func TestCancelEmptiesTheCgroup(t *testing.T) {
+// A process that ignores SIGTERM and a detached one have ended when Follow returns.
+func TestCancelEmptiesCgroup(t *testing.T) {
 	f := newFixture(t)
-	f.Grace = 10 * time.Second // to say that it was told
-	f.start(`trap 'echo told' TERM; setsid sleep 86413 & echo begun; while :; do sleep 86414 & wait; done`)
+	f.Grace = 10 * time.Second // for the trap to print
+	f.start(`trap 'echo terminated' TERM; setsid sleep 86413 & echo begun; while :; do sleep 86414 & wait; done`)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	type ended struct {
+	type result struct {
 		exit Exit
 		err  error
 	}
-	end := make(chan ended, 1)
+	results := make(chan result, 1)
 	go func() {
 		exit, err := f.Follow(ctx, f.name, &f.out, 0)
-		end <- ended{exit, err}
+		results <- result{exit, err}
 	}()
-	f.prints("begun")
-	s, err := show(t.Context(), f.name)
-	if err != nil || !populated(s.cgroup) {
-		t.Fatalf("%+v, %v: it has no processes", s, err)
+	f.waitForOutput("begun")
+	s, err := stateOf(t.Context(), f.name)
+	if err != nil || !hasProcesses(s.cgroup) {
+		t.Fatalf("%+v, %v: the cgroup has no processes", s, err)
 	}
 	cancel(handlers.ErrTimedOut)
-	got := <-end
+	got := <-results
 	if !errors.Is(got.err, handlers.ErrTimedOut) || got.exit.Signal != "SIGKILL" {
 		t.Errorf("%+v", got)
 	}
-	if populated(s.cgroup) {
-		t.Error("something of it runs")
+	if hasProcesses(s.cgroup) {
+		t.Error("the cgroup still has processes")
 	}
-	if !strings.Contains(f.out.String(), "told") {
-		t.Errorf("it got no SIGTERM: %q", f.out.String())
+	if !strings.Contains(f.out.String(), "terminated") {
+		t.Errorf("the command got no SIGTERM: %q", f.out.String())
 	}
 }
 
-// Without a record, as after a power failure, nobody knows.
-func TestLostUnit(t *testing.T) {
+// Without a recorded exit, as after a power failure, the exit is unknown.
+func TestFollowReportsLostExit(t *testing.T) {
 	f := newFixture(t)
 	f.start(`echo begun; : >"$1"`, filepath.Join(f.Dir, f.name, "record"))
 	if _, err := f.Follow(t.Context(), f.name, &f.out, 0); !errors.Is(err, ErrLost) {
@@ -221,7 +232,7 @@ func TestLostUnit(t *testing.T) {
 	}
 }
 
-// lockedBuffer is a buffer that is read while it is written.
+// lockedBuffer is a buffer that may be read while it is written.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

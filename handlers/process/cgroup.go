@@ -11,10 +11,8 @@ import (
 	"strings"
 )
 
-// CgroupRoot finds the directory in which a cgroup v2 can be made for each
-// command: the cgroup of this process, if it is writable and the kernel has
-// cgroup.kill (Linux 5.14). The error says why there is none; commands then run
-// without.
+// FindCgroupRoot returns the directory for Runner.Cgroup: the cgroup v2 of this process, if
+// it is writable and the kernel has cgroup.kill (Linux 5.14). Otherwise it returns an error.
 func FindCgroupRoot() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -35,13 +33,13 @@ func FindCgroupRoot() (string, error) {
 	return root, removeCgroup(probe)
 }
 
-// cgroupDir joins where the cgroup v2 hierarchy is mounted with this process's
-// place in it. See cgroups(7) and the fields of /proc/PID/mountinfo in proc(5).
+// cgroupDir returns the directory of this process's cgroup v2 from the contents of
+// /proc/self/mountinfo and /proc/self/cgroup; see proc(5) and cgroups(7).
 func cgroupDir(mountinfo, cgroup string) (string, error) {
-	place := ""
+	path := ""
 	for line := range strings.Lines(cgroup) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			place = p
+			path = p
 		}
 	}
 	for line := range strings.Lines(mountinfo) {
@@ -50,35 +48,34 @@ func cgroupDir(mountinfo, cgroup string) (string, error) {
 		if !ok || len(f) < 5 || !strings.HasPrefix(after, "cgroup2 ") {
 			continue
 		}
-		// Only the part below f[3] is mounted, as in a container.
-		rel, err := filepath.Rel(f[3], place)
-		if place == "" || err != nil || strings.HasPrefix(rel, "..") {
-			return "", fmt.Errorf("this process's cgroup %q is not below the mounted %q", place, f[3])
+		// In a container, only the part below f[3] is mounted.
+		rel, err := filepath.Rel(f[3], path)
+		if path == "" || err != nil || strings.HasPrefix(rel, "..") {
+			return "", fmt.Errorf("this process's cgroup %q is not below the mounted %q", path, f[3])
 		}
 		return filepath.Join(f[4], rel), nil
 	}
 	return "", errors.New("no cgroup v2 is mounted")
 }
 
-// cgroupPrefix begins the name of every cgroup made here, so that no other is ever
-// killed.
+// cgroupPrefix begins the name of every cgroup of a command. Leftovers kills no others.
 const cgroupPrefix = "tasker-"
 
-// makeCgroup makes a cgroup with a name of its own below root.
+// makeCgroup creates a cgroup with a random name below root.
 func makeCgroup(root string) (string, error) {
 	dir := filepath.Join(root, cgroupPrefix+strings.ToLower(rand.Text()[:12]))
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make a cgroup: %w", err)
+		return "", fmt.Errorf("create a cgroup: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "cgroup.kill"), os.O_WRONLY, 0)
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("make a cgroup: %w", err), removeCgroup(dir))
+		return "", errors.Join(fmt.Errorf("create a cgroup: %w", err), removeCgroup(dir))
 	}
 	return dir, f.Close()
 }
 
-// removeCgroup removes a cgroup without processes and those below it; one that
-// is gone already is no error.
+// removeCgroup removes a cgroup without processes and the cgroups below it. A missing cgroup
+// is no error.
 func removeCgroup(dir string) error {
 	if dir == "" {
 		return nil
@@ -89,8 +86,8 @@ func removeCgroup(dir string) error {
 			err = errors.Join(err, removeCgroup(filepath.Join(dir, e.Name())))
 		}
 	}
-	if rm := os.Remove(dir); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
-		return errors.Join(err, rm)
+	if removeErr := os.Remove(dir); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
+		return errors.Join(err, removeErr)
 	}
 	return nil
 }
@@ -98,13 +95,13 @@ func removeCgroup(dir string) error {
 // killCgroup kills every process in a cgroup and below it.
 func killCgroup(dir string) {
 	if dir != "" {
-		// It fails where the cgroup is gone, which is what is wanted.
+		// It fails if the cgroup was removed, and then nothing is left to kill.
 		_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 	}
 }
 
-// populated says whether a cgroup or one below it has a process.
-func populated(dir string) bool {
+// hasProcesses reports whether a cgroup or a cgroup below it has a process.
+func hasProcesses(dir string) bool {
 	if dir == "" {
 		return false
 	}

@@ -1,31 +1,32 @@
-// Package process runs a command as a tree of processes of which nothing
-// remains.
+// Package process runs a command so that no process of it remains when it has ended or was
+// cancelled.
 //
-// Killing a command's process group misses every descendant that called setsid
-// or setpgid. So [Runner.Run] starts the agent's own program again as a
-// supervisor ([Supervise]), one per command, small and single-minded: it makes
-// itself the subreaper of its descendants, so that an orphan becomes the
-// supervisor's child and not that of PID 1, however it detached itself. A
-// subreaper without children has no descendants: when wait4 says ECHILD, the
-// tree is gone, and only then does Run return.
+// Killing a command's process group misses every descendant that has called setsid or
+// setpgid. So [Runner.Run] starts the agent's own program again as a supervisor
+// ([Supervise]), one per command. The supervisor makes itself the subreaper of its
+// descendants: an orphan becomes a child of the supervisor and not of PID 1, however it
+// detached itself. A subreaper without children has no descendants. So when wait4 fails with
+// ECHILD, the process tree is gone, and only then does Run return.
 //
-//	agent ──request, stop──► supervisor ──fork──► command ──► …
-//	      ◄─started, exit───    (subreaper)        (own session, own cgroup)
+//	agent ──request, close──► supervisor ──fork──► command ──► …
+//	      ◄─started, ended──   (subreaper)         (own session, own cgroup)
 //
-// The tree is ended when the context of Run is done, when the agent dies in
-// whatever way (the pipe to the supervisor closes), when the supervisor gets a
-// SIGTERM, SIGINT or SIGHUP, and when the command itself has ended: daemons it
-// left behind are ended too. To end is SIGTERM once to every process, and after
-// the grace SIGKILL until none is left. Where a cgroup v2 is writable the
-// command runs in one of its own, and its cgroup.kill, which no fork can
-// outrun, is used as well.
+// The supervisor ends the tree when one of these happens:
 //
-// If the supervisor itself is killed, the command dies with it
-// (PR_SET_PDEATHSIG, set from a thread that lives as long as the supervisor)
-// and Run ends the rest. If agent and supervisor are both killed,
-// [Leftovers.Kill] does so when the agent is back. Both find processes by their
-// cgroup, by recorded id and start time, by descent, and by TASKER_TASK_ID and
-// TASKER_ENDPOINT in their environment.
+//   - the context of Run is done,
+//   - the agent ends for any reason, which closes the pipe to the supervisor,
+//   - the supervisor receives SIGTERM, SIGINT or SIGHUP,
+//   - the command itself has ended: the daemons that it left behind are ended too.
+//
+// It sends SIGTERM once to every process and, after the grace, SIGKILL until none is left.
+// Where a cgroup v2 is writable, the command runs in its own cgroup and the supervisor uses
+// cgroup.kill as well, which no fork can outrun.
+//
+// If the supervisor itself is killed, the command dies with it (PR_SET_PDEATHSIG, set from a
+// thread that lives as long as the supervisor) and Run ends the rest. If the agent and the
+// supervisor are both killed, the next agent process calls [Leftovers.Kill]. Both find
+// processes by their cgroup, by recorded PID and start time, by descent, and by
+// TASKER_TASK_ID and TASKER_ENDPOINT in their environment.
 //
 // The package needs Linux 5.4 or newer.
 package process

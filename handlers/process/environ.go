@@ -15,10 +15,10 @@ const (
 	envEndpoint = "TASKER_ENDPOINT"
 )
 
-// Environ is the environment of a command that a call starts: PATH, HOME and
-// LANG, then extra, then TASKER_TASK_ID, TASKER_IDENTIFIER, TASKER_ENDPOINT,
-// TASKER_TYPE and TASKER_ATTEMPT, which extra cannot change. Nothing else of the
-// agent's own environment, where secrets may be, gets into it.
+// Environ returns the environment of a command that a call starts: PATH, HOME and LANG, then
+// extra, then TASKER_TASK_ID, TASKER_IDENTIFIER, TASKER_ENDPOINT, TASKER_TYPE and
+// TASKER_ATTEMPT, which extra cannot change. The rest of the agent's own environment may
+// contain secrets and is left out.
 func Environ(call handlers.Call, extra map[string]string) []string {
 	home := os.Getenv("HOME")
 	if home == "" {
@@ -48,7 +48,7 @@ func Environ(call handlers.Call, extra map[string]string) []string {
 	return list
 }
 
-// lookup returns the value of a variable, or "".
+// lookup returns the value of a variable, or "" if it is not set.
 func lookup(env []string, name string) string {
 	for _, kv := range env {
 		if v, ok := strings.CutPrefix(kv, name+"="); ok {

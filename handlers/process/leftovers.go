@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,65 +16,61 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// Leftovers ends what is left of an earlier agent's commands.
+// Leftovers ends the processes that an earlier agent process has left running.
 type Leftovers struct {
-	// Endpoint is the agent's own name, by which it tells its processes from
-	// those of another agent on the same machine.
+	// Endpoint is the name of this agent. It distinguishes the agent's processes from the
+	// processes of another agent on the same machine.
 	Endpoint string
-	// Grace is how long a supervisor that still lives may go on ending its tree;
-	// zero is handlers.DefaultKillGrace.
+	// Grace is the time that a living supervisor gets to end its tree. The default is
+	// handlers.DefaultKillGrace.
 	Grace time.Duration
-	// Log is mandatory.
+	// Log is required.
 	Log *slog.Logger
 }
 
-// Kill returns when nothing of a task is left. Procs are the processes that were
-// recorded for it. A supervisor that outlived its agent is already ending its
-// tree and is waited for; whatever then is left gets SIGKILL: the members of the
-// recorded cgroups, the recorded processes, every process with this task and
-// endpoint in its environment, and all their descendants.
+// Kill returns when no process of a task is left. recorded has the processes that the
+// earlier agent process recorded for the task.
 //
-// The error says what is left when ctx is done.
-func (l Leftovers) Kill(ctx context.Context, procs []handlers.Process, taskID string) error {
-	grace := l.Grace
-	if grace == 0 {
-		grace = handlers.DefaultKillGrace
+// A supervisor that outlived its agent already ends its tree, so Kill waits for it first.
+// Then it sends SIGKILL to the rest: the processes in the recorded cgroups, the recorded
+// processes, every process with this task and endpoint in its environment, and all their
+// descendants. If ctx is done before, the error lists the remaining processes.
+func (l Leftovers) Kill(ctx context.Context, recorded []handlers.Process, taskID string) error {
+	// After the grace, the supervisor needs a moment to kill and reap.
+	waitCtx, cancel := context.WithTimeout(ctx, cmp.Or(l.Grace, handlers.DefaultKillGrace)+time.Second)
+	defer cancel()
+	for slices.ContainsFunc(recorded, isAlive) && pause(waitCtx, 20*time.Millisecond) {
 	}
-	// Beyond the grace, a moment for it to kill and reap.
-	waiting, stop := context.WithTimeout(ctx, grace+time.Second)
-	defer stop()
-	for slices.ContainsFunc(procs, alive) && pause(waiting, 20*time.Millisecond) {
-	}
-	return l.sweep(ctx, procs, taskID)
+	return l.sweep(ctx, recorded, taskID)
 }
 
-// sweep kills until nothing is left.
-func (l Leftovers) sweep(ctx context.Context, procs []handlers.Process, taskID string) error {
+// sweep kills processes until none is left.
+func (l Leftovers) sweep(ctx context.Context, recorded []handlers.Process, taskID string) error {
 	var cgroups []string
-	for _, p := range procs {
-		// Only what makeCgroup has made: a cgroup of another kind is never killed.
+	for _, p := range recorded {
+		// Never kill a cgroup that makeCgroup has not created.
 		if strings.HasPrefix(filepath.Base(p.Cgroup), cgroupPrefix) && !slices.Contains(cgroups, p.Cgroup) {
 			cgroups = append(cgroups, p.Cgroup)
 		}
 	}
 	for delay := time.Millisecond; ; delay = min(2*delay, 100*time.Millisecond) {
-		left, err := l.find(procs, taskID)
+		left, err := l.find(recorded, taskID)
 		if err != nil {
-			return fmt.Errorf("look for processes of task %s: %w", taskID, err)
+			return fmt.Errorf("find the processes of task %s: %w", taskID, err)
 		}
-		if len(left) == 0 && !slices.ContainsFunc(cgroups, populated) {
+		if len(left) == 0 && !slices.ContainsFunc(cgroups, hasProcesses) {
 			break
 		}
 		for _, dir := range cgroups {
 			killCgroup(dir)
 		}
 		for _, s := range left {
-			// It may be gone by itself; if not, the next round finds it again.
-			_ = killExactly(s)
+			// If the kill fails and the process still runs, the next round finds it.
+			_ = kill(s)
 		}
-		l.Log.Warn("killed what was left of a command", "task", taskID, "endpoint", l.Endpoint, "processes", len(left))
+		l.Log.Warn("killed leftover processes of a command", "task", taskID, "endpoint", l.Endpoint, "processes", len(left))
 		if !pause(ctx, delay) {
-			return fmt.Errorf("%d processes of task %s are left, such as %v: %w", len(left), taskID, ids(left), context.Cause(ctx))
+			return fmt.Errorf("%d processes of task %s still run, such as %v: %w", len(left), taskID, firstPIDs(left), context.Cause(ctx))
 		}
 	}
 	for _, dir := range cgroups {
@@ -84,38 +81,38 @@ func (l Leftovers) sweep(ctx context.Context, procs []handlers.Process, taskID s
 	return nil
 }
 
-// find lists the processes of a task that still run.
-func (l Leftovers) find(procs []handlers.Process, taskID string) ([]stat, error) {
-	list, err := pids()
+// find returns the processes of a task that still run.
+func (l Leftovers) find(recorded []handlers.Process, taskID string) ([]stat, error) {
+	pids, err := listPIDs()
 	if err != nil {
 		return nil, err
 	}
 	var all []stat
-	tree := make(map[int]bool)
-	for _, pid := range list {
+	inTree := make(map[int]bool)
+	for _, pid := range pids {
 		s, err := readStat(pid)
 		if err != nil || s.zombie() || pid == os.Getpid() {
 			continue
 		}
 		all = append(all, s)
-		tree[pid] = slices.ContainsFunc(procs, func(p handlers.Process) bool {
+		inTree[pid] = slices.ContainsFunc(recorded, func(p handlers.Process) bool {
 			return p.PID == pid && p.StartTime == s.start
-		}) || l.marked(pid, taskID)
+		}) || l.belongsTo(pid, taskID)
 	}
 	for grown := true; grown; {
 		grown = false
 		for _, s := range all {
-			if !tree[s.pid] && tree[s.ppid] {
-				tree[s.pid], grown = true, true
+			if !inTree[s.pid] && inTree[s.ppid] {
+				inTree[s.pid], grown = true, true
 			}
 		}
 	}
-	return slices.DeleteFunc(all, func(s stat) bool { return !tree[s.pid] }), nil
+	return slices.DeleteFunc(all, func(s stat) bool { return !inTree[s.pid] }), nil
 }
 
-// marked says whether the process was started with this task and endpoint in its
+// belongsTo reports whether a process was started with this task and endpoint in its
 // environment.
-func (l Leftovers) marked(pid int, taskID string) bool {
+func (l Leftovers) belongsTo(pid int, taskID string) bool {
 	if taskID == "" || l.Endpoint == "" {
 		return false
 	}
@@ -130,16 +127,16 @@ func (l Leftovers) marked(pid int, taskID string) bool {
 	return has(envTaskID+"="+taskID) && has(envEndpoint+"="+l.Endpoint)
 }
 
-// ids are those of the first few processes.
-func ids(list []stat) []int {
+// firstPIDs returns the PIDs of the first few processes.
+func firstPIDs(processes []stat) []int {
 	var pids []int
-	for _, s := range list[:min(len(list), 5)] {
+	for _, s := range processes[:min(len(processes), 5)] {
 		pids = append(pids, s.pid)
 	}
 	return pids
 }
 
-// pause waits for d and says whether ctx is not done.
+// pause waits for d. It returns false at once when ctx is done.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -13,14 +13,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// stat is what is needed of /proc/PID/stat.
+// stat has the required fields of /proc/PID/stat.
 type stat struct {
 	pid, ppid, pgrp int
 	state           byte
 	start           uint64
 }
 
-// zombie says that the process has ended and only waits to be reaped.
+// zombie reports whether the process has ended and only waits to be reaped.
 func (s stat) zombie() bool { return s.state == 'Z' || s.state == 'X' }
 
 func readStat(pid int) (stat, error) {
@@ -28,8 +28,8 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
-	// The second field is the command's name in parentheses, in which anything
-	// may be; the third comes after the last parenthesis.
+	// The second field is the command's name in parentheses and may contain any character.
+	// The third field follows the last parenthesis.
 	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	if len(f) < 20 {
 		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(f)+2)
@@ -42,8 +42,8 @@ func readStat(pid int) (stat, error) {
 	return s, errors.Join(errs[:]...)
 }
 
-// pids lists the processes there are, in ascending order.
-func pids() ([]int, error) {
+// listPIDs returns the PIDs of all processes, in ascending order.
+func listPIDs() ([]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
@@ -53,17 +53,17 @@ func pids() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []int
+	var pids []int
 	for _, name := range names {
 		if pid, err := strconv.Atoi(name); err == nil {
-			list = append(list, pid)
+			pids = append(pids, pid)
 		}
 	}
-	slices.Sort(list)
-	return list, nil
+	slices.Sort(pids)
+	return pids, nil
 }
 
-// identify reads what tells the process from others that get the same id later.
+// identify returns the PID and the start time of a process, which together are unique.
 func identify(pid int) (handlers.Process, error) {
 	s, err := readStat(pid)
 	if err != nil {
@@ -72,15 +72,15 @@ func identify(pid int) (handlers.Process, error) {
 	return handlers.Process{PID: pid, StartTime: s.start}, nil
 }
 
-// alive says whether the very process p still runs.
-func alive(p handlers.Process) bool {
+// isAlive reports whether p still runs. A later process with the same PID does not count.
+func isAlive(p handlers.Process) bool {
 	s, err := readStat(p.PID)
 	return err == nil && s.start == p.StartTime && !s.zombie()
 }
 
-// killExactly kills the process that has this id and this start time, and no
-// other that got the id meanwhile: os.Process holds a pidfd.
-func killExactly(s stat) error {
+// kill kills a process, but not a later one with the same PID: os.Process holds a pidfd while
+// the start time is compared.
+func kill(s stat) error {
 	p, err := os.FindProcess(s.pid)
 	if err != nil {
 		return err
@@ -93,49 +93,49 @@ func killExactly(s stat) error {
 	return p.Signal(syscall.SIGKILL)
 }
 
-// maxSince bounds how many ids killSince looks at.
-const maxSince = 1000
+// maxScan is the number of PIDs that killChildrenAfter checks.
+const maxScan = 1000
 
-// killSince kills the children of this process, with their process groups, that were
-// started after the process with this id. It is for the one goroutine that reaps
-// them: until then nobody else has their ids. What it misses, where ids have wrapped
-// or very many were given, is left to signalDescendants.
-func killSince(pid int) {
+// killChildrenAfter kills the children of this process, with their process groups, that were
+// started after the process with this PID. Only the goroutine that reaps the children may
+// call it, because a PID can be reused once its child is reaped. It misses children if PIDs
+// have wrapped or very many were used; signalDescendants kills those.
+func killChildrenAfter(pid int) {
 	b, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return
 	}
-	// The last field is the id that was given last.
+	// The last field is the most recent PID.
 	last, err := strconv.Atoi(strings.TrimSpace(string(b[bytes.LastIndexByte(b, ' ')+1:])))
 	if err != nil {
 		return
 	}
 	self := os.Getpid()
-	for id := pid + 1; id <= min(last, pid+maxSince); id++ {
-		if s, err := readStat(id); err == nil && s.ppid == self {
-			// A group by this id has this child as its leader.
-			_, _ = syscall.Kill(-id, syscall.SIGKILL), syscall.Kill(id, syscall.SIGKILL)
+	for next := pid + 1; next <= min(last, pid+maxScan); next++ {
+		if s, err := readStat(next); err == nil && s.ppid == self {
+			// If there is a process group with this ID, the child is its leader.
+			_, _ = syscall.Kill(-next, syscall.SIGKILL), syscall.Kill(next, syscall.SIGKILL)
 		}
 	}
 }
 
-// signalDescendants sends sig to the process group of every descendant of this
-// process, but not to the groups in sent, to which it adds. A signal to a group
-// cannot be outrun by a fork within it. The groups of descendants have no
-// other members: the command began a session, and groups do not span sessions.
+// signalDescendants sends sig to the process group of every descendant of this process. It
+// skips the groups in sent and adds the groups that it signals. A fork within a group cannot
+// outrun a signal to the group. The groups contain only descendants, because the command
+// began a session and groups do not span sessions.
 //
-// Processes are looked at in the order of their ids and signalled as soon as
-// they are seen, which leaves one that keeps forking and detaching little time.
+// Each process is signalled as soon as it is found, in the order of the PIDs. So a process
+// that keeps forking and detaching has little time to escape.
 func signalDescendants(sig syscall.Signal, sent map[int]bool) error {
 	self, own := os.Getpid(), syscall.Getpgrp()
 	tree := map[int]bool{self: true}
 	for {
-		list, err := pids()
+		pids, err := listPIDs()
 		if err != nil {
 			return fmt.Errorf("list processes: %w", err)
 		}
 		found := len(tree)
-		for _, pid := range list {
+		for _, pid := range pids {
 			s, err := readStat(pid)
 			if err != nil || !tree[s.ppid] || tree[pid] {
 				continue
@@ -145,10 +145,10 @@ func signalDescendants(sig syscall.Signal, sent map[int]bool) error {
 				continue
 			}
 			sent[s.pgrp] = true
-			// ESRCH is all this can say: it has ended meanwhile.
+			// The only possible error is ESRCH: the group has ended meanwhile.
 			_ = syscall.Kill(-s.pgrp, sig)
 		}
-		// A child may have a lower id than its parent, where ids have wrapped.
+		// A child can have a lower PID than its parent, if PIDs have wrapped.
 		if len(tree) == found {
 			return nil
 		}

@@ -77,14 +77,14 @@ func TestStartErrors(t *testing.T) {
 		{"not found", process.Spec{Argv: []string{"/no/such"}}, fs.ErrNotExist, "start /no/such: no such file or directory"},
 		{"not executable", process.Spec{Argv: []string{plain}}, fs.ErrPermission, "start " + plain + ": permission denied"},
 		{"a directory", process.Spec{Argv: []string{dir}}, fs.ErrPermission, "start " + dir + ": permission denied"},
-		{"no interpreter", process.Spec{Argv: []string{noInterpreter}}, fs.ErrNotExist, "start " + noInterpreter + ": the interpreter that its first line names: no such file or directory"},
+		{"no interpreter", process.Spec{Argv: []string{noInterpreter}}, fs.ErrNotExist, "start " + noInterpreter + ": the interpreter in its first line: no such file or directory"},
 		{"no format", process.Spec{Argv: []string{noFormat}}, syscall.ENOEXEC, "start " + noFormat + ": exec format error"},
 		{"no cwd", process.Spec{Argv: []string{"/bin/true"}, Dir: "/no/such"}, fs.ErrNotExist, "cwd /no/such: no such file or directory"},
 		{"cwd a file", process.Spec{Argv: []string{"/bin/true"}, Dir: plain}, syscall.ENOTDIR, "cwd " + plain + ": not a directory"},
 		{"too long", process.Spec{Argv: []string{"/bin/true", strings.Repeat("x", 1<<20)}}, syscall.E2BIG, "start /bin/true: argument list too long"},
 		{"NUL", process.Spec{Argv: []string{"/bin/true", "a\x00b"}}, syscall.EINVAL, "start /bin/true: invalid argument"},
-		{"no path", process.Spec{Argv: []string{"true"}}, nil, "start a command: argv begins with no path"},
-		{"nothing", process.Spec{}, nil, "start a command: argv begins with no path"},
+		{"no path", process.Spec{Argv: []string{"true"}}, nil, "start a command: argv does not begin with a path"},
+		{"nothing", process.Spec{}, nil, "start a command: argv does not begin with a path"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

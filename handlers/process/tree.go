@@ -10,94 +10,94 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is all that descends from the command, as its supervisor sees it.
+// tree is the command and all its descendants, in its supervisor.
 type tree struct {
 	command int
 	cgroup  string
 	grace   time.Duration
-	stop    <-chan os.Signal
-	// killing: who is still there is to be killed.
+	signals <-chan os.Signal
+	// killing is set after the grace: every remaining process is killed.
 	killing atomic.Bool
 }
 
-// exited is the end of the command.
-type exited struct {
+// commandExit is the exit of the command.
+type commandExit struct {
 	status syscall.WaitStatus
-	// alone: it was the last of the tree.
-	alone bool
+	// treeGone reports whether the command was the last process of the tree.
+	treeGone bool
 }
 
-// reap waits for every child until there is none, and so no descendant. The
-// channel gets the end of the command, and is closed at the end of the tree.
+// reap reaps children until there are none, and so no descendants. The returned channel
+// receives the exit of the command, and is closed when the tree is gone.
 //
-// One that keeps starting another and ending itself is hard to catch by looking
-// through all processes. But at each end the next one becomes a child of this
-// process, and is killed before it comes to much.
-func (t *tree) reap() <-chan exited {
-	ended := make(chan exited, 1)
+// A process that keeps starting a successor and ending is hard to kill by listing all
+// processes. But whenever such a process ends, its successor becomes a child of the
+// supervisor, and reap kills the successor at once.
+func (t *tree) reap() <-chan commandExit {
+	exits := make(chan commandExit, 1)
 	go func() {
-		defer close(ended)
-		var e *exited
+		defer close(exits)
+		var exit *commandExit
 		for options := 0; ; {
 			var ws syscall.WaitStatus
-			// WALL: children that tell of their end by another signal count too.
+			// WALL includes children whose exit signal is not SIGCHLD.
 			pid, err := syscall.Wait4(-1, &ws, unix.WALL|options, nil)
 			switch {
 			case errors.Is(err, syscall.EINTR):
 			case err != nil: // ECHILD
-				if e != nil {
-					e.alone = true
-					ended <- *e
+				if exit != nil {
+					exit.treeGone = true
+					exits <- *exit
 				}
 				return
 			case pid == t.command:
-				// Look, without waiting, whether others are left.
-				e, options = &exited{status: ws}, syscall.WNOHANG
+				// Check for other children, without waiting, before the exit is sent.
+				exit, options = &commandExit{status: ws}, syscall.WNOHANG
 			case pid == 0:
-				ended <- *e
-				e, options = nil, 0
+				exits <- *exit
+				exit, options = nil, 0
 			}
 			if pid > 0 && t.killing.Load() {
-				killSince(pid)
+				killChildrenAfter(pid)
 			}
 		}
 	}()
-	return ended
+	return exits
 }
 
-// wait returns when the tree is gone, which it sees to once the agent has closed
-// the pipe, a signal has come, or the command has ended.
-func (t *tree) wait(closed <-chan struct{}, ended <-chan exited) ending {
+// wait returns when the tree is gone. It ends the tree when the agent closes the pipe, a
+// signal arrives, or the command ends.
+func (t *tree) wait(closed <-chan struct{}, exits <-chan commandExit) ending {
 	var end ending
 	select {
-	case e := <-ended:
-		end.Status = e.status
-		if e.alone {
+	case exit := <-exits:
+		end.Status = exit.status
+		if exit.treeGone {
 			return end
 		}
 	case <-closed:
 		end.Forced = true
-	case <-t.stop:
+	case <-t.signals:
 		end.Forced = true
 	}
-	t.end(ended, &end)
+	t.end(exits, &end)
 	return end
 }
 
-// end sends SIGTERM, waits for the grace, and sends SIGKILL until none is left.
-// What a process starts in answer to its SIGTERM, to clean up, gets none.
-func (t *tree) end(ended <-chan exited, end *ending) {
-	// An error means that /proc cannot be read now; the kill below tries again.
+// end sends SIGTERM, waits for the grace, and sends SIGKILL until no process is left. A
+// process that a SIGTERM handler starts to clean up gets no SIGTERM.
+func (t *tree) end(exits <-chan commandExit, end *ending) {
+	// An error means that /proc is unreadable now. The SIGKILL below tries again.
 	_ = signalDescendants(syscall.SIGTERM, make(map[int]bool))
 	timer := time.NewTimer(t.grace)
 	defer timer.Stop()
 	for delay := time.Millisecond; ; {
 		select {
-		case e, ok := <-ended:
+		case exit, ok := <-exits:
 			if !ok {
 				return
 			}
-			end.Status = e.status
+			end.Status = exit.status
 			continue
 		case <-timer.C:
 		}

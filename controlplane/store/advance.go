@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -72,14 +71,11 @@ type Gating struct {
 func (r *Rollouts) GatingRollout(ctx context.Context, id string) (*Gating, error) {
 	var gating *Gating
 	err := r.db.View(ctx, "read a rollout", func(c *sqldb.Conn) error {
-		var rollout *rolloutRow
-		err := c.Query(ctx, "SELECT "+rolloutColumns.String()+" FROM rollouts WHERE task_id = ? AND state = ?", []any{id, string(tasker.RolloutGating)}, func(rows *sql.Rows) (err error) {
-			rollout, err = scanRollout(rows)
-			return err
-		})
-		if err != nil || rollout == nil || rollout.Gate == nil {
+		rollouts, err := rolloutColumns.Select(ctx, c, "FROM rollouts WHERE task_id = ? AND state = ?", id, string(tasker.RolloutGating))
+		if err != nil || len(rollouts) == 0 || rollouts[0].Gate == nil {
 			return err
 		}
+		rollout := rollouts[0]
 		gating = &Gating{Gate: *rollout.Gate}
 		if err := c.QueryRow(ctx, "SELECT version FROM tasks WHERE id = ?", []any{id}, &gating.Version); err != nil {
 			return err

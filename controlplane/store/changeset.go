@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,21 +29,27 @@ type changeSet struct {
 func lockTasks(ctx context.Context, t *tx, ids []string) (*changeSet, error) {
 	cs := &changeSet{tx: t, tasks: map[string]*taskRow{}, responses: map[responseKey]*responseRow{}, rollouts: map[string]*rolloutRow{}}
 	slices.Sort(ids)
-	for ids := range slices.Chunk(slices.Compact(ids), maxListed) {
-		query := "SELECT " + taskColumns.String() + " FROM tasks WHERE id IN (" + sqldb.Placeholders(len(ids)) + ") ORDER BY id" + t.ForUpdate()
-		err := t.Query(ctx, query, sqldb.Args(ids), func(r *sql.Rows) error {
-			row, err := scanTask(r, taskColumns)
-			if err == nil {
-				cs.tasks[row.ID] = row
-				row.storedValues, err = mutableTaskColumns.Values(row)
-			}
-			return err
-		})
-		if err != nil {
+	rows, err := taskColumns.SelectIn(ctx, &t.Conn, "FROM tasks WHERE id", slices.Compact(ids), " ORDER BY id"+t.ForUpdate())
+	if err != nil {
+		return nil, fmt.Errorf("lock tasks: %w", err)
+	}
+	for _, row := range rows {
+		cs.tasks[row.ID] = row
+		if err := row.remember(); err != nil {
 			return nil, fmt.Errorf("lock tasks: %w", err)
 		}
 	}
 	return cs, nil
+}
+
+// lockResponses locks tasks, and reads and locks responses of them. ids are further
+// tasks to lock.
+func lockResponses(ctx context.Context, t *tx, keys []responseKey, ids ...string) (*changeSet, error) {
+	cs, err := lockTasks(ctx, t, append(taskIDs(keys), ids...))
+	if err != nil {
+		return nil, err
+	}
+	return cs, cs.load(ctx, keys)
 }
 
 // load reads and locks responses of tasks that are locked.
@@ -60,16 +65,13 @@ func (cs *changeSet) load(ctx context.Context, keys []responseKey) error {
 
 // loadWhere reads and locks the responses, of tasks that are locked, that match.
 func (cs *changeSet) loadWhere(ctx context.Context, where string, args ...any) error {
-	query := "SELECT " + responseColumns.String() + " FROM responses WHERE " + where + " ORDER BY task_id, endpoint" + cs.ForUpdate()
-	err := cs.Query(ctx, query, args, func(r *sql.Rows) error {
-		row, err := scanResponse(r)
-		if err == nil {
-			cs.responses[responseKey{row.TaskID, row.Endpoint}] = row
-		}
-		return err
-	})
+	rows, err := responseColumns.Select(ctx, &cs.Conn, "FROM responses WHERE "+where+" ORDER BY task_id, endpoint"+cs.ForUpdate(), args...)
 	if err != nil {
 		return fmt.Errorf("lock responses: %w", err)
+	}
+	for _, r := range rows {
+		r.countedStatus = r.Status
+		cs.responses[responseKey{r.TaskID, r.Endpoint}] = r
 	}
 	return nil
 }
@@ -175,22 +177,15 @@ func (cs *changeSet) writeTasks(ctx context.Context, tasks []*taskRow) error {
 }
 
 func (cs *changeSet) writeResponses(ctx context.Context) error {
-	var rows [][]any
+	var dirty []*responseRow
 	for _, k := range slices.SortedFunc(maps.Keys(cs.responses), responseKey.compare) {
 		r := cs.responses[k]
 		if r.changed {
 			r.Version = cs.tasks[k.task].Version
 		}
 		if r.changed || r.dirty {
-			values, err := responseColumns.Values(r)
-			if err != nil {
-				return fmt.Errorf("write the response of %s to task %s: %w", k.endpoint, k.task, err)
-			}
-			rows = append(rows, values)
+			dirty = append(dirty, r)
 		}
 	}
-	if err := cs.Upsert(ctx, "responses", responseColumns.Names(), responseKeyColumns, rows); err != nil {
-		return fmt.Errorf("write responses: %w", err)
-	}
-	return nil
+	return responseColumns.Upsert(ctx, &cs.Conn, "responses", responseKeyColumns, dirty...)
 }

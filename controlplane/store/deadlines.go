@@ -30,11 +30,8 @@ func (d *Deadlines) ExpireMissing(ctx context.Context, createdAfter time.Time, l
 		if err != nil {
 			return err
 		}
-		cs, err := lockTasks(ctx, tx, append(taskIDs(keys), closing...))
+		cs, err := lockResponses(ctx, tx, keys, closing...)
 		if err != nil {
-			return err
-		}
-		if err := cs.load(ctx, keys); err != nil {
 			return err
 		}
 		if changed, err = endMissing(ctx, cs, endpointNames(keys)); err != nil {
@@ -115,11 +112,8 @@ func (d *Deadlines) ExpireSilent(ctx context.Context, after time.Duration, limit
 		if err != nil || len(keys) == 0 {
 			return err
 		}
-		cs, err := lockTasks(ctx, tx, taskIDs(keys))
+		cs, err := lockResponses(ctx, tx, keys)
 		if err != nil {
-			return err
-		}
-		if err := cs.load(ctx, keys); err != nil {
 			return err
 		}
 		// They may have reported before the lock, so they are read again.

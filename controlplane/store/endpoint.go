@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"time"
@@ -46,14 +45,6 @@ var endpointColumns = sqldb.NewColumns(
 	sqldb.JSON("presence", func(e *endpointRow) *tasker.Presence { return &e.presence }),
 )
 
-func scanEndpoint(rows *sql.Rows) (*endpointRow, error) {
-	var e endpointRow
-	if err := endpointColumns.Scan(rows, &e); err != nil {
-		return nil, fmt.Errorf("read endpoint %s: %w", e.name, err)
-	}
-	return &e, nil
-}
-
 func (e *endpointRow) isConnected(now sqldb.Micros) bool { return e.connected && e.silentAt > now }
 
 // see records a report. The endpoint may be silent for a few intervals: the given one
@@ -71,19 +62,13 @@ func (e *endpointRow) reportedInterval() time.Duration {
 // readEndpoints reads endpoints by name; unknown ones are left out. lock is empty or
 // Conn.ForUpdate.
 func readEndpoints(ctx context.Context, c *sqldb.Conn, names []string, lock string) (map[string]*endpointRow, error) {
+	rows, err := endpointColumns.SelectIn(ctx, c, "FROM endpoints WHERE name", names, " ORDER BY name"+lock)
+	if err != nil {
+		return nil, fmt.Errorf("read endpoints: %w", err)
+	}
 	endpoints := map[string]*endpointRow{}
-	for names := range slices.Chunk(names, maxListed) {
-		query := "SELECT " + endpointColumns.String() + " FROM endpoints WHERE name IN (" + sqldb.Placeholders(len(names)) + ") ORDER BY name" + lock
-		err := c.Query(ctx, query, sqldb.Args(names), func(r *sql.Rows) error {
-			e, err := scanEndpoint(r)
-			if err == nil {
-				endpoints[e.name] = e
-			}
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read endpoints: %w", err)
-		}
+	for _, e := range rows {
+		endpoints[e.name] = e
 	}
 	return endpoints, nil
 }
@@ -104,22 +89,18 @@ func (r *EndpointReader) Endpoints(ctx context.Context, limit int, after string)
 	if limit <= 0 {
 		limit = defaultPage
 	}
-	list := []tasker.Endpoint{}
-	query := "SELECT " + endpointColumns.String() + " FROM endpoints WHERE name > ? ORDER BY name LIMIT ?"
 	c := r.db.Reader()
-	err = c.Query(ctx, query, []any{after, limit}, func(rows *sql.Rows) error {
-		e, err := scanEndpoint(rows)
-		if err == nil {
-			list = append(list, r.endpoint(e, now))
-		}
-		return err
-	})
-	if err != nil || len(list) == 0 {
-		return list, r.db.Wrap(action, err)
+	rows, err := endpointColumns.Select(ctx, c, "FROM endpoints WHERE name > ? ORDER BY name LIMIT ?", after, limit)
+	if err != nil {
+		return nil, r.db.Wrap(action, err)
 	}
-	credentials, err := readCredentialRange(ctx, c, list[0].Name, list[len(list)-1].Name)
-	for i, e := range list {
-		list[i] = credentials[e.Name].applyTo(e)
+	list := make([]tasker.Endpoint, len(rows))
+	if len(rows) == 0 {
+		return list, nil
+	}
+	credentials, err := readCredentialRange(ctx, c, rows[0].name, rows[len(rows)-1].name)
+	for i, row := range rows {
+		list[i] = credentials[row.name].applyTo(r.endpoint(row, now))
 	}
 	return list, r.db.Wrap(action, err)
 }

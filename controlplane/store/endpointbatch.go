@@ -63,18 +63,11 @@ func (b *endpointBatch) write(ctx context.Context) error {
 	for _, r := range b.reports {
 		b.apply(r)
 	}
-	var rows [][]any
+	var rows []*endpointRow
 	for _, name := range slices.Sorted(maps.Keys(b.endpoints)) {
-		values, err := endpointColumns.Values(b.endpoints[name])
-		if err != nil {
-			return fmt.Errorf("write endpoint %s: %w", name, err)
-		}
-		rows = append(rows, values)
+		rows = append(rows, b.endpoints[name])
 	}
-	if err := b.Upsert(ctx, "endpoints", endpointColumns.Names(), 1, rows); err != nil {
-		return fmt.Errorf("write endpoints: %w", err)
-	}
-	return nil
+	return endpointColumns.Upsert(ctx, &b.Conn, "endpoints", 1, rows...)
 }
 
 // apply changes the endpoint's row by one report.
@@ -111,7 +104,7 @@ func (b *endpointBatch) serves(endpoint, taskType string) bool {
 // unendedResponses returns the unended responses of the endpoints that sent a hello.
 func (b *endpointBatch) unendedResponses(ctx context.Context) ([]responseKey, error) {
 	var keys []responseKey
-	for names := range slices.Chunk(slices.Sorted(maps.Keys(b.hellos)), maxListed) {
+	for names := range slices.Chunk(slices.Sorted(maps.Keys(b.hellos)), sqldb.MaxListed) {
 		more, err := queryKeys(ctx, &b.Conn, "SELECT task_id, endpoint FROM responses WHERE endpoint IN ("+sqldb.Placeholders(len(names))+
 			") AND "+statusIn(isUnended), sqldb.Args(names)...)
 		if err != nil {

@@ -165,11 +165,8 @@ func interrupt(ctx context.Context, t *tx, endpoint, reason string) ([]tasker.Ta
 	if err != nil || len(keys) == 0 {
 		return nil, err
 	}
-	cs, err := lockTasks(ctx, t, taskIDs(keys))
+	cs, err := lockResponses(ctx, t, keys)
 	if err != nil {
-		return nil, err
-	}
-	if err := cs.load(ctx, keys); err != nil {
 		return nil, err
 	}
 	for _, r := range cs.responses {

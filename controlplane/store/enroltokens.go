@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -39,11 +38,7 @@ func (e *Enrolment) CreateEnrolToken(ctx context.Context, t tasker.EnrolToken, d
 	row.Uses, row.RevokedAt, row.CreatedBy = 0, nil, truncate(t.CreatedBy, maxName)
 	err := e.db.update(ctx, "create an enrolment token", func(tx *tx) error {
 		row.CreatedAt, row.ExpiresAt = tx.Now.Time(), tx.Now.Add(ttl).Time()
-		values, err := newTokenColumns.Values(&row)
-		if err != nil {
-			return err
-		}
-		return tx.Insert(ctx, "enrol_tokens", newTokenColumns.Names(), [][]any{values})
+		return newTokenColumns.Insert(ctx, &tx.Conn, "enrol_tokens", &row)
 	})
 	return row.EnrolToken, err
 }
@@ -55,13 +50,11 @@ func (e *Enrolment) EnrolTokens(ctx context.Context, limit int) ([]tasker.EnrolT
 }
 
 func queryTokens(ctx context.Context, c *sqldb.Conn, where string, args ...any) ([]tasker.EnrolToken, error) {
-	list := []tasker.EnrolToken{}
-	err := c.Query(ctx, "SELECT "+tokenColumns.String()+" FROM enrol_tokens WHERE "+where, args, func(r *sql.Rows) error {
-		var t tokenRow
-		err := tokenColumns.Scan(r, &t)
-		list = append(list, t.EnrolToken)
-		return err
-	})
+	rows, err := tokenColumns.Select(ctx, c, "FROM enrol_tokens WHERE "+where, args...)
+	list := make([]tasker.EnrolToken, len(rows))
+	for i, row := range rows {
+		list[i] = row.EnrolToken
+	}
 	return list, err
 }
 

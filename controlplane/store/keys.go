@@ -46,9 +46,6 @@ func endpointNames(keys []responseKey) []string {
 	return slices.Compact(names)
 }
 
-// maxListed bounds the values of one IN (…).
-const maxListed = 1000
-
 // How many tasks one condition and one UPDATE name: with more of them the
 // planning (MySQL) and the evaluation (SQLite) cost more than the round trips
 // that are saved, and SQLite limits the depth of an expression.
@@ -78,7 +75,7 @@ func keyConditions(keys []responseKey) []condition {
 	}
 	for len(keys) > 0 {
 		n := 1
-		for n < len(keys) && n < maxListed && keys[n].task == keys[0].task {
+		for n < len(keys) && n < sqldb.MaxListed && keys[n].task == keys[0].task {
 			n++
 		}
 		groups = append(groups, "(task_id = ? AND endpoint IN ("+sqldb.Placeholders(n)+"))")
@@ -87,7 +84,7 @@ func keyConditions(keys []responseKey) []condition {
 			args = append(args, k.endpoint)
 		}
 		keys = keys[n:]
-		if len(groups) == keysPerStatement || len(args) > 2*maxListed {
+		if len(groups) == keysPerStatement || len(args) > 2*sqldb.MaxListed {
 			flush()
 		}
 	}

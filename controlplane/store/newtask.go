@@ -32,36 +32,25 @@ func newRows(t NewTask) (*newTaskRows, error) {
 
 // insertTasks inserts tasks with their responses and rollouts.
 func insertTasks(ctx context.Context, t *tx, list []*newTaskRows) error {
-	var tasks, responses, rollouts [][]any
+	var tasks []*taskRow
+	var responses []*responseRow
+	var rollouts []*rolloutRow
 	for _, n := range list {
 		n.fill(t.Now)
+		tasks, responses = append(tasks, n.task), append(responses, n.responses()...)
 		if n.rollout != nil {
-			values, err := rolloutColumns.Values(n.rollout)
-			if err != nil {
-				return fmt.Errorf("write the rollout of task %s: %w", n.id, err)
-			}
-			rollouts = append(rollouts, values)
+			rollouts = append(rollouts, n.rollout)
 			t.commit.Rollouts = true
 		}
-		task, err := newTaskColumns.Values(n.task)
-		if err != nil {
-			return fmt.Errorf("write task %s: %w", n.id, err)
-		}
-		tasks = append(tasks, task)
-		values, err := n.responses()
-		if err != nil {
-			return err
-		}
-		responses = append(responses, values...)
 		t.commit.Tasks = append(t.commit.Tasks, n.id)
 	}
-	if err := t.Insert(ctx, "tasks", newTaskColumns.Names(), tasks); err != nil {
+	if err := newTaskColumns.Insert(ctx, &t.Conn, "tasks", tasks...); err != nil {
 		return err
 	}
-	if err := t.Insert(ctx, "responses", newResponseColumns.Names(), responses); err != nil {
+	if err := newResponseColumns.Insert(ctx, &t.Conn, "responses", responses...); err != nil {
 		return err
 	}
-	return t.Insert(ctx, "rollouts", rolloutColumns.Names(), rollouts)
+	return rolloutColumns.Insert(ctx, &t.Conn, "rollouts", rollouts...)
 }
 
 // fill makes the rows of the task and its rollout.
@@ -96,30 +85,28 @@ func (n *newTaskRows) fill(now sqldb.Micros) {
 	}
 }
 
-// responses returns the values of newResponseColumns of the task's responses.
-// Responses of waves that have not begun have no deadline and nothing due.
-func (n *newTaskRows) responses() ([][]any, error) {
-	r := responseRow{
+// responses makes the rows of the task's responses. Responses of waves that have not
+// begun have no deadline and nothing due.
+func (n *newTaskRows) responses() []*responseRow {
+	first := responseRow{
 		Response:  tasker.Response{TaskID: n.id, Status: tasker.Pending, Attempt: n.task.attempt, Version: n.task.Version},
 		expiresAt: n.task.deadline(),
 	}
-	r.nextSendAt, r.sendTries = n.firstSend(sqldb.MicrosOf(n.task.CreatedAt))
+	first.nextSendAt, first.sendTries = n.firstSend(sqldb.MicrosOf(n.task.CreatedAt))
 	if n.task.pacing == pacedNow {
-		r.expiresAt, r.nextSendAt = 0, 0
+		first.expiresAt, first.nextSendAt = 0, 0
 	}
 	waves := make([]int, len(n.Endpoints))
 	if n.rollout != nil {
 		waves = n.rollout.waveNumbers()
 	}
-	rows := make([][]any, len(n.Endpoints))
+	rows := make([]*responseRow, len(n.Endpoints))
 	for i, name := range n.Endpoints {
+		r := first
 		r.Endpoint, r.Wave = name, waves[i]
-		var err error
-		if rows[i], err = newResponseColumns.Values(&r); err != nil {
-			return nil, fmt.Errorf("write the response of %s to task %s: %w", name, n.id, err)
-		}
+		rows[i] = &r
 	}
-	return rows, nil
+	return rows
 }
 
 // firstSend returns when the task's orders are due and how often they were claimed.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -128,17 +127,13 @@ func (t *claimedTasks) load(ctx context.Context, claims []Claim, cancel bool) er
 		if t.isFull() {
 			return nil
 		}
-		query := "SELECT " + columns.String() + " FROM tasks WHERE id IN (" + sqldb.Placeholders(len(ids)) + ")"
-		err := t.Query(ctx, query, sqldb.Args(ids), func(r *sql.Rows) error {
-			row, err := scanTask(r, columns)
-			if err == nil {
-				t.rows[row.ID] = row
-				t.bytes += len(row.Payload)
-			}
-			return err
-		})
+		rows, err := columns.SelectIn(ctx, &t.Conn, "FROM tasks WHERE id", ids, "")
 		if err != nil {
 			return fmt.Errorf("read the tasks: %w", err)
+		}
+		for _, row := range rows {
+			t.rows[row.ID] = row
+			t.bytes += len(row.Payload)
 		}
 	}
 	return nil

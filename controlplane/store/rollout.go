@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,14 +58,6 @@ var (
 	mutableRolloutColumns = rolloutColumns.Mutable()
 )
 
-func scanRollout(rows *sql.Rows) (*rolloutRow, error) {
-	var r rolloutRow
-	if err := rolloutColumns.Scan(rows, &r); err != nil {
-		return nil, fmt.Errorf("read the rollout of task %s: %w", r.taskID, err)
-	}
-	return &r, nil
-}
-
 // newRollout returns the rollout of a new task, before anything is sent; nil if it has
 // none.
 func newRollout(t NewTask, id string, now sqldb.Micros) *rolloutRow {
@@ -105,24 +96,19 @@ func withRollouts(ctx context.Context, c *sqldb.Conn, rows []*taskRow) ([]tasker
 			at[row.ID], ids = i, append(ids, row.ID)
 		}
 	}
-	for ids := range slices.Chunk(ids, 1000) {
-		err := c.Query(ctx, "SELECT "+rolloutColumns.String()+" FROM rollouts WHERE task_id IN ("+sqldb.Placeholders(len(ids))+")", sqldb.Args(ids), func(r *sql.Rows) error {
-			row, err := scanRollout(r)
-			if err == nil {
-				tasks[at[row.taskID]].Rollout = &row.Rollout
-			}
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read rollouts: %w", err)
-		}
+	rollouts, err := rolloutColumns.SelectIn(ctx, c, "FROM rollouts WHERE task_id", ids, "")
+	if err != nil {
+		return nil, fmt.Errorf("read rollouts: %w", err)
+	}
+	for _, r := range rollouts {
+		tasks[at[r.taskID]].Rollout = &r.Rollout
 	}
 	return tasks, nil
 }
 
 // scheduleRollouts makes the rollouts of tasks that have changed due.
 func scheduleRollouts(ctx context.Context, cs *changeSet, tasks []string) error {
-	for ids := range slices.Chunk(tasks, 1000) {
+	for ids := range slices.Chunk(tasks, sqldb.MaxListed) {
 		query := "UPDATE rollouts SET check_at = ? WHERE task_id IN (" + sqldb.Placeholders(len(ids)) + ")"
 		if err := cs.Exec(ctx, query, append([]any{cs.Now}, sqldb.Args(ids)...)...); err != nil {
 			return fmt.Errorf("schedule rollouts: %w", err)
@@ -135,22 +121,18 @@ func scheduleRollouts(ctx context.Context, cs *changeSet, tasks []string) error 
 // lockRollout reads and locks the rollout of a task that is locked. A second call
 // returns the same row.
 func lockRollout(ctx context.Context, cs *changeSet, task string) (*rolloutRow, error) {
-	row := cs.rollouts[task]
-	if row != nil {
+	if row := cs.rollouts[task]; row != nil {
 		return row, nil
 	}
-	err := cs.Query(ctx, "SELECT "+rolloutColumns.String()+" FROM rollouts WHERE task_id = ?"+cs.ForUpdate(), []any{task}, func(r *sql.Rows) (err error) {
-		row, err = scanRollout(r)
-		return err
-	})
-	if err != nil {
+	rows, err := rolloutColumns.Select(ctx, &cs.Conn, "FROM rollouts WHERE task_id = ?"+cs.ForUpdate(), task)
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("lock a rollout: %w", err)
-	}
-	if row == nil {
+	case len(rows) == 0:
 		return nil, ErrNoRollout
 	}
-	cs.rollouts[task] = row
-	return row, nil
+	cs.rollouts[task] = rows[0]
+	return rows[0], nil
 }
 
 // writeRollout writes what has changed in a rollout.
@@ -188,7 +170,7 @@ func restartRollout(ctx context.Context, cs *changeSet, t *taskRow, n int, begin
 		return fmt.Errorf("number the waves: %w", err)
 	}
 	for i, size := range r.Waves {
-		for part := range slices.Chunk(names[:size], 1000) {
+		for part := range slices.Chunk(names[:size], sqldb.MaxListed) {
 			err := cs.Exec(ctx, "UPDATE responses SET wave = ? WHERE task_id = ? AND endpoint IN ("+sqldb.Placeholders(len(part))+")",
 				append([]any{i + 1, t.ID}, sqldb.Args(part)...)...)
 			if err != nil {

@@ -1,9 +1,7 @@
 package store
 
 import (
-	"database/sql"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -87,14 +85,11 @@ var (
 	mutableTaskColumns = taskColumns.Mutable()
 )
 
-// scanTask reads a row of the columns, which are taskColumns or taskBodyColumns.
-func scanTask(rows *sql.Rows, columns sqldb.Columns[taskRow]) (*taskRow, error) {
-	var t taskRow
-	if err := columns.Scan(rows, &t); err != nil {
-		return nil, fmt.Errorf("read task %s: %w", t.ID, err)
-	}
+// remember keeps the state of a row that was read, to find out later what changed.
+func (t *taskRow) remember() (err error) {
 	t.wasFinished, t.wasStatus, t.wasPaused = t.Counts.Finished(t.flags()), t.Status, t.paused
-	return &t, nil
+	t.storedValues, err = mutableTaskColumns.Values(t)
+	return err
 }
 
 // deadline is the receive deadline of the task's last attempt.
@@ -172,15 +167,6 @@ var (
 
 // responseKeyColumns is how many columns the key of responses has.
 const responseKeyColumns = 2
-
-func scanResponse(rows *sql.Rows) (*responseRow, error) {
-	var r responseRow
-	if err := responseColumns.Scan(rows, &r); err != nil {
-		return nil, fmt.Errorf("read the response of %s to task %s: %w", r.Endpoint, r.TaskID, err)
-	}
-	r.countedStatus = r.Status
-	return &r, nil
-}
 
 // clearTimers clears the deadlines and orders that no longer apply in the
 // response's status.

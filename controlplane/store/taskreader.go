@@ -75,12 +75,7 @@ func readTask(ctx context.Context, c *sqldb.Conn, id string) (tasker.Task, error
 
 // queryTasks reads whole tasks with their rollouts; clauses follow the table's name.
 func queryTasks(ctx context.Context, c *sqldb.Conn, clauses string, args ...any) ([]tasker.Task, error) {
-	var rows []*taskRow
-	err := c.Query(ctx, "SELECT "+taskBodyColumns.String()+" FROM tasks"+clauses, args, func(r *sql.Rows) error {
-		row, err := scanTask(r, taskBodyColumns)
-		rows = append(rows, row)
-		return err
-	})
+	rows, err := taskBodyColumns.Select(ctx, c, "FROM tasks"+clauses, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -125,17 +120,13 @@ func (r *TaskReader) OpenResponses(ctx context.Context, id string) (responses []
 // responses reads the task's responses that match, with the silence of their
 // endpoints.
 func (r *TaskReader) responses(ctx context.Context, c *sqldb.Conn, task, and string, args ...any) ([]tasker.Response, error) {
-	list := []tasker.Response{}
-	query := "SELECT " + responseColumns.String() + " FROM responses WHERE task_id = ? " + and + " ORDER BY endpoint"
-	err := c.Query(ctx, query, append([]any{task}, args...), func(r *sql.Rows) error {
-		row, err := scanResponse(r)
-		if err == nil {
-			list = append(list, row.Response)
-		}
-		return err
-	})
+	rows, err := responseColumns.Select(ctx, c, "FROM responses WHERE task_id = ? "+and+" ORDER BY endpoint", append([]any{task}, args...)...)
 	if err != nil {
 		return nil, err
+	}
+	list := make([]tasker.Response, len(rows))
+	for i, row := range rows {
+		list[i] = row.Response
 	}
 	return list, r.addSilence(ctx, c, list)
 }
@@ -157,7 +148,7 @@ func (r *TaskReader) addSilence(ctx context.Context, c *sqldb.Conn, list []taske
 	if err != nil {
 		return err
 	}
-	for names := range slices.Chunk(names, maxListed) {
+	for names := range slices.Chunk(names, sqldb.MaxListed) {
 		query := "SELECT name, last_seen FROM endpoints WHERE name IN (" + sqldb.Placeholders(len(names)) + ") AND (connected = 0 OR silent_at <= ?)"
 		err := c.Query(ctx, query, append(sqldb.Args(names), now), func(r *sql.Rows) error {
 			var name string

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,24 +55,19 @@ func (b *endpointBatch) openBroadcasts(ctx context.Context) ([]openBroadcast, er
 	var open []openBroadcast
 	var keys []responseKey
 	index := map[string]int{}
-	query := "SELECT " + taskBodyColumns.String() + ` FROM tasks WHERE closes_at > ? AND cancel_requested_at IS NULL
-		AND (not_before IS NULL OR not_before <= ?) ORDER BY closes_at`
-	err := b.Query(ctx, query, []any{b.Now, b.Now}, func(r *sql.Rows) error {
-		row, err := scanTask(r, taskBodyColumns)
-		if err != nil {
-			return err
-		}
-		index[row.ID] = len(open)
+	rows, err := taskBodyColumns.Select(ctx, &b.Conn, `FROM tasks WHERE closes_at > ? AND cancel_requested_at IS NULL
+		AND (not_before IS NULL OR not_before <= ?) ORDER BY closes_at`, b.Now, b.Now)
+	if err != nil {
+		return nil, fmt.Errorf("read open broadcasts: %w", err)
+	}
+	for i, row := range rows {
+		index[row.ID] = i
 		open = append(open, openBroadcast{row, map[string]bool{}})
 		for name := range b.hellos {
 			if b.serves(name, row.Type) {
 				keys = append(keys, responseKey{row.ID, name})
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read open broadcasts: %w", err)
 	}
 	for _, c := range keyConditions(keys) {
 		stored, err := queryKeys(ctx, &b.Conn, "SELECT task_id, endpoint FROM responses WHERE "+c.where, c.args...)

@@ -1,185 +1,12 @@
 package sqldb
 
 import (
+	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
-	"time"
 )
-
-// Column maps one column of a table to a field of R.
-type Column[R any] struct {
-	name string
-	// dest returns where Scan stores the column, value what is stored in it.
-	dest  func(*R) any
-	value func(*R) (any, error)
-
-	mutable, optional bool
-}
-
-// Mutable marks a column that changes after its row was inserted.
-func (c Column[R]) Mutable() Column[R] {
-	c.mutable = true
-	return c
-}
-
-// Optional marks a column that is NULL in every new row.
-func (c Column[R]) Optional() Column[R] {
-	c.optional = true
-	return c
-}
-
-// Field maps a column to a field of a type that the driver reads and writes.
-func Field[R, T any](name string, field func(*R) *T) Column[R] {
-	return Column[R]{
-		name:  name,
-		dest:  func(r *R) any { return field(r) },
-		value: func(r *R) (any, error) { return *field(r), nil },
-	}
-}
-
-// IntOrNull maps a column to a number; zero is NULL.
-func IntOrNull[R any](name string, field func(*R) *int) Column[R] {
-	return Column[R]{
-		name: name,
-		dest: func(r *R) any {
-			return scanFunc(func(v any) error {
-				var n sql.NullInt64
-				err := n.Scan(v)
-				*field(r) = int(n.Int64)
-				return err
-			})
-		},
-		value: func(r *R) (any, error) {
-			if n := *field(r); n != 0 {
-				return n, nil
-			}
-			return nil, nil
-		},
-	}
-}
-
-// Text maps a column to a string.
-func Text[R any, T ~string](name string, field func(*R) *T) Column[R] {
-	return Column[R]{
-		name:  name,
-		dest:  func(r *R) any { return field(r) },
-		value: func(r *R) (any, error) { return string(*field(r)), nil },
-	}
-}
-
-// Bytes maps a column to bytes; nil is NULL.
-func Bytes[R any, T ~[]byte](name string, field func(*R) *T) Column[R] {
-	return Column[R]{
-		name: name,
-		dest: func(r *R) any {
-			return scanFunc(func(v any) error {
-				switch v := v.(type) {
-				case nil:
-					*field(r) = nil
-				case []byte:
-					*field(r) = append(T{}, v...)
-				case string:
-					*field(r) = T(v)
-				default:
-					return fmt.Errorf("it is a %T", v)
-				}
-				return nil
-			})
-		},
-		value: func(r *R) (any, error) {
-			if b := []byte(*field(r)); b != nil {
-				return b, nil
-			}
-			return nil, nil
-		},
-	}
-}
-
-// Time maps a column of microseconds to a moment.
-func Time[R any](name string, field func(*R) *time.Time) Column[R] {
-	return Column[R]{
-		name: name,
-		dest: func(r *R) any {
-			return scanFunc(func(v any) error {
-				var m Micros
-				err := m.Scan(v)
-				*field(r) = m.Time()
-				return err
-			})
-		},
-		value: func(r *R) (any, error) { return MicrosOf(*field(r)), nil },
-	}
-}
-
-// TimeOrNull maps a column of microseconds to a moment; nil is NULL.
-func TimeOrNull[R any](name string, field func(*R) **time.Time) Column[R] {
-	return Column[R]{
-		name: name,
-		dest: func(r *R) any {
-			return scanFunc(func(v any) error {
-				var m Micros
-				err := m.Scan(v)
-				*field(r) = m.TimeOrNil()
-				return err
-			})
-		},
-		value: func(r *R) (any, error) { return MicrosOrNull(*field(r)), nil },
-	}
-}
-
-// Duration maps a column of microseconds to a duration.
-func Duration[R any, D ~int64](name string, field func(*R) *D) Column[R] {
-	return Column[R]{
-		name: name,
-		dest: func(r *R) any {
-			return scanFunc(func(v any) error {
-				var m Micros
-				err := m.Scan(v)
-				*field(r) = D(m) * D(time.Microsecond)
-				return err
-			})
-		},
-		value: func(r *R) (any, error) { return int64(*field(r)) / int64(time.Microsecond), nil },
-	}
-}
-
-// JSON maps a column of JSON to a field; nil is NULL.
-func JSON[R, T any](name string, field func(*R) *T) Column[R] {
-	return Column[R]{
-		name: name,
-		dest: func(r *R) any {
-			return scanFunc(func(v any) error {
-				switch v := v.(type) {
-				case nil:
-					return nil
-				case []byte:
-					return json.Unmarshal(v, field(r))
-				case string:
-					return json.Unmarshal([]byte(v), field(r))
-				}
-				return fmt.Errorf("it is a %T", v)
-			})
-		},
-		value: func(r *R) (any, error) {
-			b, err := json.Marshal(field(r))
-			if err != nil {
-				return nil, fmt.Errorf("encode %s: %w", name, err)
-			}
-			if text := string(b); text != "null" {
-				return text, nil
-			}
-			return nil, nil
-		},
-	}
-}
-
-// scanFunc is a sql.Scanner.
-type scanFunc func(v any) error
-
-// Scan implements sql.Scanner.
-func (f scanFunc) Scan(v any) error { return f(v) }
 
 // Columns are columns of one table, in the order in which statements name them.
 type Columns[R any] struct {
@@ -200,27 +27,21 @@ func NewColumns[R any](columns ...Column[R]) Columns[R] {
 
 // With returns these columns and more.
 func (c Columns[R]) With(more ...Column[R]) Columns[R] {
-	return NewColumns(append(c.columns[:len(c.columns):len(c.columns)], more...)...)
+	return NewColumns(slices.Concat(c.columns, more)...)
 }
 
 // Mutable returns the columns that change after a row was inserted.
 func (c Columns[R]) Mutable() Columns[R] {
-	return c.filter(func(column Column[R]) bool { return column.mutable })
+	return c.without(func(column Column[R]) bool { return !column.mutable })
 }
 
 // Required returns the columns that a new row needs.
 func (c Columns[R]) Required() Columns[R] {
-	return c.filter(func(column Column[R]) bool { return !column.optional })
+	return c.without(func(column Column[R]) bool { return column.optional })
 }
 
-func (c Columns[R]) filter(keep func(Column[R]) bool) Columns[R] {
-	var columns []Column[R]
-	for _, column := range c.columns {
-		if keep(column) {
-			columns = append(columns, column)
-		}
-	}
-	return NewColumns(columns...)
+func (c Columns[R]) without(drop func(Column[R]) bool) Columns[R] {
+	return NewColumns(slices.DeleteFunc(slices.Clone(c.columns), drop)...)
 }
 
 // Names returns the names of the columns.
@@ -229,8 +50,63 @@ func (c Columns[R]) Names() []string { return c.names }
 // String returns the names as a SELECT lists them.
 func (c Columns[R]) String() string { return c.list }
 
+// Select reads the rows of SELECT with these columns and the clauses that follow.
+func (c Columns[R]) Select(ctx context.Context, conn *Conn, clauses string, args ...any) ([]*R, error) {
+	var list []*R
+	err := conn.Query(ctx, "SELECT "+c.list+" "+clauses, args, func(rows *sql.Rows) error {
+		r := new(R)
+		list = append(list, r)
+		return c.Scan(rows, r)
+	})
+	return list, err
+}
+
+// SelectIn is Select for clauses that end with a column's name, of which the value is
+// one of the keys. end follows.
+func (c Columns[R]) SelectIn(ctx context.Context, conn *Conn, clauses string, keys []string, end string) ([]*R, error) {
+	var list []*R
+	for keys := range slices.Chunk(keys, MaxListed) {
+		part, err := c.Select(ctx, conn, clauses+" IN ("+Placeholders(len(keys))+")"+end, Args(keys)...)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, part...)
+	}
+	return list, nil
+}
+
+// Insert inserts rows into the table.
+func (c Columns[R]) Insert(ctx context.Context, conn *Conn, table string, rows ...*R) error {
+	values, err := c.values(table, rows)
+	if err != nil {
+		return err
+	}
+	return conn.Insert(ctx, table, c.names, values)
+}
+
+// Upsert inserts rows into the table and overwrites those whose key, the first
+// columns, exists.
+func (c Columns[R]) Upsert(ctx context.Context, conn *Conn, table string, key int, rows ...*R) error {
+	values, err := c.values(table, rows)
+	if err != nil {
+		return err
+	}
+	return conn.Upsert(ctx, table, c.names, key, values)
+}
+
+func (c Columns[R]) values(table string, rows []*R) ([][]any, error) {
+	values := make([][]any, len(rows))
+	for i, r := range rows {
+		var err error
+		if values[i], err = c.Values(r); err != nil {
+			return nil, fmt.Errorf("write %s: %w", table, err)
+		}
+	}
+	return values, nil
+}
+
 // Scan reads the current row of a query of these columns into r.
-func (c Columns[R]) Scan(rows interface{ Scan(dest ...any) error }, r *R) error {
+func (c Columns[R]) Scan(rows *sql.Rows, r *R) error {
 	dest := make([]any, len(c.columns))
 	for i, column := range c.columns {
 		dest[i] = column.dest(r)

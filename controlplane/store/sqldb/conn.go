@@ -13,6 +13,8 @@ const (
 	// MaxStatement bounds the bytes of one statement: a MySQL server takes no packet
 	// above 16 MiB by default.
 	MaxStatement = 4 << 20
+	// MaxListed bounds the values of one IN (…).
+	MaxListed = 1000
 )
 
 // Conn runs statements, in a transaction or outside of one.

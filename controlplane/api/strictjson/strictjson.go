@@ -1,6 +1,6 @@
-// Package strictjson refuses JSON that readers are known to disagree about
-// (RFC 8259 calls it unpredictable, RFC 7493 forbids it), so that what was
-// checked is what everyone later sees: the store, the agent and its handler.
+// Package strictjson rejects JSON that different parsers read in different ways
+// (RFC 8259 calls it unpredictable, RFC 7493 forbids it). The API checks each request
+// with it, so that the store, the agent and the handler all read the same document.
 package strictjson
 
 import (
@@ -13,25 +13,25 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep arrays and objects may be nested.
+// MaxDepth bounds the nesting of arrays and objects.
 const MaxDepth = 128
 
-// The longest text of a number and the highest exponent: more than any float64
-// needs, and too little to keep a reader of big numbers busy.
+// The longest text of a number and the highest exponent. Both exceed what a float64
+// needs, and are too small to slow down a parser of big numbers.
 const (
-	maxNumber   = 400
-	maxExponent = 400
+	maxNumberLength = 400
+	maxExponent     = 400
 )
 
-// Error says what is wrong with a document.
+// Error is the first error in a document.
 type Error struct {
-	// Path is where, as in ".payload.list[3]"; empty is the document itself.
+	// Path locates the invalid value, as in ".payload.list[3]"; empty is the document.
 	Path string
-	// Message is what, for people.
+	// Message completes a sentence that begins with the path.
 	Message string
 }
 
-// Error joins both.
+// Error returns the path and the message.
 func (e *Error) Error() string {
 	if e.Path == "" {
 		return e.Message
@@ -39,7 +39,7 @@ func (e *Error) Error() string {
 	return e.Path + ": " + e.Message
 }
 
-// Check says what is wrong with one JSON document, as an *Error, or nil.
+// Check returns an *Error if data is not one valid JSON document.
 func Check(data []byte) error {
 	switch {
 	case len(bytes.TrimSpace(data)) == 0:
@@ -47,31 +47,31 @@ func Check(data []byte) error {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
 		return &Error{Message: "begins with a byte order mark; JSON is sent without one"}
 	case !utf8.Valid(data):
-		return &Error{Message: fmt.Sprintf("is not valid UTF-8 at byte %d", invalidAt(data))}
+		return &Error{Message: fmt.Sprintf("is not valid UTF-8 at byte %d", invalidOffset(data))}
 	}
 	if !json.Valid(data) {
-		err := json.Unmarshal(data, new(json.RawMessage)) // which says why
+		err := json.Unmarshal(data, new(json.RawMessage)) // for the reason
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
 			return &Error{Message: fmt.Sprintf("is not valid JSON at byte %d: %v", syntax.Offset, err)}
 		}
 		return &Error{Message: "is not valid JSON: " + err.Error()}
 	}
-	if at := loneSurrogate(data); at >= 0 {
-		return &Error{Message: fmt.Sprintf("has half of a surrogate pair at byte %d, which is no character", at)}
+	if offset := loneSurrogate(data); offset >= 0 {
+		return &Error{Message: fmt.Sprintf("has half of a surrogate pair at byte %d, which is not a character", offset)}
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	err := value(dec, 0)
+	err := checkValue(dec, 0)
 	var e *Error
 	if errors.As(err, &e) {
-		return &Error{Path: shorten(e.Path), Message: e.Message}
+		return &Error{Path: truncate(e.Path), Message: e.Message}
 	}
 	return err
 }
 
-// Value reads a document that passed Check so that json.Marshal writes it in one
-// way only: without white space and with sorted keys. The text of numbers stays.
+// Value parses a document that has passed Check. json.Marshal writes equal documents in
+// the same way: without white space, with sorted keys and with the original numbers.
 func Value(data []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -82,22 +82,22 @@ func Value(data []byte) (any, error) {
 	return v, nil
 }
 
-func value(dec *json.Decoder, depth int) error {
+func checkValue(dec *json.Decoder, depth int) error {
 	token, err := dec.Token()
 	if err != nil {
 		return err
 	}
 	switch t := token.(type) {
 	case json.Number:
-		return number(t.String())
+		return checkNumber(t.String())
 	case json.Delim:
 		if depth == MaxDepth {
 			return &Error{Message: fmt.Sprintf("is nested deeper than %d", MaxDepth)}
 		}
 		if t == '{' {
-			err = object(dec, depth+1)
+			err = checkObject(dec, depth+1)
 		} else {
-			err = array(dec, depth+1)
+			err = checkArray(dec, depth+1)
 		}
 		if err != nil {
 			return err
@@ -108,7 +108,7 @@ func value(dec *json.Decoder, depth int) error {
 	return nil
 }
 
-func object(dec *json.Decoder, depth int) error {
+func checkObject(dec *json.Decoder, depth int) error {
 	seen := map[string]struct{}{}
 	for dec.More() {
 		token, err := dec.Token()
@@ -116,29 +116,29 @@ func object(dec *json.Decoder, depth int) error {
 			return err
 		}
 		key, _ := token.(string)
-		if _, twice := seen[key]; twice {
-			return within("."+key, &Error{Message: "is given twice"})
+		if _, duplicate := seen[key]; duplicate {
+			return atStep("."+key, &Error{Message: "is given twice"})
 		}
 		seen[key] = struct{}{}
-		if err := value(dec, depth); err != nil {
-			return within("."+key, err)
+		if err := checkValue(dec, depth); err != nil {
+			return atStep("."+key, err)
 		}
 	}
 	return nil
 }
 
-func array(dec *json.Decoder, depth int) error {
+func checkArray(dec *json.Decoder, depth int) error {
 	for i := 0; dec.More(); i++ {
-		if err := value(dec, depth); err != nil {
-			return within("["+strconv.Itoa(i)+"]", err)
+		if err := checkValue(dec, depth); err != nil {
+			return atStep("["+strconv.Itoa(i)+"]", err)
 		}
 	}
 	return nil
 }
 
-// within puts the way to a value before the path of an error in it. Paths are
-// made only then: for each value of a document they would cost its square.
-func within(step string, err error) error {
+// atStep puts a step before the path of an error. Paths are built only for errors,
+// because the paths of all values would have quadratic size.
+func atStep(step string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {
 		return err
@@ -146,26 +146,26 @@ func within(step string, err error) error {
 	return &Error{Path: step + e.Path, Message: e.Message}
 }
 
-func number(text string) error {
+func checkNumber(text string) error {
 	_, exponent, found := strings.Cut(strings.ToLower(text), "e")
-	if n, err := strconv.Atoi(exponent); found && (err != nil || n > maxExponent || n < -maxExponent) || len(text) > maxNumber {
-		return &Error{Message: "is a number beyond what programs can read"}
+	if n, err := strconv.Atoi(exponent); found && (err != nil || n > maxExponent || n < -maxExponent) || len(text) > maxNumberLength {
+		return &Error{Message: "is a number that many parsers cannot read"}
 	}
 	return nil
 }
 
-// loneSurrogate finds an escape like \ud83d that is not half of a pair, in a
-// valid document, where a backslash can only be in a string; -1 is none.
+// loneSurrogate returns the offset of an escape like \ud83d that is not half of a pair;
+// -1 is none. In a valid document a backslash occurs in strings only.
 func loneSurrogate(data []byte) int {
 	for i := 0; i < len(data); i++ {
 		if data[i] != '\\' {
 			continue
 		}
-		switch unit := escape(data, i); {
+		switch unit := codeUnit(data, i); {
 		case unit >= 0xDC00 && unit <= 0xDFFF:
 			return i
 		case unit >= 0xD800 && unit <= 0xDBFF:
-			if low := escape(data, i+6); low < 0xDC00 || low > 0xDFFF {
+			if low := codeUnit(data, i+6); low < 0xDC00 || low > 0xDFFF {
 				return i
 			}
 			i += 11
@@ -176,8 +176,8 @@ func loneSurrogate(data []byte) int {
 	return -1
 }
 
-// escape is the code unit of the escape \uXXXX at i; -1 if there is none.
-func escape(data []byte, i int) int {
+// codeUnit returns the code unit of the escape \uXXXX at i; -1 is none.
+func codeUnit(data []byte, i int) int {
 	if i+6 > len(data) || data[i] != '\\' || data[i+1] != 'u' {
 		return -1
 	}
@@ -188,22 +188,23 @@ func escape(data []byte, i int) int {
 	return int(n)
 }
 
-func invalidAt(data []byte) int {
-	at := 0
+// invalidOffset returns the offset of the first invalid UTF-8 byte.
+func invalidOffset(data []byte) int {
+	offset := 0
 	for {
-		r, size := utf8.DecodeRune(data[at:])
+		r, size := utf8.DecodeRune(data[offset:])
 		if r == utf8.RuneError && size <= 1 {
-			return at
+			return offset
 		}
-		at += size
+		offset += size
 	}
 }
 
-// shorten keeps a path readable, however deep or long-winded the document is.
-func shorten(path string) string {
-	const most = 120
-	if len(path) <= most {
+// truncate bounds the length of a path.
+func truncate(path string) string {
+	const maxLength = 120
+	if len(path) <= maxLength {
 		return path
 	}
-	return strings.ToValidUTF8(path[:most], "") + "…"
+	return strings.ToValidUTF8(path[:maxLength], "") + "…"
 }

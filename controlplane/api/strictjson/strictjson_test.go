@@ -9,7 +9,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/api/strictjson"
 )
 
-func TestCheckTakesWhatEveryReaderUnderstands(t *testing.T) {
+func TestCheckAcceptsPortableJSON(t *testing.T) {
 	t.Parallel()
 	for _, doc := range []string{
 		`null`, ` true `, `"text"`, `-1.5e-3`, `[]`, `{}`,
@@ -23,32 +23,32 @@ func TestCheckTakesWhatEveryReaderUnderstands(t *testing.T) {
 	}
 }
 
-func TestCheckRefuses(t *testing.T) {
+func TestCheckRejects(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ name, doc, path, says string }{
-		{"nothing", "", "", "empty"},
+	tests := []struct{ name, doc, path, want string }{
+		{"empty", "", "", "empty"},
 		{"white space only", " \n\t", "", "empty"},
 		{"byte order mark", "\xef\xbb\xbf{}", "", "byte order mark"},
-		{"no UTF-8", "{\"a\":\"\xff\"}", "", "UTF-8 at byte 6"},
-		{"half a document", `{"a":`, "", "not valid JSON"},
+		{"invalid UTF-8", "{\"a\":\"\xff\"}", "", "UTF-8 at byte 6"},
+		{"truncated document", `{"a":`, "", "not valid JSON"},
 		{"two documents", `{} {}`, "", "after top-level value"},
 		{"trailing comma", `{"a":1,}`, "", "not valid JSON"},
 		{"single quotes", `{'a':1}`, "", "not valid JSON"},
 		{"NaN", `{"a":NaN}`, "", "not valid JSON"},
 		{"comment", `{} // done`, "", "not valid JSON"},
 		{"raw control character", "{\"a\":\"\n\"}", "", "not valid JSON"},
-		{"key twice", `{"a":1,"a":2}`, ".a", "twice"},
-		{"key twice, once escaped", `{"a":1,"\u0061":2}`, ".a", "twice"},
-		{"key twice, deep", `{"p":[0,{"k":1,"k":1}]}`, ".p[1].k", "twice"},
+		{"duplicate key", `{"a":1,"a":2}`, ".a", "twice"},
+		{"duplicate key, once escaped", `{"a":1,"\u0061":2}`, ".a", "twice"},
+		{"nested duplicate key", `{"p":[0,{"k":1,"k":1}]}`, ".p[1].k", "twice"},
 		{"high surrogate alone", `"\ud83d"`, "", "surrogate"},
 		{"low surrogate alone", `"\ude00"`, "", "surrogate"},
 		{"surrogates in the wrong order", `"\ude00\ud83d"`, "", "surrogate"},
-		{"too deep", strings.Repeat("[", 129) + strings.Repeat("]", 129), "[0][0]", "nested deeper"},
-		{"far too deep", strings.Repeat("[", 1e5), "", "JSON"},
+		{"nested too deep", strings.Repeat("[", 129) + strings.Repeat("]", 129), "[0][0]", "nested deeper"},
+		{"nested far too deep", strings.Repeat("[", 1e5), "", "JSON"},
 		{"huge exponent", `{"n":1e999999999}`, ".n", "number"},
 		{"tiny exponent", `{"n":1E-999999999}`, ".n", "number"},
 		{"exponent beyond an int", `{"n":1e99999999999999999999}`, ".n", "number"},
-		{"endless number", `[` + strings.Repeat("9", 1000) + `]`, "[0]", "number"},
+		{"too long number", `[` + strings.Repeat("9", 1000) + `]`, "[0]", "number"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -60,8 +60,8 @@ func TestCheckRefuses(t *testing.T) {
 			if !strings.HasPrefix(e.Path, tt.path) || tt.path == "" && e.Path != "" {
 				t.Errorf("path is %q, want %q", e.Path, tt.path)
 			}
-			if !strings.Contains(e.Message, tt.says) {
-				t.Errorf("message is %q, want it to say %q", e.Message, tt.says)
+			if !strings.Contains(e.Message, tt.want) {
+				t.Errorf("message is %q, want %q in it", e.Message, tt.want)
 			}
 			if len(e.Error()) > 300 {
 				t.Errorf("the message has %d bytes", len(e.Error()))
@@ -70,7 +70,7 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
-// canonical is how a document is written that was read by Value.
+// canonical returns a document as json.Marshal writes it after Value.
 func canonical(data []byte) ([]byte, error) {
 	v, err := strictjson.Value(data)
 	if err != nil {
@@ -87,9 +87,9 @@ func TestValue(t *testing.T) {
 	}{
 		{"order of keys", `{"a":1,"b":{"c":2,"d":3}}`, `{ "b": {"d":3, "c":2}, "a": 1 }`, true},
 		{"escapes", `"\u00e4"`, `"ä"`, true},
-		{"order of a list", `[1,2]`, `[2,1]`, false},
+		{"order of list items", `[1,2]`, `[2,1]`, false},
 		{"numbers beyond a float64", `12345678901234567890`, `12345678901234567891`, false},
-		{"text and number", `"1"`, `1`, false},
+		{"string and number", `"1"`, `1`, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -118,13 +118,13 @@ func FuzzCheck(f *testing.F) {
 		}
 		once, err := canonical(data)
 		if err != nil {
-			t.Fatalf("Canonical of a checked document: %v", err)
+			t.Fatalf("canonical of a checked document: %v", err)
 		}
 		if err := strictjson.Check(once); err != nil {
-			t.Fatalf("Check(Canonical) = %v", err)
+			t.Fatalf("Check(canonical) = %v", err)
 		}
 		if twice, _ := canonical(once); string(once) != string(twice) {
-			t.Fatalf("Canonical is not stable: %s, %s", once, twice)
+			t.Fatalf("canonical is not stable: %s, %s", once, twice)
 		}
 	})
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-func TestCallbackIsRefused(t *testing.T) {
+func TestInvalidCallback(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	for _, c := range []struct{ callback, at, says string }{
+	for _, c := range []struct{ callback, location, want string }{
 		{`1`, "body.callback", "a number"},
 		{`[]`, "body.callback", "a list"},
 		{`""`, "body.callback", "is no http:// or https:// URL"},
@@ -36,18 +36,18 @@ func TestCallbackIsRefused(t *testing.T) {
 			Message  string `json:"message"`
 		},
 		) bool {
-			return e.Location == c.at && strings.Contains(e.Message, c.says)
+			return e.Location == c.location && strings.Contains(e.Message, c.want)
 		}) {
-			t.Errorf("%.100s: %+v, want %s %s", c.callback, p.Errors, c.at, c.says)
+			t.Errorf("%.100s: %+v, want %q at %s", c.callback, p.Errors, c.want, c.location)
 		}
 	}
 	if a := s.do(t, http.MethodGet, "/ping/1", ""); a.status != http.StatusNotFound {
-		t.Errorf("a task was made: %s", a.body)
+		t.Errorf("a task was created: %s", a.body)
 	}
 }
 
-// Two ways to ask for the same are the same request, and what became of the calls
-// is seen at the task.
+// A URL and an object with the same URL are the same request, and the task shows the
+// deliveries.
 func TestCallback(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -61,7 +61,7 @@ func TestCallback(t *testing.T) {
 	}
 	same := decode[tasker.Task](t, post(`{"url":"`+url+`","events":["paused","finished","incomplete","paused"]}`), http.StatusOK)
 	if same.ID != task.ID {
-		t.Errorf("the same request made another task")
+		t.Errorf("the same request created another task")
 	}
 	for _, other := range []string{`null`, `"https://hooks.example.net/"`, `{"url":"` + url + `","events":["finished"]}`} {
 		post(other).problem(t, http.StatusConflict)
@@ -70,7 +70,7 @@ func TestCallback(t *testing.T) {
 		return decode[api.TaskAndResponses](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK)
 	}
 	if list := get().Callbacks; list != nil {
-		t.Errorf("before the end there are %+v", list)
+		t.Errorf("callbacks before the end: %+v", list)
 	}
 	apply(t, s.store, hello("a"), update(task, "a", 1, tasker.Succeeded))
 	calls, err := s.store.ClaimCalls(t.Context(), 10)
@@ -82,7 +82,7 @@ func TestCallback(t *testing.T) {
 	}
 	list := get().Callbacks
 	if len(list) != 1 || list[0].Event != tasker.CallbackFinished || list[0].Status != tasker.DeliveryDelivered || list[0].Attempts != 1 || list[0].DeliveredAt == nil {
-		t.Errorf("after it there are %+v", list)
+		t.Errorf("callbacks after the end: %+v", list)
 	}
 	check := compiler(t, s.do(t, http.MethodGet, "/openapi.json", "").body)
 	check("/components/schemas/TaskAndResponses", s.do(t, http.MethodGet, "/ping/1", "").body)

@@ -12,9 +12,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/api"
 )
 
-func TestTheSeedsBody(t *testing.T) {
+func TestCreate(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	a := s.do(t, http.MethodPost, "/ping", seedBody)
@@ -27,26 +28,26 @@ func TestTheSeedsBody(t *testing.T) {
 		!cmp.Equal(task.Counts, tasker.Counts{tasker.Pending: 2}) || task.ReceiveTimeout.D() != 30*time.Second {
 		t.Errorf("created: %s", a.body)
 	}
-	got := decode[state](t, s.do(t, http.MethodGet, a.header.Get("Location"), ""), http.StatusOK)
+	got := decode[api.TaskAndResponses](t, s.do(t, http.MethodGet, a.header.Get("Location"), ""), http.StatusOK)
 	if len(got.Responses) != 2 || got.Responses[0].Endpoint != "loadbalancer-1" || got.Responses[1].Status != tasker.Pending {
 		t.Errorf("responses: %+v", got.Responses)
 	}
 
-	again := s.do(t, http.MethodPost, "/ping", seedBody)
-	if task2 := decode[tasker.Task](t, again, http.StatusOK); task2.ID != task.ID || again.header.Get("Location") != a.header.Get("Location") {
-		t.Errorf("the same request again: %s", again.body)
+	repeated := s.do(t, http.MethodPost, "/ping", seedBody)
+	if task2 := decode[tasker.Task](t, repeated, http.StatusOK); task2.ID != task.ID || repeated.header.Get("Location") != a.header.Get("Location") {
+		t.Errorf("the repeated request: %s", repeated.body)
 	}
 	other := s.do(t, http.MethodPost, "/ping", strings.Replace(seedBody, "bar", "baz", 1)).problem(t, http.StatusConflict)
 	if len(other.Errors) != 1 || other.Errors[0].Location != "body.identifier" {
-		t.Errorf("another request under the same identifier: %+v", other)
+		t.Errorf("a different request with the same identifier: %+v", other)
 	}
-	// Identifiers are unique within a type, not over all.
+	// Identifiers are unique within a type only.
 	if task2 := s.create(t, "/command", `{"identifier":"e7bd91d0-16ad-11e2-892e-0800200c9a66","payload":{"argv":["x"]}}`); task2.ID == task.ID {
-		t.Error("one task under two types")
+		t.Error("two types share one task")
 	}
 }
 
-func TestWhatIsLeftOut(t *testing.T) {
+func TestDefaults(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	tests := []struct {
@@ -57,11 +58,11 @@ func TestWhatIsLeftOut(t *testing.T) {
 	}{
 		{"payload", "/ping", `{"identifier":"1","endpoints":["a"]}`, `{}`, false, 30 * time.Second, 0},
 		{"endpoints", "/ping", `{"identifier":"2","payload":[1, 2.50]}`, `[1,2.50]`, true, 30 * time.Second, 0},
-		{"both", "/ping", `{"identifier":"3"}`, `{}`, true, 30 * time.Second, 0},
-		{"nulls", "/ping", `{"identifier":"4","payload":null,"endpoints":null,"receive_timeout":null,"timeout":null}`, `null`, true, 30 * time.Second, 0},
-		{"timeouts of the type", "/command", `{"identifier":"5","payload":{"argv":["x"]}}`, `{"argv":["x"]}`, true, 30 * time.Second, 10 * time.Minute},
-		{"nothing", "/command", `{"identifier":"6","payload":{"argv":["x"]},"receive_timeout":"1m30s","timeout":90.5}`, `{"argv":["x"]}`, true, 90 * time.Second, 90500 * time.Millisecond},
-		{"a timeout where the type has none", "/ping", `{"identifier":"7","timeout":"48h"}`, `{}`, true, 30 * time.Second, 48 * time.Hour},
+		{"payload and endpoints", "/ping", `{"identifier":"3"}`, `{}`, true, 30 * time.Second, 0},
+		{"null fields", "/ping", `{"identifier":"4","payload":null,"endpoints":null,"receive_timeout":null,"timeout":null}`, `null`, true, 30 * time.Second, 0},
+		{"timeout of the type", "/command", `{"identifier":"5","payload":{"argv":["x"]}}`, `{"argv":["x"]}`, true, 30 * time.Second, 10 * time.Minute},
+		{"no defaults", "/command", `{"identifier":"6","payload":{"argv":["x"]},"receive_timeout":"1m30s","timeout":90.5}`, `{"argv":["x"]}`, true, 90 * time.Second, 90500 * time.Millisecond},
+		{"timeout of a type without one", "/ping", `{"identifier":"7","timeout":"48h"}`, `{}`, true, 30 * time.Second, 48 * time.Hour},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -74,36 +75,36 @@ func TestWhatIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestWhichRequestsAreTheSame(t *testing.T) {
+func TestRepeatedRequest(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	tests := []struct {
 		name, first, second string
 		status              int
 	}{
-		{"white space and the order of keys", `{"identifier":"ID","payload":{"a":1,"b":[1,2]}}`, `{ "payload": {"b":[1, 2],"a":1}, "identifier":"ID" }`, 200},
-		{"payload left out", `{"identifier":"ID"}`, `{"identifier":"ID","payload":{}}`, 200},
-		{"payload null is not left out", `{"identifier":"ID"}`, `{"identifier":"ID","payload":null}`, 409},
-		{"endpoints null", `{"identifier":"ID"}`, `{"identifier":"ID","endpoints":null}`, 200},
-		{"the order of endpoints", `{"identifier":"ID","endpoints":["a","b"]}`, `{"identifier":"ID","endpoints":["b","a"]}`, 200},
+		{"white space and order of keys", `{"identifier":"ID","payload":{"a":1,"b":[1,2]}}`, `{ "payload": {"b":[1, 2],"a":1}, "identifier":"ID" }`, 200},
+		{"omitted payload", `{"identifier":"ID"}`, `{"identifier":"ID","payload":{}}`, 200},
+		{"null payload is not omitted", `{"identifier":"ID"}`, `{"identifier":"ID","payload":null}`, 409},
+		{"null endpoints", `{"identifier":"ID"}`, `{"identifier":"ID","endpoints":null}`, 200},
+		{"order of endpoints", `{"identifier":"ID","endpoints":["a","b"]}`, `{"identifier":"ID","endpoints":["b","a"]}`, 200},
 		{"other endpoints", `{"identifier":"ID","endpoints":["a","b"]}`, `{"identifier":"ID","endpoints":["a"]}`, 409},
-		{"endpoints against everyone", `{"identifier":"ID","endpoints":["a"]}`, `{"identifier":"ID"}`, 409},
-		{"a default written out", `{"identifier":"ID"}`, `{"identifier":"ID","receive_timeout":30}`, 200},
-		{"a duration written otherwise", `{"identifier":"ID","timeout":"1m"}`, `{"identifier":"ID","timeout":60}`, 200},
-		{"another receive timeout", `{"identifier":"ID"}`, `{"identifier":"ID","receive_timeout":31}`, 409},
-		{"another timeout", `{"identifier":"ID"}`, `{"identifier":"ID","timeout":31}`, 409},
+		{"endpoints or every endpoint", `{"identifier":"ID","endpoints":["a"]}`, `{"identifier":"ID"}`, 409},
+		{"explicit default", `{"identifier":"ID"}`, `{"identifier":"ID","receive_timeout":30}`, 200},
+		{"other notation of a duration", `{"identifier":"ID","timeout":"1m"}`, `{"identifier":"ID","timeout":60}`, 200},
+		{"other receive timeout", `{"identifier":"ID"}`, `{"identifier":"ID","receive_timeout":31}`, 409},
+		{"other timeout", `{"identifier":"ID"}`, `{"identifier":"ID","timeout":31}`, 409},
 		{"numbers beyond a float64", `{"identifier":"ID","payload":12345678901234567890}`, `{"identifier":"ID","payload":12345678901234567891}`, 409},
-		{"another selector", `{"identifier":"ID","endpoints":["a"],"labels":"x=1"}`, `{"identifier":"ID","endpoints":["a"],"labels":"x=2"}`, 409},
-		{"a dry run and the task itself", `{"identifier":"ID","dry_run":true}`, `{"identifier":"ID"}`, 409},
-		{"no dry run, written out", `{"identifier":"ID","dry_run":false}`, `{"identifier":"ID"}`, 200},
-		{"another time to begin", `{"identifier":"ID","not_before":"2026-01-02T03:04:05Z"}`, `{"identifier":"ID","not_before":"2026-01-02T03:04:06Z"}`, 409},
-		{"a time written otherwise", `{"identifier":"ID","not_before":"2026-01-02T03:04:05Z"}`, `{"identifier":"ID","not_before":"2026-01-02T04:04:05+01:00"}`, 200},
-		{"waves and none", `{"identifier":"ID","endpoints":["a"],"rollout":{}}`, `{"identifier":"ID","endpoints":["a"]}`, 409},
-		{"other waves", `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":1}}`, `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":2}}`, 409},
-		{"the defaults of waves written out", `{"identifier":"ID","endpoints":["a"],"rollout":{}}`, `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":["100%"],"order":"listed","canary":0,"on_failure":"stop"}}`, 200},
-		{"the order of waves", `{"identifier":"ID","endpoints":["a","b"],"rollout":{}}`, `{"identifier":"ID","endpoints":["b","a"],"rollout":{}}`, 409},
-		{"the order of waves by name", `{"identifier":"ID","endpoints":["a","b"],"rollout":{"order":"name"}}`, `{"identifier":"ID","endpoints":["b","a"],"rollout":{"order":"name"}}`, 200},
-		{"the order of a list in the payload", `{"identifier":"ID","payload":[1,2]}`, `{"identifier":"ID","payload":[2,1]}`, 409},
+		{"other selector", `{"identifier":"ID","endpoints":["a"],"labels":"x=1"}`, `{"identifier":"ID","endpoints":["a"],"labels":"x=2"}`, 409},
+		{"dry run or not", `{"identifier":"ID","dry_run":true}`, `{"identifier":"ID"}`, 409},
+		{"explicit dry_run false", `{"identifier":"ID","dry_run":false}`, `{"identifier":"ID"}`, 200},
+		{"other not_before", `{"identifier":"ID","not_before":"2026-01-02T03:04:05Z"}`, `{"identifier":"ID","not_before":"2026-01-02T03:04:06Z"}`, 409},
+		{"other notation of a time", `{"identifier":"ID","not_before":"2026-01-02T03:04:05Z"}`, `{"identifier":"ID","not_before":"2026-01-02T04:04:05+01:00"}`, 200},
+		{"rollout or none", `{"identifier":"ID","endpoints":["a"],"rollout":{}}`, `{"identifier":"ID","endpoints":["a"]}`, 409},
+		{"other batch", `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":1}}`, `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":2}}`, 409},
+		{"explicit defaults of a rollout", `{"identifier":"ID","endpoints":["a"],"rollout":{}}`, `{"identifier":"ID","endpoints":["a"],"rollout":{"batch":["100%"],"order":"listed","canary":0,"on_failure":"stop"}}`, 200},
+		{"order of waves", `{"identifier":"ID","endpoints":["a","b"],"rollout":{}}`, `{"identifier":"ID","endpoints":["b","a"],"rollout":{}}`, 409},
+		{"order of waves by name", `{"identifier":"ID","endpoints":["a","b"],"rollout":{"order":"name"}}`, `{"identifier":"ID","endpoints":["b","a"],"rollout":{"order":"name"}}`, 200},
+		{"order of a list in the payload", `{"identifier":"ID","payload":[1,2]}`, `{"identifier":"ID","payload":[2,1]}`, 409},
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,7 +118,7 @@ func TestWhichRequestsAreTheSame(t *testing.T) {
 	}
 }
 
-func TestManyAtOnceUnderOneIdentifier(t *testing.T) {
+func TestConcurrentRequestsWithOneIdentifier(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	statuses := make([]int, 16)
@@ -141,7 +142,7 @@ func TestManyAtOnceUnderOneIdentifier(t *testing.T) {
 	}
 }
 
-func TestTheLargestRequest(t *testing.T) {
+func TestLargestRequest(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	payload := `"` + strings.Repeat("x", tasker.MaxPayload-2) + `"`

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/api"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// events is an open stream.
-type events struct {
+// eventClient reads an open event stream.
+type eventClient struct {
 	t    *testing.T
 	resp *http.Response
 	scan *bufio.Scanner
@@ -27,11 +28,11 @@ type events struct {
 
 type event struct {
 	id int64
-	state
+	api.TaskAndResponses
 }
 
-// watch opens a stream, after an event if last is not empty.
-func (s *server) watch(t *testing.T, path, last string) *events {
+// openEvents opens an event stream, after the event last unless that is empty.
+func (s *server) openEvents(t *testing.T, path, last string) *eventClient {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
 	if err != nil {
@@ -50,11 +51,11 @@ func (s *server) watch(t *testing.T, path, last string) *events {
 	}
 	scan := bufio.NewScanner(resp.Body)
 	scan.Buffer(nil, 16<<20)
-	return &events{t, resp, scan}
+	return &eventClient{t, resp, scan}
 }
 
-// next waits for an event; false is the end of the stream.
-func (e *events) next() (event, bool) {
+// next waits for an event. It returns false at the end of the stream.
+func (e *eventClient) next() (event, bool) {
 	e.t.Helper()
 	var ev event
 	var data string
@@ -66,11 +67,11 @@ func (e *events) next() (event, bool) {
 		case field == "data":
 			data = value
 		case line == "" && data != "":
-			if err := json.Unmarshal([]byte(data), &ev.state); err != nil {
+			if err := json.Unmarshal([]byte(data), &ev.TaskAndResponses); err != nil {
 				e.t.Fatal(err)
 			}
 			if ev.id != ev.Task.Version {
-				e.t.Errorf("event id %d of version %d", ev.id, ev.Task.Version)
+				e.t.Errorf("event id is %d, version %d", ev.id, ev.Task.Version)
 			}
 			return ev, true
 		}
@@ -81,8 +82,8 @@ func (e *events) next() (event, bool) {
 	return event{}, false
 }
 
-// must waits for an event.
-func (e *events) must() event {
+// mustNext waits for an event and fails the test at the end of the stream.
+func (e *eventClient) mustNext() event {
 	e.t.Helper()
 	ev, ok := e.next()
 	if !ok {
@@ -96,74 +97,74 @@ func TestEvents(t *testing.T) {
 	s := serve(t)
 	apply(t, s.store, hello("a"), hello("b"))
 	task := s.create(t, "/ping", `{"identifier":"1","endpoints":["a","b"]}`)
-	stream := s.watch(t, "/ping/1/events", "")
+	stream := s.openEvents(t, "/ping/1/events", "")
 
-	first := stream.must()
+	first := stream.mustNext()
 	if first.Task.ID != task.ID || len(first.Responses) != 2 {
-		t.Fatalf("the first event is not the whole: %+v", first)
+		t.Fatalf("the first event is not complete: %+v", first)
 	}
 	apply(t, s.store, update(task, "a", 1, tasker.Running))
-	second := stream.must()
+	second := stream.mustNext()
 	if second.Task.Status != tasker.TaskRunning || len(second.Responses) != 1 || second.Responses[0].Endpoint != "a" || second.id <= first.id {
 		t.Errorf("the second event is not the change: %+v", second)
 	}
 	apply(t, s.store, update(task, "b", 1, tasker.Succeeded))
-	third := stream.must()
+	third := stream.mustNext()
 	if len(third.Responses) != 1 || third.Responses[0].Endpoint != "b" {
 		t.Errorf("the third event is not the change: %+v", third)
 	}
 
-	resumed := s.watch(t, "/ping/"+task.ID+"/events", strconv.FormatInt(second.id, 10))
-	if got := resumed.must(); got.id != third.id || len(got.Responses) != 1 || got.Responses[0].Endpoint != "b" {
+	resumed := s.openEvents(t, "/ping/"+task.ID+"/events", strconv.FormatInt(second.id, 10))
+	if got := resumed.mustNext(); got.id != third.id || len(got.Responses) != 1 || got.Responses[0].Endpoint != "b" {
 		t.Errorf("resumed with %+v", got)
 	}
-	fromNowhere := s.watch(t, "/ping/1/events", "1000000")
-	if got := fromNowhere.must(); len(got.Responses) != 2 {
+	fromUnknown := s.openEvents(t, "/ping/1/events", "1000000")
+	if got := fromUnknown.mustNext(); len(got.Responses) != 2 {
 		t.Errorf("an id of another database resumed with %+v", got)
 	}
 
 	apply(t, s.store, update(task, "a", 2, tasker.Failed))
-	for _, e := range []*events{stream, resumed, fromNowhere} {
-		last := e.must()
+	for _, e := range []*eventClient{stream, resumed, fromUnknown} {
+		last := e.mustNext()
 		if last.Task.Status != tasker.TaskFailed || last.Task.FinishedAt == nil || len(last.Responses) != 1 {
 			t.Errorf("the last event: %+v", last)
 		}
 		if _, more := e.next(); more {
-			t.Error("the stream goes on after the end")
+			t.Error("the stream continues after the end")
 		}
 	}
 
-	if got := s.watch(t, "/ping/1/events", "").must(); len(got.Responses) != 2 || got.Task.FinishedAt == nil {
+	if got := s.openEvents(t, "/ping/1/events", "").mustNext(); len(got.Responses) != 2 || got.Task.FinishedAt == nil {
 		t.Errorf("the stream of a finished task: %+v", got)
 	}
-	now := decode[state](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK)
-	again := s.do(t, http.MethodGet, "/ping/1/events", "", "Last-Event-ID", strconv.FormatInt(now.Task.Version, 10))
-	if again.status != http.StatusNoContent {
-		t.Errorf("asked again for what comes after the end: %d", again.status)
+	now := decode[api.TaskAndResponses](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK)
+	ended := s.do(t, http.MethodGet, "/ping/1/events", "", "Last-Event-ID", strconv.FormatInt(now.Task.Version, 10))
+	if ended.status != http.StatusNoContent {
+		t.Errorf("resumed after the end: %d", ended.status)
 	}
 }
 
-func TestEventsWrittenByAnotherControlPlane(t *testing.T) {
+func TestEventsOfOtherControlPlane(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	other := serveStore(t, s.store, watch.NewFanout()) // its watchers hear of no commit
+	other := serveStore(t, s.store, watch.NewFanout()) // which receives no commits
 	apply(t, s.store, hello("a"))
 	task := s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
-	stream := other.watch(t, "/ping/1/events", "")
-	stream.must()
+	stream := other.openEvents(t, "/ping/1/events", "")
+	stream.mustNext()
 	apply(t, s.store, update(task, "a", 1, tasker.Succeeded))
-	if got := stream.must(); got.Task.Status != tasker.TaskSucceeded {
+	if got := stream.mustNext(); got.Task.Status != tasker.TaskSucceeded {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestManyChangesAreGathered(t *testing.T) {
+func TestEventsAreBatched(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	apply(t, s.store, hello("a"))
 	task := s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
-	stream := s.watch(t, "/ping/1/events", "")
-	stream.must()
+	stream := s.openEvents(t, "/ping/1/events", "")
+	stream.mustNext()
 	const changes = 200
 	began := time.Now()
 	for i := range int64(changes) {
@@ -185,12 +186,12 @@ func TestManyChangesAreGathered(t *testing.T) {
 	if took := time.Since(began); n == 0 || n > 1+int(took/(100*time.Millisecond)) {
 		t.Errorf("%d events for %d changes in %s, want at most ten a second", n, changes, took)
 	}
-	if now := decode[state](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK); last != now.Task.Version {
+	if now := decode[api.TaskAndResponses](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK); last != now.Task.Version {
 		t.Errorf("the last event was of version %d, the task has %d", last, now.Task.Version)
 	}
 }
 
-func TestStreamsEnd(t *testing.T) {
+func TestEventStreamsEnd(t *testing.T) {
 	t.Parallel()
 	fanout := watch.NewFanout()
 	o := storetest.SQLite(t)
@@ -198,18 +199,18 @@ func TestStreamsEnd(t *testing.T) {
 	s := serveStore(t, storetest.Open(t, o), fanout)
 	s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
 
-	left := s.watch(t, "/ping/1/events", "")
-	left.must()
+	left := s.openEvents(t, "/ping/1/events", "")
+	left.mustNext()
 	left.resp.Body.Close()
-	wait.For(t, "the watcher that left to be forgotten", func() bool { return fanout.Watchers() == 0 })
+	wait.For(t, "the closed stream to be unsubscribed", func() bool { return fanout.Watchers() == 0 })
 
-	stays := s.watch(t, "/ping/1/events", "")
-	stays.must()
+	stays := s.openEvents(t, "/ping/1/events", "")
+	stays.mustNext()
 	s.api.Drain()
 	if _, more := stays.next(); more {
-		t.Error("the stream goes on after Drain")
+		t.Error("the stream continues after Drain")
 	}
-	wait.For(t, "the drained watcher to be forgotten", func() bool { return fanout.Watchers() == 0 })
+	wait.For(t, "the drained stream to be unsubscribed", func() bool { return fanout.Watchers() == 0 })
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -218,7 +219,7 @@ func TestStreamsEnd(t *testing.T) {
 	}
 }
 
-func TestHeadOfEvents(t *testing.T) {
+func TestEventsHead(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
@@ -227,16 +228,16 @@ func TestHeadOfEvents(t *testing.T) {
 	}
 }
 
-// Whose endpoint falls silent is told, and that it is heard of again.
-func TestEventsTellOfSilence(t *testing.T) {
+// An event reports that an endpoint became silent, and another that it reported again.
+func TestEventsReportSilence(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	apply(t, s.store, hello("a"), hello("b"))
 	task := s.create(t, "/ping", `{"identifier":"1","endpoints":["a","b"]}`)
 	apply(t, s.store, update(task, "a", 1, tasker.Running), update(task, "b", 1, tasker.Running))
-	stream := s.watch(t, "/ping/1/events", "")
-	first := stream.must()
-	is := func(e event, silent bool, endpoints ...string) {
+	stream := s.openEvents(t, "/ping/1/events", "")
+	first := stream.mustNext()
+	check := func(e event, silent bool, endpoints ...string) {
 		t.Helper()
 		if e.id != first.id || len(e.Responses) != len(endpoints) {
 			t.Fatalf("got %+v, want the responses of %v", e, endpoints)
@@ -247,18 +248,18 @@ func TestEventsTellOfSilence(t *testing.T) {
 			}
 		}
 	}
-	is(first, false, "a", "b")
+	check(first, false, "a", "b")
 	bye := hello("a")
 	bye.Hello, bye.Goodbye = nil, &tasker.Goodbye{}
 	apply(t, s.store, bye)
-	is(stream.must(), true, "a")
-	if a := decode[state](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK); a.Responses[0].SilentSince == nil || a.Responses[1].SilentSince != nil {
+	check(stream.mustNext(), true, "a")
+	if a := decode[api.TaskAndResponses](t, s.do(t, http.MethodGet, "/ping/1", ""), http.StatusOK); a.Responses[0].SilentSince == nil || a.Responses[1].SilentSince != nil {
 		t.Errorf("read: %+v", a.Responses)
 	}
-	// A stream that is resumed tells it anew.
-	is(s.watch(t, "/ping/1/events", strconv.FormatInt(first.id, 10)).must(), true, "a")
+	// A resumed stream repeats the silent endpoints.
+	check(s.openEvents(t, "/ping/1/events", strconv.FormatInt(first.id, 10)).mustNext(), true, "a")
 	back := hello("a")
 	back.Hello.Unfinished = []tasker.AssignmentRef{{TaskID: task.ID, Attempt: 1}}
 	apply(t, s.store, back)
-	is(stream.must(), false, "a")
+	check(stream.mustNext(), false, "a")
 }

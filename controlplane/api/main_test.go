@@ -56,22 +56,21 @@ type server struct {
 	reg   *prometheus.Registry
 }
 
-// serve starts a server with the task types ping (takes and undoes anything) and
-// command (has a schema, undoes what has undo, and a timeout of 10m); change may alter
-// its options.
-func serve(t *testing.T, change ...func(*api.Options)) *server {
+// serve starts a server with the task types ping, which accepts and undoes any payload,
+// and command, which has a schema, a timeout of 10m, and undoes payloads with undo.
+func serve(t *testing.T, configure ...func(*api.Options)) *server {
 	t.Helper()
 	fanout := watch.NewFanout()
 	o := storetest.SQLite(t)
 	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}, {Name: "command", Handler: "command", Timeout: 10 * time.Minute}}
-	o.Heartbeat = 10 * time.Minute // nobody falls silent, however slow the machine is
+	o.Heartbeat = 10 * time.Minute // no endpoint becomes silent on a slow machine
 	o.OnCommit = func(c store.Commit) { fanout.Publish(c.Tasks) }
 	st := storetest.Open(t, o)
-	return serveStore(t, st, fanout, change...)
+	return serveStore(t, st, fanout, configure...)
 }
 
-// serveStore starts a server on a store that is shared, perhaps, with others.
-func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...func(*api.Options)) *server {
+// serveStore starts a server on a store that others may use too.
+func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, configure ...func(*api.Options)) *server {
 	t.Helper()
 	authorizer, err := auth.NewAuthorizer(auth.AuthorizerOptions{Disabled: true})
 	if err != nil {
@@ -97,13 +96,13 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...f
 		},
 		Watch: fanout, Authorizer: authorizer, Enroller: enroller,
 		Checks: map[string]func(context.Context) error{
-			"database": func(ctx context.Context) error { return st.Check(context.WithoutCancel(ctx)) }, // however slow the machine is
+			"database": func(ctx context.Context) error { return st.Check(context.WithoutCancel(ctx)) }, // no timeout on a slow machine
 		},
 		CheckCallback: urlrules.Rules{Setting: "callbacks.allow"}.Check, CheckGate: urlrules.Rules{Setting: "gates.allow"}.Check, ReceiveTimeout: 30 * time.Second, Version: "1.2.3",
 		Log:        slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: s.reg, Gatherer: s.reg,
 	}
-	for _, f := range change {
+	for _, f := range configure {
 		f(&options)
 	}
 	if s.api, err = api.New(options); err != nil {
@@ -117,14 +116,14 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, change ...f
 	return s
 }
 
-// answer is what came back.
+// answer is an HTTP response.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// do makes a request; header is pairs of names and values.
+// do sends a request; header has pairs of names and values.
 func (s *server) do(t *testing.T, method, path, body string, header ...string) answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, bytes.NewReader([]byte(body)))
@@ -165,7 +164,7 @@ type problem struct {
 	} `json:"errors"`
 }
 
-// problem checks that the answer is a whole problem of this status.
+// problem returns the problem in the answer, and fails the test without one of this status.
 func (a answer) problem(t *testing.T, status int) problem {
 	t.Helper()
 	var p problem
@@ -176,12 +175,12 @@ func (a answer) problem(t *testing.T, status int) problem {
 		t.Fatalf("problem: %v in %s", err, a.body)
 	}
 	if p.Status != status || p.Title != http.StatusText(status) || p.Detail == "" {
-		t.Errorf("the problem is not whole: %s", a.body)
+		t.Errorf("the problem is incomplete: %s", a.body)
 	}
 	return p
 }
 
-// decode checks the status and reads the JSON of an answer.
+// decode decodes the JSON of an answer, and fails the test with another status.
 func decode[T any](t *testing.T, a answer, status int) T {
 	t.Helper()
 	var v T
@@ -194,17 +193,12 @@ func decode[T any](t *testing.T, a answer, status int) T {
 	return v
 }
 
-type state struct {
-	Task      tasker.Task       `json:"task"`
-	Responses []tasker.Response `json:"responses"`
-}
-
 func (s *server) create(t *testing.T, path, body string) tasker.Task {
 	t.Helper()
 	return decode[tasker.Task](t, s.do(t, http.MethodPost, path, body), http.StatusCreated)
 }
 
-// apply hands reports to the store as collect does.
+// apply stores reports as the collector does.
 func apply(t *testing.T, st *store.Store, reports ...tasker.Report) {
 	t.Helper()
 	if _, err := st.Apply(t.Context(), reports); err != nil {
@@ -222,7 +216,7 @@ func hello(endpoint string) tasker.Report {
 	}
 }
 
-// update is a report on a task; seq also stands for the time.
+// update returns a report on a task; seq is also its time in seconds.
 func update(task tasker.Task, endpoint string, seq int64, status tasker.ResponseStatus) tasker.Report {
 	now := task.CreatedAt.Add(time.Duration(seq) * time.Second)
 	u := &tasker.Update{
@@ -235,7 +229,7 @@ func update(task tasker.Task, endpoint string, seq int64, status tasker.Response
 	return tasker.Report{Version: tasker.WireVersion, Endpoint: endpoint, Instance: "instance-of-" + endpoint, Update: u}
 }
 
-// lockedBuffer is a log that may be read while it is written.
+// lockedBuffer is a buffer for concurrent use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -26,14 +26,14 @@ func TestLabelsAreResolvedOnce(t *testing.T) {
 		t.Errorf("rollout %+v", task.Rollout)
 	}
 	apply(t, s.store, hello("d"))
-	again := decode[tasker.Task](t, s.do(t, http.MethodPost, "/ping", body), http.StatusOK)
-	if again.ID != task.ID || !slices.Equal(again.Endpoints, task.Endpoints) {
-		t.Errorf("asked again: %s with %v", again.ID, again.Endpoints)
+	repeated := decode[tasker.Task](t, s.do(t, http.MethodPost, "/ping", body), http.StatusOK)
+	if repeated.ID != task.ID || !slices.Equal(repeated.Endpoints, task.Endpoints) {
+		t.Errorf("repeated request: %s with %v", repeated.ID, repeated.Endpoints)
 	}
 	s.do(t, http.MethodPost, "/ping", strings.Replace(body, "role=loadbalancer", "role=database", 1)).problem(t, http.StatusConflict)
 	all := s.create(t, "/ping", `{"identifier":"2","rollout":{"order":"name"}}`)
 	if !slices.Equal(all.Endpoints, []string{"a", "b", "c", "d"}) {
-		t.Errorf("in waves to everyone: %v", all.Endpoints)
+		t.Errorf("waves of every endpoint: %v", all.Endpoints)
 	}
 }
 
@@ -54,11 +54,11 @@ func TestPauseResumeUndo(t *testing.T) {
 	for _, c := range got.Controls {
 		actions = append(actions, c.Action)
 		if c.By == "" || time.Since(c.At) > time.Minute {
-			t.Errorf("asked: %+v", c)
+			t.Errorf("control: %+v", c)
 		}
 	}
 	if !slices.Equal(actions, []string{"pause", "resume"}) {
-		t.Errorf("asked for: %v", actions)
+		t.Errorf("controls: %v", actions)
 	}
 
 	plain := s.create(t, "/ping", `{"identifier":"2","endpoints":["a"]}`)
@@ -69,7 +69,7 @@ func TestPauseResumeUndo(t *testing.T) {
 		return decode[api.TaskAndResponses](t, s.do(t, http.MethodGet, path, ""), http.StatusOK).UndoneBy
 	}
 	if got := undoneBy(); got != "" {
-		t.Errorf("before it is undone it is undone by %s", got)
+		t.Errorf("before the undo, the task is undone by %s", got)
 	}
 	undo := decode[tasker.Task](t, s.do(t, http.MethodPost, path+"/undo", ""), http.StatusCreated)
 	if undo.Action != tasker.Undo || undo.Undoes != plain.ID || !slices.Equal(undo.Endpoints, []string{"a"}) {

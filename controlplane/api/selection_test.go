@@ -28,12 +28,12 @@ func TestSelection(t *testing.T) {
 		want                      []string
 		broadcast, needsEndpoints bool
 	}{
-		{"nobody named", selection{}, []string{"a", "b"}, true, false},
-		{"nobody named in waves", selection{rollout: true}, []string{"a", "b"}, false, true},
+		{"unrestricted", selection{}, []string{"a", "b"}, true, false},
+		{"unrestricted in waves", selection{rollout: true}, []string{"a", "b"}, false, true},
 		{"named", selection{named: []string{"d", "x"}}, []string{"d", "x"}, false, false},
 		{"named in waves", selection{named: []string{"d", "x"}, rollout: true}, []string{"d", "x"}, false, false},
 		{"labels", selection{labels: labels}, []string{"a", "c"}, false, true},
-		{"both", selection{named: []string{"c", "b"}, labels: labels, rollout: true}, []string{"c", "b", "a"}, false, true},
+		{"names and labels", selection{named: []string{"c", "b"}, labels: labels, rollout: true}, []string{"c", "b", "a"}, false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +45,7 @@ func TestSelection(t *testing.T) {
 				}
 			}
 			if got := tt.selection.withMatched(matched); !slices.Equal(got, tt.want) {
-				t.Errorf("it is for %v, want %v", got, tt.want)
+				t.Errorf("endpoints %v, want %v", got, tt.want)
 			}
 			if tt.selection.isBroadcast() != tt.broadcast || tt.selection.needsEndpoints() != tt.needsEndpoints {
 				t.Errorf("broadcast %t, needs endpoints %t, want %t, %t", tt.selection.isBroadcast(), tt.selection.needsEndpoints(), tt.broadcast, tt.needsEndpoints)

@@ -15,7 +15,7 @@ import (
 var admin = []string{"Authorization", "Bearer the-admins-own-token"}
 
 // serveWithTokens starts a server that requires tokens.
-func serveWithTokens(t *testing.T, change ...func(*api.Options)) *server {
+func serveWithTokens(t *testing.T, configure ...func(*api.Options)) *server {
 	t.Helper()
 	return serve(t, append([]func(*api.Options){func(o *api.Options) {
 		var err error
@@ -25,7 +25,7 @@ func serveWithTokens(t *testing.T, change ...func(*api.Options)) *server {
 		if err != nil {
 			t.Fatal(err)
 		}
-	}}, change...)...)
+	}}, configure...)...)
 }
 
 func secretOf(name string) string {
@@ -46,11 +46,11 @@ func TestEnrolTokens(t *testing.T) {
 	s := serveWithTokens(t)
 	first := s.token(t, `{}`)
 	if d := first.ExpiresAt.Sub(first.CreatedAt); d != time.Hour || first.MaxUses != 1 || first.CreatedBy != "admin" || !strings.HasPrefix(first.Token, "tasker-enrol-") {
-		t.Errorf("with nothing said: %+v", first)
+		t.Errorf("with defaults: %+v", first)
 	}
 	second := s.token(t, `{"ttl":"90m","max_uses":50}`)
 	if d := second.ExpiresAt.Sub(second.CreatedAt); d != 90*time.Minute || second.MaxUses != 50 {
-		t.Errorf("as said: %+v", second)
+		t.Errorf("with both fields: %+v", second)
 	}
 	list := decode[api.EnrolTokenList](t, s.do(t, http.MethodGet, "/tokens", "", admin...), http.StatusOK)
 	if len(list.Tokens) != 2 || list.Tokens[0].ID != second.ID || list.Tokens[0].Token != "" {
@@ -58,7 +58,7 @@ func TestEnrolTokens(t *testing.T) {
 	}
 	for range 2 {
 		if a := s.do(t, http.MethodDelete, "/tokens/"+first.ID, "", admin...); a.status != http.StatusNoContent {
-			t.Errorf("revoking answers %d: %s", a.status, a.body)
+			t.Errorf("revoke: %d %s", a.status, a.body)
 		}
 	}
 	s.do(t, http.MethodDelete, "/tokens/unknown", "", admin...).problem(t, http.StatusNotFound)
@@ -71,7 +71,7 @@ func TestEnrolTokens(t *testing.T) {
 	}
 }
 
-func TestBadEnrolmentRequests(t *testing.T) {
+func TestInvalidEnrolmentRequests(t *testing.T) {
 	t.Parallel()
 	s := serveWithTokens(t)
 	token := s.token(t, `{"max_uses":9}`).Token
@@ -80,24 +80,24 @@ func TestBadEnrolmentRequests(t *testing.T) {
 		name, method, path, body string
 		header                   []string
 		status                   int
-		says                     string
+		want                     string
 	}{
-		{"ttl that is none", "POST", "/tokens", `{"ttl":"soon"}`, admin, 422, "body.ttl"},
+		{"invalid ttl", "POST", "/tokens", `{"ttl":"soon"}`, admin, 422, "body.ttl"},
 		{"ttl too short", "POST", "/tokens", `{"ttl":"1s"}`, admin, 422, "ttl"},
 		{"ttl too long", "POST", "/tokens", `{"ttl":"10000h"}`, admin, 422, "ttl"},
 		{"no uses", "POST", "/tokens", `{"max_uses":-1}`, admin, 422, "max_uses"},
 		{"unknown field", "POST", "/tokens", `{"uses":1}`, admin, 422, "uses"},
-		{"no JSON", "POST", "/tokens", `{`, admin, 400, ""},
-		{"no admin", "POST", "/tokens", `{}`, []string{"Authorization", "Bearer the-agents-own-token"}, 403, "admin"},
-		{"an enrolment token is no admin", "GET", "/tokens", "", bearer, 401, "token"},
-		{"nobody", "GET", "/tokens", "", nil, 401, "token"},
+		{"malformed JSON", "POST", "/tokens", `{`, admin, 400, ""},
+		{"agent creates a token", "POST", "/tokens", `{}`, []string{"Authorization", "Bearer the-agents-own-token"}, 403, "admin"},
+		{"enrolment token lists tokens", "GET", "/tokens", "", bearer, 401, "token"},
+		{"no token", "GET", "/tokens", "", nil, 401, "token"},
 		{"enrol without a token", "POST", "/enrol", enrolBody("web-1"), nil, 401, "enrol-token create"},
 		{"enrol with the admin token", "POST", "/enrol", enrolBody("web-1"), admin, 401, "not known"},
-		{"enrol under a bad name", "POST", "/enrol", enrolBody("Web 1"), bearer, 422, "endpoint"},
+		{"enrol with an invalid name", "POST", "/enrol", enrolBody("Web 1"), bearer, 422, "endpoint"},
 		{"enrol with a short secret", "POST", "/enrol", `{"endpoint":"web-1","secret":"short"}`, bearer, 422, "secret"},
 		{"enrol without a secret", "POST", "/enrol", `{"endpoint":"web-1"}`, bearer, 422, "secret"},
-		{"revoke nobody", "POST", "/endpoints/nobody/revoke", "", admin, 404, "no endpoint"},
-		{"revoke a bad name", "POST", "/endpoints/No Body/revoke", "", admin, 404, "no endpoint"},
+		{"revoke an unknown endpoint", "POST", "/endpoints/nobody/revoke", "", admin, 404, "no endpoint"},
+		{"revoke an invalid name", "POST", "/endpoints/No Body/revoke", "", admin, 404, "no endpoint"},
 		{"revoke as an agent", "POST", "/endpoints/nobody/revoke", "", []string{"Authorization", "Bearer the-agents-own-token"}, 403, "admin"},
 	}
 	for _, tt := range tests {
@@ -105,8 +105,8 @@ func TestBadEnrolmentRequests(t *testing.T) {
 			t.Parallel()
 			a := s.do(t, tt.method, strings.ReplaceAll(tt.path, " ", "%20"), tt.body, tt.header...)
 			a.problem(t, tt.status)
-			if !strings.Contains(string(a.body), tt.says) || strings.Contains(string(a.body), token) {
-				t.Errorf("it says %s, want it to speak of %q and give no token away", a.body, tt.says)
+			if !strings.Contains(string(a.body), tt.want) || strings.Contains(string(a.body), token) {
+				t.Errorf("got %s, want %q in it and no token", a.body, tt.want)
 			}
 		})
 	}
@@ -122,7 +122,7 @@ func TestEnrolAndRevoke(t *testing.T) {
 	})
 	token := s.token(t, `{"max_uses":2}`).Token
 	if !strings.HasSuffix(token, ".the-certificates-fingerprint") {
-		t.Errorf("the token %q does not say how to know the server", token)
+		t.Errorf("the token %q does not end with the fingerprint", token)
 	}
 	bearer := []string{"Authorization", "Bearer " + token}
 	for _, status := range []int{http.StatusCreated, http.StatusOK, http.StatusOK} {
@@ -133,12 +133,12 @@ func TestEnrolAndRevoke(t *testing.T) {
 	}
 	other := `{"endpoint":"web-1","secret":"` + secretOf("other") + `"}`
 	if p := s.do(t, http.MethodPost, "/enrol", other, bearer...).problem(t, http.StatusConflict); !strings.Contains(p.Detail, "revoke web-1") || !strings.Contains(p.Detail, "since") {
-		t.Errorf("another server of the same name is told %q", p.Detail)
+		t.Errorf("another server of the same name: %q", p.Detail)
 	}
 
 	own := []string{"Authorization", "Bearer " + secretOf("web-1")}
 	if a := s.do(t, http.MethodGet, "/agent/x", "", own...); string(a.body) != "web-1" {
-		t.Errorf("its secret is that of %q: %d", a.body, a.status)
+		t.Errorf("the secret belongs to %q: %d", a.body, a.status)
 	}
 	s.do(t, http.MethodGet, "/endpoints", "", own...).problem(t, http.StatusForbidden)
 	e := decode[tasker.Endpoint](t, s.do(t, http.MethodGet, "/endpoints/web-1", "", admin...), http.StatusOK)
@@ -162,8 +162,8 @@ func TestEnrolAndRevoke(t *testing.T) {
 	}
 }
 
-// While the database is away nobody is told that a secret is wrong.
-func TestSecretsWhileTheDatabaseIsAway(t *testing.T) {
+// While the database is unavailable no secret is reported as invalid.
+func TestSecretsWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	s := serveWithTokens(t)
 	if err := s.store.Close(); err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-func TestRefused(t *testing.T) {
+func TestRejectedRequests(t *testing.T) {
 	t.Parallel()
 	const post, get = http.MethodPost, http.MethodGet
 	many := `["` + strings.TrimSuffix(strings.Repeat(`a","`, 10_001), `","`) + `"]`
@@ -18,35 +18,35 @@ func TestRefused(t *testing.T) {
 		name, method, path, body string
 		header                   []string
 		status                   int
-		// at is the location of one of the faults, says a part of its message, or
-		// of the detail where there is no location.
-		at, says string
+		// location is that of one of the errors, want a part of its message. Without a
+		// location, want is a part of the detail.
+		location, want string
 	}{
 		// The request as a whole.
 		{"no body", post, "/ping", "", []string{"Content-Type", "application/json"}, 400, "", "body is required"},
 		{"white space only", post, "/ping", " \n", nil, 400, "body", "empty"},
 		{"no content type", post, "/ping", seedBody, []string{"Content-Type", ""}, 415, "header.Content-Type", "missing"},
 		{"a form", post, "/ping", "identifier=1", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "header.Content-Type", "x-www-form-urlencoded"},
-		{"JSON called text", post, "/ping", seedBody, []string{"Content-Type", "text/plain"}, 415, "header.Content-Type", "text/plain"},
-		{"JSON called something like JSON", post, "/ping", seedBody, []string{"Content-Type", "application/vnd.x+json"}, 415, "header.Content-Type", "vnd.x"},
-		{"a content type that is none", post, "/ping", seedBody, []string{"Content-Type", ";;;"}, 415, "header.Content-Type", ";;;"},
-		{"another character set", post, "/ping", seedBody, []string{"Content-Type", "application/json; charset=latin1"}, 415, "header.Content-Type", "latin1"},
+		{"JSON declared as text", post, "/ping", seedBody, []string{"Content-Type", "text/plain"}, 415, "header.Content-Type", "text/plain"},
+		{"JSON declared as a JSON variant", post, "/ping", seedBody, []string{"Content-Type", "application/vnd.x+json"}, 415, "header.Content-Type", "vnd.x"},
+		{"invalid content type", post, "/ping", seedBody, []string{"Content-Type", ";;;"}, 415, "header.Content-Type", ";;;"},
+		{"other charset", post, "/ping", seedBody, []string{"Content-Type", "application/json; charset=latin1"}, 415, "header.Content-Type", "latin1"},
 		{"malformed", post, "/ping", `{"identifier":"1"`, nil, 400, "body", "not valid JSON"},
-		{"no JSON at all", post, "/ping", `hello`, nil, 400, "body", "not valid JSON at byte 1"},
+		{"not JSON", post, "/ping", `hello`, nil, 400, "body", "not valid JSON at byte 1"},
 		{"trailing data", post, "/ping", `{"identifier":"1"}{"identifier":"2"}`, nil, 400, "body", "after top-level value"},
 		{"trailing comma", post, "/ping", `{"identifier":"1",}`, nil, 400, "body", "not valid JSON"},
 		{"byte order mark", post, "/ping", "\xef\xbb\xbf" + `{"identifier":"1"}`, nil, 400, "body", "byte order mark"},
-		{"no UTF-8", post, "/ping", "{\"identifier\":\"\xff\"}", nil, 400, "body", "UTF-8"},
-		{"no UTF-8 in the payload", post, "/ping", "{\"identifier\":\"1\",\"payload\":\"\xc3(\"}", nil, 400, "body", "UTF-8"},
+		{"invalid UTF-8", post, "/ping", "{\"identifier\":\"\xff\"}", nil, 400, "body", "UTF-8"},
+		{"invalid UTF-8 in the payload", post, "/ping", "{\"identifier\":\"1\",\"payload\":\"\xc3(\"}", nil, 400, "body", "UTF-8"},
 		{"a list", post, "/ping", `[]`, nil, 422, "body", "is a list"},
 		{"a text", post, "/ping", `"identifier"`, nil, 422, "body", "is a string"},
 		{"a number", post, "/ping", `1`, nil, 422, "body", "is a number"},
 		{"null", post, "/ping", `null`, nil, 422, "body", "is null"},
 		{"too large", post, "/ping", `{"identifier":"1","payload":"` + strings.Repeat("x", 5<<20) + `"}`, nil, 413, "", "too large"},
 		{"unknown field", post, "/ping", `{"identifier":"1","priority":1}`, nil, 422, "body.priority", "not known"},
-		{"field in another case", post, "/ping", `{"Identifier":"1"}`, nil, 422, "body.Identifier", "not known"},
+		{"field in other case", post, "/ping", `{"Identifier":"1"}`, nil, 422, "body.Identifier", "not known"},
 		{"field of the answer", post, "/ping", `{"identifier":"1","status":"succeeded"}`, nil, 422, "body.status", "not known"},
-		{"field twice", post, "/ping", `{"identifier":"1","identifier":"2"}`, nil, 400, "body.identifier", "twice"},
+		{"duplicate field", post, "/ping", `{"identifier":"1","identifier":"2"}`, nil, 400, "body.identifier", "twice"},
 
 		// identifier
 		{"no identifier", post, "/ping", `{}`, nil, 422, "body.identifier", "mandatory"},
@@ -66,15 +66,15 @@ func TestRefused(t *testing.T) {
 
 		// payload
 		{"payload too large", post, "/ping", `{"identifier":"1","payload":"` + strings.Repeat("x", tasker.MaxPayload-1) + `"}`, nil, 413, "body.payload", "1048577 bytes"},
-		{"payload with a key twice", post, "/ping", `{"identifier":"1","payload":{"a":{"b":1,"b":2}}}`, nil, 400, "body.payload.a.b", "twice"},
+		{"payload with a duplicate key", post, "/ping", `{"identifier":"1","payload":{"a":{"b":1,"b":2}}}`, nil, 400, "body.payload.a.b", "twice"},
 		{"payload nested too deep", post, "/ping", `{"identifier":"1","payload":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, nil, 400, "body.payload[0][0]", "nested"},
-		{"payload nested beyond any reader", post, "/ping", `{"identifier":"1","payload":` + strings.Repeat("[", 50_000), nil, 400, "body", "JSON"},
-		{"payload with a number beyond any reader", post, "/ping", `{"identifier":"1","payload":{"n":1e999999999}}`, nil, 400, "body.payload.n", "number"},
-		{"payload that misses what its schema wants", post, "/command", `{"identifier":"1","payload":{}}`, nil, 422, "body.payload.argv", "missing"},
-		{"payload left out, which its schema does not take", post, "/command", `{"identifier":"1"}`, nil, 422, "body.payload.argv", "missing"},
-		{"payload of another type", post, "/command", `{"identifier":"1","payload":"uptime"}`, nil, 422, "body.payload", "must be an object"},
-		{"payload with a part of another type", post, "/command", `{"identifier":"1","payload":{"argv":["a",2]}}`, nil, 422, "body.payload.argv[1]", "must be a string"},
-		{"payload with an unknown part", post, "/command", `{"identifier":"1","payload":{"argv":["a"],"shell":true}}`, nil, 422, "body.payload.shell", "not known"},
+		{"payload nested beyond any parser", post, "/ping", `{"identifier":"1","payload":` + strings.Repeat("[", 50_000), nil, 400, "body", "JSON"},
+		{"payload with a number beyond any parser", post, "/ping", `{"identifier":"1","payload":{"n":1e999999999}}`, nil, 400, "body.payload.n", "number"},
+		{"payload without a required field", post, "/command", `{"identifier":"1","payload":{}}`, nil, 422, "body.payload.argv", "missing"},
+		{"omitted payload with a required field", post, "/command", `{"identifier":"1"}`, nil, 422, "body.payload.argv", "missing"},
+		{"payload of a wrong type", post, "/command", `{"identifier":"1","payload":"uptime"}`, nil, 422, "body.payload", "must be an object"},
+		{"payload with an item of a wrong type", post, "/command", `{"identifier":"1","payload":{"argv":["a",2]}}`, nil, 422, "body.payload.argv[1]", "must be a string"},
+		{"payload with an unknown field", post, "/command", `{"identifier":"1","payload":{"argv":["a"],"shell":true}}`, nil, 422, "body.payload.shell", "not known"},
 		{"payload with an empty list", post, "/command", `{"identifier":"1","payload":{"argv":[]}}`, nil, 422, "body.payload.argv", "has 0 items, but must have at least 1"},
 
 		// endpoints
@@ -93,28 +93,28 @@ func TestRefused(t *testing.T) {
 		{"endpoint with a wildcard", post, "/ping", `{"identifier":"1","endpoints":["*all*"]}`, nil, 422, "body.endpoints[0]", "not valid"},
 		{"endpoint that begins with a dash", post, "/ping", `{"identifier":"1","endpoints":["-a"]}`, nil, 422, "body.endpoints[0]", "not valid"},
 		{"endpoint too long", post, "/ping", `{"identifier":"1","endpoints":["` + strings.Repeat("a", 129) + `"]}`, nil, 422, "body.endpoints[0]", "not valid"},
-		{"endpoint twice", post, "/ping", `{"identifier":"1","endpoints":["a","b","a"]}`, nil, 422, "body.endpoints[2]", "the same as endpoints[0]"},
+		{"duplicate endpoint", post, "/ping", `{"identifier":"1","endpoints":["a","b","a"]}`, nil, 422, "body.endpoints[2]", "the same as endpoints[0]"},
 		{"too many endpoints", post, "/ping", `{"identifier":"1","endpoints":` + many + `}`, nil, 422, "body.endpoints", "10001 names"},
 
-		{"identifier of a task that undoes", post, "/ping", `{"identifier":"undo-019ceb9f-4c48-7d2e-9b0a-5f1f4d0c8a11-1"}`, nil, 422, "body.identifier", "what tasker names the tasks that undo others"},
+		{"reserved identifier of an undo task", post, "/ping", `{"identifier":"undo-019ceb9f-4c48-7d2e-9b0a-5f1f4d0c8a11-1"}`, nil, 422, "body.identifier", "what tasker names the tasks that undo others"},
 
 		// rollout, labels, not_before, dry_run
 		{"labels a list", post, "/ping", `{"identifier":"1","labels":["a=b"]}`, nil, 422, "body.labels", "is a list"},
-		{"labels that are none", post, "/ping", `{"identifier":"1","labels":"a b"}`, nil, 422, "body.labels", "KEY=VALUE"},
-		{"labels of nobody", post, "/ping", `{"identifier":"1","labels":"role=nobody"}`, nil, 422, "body.labels", "no endpoint"},
-		{"waves of nobody", post, "/ping", `{"identifier":"1","rollout":{}}`, nil, 422, "body.endpoints", "no endpoint"},
+		{"invalid labels", post, "/ping", `{"identifier":"1","labels":"a b"}`, nil, 422, "body.labels", "KEY=VALUE"},
+		{"labels of no endpoint", post, "/ping", `{"identifier":"1","labels":"role=nobody"}`, nil, 422, "body.labels", "no endpoint"},
+		{"waves of no endpoint", post, "/ping", `{"identifier":"1","rollout":{}}`, nil, 422, "body.endpoints", "no endpoint"},
 		{"dry_run a text", post, "/ping", `{"identifier":"1","dry_run":"yes"}`, nil, 422, "body.dry_run", "true or false"},
 		{"not_before a number", post, "/ping", `{"identifier":"1","not_before":1}`, nil, 422, "body.not_before", "is a number"},
-		{"not_before no time", post, "/ping", `{"identifier":"1","not_before":"tomorrow"}`, nil, 422, "body.not_before", "RFC 3339"},
+		{"invalid not_before", post, "/ping", `{"identifier":"1","not_before":"tomorrow"}`, nil, 422, "body.not_before", "RFC 3339"},
 		{"not_before too far", post, "/ping", `{"identifier":"1","not_before":"2999-01-01T00:00:00Z"}`, nil, 422, "body.not_before", "ahead"},
 		{"rollout a list", post, "/ping", `{"identifier":"1","rollout":[]}`, nil, 422, "body.rollout", "is a list"},
 		{"rollout unknown field", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"waves":1}}`, nil, 422, "body.rollout.waves", "known are batch"},
 		{"rollout canary", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":"few"}}`, nil, 422, "body.rollout.canary", "no amount"},
 		{"rollout batch empty", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[1,0]}}`, nil, 422, "body.rollout.batch[1]", "at least one"},
-		{"rollout batch of nobody", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"0%"}}`, nil, 422, "body.rollout.batch", "at least one"},
-		{"rollout no batches", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[]}}`, nil, 422, "body.rollout.batch", "empty list"},
-		{"rollout batches without end", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[1` + strings.Repeat(",1", 1000) + `]}}`, nil, 422, "body.rollout.batch", "at most 1000"},
-		{"rollout batch over all", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"101%"}}`, nil, 422, "body.rollout.batch", "no amount"},
+		{"rollout batch of no endpoint", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"0%"}}`, nil, 422, "body.rollout.batch", "at least one"},
+		{"rollout empty batch list", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[]}}`, nil, 422, "body.rollout.batch", "empty list"},
+		{"rollout too many batches", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[1` + strings.Repeat(",1", 1000) + `]}}`, nil, 422, "body.rollout.batch", "at most 1000"},
+		{"rollout batch over 100%", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"101%"}}`, nil, 422, "body.rollout.batch", "no amount"},
 		{"rollout max_failures", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"max_failures":-1}}`, nil, 422, "body.rollout.max_failures", "no amount"},
 		{"rollout pause_between", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"pause_between":"200h"}}`, nil, 422, "body.rollout.pause_between", "at most"},
 		{"rollout pause_after_canary a text", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":1,"pause_after_canary":"no"}}`, nil, 422, "body.rollout.pause_after_canary", "must be a boolean"},
@@ -136,50 +136,50 @@ func TestRefused(t *testing.T) {
 		// receive_timeout and timeout
 		{"receive_timeout a boolean", post, "/ping", `{"identifier":"1","receive_timeout":true}`, nil, 422, "body.receive_timeout", "is a boolean"},
 		{"receive_timeout a list", post, "/ping", `{"identifier":"1","receive_timeout":[30]}`, nil, 422, "body.receive_timeout", "is a list"},
-		{"receive_timeout no duration", post, "/ping", `{"identifier":"1","receive_timeout":"soon"}`, nil, 422, "body.receive_timeout", "soon"},
+		{"invalid receive_timeout", post, "/ping", `{"identifier":"1","receive_timeout":"soon"}`, nil, 422, "body.receive_timeout", "soon"},
 		{"receive_timeout empty", post, "/ping", `{"identifier":"1","receive_timeout":""}`, nil, 422, "body.receive_timeout", "no duration"},
 		{"receive_timeout negative", post, "/ping", `{"identifier":"1","receive_timeout":-1}`, nil, 422, "body.receive_timeout", "negative"},
 		{"receive_timeout zero", post, "/ping", `{"identifier":"1","receive_timeout":0}`, nil, 422, "body.receive_timeout", "between"},
 		{"receive_timeout too long", post, "/ping", `{"identifier":"1","receive_timeout":"8760h"}`, nil, 422, "body.receive_timeout", "between"},
 		{"receive_timeout beyond an int64", post, "/ping", `{"identifier":"1","receive_timeout":1e300}`, nil, 422, "body.receive_timeout", "not valid"},
 		{"timeout an object", post, "/ping", `{"identifier":"1","timeout":{}}`, nil, 422, "body.timeout", "is an object"},
-		{"timeout no duration", post, "/ping", `{"identifier":"1","timeout":"5 minutes"}`, nil, 422, "body.timeout", "5 minutes"},
+		{"invalid timeout", post, "/ping", `{"identifier":"1","timeout":"5 minutes"}`, nil, 422, "body.timeout", "5 minutes"},
 		{"timeout zero", post, "/ping", `{"identifier":"1","timeout":"0s"}`, nil, 422, "body.timeout", "between"},
 		{"timeout above the type's", post, "/command", `{"identifier":"1","payload":{"argv":["a"]},"timeout":"10m1s"}`, nil, 422, "body.timeout", "10m0s"},
-		{"timeout too long where the type has none", post, "/ping", `{"identifier":"1","timeout":"721h"}`, nil, 422, "body.timeout", "between"},
+		{"timeout too long, type without one", post, "/ping", `{"identifier":"1","timeout":"721h"}`, nil, 422, "body.timeout", "between"},
 
 		// Paths, methods and queries.
 		{"unknown type", post, "/reboot", seedBody, nil, 404, "", "task_types in the configuration of the control plane has: ping, command"},
 		{"unknown type, list", get, "/reboot", "", nil, 404, "", "task_types in the configuration of the control plane has: ping, command"},
-		{"type in another case", post, "/Ping", seedBody, nil, 404, "", `"Ping"`},
-		{"a slash too many", post, "/ping/", seedBody, nil, 404, "", "this path does not exist"},
-		{"two slashes", post, "//ping", seedBody, nil, 404, "", "this path does not exist"},
+		{"type in other case", post, "/Ping", seedBody, nil, 404, "", `"Ping"`},
+		{"trailing slash", post, "/ping/", seedBody, nil, 404, "", "this path does not exist"},
+		{"double slash", post, "//ping", seedBody, nil, 404, "", "this path does not exist"},
 		{"post to the root", post, "/", seedBody, nil, 405, "", "GET, HEAD"},
 		{"post to a task", post, "/ping/1", seedBody, nil, 405, "", "GET, HEAD"},
 		{"put", http.MethodPut, "/ping", seedBody, nil, 405, "", "GET, HEAD, POST"},
 		{"delete", http.MethodDelete, "/ping/1", "", nil, 405, "", "DELETE is not possible"},
-		{"get a cancel", get, "/ping/1/cancel", "", nil, 405, "", "POST"},
+		{"get of a control", get, "/ping/1/cancel", "", nil, 405, "", "POST"},
 		{"unknown query parameter", post, "/ping?wait=true", seedBody, nil, 422, "query.wait", "unknown"},
 		{"unreadable query", post, "/ping?a=%zz", seedBody, nil, 400, "", "query string"},
 		{"unknown status", get, "/ping?status=done", "", nil, 422, "query.status", "expected value to be one of"},
-		{"limit no number", get, "/ping?limit=all", "", nil, 422, "query.limit", "integer"},
+		{"invalid limit", get, "/ping?limit=all", "", nil, 422, "query.limit", "integer"},
 		{"limit zero", get, "/ping?limit=0", "", nil, 422, "query.limit", ">= 1"},
 		{"limit too high", get, "/ping?limit=1000000", "", nil, 422, "query.limit", "<= 200"},
 		{"limit twice", get, "/ping?limit=1&limit=2", "", nil, 422, "query.limit", "2 times"},
-		{"cursor of nobody", get, "/ping?cursor=nonsense!", "", nil, 422, "query.cursor", "not the next"},
-		{"no such task", get, "/ping/nope", "", nil, 404, "", `"nope"`},
-		{"no such task to cancel", post, "/ping/nope/cancel", "", nil, 404, "", `"nope"`},
-		{"no such task to retry", post, "/ping/nope/retry", "", nil, 404, "", `"nope"`},
-		{"no such task to watch", get, "/ping/nope/events", "", nil, 404, "", `"nope"`},
-		{"no such task's output", get, "/ping/nope/responses/a/output", "", nil, 404, "", `"nope"`},
-		{"a task's name with a slash", get, "/ping/a%2Fb", "", nil, 404, "", `"a/b"`},
-		{"a task's name that is no UTF-8", get, "/ping/%ff", "", nil, 404, "", `\xff`},
-		{"a task's name that is too long", get, "/ping/" + strings.Repeat("x", 300), "", nil, 404, "", "xxx…"},
-		{"a body for a cancel", post, "/ping/nope/cancel", `{"endpoints":["a"]}`, nil, 422, "body", "must be empty"},
-		{"an event id that is none", get, "/ping/nope/events", "", []string{"Last-Event-ID", "x"}, 422, "header.Last-Event-ID", "integer"},
-		{"no such endpoint", get, "/endpoints/nope", "", nil, 404, "", `"nope"`},
-		{"no name of an endpoint", get, "/endpoints/NOPE", "", nil, 404, "", `"NOPE"`},
-		{"agents where none connect", get, "/agent/orders", "", nil, 404, "", "message queue"},
+		{"invalid cursor", get, "/ping?cursor=nonsense!", "", nil, 422, "query.cursor", "not the next"},
+		{"unknown task", get, "/ping/nope", "", nil, 404, "", `"nope"`},
+		{"cancel of an unknown task", post, "/ping/nope/cancel", "", nil, 404, "", `"nope"`},
+		{"retry of an unknown task", post, "/ping/nope/retry", "", nil, 404, "", `"nope"`},
+		{"events of an unknown task", get, "/ping/nope/events", "", nil, 404, "", `"nope"`},
+		{"output of an unknown task", get, "/ping/nope/responses/a/output", "", nil, 404, "", `"nope"`},
+		{"reference with a slash", get, "/ping/a%2Fb", "", nil, 404, "", `"a/b"`},
+		{"reference with invalid UTF-8", get, "/ping/%ff", "", nil, 404, "", `\xff`},
+		{"too long reference", get, "/ping/" + strings.Repeat("x", 300), "", nil, 404, "", "xxx…"},
+		{"cancel with a body", post, "/ping/nope/cancel", `{"endpoints":["a"]}`, nil, 422, "body", "must be empty"},
+		{"invalid event id", get, "/ping/nope/events", "", []string{"Last-Event-ID", "x"}, 422, "header.Last-Event-ID", "integer"},
+		{"unknown endpoint", get, "/endpoints/nope", "", nil, 404, "", `"nope"`},
+		{"invalid endpoint name", get, "/endpoints/NOPE", "", nil, 404, "", `"NOPE"`},
+		{"agents without an HTTP transport", get, "/agent/orders", "", nil, 404, "", "message queue"},
 	}
 	s := serve(t)
 	for _, tt := range tests {
@@ -189,12 +189,12 @@ func TestRefused(t *testing.T) {
 			if len(a.body) > 4000 {
 				t.Errorf("the problem has %d bytes", len(a.body))
 			}
-			named := tt.at == "" && strings.Contains(p.Detail, tt.says)
+			matched := tt.location == "" && strings.Contains(p.Detail, tt.want)
 			for _, e := range p.Errors {
-				named = named || tt.at != "" && strings.HasPrefix(e.Location, tt.at) && strings.Contains(e.Message, tt.says)
+				matched = matched || tt.location != "" && strings.HasPrefix(e.Location, tt.location) && strings.Contains(e.Message, tt.want)
 			}
-			if !named {
-				t.Errorf("the problem does not say %q at %q: %s", tt.says, tt.at, a.body)
+			if !matched {
+				t.Errorf("the problem has no %q at %q: %s", tt.want, tt.location, a.body)
 			}
 			if tt.status == http.StatusMethodNotAllowed && a.header.Get("Allow") == "" {
 				t.Error("Allow is missing")
@@ -205,23 +205,23 @@ func TestRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 				if len(page.Tasks) > 0 {
-					t.Fatalf("something was stored: %+v", page.Tasks)
+					t.Fatalf("a task was stored: %+v", page.Tasks)
 				}
 			}
 		})
 	}
 }
 
-func TestAllFaultsOfARequestAreToldAtOnce(t *testing.T) {
+func TestAllErrorsAreReported(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	p := s.do(t, http.MethodPost, "/ping", `{"name":"1","endpoints":["A","b","b"],"timeout":"x"}`).problem(t, 422)
-	var at []string
+	var locations []string
 	for _, e := range p.Errors {
-		at = append(at, e.Location)
+		locations = append(locations, e.Location)
 	}
-	if got, want := strings.Join(at, " "), "body.endpoints[0] body.endpoints[2] body.identifier body.name body.timeout"; got != want {
-		t.Errorf("faults at %s, want %s", got, want)
+	if got, want := strings.Join(locations, " "), "body.endpoints[0] body.endpoints[2] body.identifier body.name body.timeout"; got != want {
+		t.Errorf("errors at %s, want %s", got, want)
 	}
 
 	names, err := json.Marshal(strings.Split(strings.Repeat("BAD,", 5000), ","))
@@ -230,6 +230,6 @@ func TestAllFaultsOfARequestAreToldAtOnce(t *testing.T) {
 	}
 	p = s.do(t, http.MethodPost, "/ping", `{"identifier":"1","endpoints":`+string(names)+`}`).problem(t, 422)
 	if len(p.Errors) != 21 || !strings.Contains(p.Errors[20].Message, "4981 more") {
-		t.Errorf("%d faults, the last one is %+v", len(p.Errors), p.Errors[len(p.Errors)-1])
+		t.Errorf("%d errors, the last one is %+v", len(p.Errors), p.Errors[len(p.Errors)-1])
 	}
 }

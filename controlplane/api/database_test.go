@@ -1,9 +1,6 @@
 package api_test
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,13 +10,12 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/api"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 )
 
-// calls are one of each kind that need the database.
-func calls() [][3]string {
+// databaseCalls returns one call of each kind that needs the database.
+func databaseCalls() [][3]string {
 	return [][3]string{
 		{http.MethodPost, "/ping", seedBody},
 		{http.MethodGet, "/ping"},
@@ -34,7 +30,7 @@ func calls() [][3]string {
 	}
 }
 
-func TestOutageOfTheDatabase(t *testing.T) {
+func TestUnavailableDatabase(t *testing.T) {
 	t.Parallel()
 	o := storetest.MySQL(t)
 	u, err := url.Parse(o.URI)
@@ -47,7 +43,7 @@ func TestOutageOfTheDatabase(t *testing.T) {
 	s := serveStore(t, storetest.Open(t, o), watch.NewFanout())
 	s.create(t, "/ping", `{"identifier":"1"}`)
 	cut()
-	for _, c := range calls() {
+	for _, c := range databaseCalls() {
 		a := s.do(t, c[0], c[1], c[2])
 		p := a.problem(t, http.StatusServiceUnavailable)
 		if a.header.Get("Retry-After") == "" {
@@ -62,66 +58,24 @@ func TestOutageOfTheDatabase(t *testing.T) {
 	}
 }
 
-func TestFaultsOfTheProgramAreNotTold(t *testing.T) {
+func TestInternalErrorsAreNotSent(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	if err := s.store.Close(); err != nil { // which no configuration can bring about
+	if err := s.store.Close(); err != nil { // which never happens in operation
 		t.Fatal(err)
 	}
-	for _, c := range calls() {
+	for _, c := range databaseCalls() {
 		if a := s.do(t, c[0], c[1], c[2]); strings.Contains(string(a.problem(t, 500).Detail), "sql") {
 			t.Errorf("%s %s: %s", c[0], c[1], a.body)
 		}
 	}
-	if log := s.log.String(); strings.Count(log, "level=ERROR") != len(calls()) || !strings.Contains(log, "sql: database is closed") {
-		t.Errorf("the log does not say why:\n%s", log)
+	if log := s.log.String(); strings.Count(log, "level=ERROR") != len(databaseCalls()) || !strings.Contains(log, "sql: database is closed") {
+		t.Errorf("the log has no reason:\n%s", log)
 	}
 }
 
-func TestReadinessNamesTheParts(t *testing.T) {
-	t.Parallel()
-	s := serve(t, func(o *api.Options) {
-		o.Checks["broker"] = func(context.Context) error { return errors.New("connection refused") }
-		o.Checks["silent"] = func(ctx context.Context) error { <-ctx.Done(); return errors.New("no answer") }
-	})
-	a := s.do(t, http.MethodGet, "/readyz", "")
-	if p := a.problem(t, http.StatusServiceUnavailable); !strings.Contains(p.Detail, "broker, silent") {
-		t.Errorf("detail: %s", p.Detail)
-	}
-	if want := `"parts":{"broker":{"ready":false,"error":"connection refused"},"database":{"ready":true},"silent":{"ready":false,"error":"no answer"}}`; !strings.Contains(string(a.body), want) {
-		t.Errorf("got %s, want it to hold %s", a.body, want)
-	}
-}
-
-func TestPanics(t *testing.T) {
-	t.Parallel()
-	s := serve(t, func(o *api.Options) {
-		o.Agents = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/agent/late" {
-				fmt.Fprint(w, "half an ")
-				_ = http.NewResponseController(w).Flush()
-			}
-			panic("a fault of the program")
-		})
-	})
-	if a := s.do(t, http.MethodGet, "/agent/early", ""); strings.Contains(a.problem(t, http.StatusInternalServerError).Detail, "fault") {
-		t.Errorf("the answer tells too much: %s", a.body)
-	}
-	resp, err := s.Client().Get(s.URL + "/agent/late")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if b, err := io.ReadAll(resp.Body); err == nil {
-		t.Errorf("a broken answer looks whole: %q", b)
-	}
-	if log := s.log.String(); strings.Count(log, "a fault of the program") != 2 || !strings.Contains(log, "outage_test.go") {
-		t.Errorf("the log does not say what happened:\n%s", log)
-	}
-}
-
-// proxy makes u lead to a listener that passes everything on to where u led;
-// cut closes all connections and the listener.
+// proxy replaces the host of u by that of a listener, which forwards to the original
+// host. cut closes all connections and the listener.
 func proxy(t *testing.T, u *url.URL) (cut func()) {
 	t.Helper()
 	target := u.Host

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// Assets writes what the packages hold and the sources do not: the manual pages and
-// completions, which the programs know best, the maintainer scripts and the change
-// log. They are below o.Work, in generated.
+// Assets generates the files of the packages that are not among the sources: manual
+// pages, completions, maintainer scripts and the changelog. They are written to the
+// directory generated below o.Work.
 func Assets(ctx context.Context, o Options) error {
-	d, err := describe(o.Root, o.Programs, o.Time)
+	d, err := readDescription(o.Root, o.ProgramVersion, o.Time)
 	if err != nil {
 		return err
 	}
@@ -29,20 +29,20 @@ func Assets(ctx context.Context, o Options) error {
 	return o.generate(ctx, d, programs)
 }
 
-func (o Options) generate(ctx context.Context, d *description, programs map[built]string) error {
+func (o Options) generate(ctx context.Context, d *description, programs map[target]string) error {
 	if err := os.MkdirAll(o.assets(), 0o755); err != nil {
-		return fmt.Errorf("make a directory: %w", err)
+		return fmt.Errorf("create a directory: %w", err)
 	}
 	for _, p := range d.packages {
-		prog, err := d.program(p)
+		prog, err := d.programOf(p)
 		if err != nil {
 			return err
 		}
-		if err := o.documents(ctx, prog.Binary, programs[built{prog.ID, runtime.GOARCH}]); err != nil {
+		if err := o.generateDocuments(ctx, prog.Binary, programs[target{prog.ID, runtime.GOARCH}]); err != nil {
 			return err
 		}
 		if p.Scripts.PostInstall != "" {
-			if err := o.scripts(p.PackageName); err != nil {
+			if err := o.generateScripts(p.PackageName); err != nil {
 				return err
 			}
 		}
@@ -59,10 +59,10 @@ func (o Options) generate(ctx context.Context, d *description, programs map[buil
 `, o.Version, d.packages[0].Release, o.Time.Format(time.RFC3339), d.packages[0].Maintainer, d.packages[0].Homepage))
 }
 
-// documents asks the program for its manual page and completions.
-func (o Options) documents(ctx context.Context, name, binary string) error {
+// generateDocuments writes a program's manual page and completions, from its own output.
+func (o Options) generateDocuments(ctx context.Context, name, binary string) error {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		out, err := ask(ctx, binary, "completion", shell)
+		out, err := output(ctx, binary, "completion", shell)
 		if err != nil {
 			return err
 		}
@@ -74,8 +74,8 @@ func (o Options) documents(ctx context.Context, name, binary string) error {
 	if name == "tasker" {
 		section = "1"
 	}
-	text, err := page(name, section, o.Time, func(command ...string) (string, error) {
-		return ask(ctx, binary, append(command, "--help")...)
+	text, err := manualPage(name, section, o.Time, func(command ...string) (string, error) {
+		return output(ctx, binary, append(command, "--help")...)
 	})
 	if err != nil {
 		return err
@@ -99,9 +99,9 @@ var (
 	unitState = regexp.MustCompile(`(?m)^StateDirectory=(\S+)$`)
 )
 
-// scripts makes a package's maintainer scripts of those that all share: the unit
-// says who its user is and where its state is kept.
-func (o Options) scripts(name string) error {
+// generateScripts writes a package's maintainer scripts: a head with the package's
+// names, and the body that all packages share. User and state directory are the unit's.
+func (o Options) generateScripts(name string) error {
 	unit, err := os.ReadFile(filepath.Join(o.Root, "packaging/units", name+".service"))
 	if err != nil {
 		return fmt.Errorf("read the unit: %w", err)
@@ -135,28 +135,28 @@ func (o Options) scripts(name string) error {
 	return nil
 }
 
-// write makes a file of the packages' time: some formats have that of a script in them.
+// write creates a generated file with o.Time as its modification time, since some
+// formats store that of the scripts.
 func (o Options) write(name, content string) error {
 	file := filepath.Join(o.assets(), name)
 	if err := os.WriteFile(file, []byte(content), 0o644); err != nil { //nolint:gosec // for everyone
-		return fmt.Errorf("write what the packages hold: %w", err)
+		return fmt.Errorf("write a generated file: %w", err)
 	}
 	if err := os.Chtimes(file, o.Time, o.Time); err != nil {
-		return fmt.Errorf("date what the packages hold: %w", err)
+		return fmt.Errorf("set the time of a generated file: %w", err)
 	}
 	return nil
 }
 
-// ask returns what a program prints. It is kept from what the environment might
-// change in that.
-func ask(ctx context.Context, binary string, args ...string) (string, error) {
+// output runs a program with a fixed environment and returns its standard output.
+func output(ctx context.Context, binary string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8"}
-	var complaint strings.Builder
-	cmd.Stderr = &complaint
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("ask %s %s: %w: %s", filepath.Base(binary), strings.Join(args, " "), err, complaint.String())
+		return "", fmt.Errorf("run %s %s: %w: %s", filepath.Base(binary), strings.Join(args, " "), err, stderr.String())
 	}
 	return string(out), nil
 }

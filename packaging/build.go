@@ -23,41 +23,41 @@ import (
 	_ "github.com/goreleaser/nfpm/v2/rpm" // the format rpm
 )
 
-// sums is the file with the checksums of all packages, for `sha256sum --check`.
-const sums = "SHA256SUMS"
+// checksumsFile has the checksums of all packages, for `sha256sum --check`.
+const checksumsFile = "SHA256SUMS"
 
-// untagged is a version with a fourth number, which is none of semver.
-var untagged = regexp.MustCompile(`^\d+\.\d+\.\d+\.\d+$`)
+// untaggedVersion matches a version with a fourth number, which semver does not have.
+var untaggedVersion = regexp.MustCompile(`^\d+\.\d+\.\d+\.\d+$`)
 
-// generated is where .goreleaser.yaml expects what Assets writes.
+// generated is the directory in which .goreleaser.yaml expects the files of Assets.
 const generated = "packaging/generated"
 
-// Options say what is built, and where.
+// Options configure a build.
 type Options struct {
-	// Root is the root of the sources.
+	// Root is the root directory of the sources.
 	Root string
-	// Out is where the packages go. Files of the same names are overwritten.
+	// Out is the directory for the packages. Files of the same names are overwritten.
 	Out string
-	// Work is for the programs and all else that packages are made of.
+	// Work is a directory for the programs and the generated files.
 	Work string
-	// Version is that of the packages, Programs what the programs say of themselves.
-	Version, Programs string
-	// Time is that of all that is in the packages.
+	// Version is the version of the packages, ProgramVersion the one that the programs print.
+	Version, ProgramVersion string
+	// Time is the modification time of every file in the packages.
 	Time time.Time
-	// Architectures are as in GOARCH; empty: all that are described.
+	// Architectures are values of GOARCH; empty means all in the description.
 	Architectures []string
-	// Formats are as in nfpm (deb, rpm, apk, archlinux); empty: all that are described.
+	// Formats are nfpm's (deb, rpm, apk, archlinux); empty means all in the description.
 	Formats []string
 }
 
-// Build makes all packages and their checksums; the same options make the same
-// bytes, wherever and whenever. It returns the files' names.
+// Build creates all packages and the file with their checksums, and returns the names
+// of the files. The same options give the same bytes on every machine and at any time.
 func Build(ctx context.Context, o Options) ([]string, error) {
-	d, err := describe(o.Root, o.Programs, o.Time)
+	d, err := readDescription(o.Root, o.ProgramVersion, o.Time)
 	if err != nil {
 		return nil, err
 	}
-	archs := d.architectures(o.Architectures)
+	archs := d.selectArchitectures(o.Architectures)
 	programs, err := o.compile(ctx, d, append(archs, runtime.GOARCH))
 	if err != nil {
 		return nil, err
@@ -66,11 +66,11 @@ func Build(ctx context.Context, o Options) ([]string, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory of the packages: %w", err)
+		return nil, fmt.Errorf("create the directory of the packages: %w", err)
 	}
 	var names []string
 	for _, p := range d.packages {
-		prog, err := d.program(p)
+		prog, err := d.programOf(p)
 		if err != nil {
 			return nil, err
 		}
@@ -79,29 +79,29 @@ func Build(ctx context.Context, o Options) ([]string, error) {
 				if len(o.Formats) > 0 && !slices.Contains(o.Formats, format) {
 					continue
 				}
-				name, err := o.pack(p, format, arch, prog.Binary, programs[built{prog.ID, arch}])
+				name, err := o.buildPackage(p, format, arch, prog.Binary, programs[target{prog.ID, arch}])
 				if err != nil {
-					return nil, fmt.Errorf("make the package %s, %s for %s: %w", p.PackageName, format, arch, err)
+					return nil, fmt.Errorf("build the package %s, %s for %s: %w", p.PackageName, format, arch, err)
 				}
 				names = append(names, name)
 			}
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("no packages are described for the architectures %q in the formats %q", o.Architectures, o.Formats)
+		return nil, fmt.Errorf(".goreleaser.yaml has no packages for the architectures %q in the formats %q", o.Architectures, o.Formats)
 	}
-	return append(names, sums), o.checksums(names)
+	return append(names, checksumsFile), o.writeChecksums(names)
 }
 
-// built names a program for an architecture.
-type built struct{ id, arch string }
+// target is a program for one architecture.
+type target struct{ id, arch string }
 
-// compile builds the programs, and returns their files.
-func (o Options) compile(ctx context.Context, d *description, archs []string) (map[built]string, error) {
-	programs := map[built]string{}
+// compile builds the programs and returns the paths of their files.
+func (o Options) compile(ctx context.Context, d *description, archs []string) (map[target]string, error) {
+	programs := map[target]string{}
 	for _, p := range d.programs {
 		for _, arch := range archs {
-			if programs[built{p.ID, arch}] != "" {
+			if programs[target{p.ID, arch}] != "" {
 				continue
 			}
 			file := filepath.Join(o.assets(), "bin", arch, p.Binary)
@@ -112,25 +112,25 @@ func (o Options) compile(ctx context.Context, d *description, archs []string) (m
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return nil, fmt.Errorf("build %s for %s: %w\n%s", p.Binary, arch, err, out)
 			}
-			programs[built{p.ID, arch}] = file
+			programs[target{p.ID, arch}] = file
 		}
 	}
 	return programs, nil
 }
 
-// pack writes one package, and returns its name.
-func (o Options) pack(p pack, format, arch, name, binary string) (string, error) {
+// buildPackage writes one package and returns the name of its file.
+func (o Options) buildPackage(p packageDescription, format, arch, name, binary string) (string, error) {
 	info, err := p.info(format)
 	if err != nil {
 		return "", err
 	}
 	info.Version, info.Arch = o.Version, arch
-	if untagged.MatchString(o.Version) {
+	if untaggedVersion.MatchString(o.Version) {
 		info.VersionSchema = "none"
 	}
 	info.Contents = slices.Clone(info.Contents)
 	for i, c := range info.Contents {
-		c := *c // nfpm fills in what is missing
+		c := *c // nfpm fills in missing fields
 		if c.FileInfo != nil {
 			own := *c.FileInfo
 			c.FileInfo = &own
@@ -152,7 +152,7 @@ func (o Options) pack(p pack, format, arch, name, binary string) (string, error)
 		return "", err
 	}
 	info = nfpm.WithDefaults(info)
-	target := packager.ConventionalFileName(info)
+	fileName := packager.ConventionalFileName(info)
 	var b bytes.Buffer
 	if err := packager.Package(info, &b); err != nil {
 		return "", err
@@ -163,10 +163,10 @@ func (o Options) pack(p pack, format, arch, name, binary string) (string, error)
 			return "", err
 		}
 	}
-	return target, os.WriteFile(filepath.Join(o.Out, target), content, 0o644) //nolint:gosec // for everyone
+	return fileName, os.WriteFile(filepath.Join(o.Out, fileName), content, 0o644) //nolint:gosec // for everyone
 }
 
-// source is where a file that .goreleaser.yaml names is.
+// source returns the path of a file that .goreleaser.yaml names.
 func (o Options) source(file string) string {
 	if file == "" {
 		return ""
@@ -179,7 +179,7 @@ func (o Options) source(file string) string {
 
 func (o Options) assets() string { return filepath.Join(o.Work, "generated") }
 
-func (o Options) checksums(names []string) error {
+func (o Options) writeChecksums(names []string) error {
 	var b strings.Builder
 	for _, name := range slices.Sorted(slices.Values(names)) {
 		sum, err := checksum(filepath.Join(o.Out, name))
@@ -188,7 +188,7 @@ func (o Options) checksums(names []string) error {
 		}
 		fmt.Fprintf(&b, "%s  %s\n", sum, name)
 	}
-	if err := os.WriteFile(filepath.Join(o.Out, sums), []byte(b.String()), 0o644); err != nil { //nolint:gosec // for everyone
+	if err := os.WriteFile(filepath.Join(o.Out, checksumsFile), []byte(b.String()), 0o644); err != nil { //nolint:gosec // for everyone
 		return fmt.Errorf("write the checksums: %w", err)
 	}
 	return nil
@@ -197,12 +197,12 @@ func (o Options) checksums(names []string) error {
 func checksum(file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return "", fmt.Errorf("make a checksum: %w", err)
+		return "", fmt.Errorf("compute a checksum: %w", err)
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("make the checksum of %s: %w", file, err)
+		return "", fmt.Errorf("compute the checksum of %s: %w", file, err)
 	}
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }

@@ -14,14 +14,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// description is the part of .goreleaser.yaml that says what is built and what is
-// in the packages.
+// description is the part of .goreleaser.yaml that lists the programs and packages.
 type description struct {
 	programs []program
-	packages []pack
+	packages []packageDescription
 }
 
-// program is an entry of the section builds.
+// program is one entry of the section builds.
 type program struct {
 	ID           string   `yaml:"id"`
 	Main         string   `yaml:"main"`
@@ -34,9 +33,9 @@ type program struct {
 	GOARCH       []string `yaml:"goarch"`
 }
 
-// pack is an entry of the section nfpms: what goreleaser calls by another name than
-// nfpm, or knows and nfpm does not, and else nfpm's own.
-type pack struct {
+// packageDescription is one entry of the section nfpms. It has the keys that goreleaser
+// names differently than nfpm or that nfpm does not have; the others are nfpm's own.
+type packageDescription struct {
 	overridables     `yaml:",inline"`
 	ID               string                  `yaml:"id"`
 	IDs              []string                `yaml:"ids"`
@@ -61,9 +60,9 @@ type overridables struct {
 	Dependencies      []string `yaml:"dependencies"`
 }
 
-// describe reads .goreleaser.yaml. A key of the two sections that is not honoured
-// here is an error, so that goreleaser cannot build something else.
-func describe(root string, version string, at time.Time) (*description, error) {
+// readDescription reads .goreleaser.yaml. An unsupported key in the two sections is an
+// error, since goreleaser would build different packages.
+func readDescription(root string, version string, at time.Time) (*description, error) {
 	file := filepath.Join(root, ".goreleaser.yaml")
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -81,31 +80,31 @@ func describe(root string, version string, at time.Time) (*description, error) {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
 	d := &description{}
-	if err := errors.Join(strictly(sections.Builds, &d.programs), strictly(sections.NFPMs, &d.packages)); err != nil {
+	if err := errors.Join(decodeStrict(sections.Builds, &d.programs), decodeStrict(sections.NFPMs, &d.packages)); err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
 	return d, d.check()
 }
 
-// check refuses what is not built here.
+// check returns an error for what this package cannot build.
 func (d *description) check() error {
 	for _, p := range d.programs {
 		if !slices.Equal(p.GOOS, []string{"linux"}) {
-			return fmt.Errorf("build %s is for %q; packages are for linux only", p.ID, p.GOOS)
+			return fmt.Errorf("build %s is for %q; only linux is supported", p.ID, p.GOOS)
 		}
 	}
 	for _, p := range d.packages {
 		for _, c := range p.Contents {
 			if text := c.Source + " " + c.Destination; strings.Contains(text, "{{") {
-				return fmt.Errorf("package %s: there are no templates in contents, as in %s", p.ID, text)
+				return fmt.Errorf("package %s: templates in contents are not supported: %s", p.ID, text)
 			}
 		}
 	}
 	return nil
 }
 
-// strictly decodes a section whose aliases are resolved.
-func strictly(section, target any) error {
+// decodeStrict decodes a section with resolved aliases; unknown keys are errors.
+func decodeStrict(section, target any) error {
 	content, err := yaml.Marshal(section)
 	if err != nil {
 		return err
@@ -115,8 +114,9 @@ func strictly(section, target any) error {
 	return decoder.Decode(target)
 }
 
-// architectures are those that are described, or of these the wanted ones.
-func (d *description) architectures(wanted []string) []string {
+// selectArchitectures returns the described architectures that are wanted, all if wanted
+// is empty.
+func (d *description) selectArchitectures(wanted []string) []string {
 	var archs []string
 	for _, p := range d.programs {
 		for _, arch := range p.GOARCH {
@@ -128,29 +128,29 @@ func (d *description) architectures(wanted []string) []string {
 	return archs
 }
 
-// program is the one that a package holds.
-func (d *description) program(p pack) (program, error) {
+// programOf returns the program that a package contains.
+func (d *description) programOf(p packageDescription) (program, error) {
 	for _, candidate := range d.programs {
 		if slices.Equal(p.IDs, []string{candidate.ID}) {
 			return candidate, nil
 		}
 	}
-	return program{}, fmt.Errorf("package %s: its ids %q are not the id of one build", p.ID, p.IDs)
+	return program{}, fmt.Errorf("package %s: ids %q must be the id of one build", p.ID, p.IDs)
 }
 
-// info is the package in one format as nfpm wants it, but for the version, the
-// architecture and the program.
-func (p pack) info(format string) (*nfpm.Info, error) {
+// info returns nfpm's description of the package in one format, without version,
+// architecture and program.
+func (p packageDescription) info(format string) (*nfpm.Info, error) {
 	c := nfpm.Config{
 		Info: nfpm.Info{
-			Overridables: p.depending(), Name: p.PackageName,
+			Overridables: p.withDependencies(), Name: p.PackageName,
 			Vendor: p.Vendor, Maintainer: p.Maintainer, Homepage: p.Homepage, License: p.License, Description: p.Description,
 			Section: p.Section, Priority: p.Priority, Release: p.Release, MTime: p.MTime, Changelog: p.Changelog,
 		},
 		Overrides: map[string]*nfpm.Overridables{},
 	}
 	for name, o := range p.Overrides {
-		merged := o.depending()
+		merged := o.withDependencies()
 		c.Overrides[name] = &merged
 	}
 	info, err := c.Get(format)
@@ -160,7 +160,8 @@ func (p pack) info(format string) (*nfpm.Info, error) {
 	return info, nil
 }
 
-func (o overridables) depending() nfpm.Overridables {
+// withDependencies returns nfpm's overridables with goreleaser's key dependencies.
+func (o overridables) withDependencies() nfpm.Overridables {
 	o.Depends = o.Dependencies
 	return o.Overridables
 }

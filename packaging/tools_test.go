@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// needs skips a test of a tool that is not there. CI has them all.
-func needs(t *testing.T, tool string) {
+// requireTool skips the test if a tool is missing, and fails it in CI.
+func requireTool(t *testing.T, tool string) {
 	t.Helper()
 	if _, err := exec.LookPath(tool); err == nil {
 		return
@@ -20,17 +20,17 @@ func needs(t *testing.T, tool string) {
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("%s is missing: `make test-packages` installs it, as root on Debian", tool)
 	}
-	t.Skipf("left out: it needs %s; `make test-packages` installs it, as root on Debian", tool)
+	t.Skipf("%s is missing: `make test-packages` installs it, as root on Debian", tool)
 }
 
-// The control plane can do little harm, nor can an agent without root.
+// TestExposure bounds the exposure of the confined units by systemd's own measure.
 func TestExposure(t *testing.T) {
 	t.Parallel()
-	needs(t, "systemd-analyze")
+	requireTool(t, "systemd-analyze")
 	for _, tt := range []struct {
 		unit  string
 		files []string
-		most  float64
+		limit float64
 	}{
 		{"tasker-controlplane.service", []string{"units/tasker-controlplane.service"}, 2.0},
 		{"tasker-agent.service", []string{"units/tasker-agent.service", "units/restricted/restricted.conf"}, 2.5},
@@ -52,18 +52,18 @@ func TestExposure(t *testing.T) {
 			out := run(t, "systemd-analyze", "security", "--offline=yes", "--no-pager", path)
 			match := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
 			if match == nil {
-				t.Fatalf("no exposure in\n%s", out)
+				t.Fatalf("systemd-analyze printed no exposure:\n%s", out)
 			}
-			if exposure, err := strconv.ParseFloat(match[1], 64); err != nil || exposure > tt.most {
-				t.Errorf("the exposure is %s, want at most %v\n%s", match[1], tt.most, out)
+			if exposure, err := strconv.ParseFloat(match[1], 64); err != nil || exposure > tt.limit {
+				t.Errorf("the exposure is %s, want at most %v\n%s", match[1], tt.limit, out)
 			}
 		})
 	}
 }
 
-// verify has systemd read the units, whose programs are not installed here.
-func verify(t *testing.T, o Options) {
-	needs(t, "systemd-analyze")
+// checkUnits lets systemd verify the units, with the paths of the programs just built.
+func checkUnits(t *testing.T, o Options) {
+	requireTool(t, "systemd-analyze")
 	units, err := filepath.Glob("units/*.service")
 	if err != nil || len(units) < 2 {
 		t.Fatalf("the units are %q (%v)", units, err)
@@ -75,9 +75,9 @@ func verify(t *testing.T, o Options) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		here := strings.ReplaceAll(string(text), "=/usr/bin/tasker", "="+filepath.Join(o.assets(), "bin", runtime.GOARCH, "tasker"))
+		replaced := strings.ReplaceAll(string(text), "=/usr/bin/tasker", "="+filepath.Join(o.assets(), "bin", runtime.GOARCH, "tasker"))
 		copied := filepath.Join(dir, filepath.Base(unit))
-		if err := os.WriteFile(copied, []byte(here), 0o600); err != nil {
+		if err := os.WriteFile(copied, []byte(replaced), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		args = append(args, copied)
@@ -87,21 +87,20 @@ func verify(t *testing.T, o Options) {
 	}
 }
 
-// lintian has no errors or warnings for the Debian packages but what the overrides
-// give reasons for.
-func lintian(t *testing.T, o Options) {
-	needs(t, "lintian")
-	debs := packages(t, o, "deb")
+// checkLintian checks that lintian has no findings beyond the overrides.
+func checkLintian(t *testing.T, o Options) {
+	requireTool(t, "lintian")
+	debs := packageFiles(t, o, "deb")
 	args := append([]string{"--no-cfg", "--allow-root"}, debs...)
 	if out, err := exec.CommandContext(t.Context(), "lintian", args...).CombinedOutput(); err != nil || len(out) > 0 { //nolint:gosec // our packages
 		t.Errorf("lintian: %v\n%s", err, out)
 	}
 }
 
-// rpmlint has nothing to say of the RPM packages but what rpmlint.toml gives reasons for.
-func rpmlint(t *testing.T, o Options) {
-	needs(t, "rpmlint")
-	// Debian's cpio, to which it hands a package, would write the files to /.
+// checkRPMLint checks that rpmlint has no findings beyond the filters of rpmlint.toml.
+func checkRPMLint(t *testing.T, o Options) {
+	requireTool(t, "rpmlint")
+	// rpmlint runs cpio, and Debian's cpio would write the files to /.
 	shim := t.TempDir()
 	cpio, err := exec.LookPath("cpio")
 	if err != nil {
@@ -110,7 +109,7 @@ func rpmlint(t *testing.T, o Options) {
 	if err := os.WriteFile(filepath.Join(shim, "cpio"), []byte("#!/bin/sh\nexec "+cpio+" --no-absolute-filenames \"$@\"\n"), 0o700); err != nil { //nolint:gosec // a program
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "rpmlint", append([]string{"--config", "rpmlint.toml", "--strict"}, packages(t, o, "rpm")...)...) //nolint:gosec // our packages
+	cmd := exec.CommandContext(t.Context(), "rpmlint", append([]string{"--config", "rpmlint.toml", "--strict"}, packageFiles(t, o, "rpm")...)...) //nolint:gosec // our packages
 	cmd.Env = append(os.Environ(), "PATH="+shim+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), " 0 errors, 0 warnings") {
@@ -118,12 +117,12 @@ func rpmlint(t *testing.T, o Options) {
 	}
 }
 
-// packages are the files of a format.
-func packages(t *testing.T, o Options, format string) []string {
+// packageFiles returns the packages of one format.
+func packageFiles(t *testing.T, o Options, format string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(o.Out, "*."+format))
 	if err != nil || len(found) == 0 {
-		t.Fatalf("there are no packages (%v)", err)
+		t.Fatalf("no .%s packages were built (%v)", format, err)
 	}
 	return found
 }

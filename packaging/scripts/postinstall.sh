@@ -1,7 +1,7 @@
 set -e
 
-# dpkg says in words what is done, rpm by the number of versions that are installed
-# then; apk and pacman have a script for each, which sets step.
+# dpkg passes the action, rpm the number of installed versions. apk and pacman have a
+# script for each step, which sets step.
 case ${1:-} in
 configure) if [ -z "${2:-}" ]; then step=install; else step=upgrade; fi ;;
 abort-*) exit 0 ;;
@@ -21,13 +21,13 @@ if [ "$user" != root ]; then
 		fi
 	fi
 	chown "$user:$user" "$state"
-	# The service reads it and may not write it. Another group is the administrator's.
+	# The service may read the file and not write it. Any other group is the administrator's choice.
 	if [ "$(stat -c %G "$config")" = root ]; then
 		chgrp "$user" "$config"
 	fi
 fi
 
-# configured says whether the program could start, and if not, why.
+# configured reports whether the program can start; it prints the reason if not.
 configured() (
 	if [ -r "/etc/$program/environment" ]; then
 		while IFS= read -r line; do
@@ -43,16 +43,16 @@ configured() (
 	{ "/usr/bin/$program" check-config --config "$config" >/dev/null; } 2>&1
 )
 
-# A machine that is not running systemd (a chroot, a container) is only prepared.
+# Without a running systemd (a chroot, a container) the service is only enabled.
 running() { [ -d /run/systemd/system ]; }
 
-# invoke lets Debian's policy-rc.d forbid starts.
+# invoke respects Debian's policy-rc.d.
 invoke() {
 	if command -v deb-systemd-invoke >/dev/null; then
 		deb-systemd-invoke "$@"
 	else
 		systemctl "$@"
-	fi || echo "$program: it did not $1; see: journalctl --unit=$program" >&2
+	fi || echo "$program: could not $1; see: journalctl --unit=$program" >&2
 }
 
 command -v systemctl >/dev/null || exit 0
@@ -63,16 +63,16 @@ install)
 		systemctl enable --quiet "$program.service"
 		if running; then invoke start "$program.service"; fi
 	else
-		printf '%s\n' "$reason" "$program is installed and not started, as it is not configured yet." >&2
+		printf '%s\n' "$reason" "$program is installed but not started, because it is not configured yet." >&2
 		if [ "$program" = tasker-agent ]; then
-			echo "Enrol this server, which starts it: tasker-agent enrol --server URL --token TOKEN" >&2
+			echo "Enrol this server to start it: tasker-agent enrol --server URL --token TOKEN" >&2
 		else
 			echo "Edit $config, then: systemctl enable --now $program" >&2
 		fi
 	fi
 	;;
 upgrade)
-	# One that was disabled stays so, and runs only if it did.
+	# A disabled service stays disabled, and runs afterwards only if it ran before.
 	if running && { systemctl is-active --quiet "$program.service" || systemctl is-enabled --quiet "$program.service"; }; then
 		invoke restart "$program.service"
 	fi

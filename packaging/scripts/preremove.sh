@@ -1,6 +1,6 @@
 set -e
 
-# Nothing is stopped for an upgrade: the new version restarts the service.
+# An upgrade stops nothing: the new version restarts the service.
 case ${1:-} in
 upgrade | deconfigure | failed-upgrade | [1-9]) exit 0 ;;
 esac
@@ -9,7 +9,7 @@ command -v systemctl >/dev/null || exit 0
 if [ -d /run/systemd/system ]; then
 	systemctl stop "$program.service"
 fi
-# dpkg keeps what makes a service enabled until the purge, as it keeps the configuration.
+# dpkg keeps the service enabled until the purge, as it keeps the configuration.
 if [ "${1:-}" != remove ]; then
 	systemctl disable --quiet "$program.service"
 fi

@@ -32,7 +32,7 @@ func TestInstall(t *testing.T) {
 		l.install(one, control, newer, k)
 		said := l.install(one, agent, newer, k)
 		l.install(one, "tasker", newer, k)
-		if !strings.Contains(said, "tasker-agent is installed and not started") {
+		if !strings.Contains(said, "tasker-agent is installed but not started") {
 			t.Errorf("the installation of an agent says %q", said)
 		}
 		l.is(one, control, "enabled active")

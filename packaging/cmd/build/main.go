@@ -1,4 +1,4 @@
-// Command packages builds the packages of tasker.
+// Command build builds tasker's packages.
 package main
 
 import (
@@ -16,20 +16,20 @@ import (
 
 func main() {
 	var o packaging.Options
-	flag.StringVar(&o.Root, "root", "..", "the root of the sources")
-	flag.StringVar(&o.Out, "out", "", "where the packages go (default: dist below the root)")
-	flag.StringVar(&o.Version, "version", "", "the packages' version (default: that of the commit)")
-	flag.StringVar(&o.Programs, "programs", "", "what the programs say of themselves (default: the packages' version)")
-	archs := flag.String("architectures", "", "those to build for, as amd64,arm64 (default: all)")
-	formats := flag.String("formats", "", "those to build, as deb,rpm,apk,archlinux (default: all)")
-	assets := flag.Bool("assets", false, "only generate what the packages hold, for goreleaser")
+	flag.StringVar(&o.Root, "root", "..", "root directory of the sources")
+	flag.StringVar(&o.Out, "out", "", "directory for the packages (default: dist below the root)")
+	flag.StringVar(&o.Version, "version", "", "version of the packages (default: derived from the commit)")
+	flag.StringVar(&o.ProgramVersion, "programs", "", "version that the programs print (default: the version of the packages)")
+	archs := flag.String("architectures", "", "architectures, such as amd64,arm64 (default: all)")
+	formats := flag.String("formats", "", "formats, such as deb,rpm,apk,archlinux (default: all)")
+	assets := flag.Bool("assets", false, "only generate the files of the packages, for goreleaser")
 	flag.Parse()
 	o.Architectures, o.Formats = list(*archs), list(*formats)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := build(ctx, o, *assets); err != nil {
-		fmt.Fprintln(os.Stderr, "packages:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to be done
+		fmt.Fprintln(os.Stderr, "build:", err)
+		os.Exit(1) //nolint:gocritic // the deferred stop has nothing to free
 	}
 }
 
@@ -46,14 +46,14 @@ func build(ctx context.Context, o packaging.Options, assets bool) (err error) {
 			return err
 		}
 	}
-	if o.Programs == "" {
-		o.Programs = o.Version
+	if o.ProgramVersion == "" {
+		o.ProgramVersion = o.Version
 	}
 	if o.Time, err = packaging.Time(ctx, o.Root); err != nil {
 		return err
 	}
 	if assets {
-		o.Work = filepath.Join(o.Root, "packaging") // in generated, where .goreleaser.yaml expects it
+		o.Work = filepath.Join(o.Root, "packaging") // .goreleaser.yaml expects packaging/generated
 		return packaging.Assets(ctx, o)
 	}
 	if o.Work, err = os.MkdirTemp("", "tasker-packages-"); err != nil {

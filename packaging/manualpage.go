@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// subcommand is a line of the list of commands in a program's help.
+// subcommand matches a line of the list of commands in a program's help.
 var subcommand = regexp.MustCompile(`^  ([a-z][a-z-]*) +\S`)
 
-// page is the manual page of a program: its help, and that of each of its commands,
-// as help gives it.
-func page(name, section string, at time.Time, help func(command ...string) (string, error)) (string, error) {
+// manualPage returns a program's manual page in roff: its help text and that of each of
+// its commands. help returns the help text of a command.
+func manualPage(name, section string, at time.Time, help func(command ...string) (string, error)) (string, error) {
 	text, err := help()
 	if err != nil {
 		return "", err
@@ -24,21 +24,21 @@ func page(name, section string, at time.Time, help func(command ...string) (stri
 	fmt.Fprintf(&b, ".TH %s %s %s tasker\n", roff(strings.ToUpper(name)), section, at.UTC().Format(time.DateOnly))
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(name), roff(about))
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n.I command\n[\\fIflags\\fR]\n.SH DESCRIPTION\n", roff(name))
-	verbatim(&b, text)
+	writeVerbatim(&b, text)
 	b.WriteString(".SH COMMANDS\n")
-	if err := commands(&b, nil, text, help); err != nil {
+	if err := writeCommands(&b, nil, text, help); err != nil {
 		return "", err
 	}
 	if section == "8" {
-		fmt.Fprintf(&b, ".SH FILES\n.TP\n.I /etc/%[1]s/config.yaml\nThe configuration.\n.TP\n.I /etc/%[1]s/environment\n"+
-			"Environment variables that it refers to, if it does.\n", roff(name))
+		fmt.Fprintf(&b, ".SH FILES\n.TP\n.I /etc/%[1]s/config.yaml\nConfiguration.\n.TP\n.I /etc/%[1]s/environment\n"+
+			"Environment variables that the configuration refers to.\n", roff(name))
 	}
 	fmt.Fprintf(&b, ".SH SEE ALSO\nhttps://github.com/MatthiasWiesner/tasker\n")
 	return b.String(), nil
 }
 
-// commands writes a section for each command that a help lists, and for those below.
-func commands(b *strings.Builder, above []string, text string, help func(...string) (string, error)) error {
+// writeCommands writes a section for each command that a help text lists, recursively.
+func writeCommands(b *strings.Builder, above []string, text string, help func(...string) (string, error)) error {
 	_, list, ok := strings.Cut(text, "\nAvailable Commands:\n")
 	if !ok {
 		return nil
@@ -55,21 +55,21 @@ func commands(b *strings.Builder, above []string, text string, help func(...stri
 			return err
 		}
 		fmt.Fprintf(b, ".SS %s\n", roff(strings.Join(command, " ")))
-		verbatim(b, text)
-		if err := commands(b, command, text, help); err != nil {
+		writeVerbatim(b, text)
+		if err := writeCommands(b, command, text, help); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// verbatim writes text that is laid out already.
-func verbatim(b *strings.Builder, text string) {
+// writeVerbatim writes text without filling its lines.
+func writeVerbatim(b *strings.Builder, text string) {
 	text, _, _ = strings.Cut(text, "\nUse \"")
 	fmt.Fprintf(b, ".nf\n%s\n.fi\n", roff(strings.TrimSpace(text)))
 }
 
-// roff escapes text.
+// roff escapes text for roff.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`).Replace(text)
 	return strings.ReplaceAll("\n"+text, "\n.", "\n\\&.")[1:]

@@ -92,7 +92,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		return s, fmt.Errorf("find the programs: %w", err)
 	}
 	o.Programs = filepath.Dir(self)
-	o.Say = func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) }
+	o.Logf = func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) }
 	return s, nil
 }
 

@@ -4,5 +4,5 @@ package fleetbench
 
 import "syscall"
 
-// child keeps Ctrl-C from the control plane: this process stops it in order.
-func child() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// childAttributes keeps Ctrl-C from the control plane: this process stops it in order.
+func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -5,19 +5,18 @@ import (
 	"syscall"
 )
 
-// spareFiles are those that a process opens beside what each agent takes.
+// spareFiles is the number of files that a process opens besides those of the agents.
 const spareFiles = 200
 
-// roomForFiles sees to it that this process, and the control plane that it starts, may
-// open what the run takes: for each agent its journal, and the connections that it does
-// not share.
-func roomForFiles(o Options) error {
+// raiseFileLimit raises the limit of open files of this process and its children to what
+// the run needs: for each agent its journal and its own connections.
+func raiseFileLimit(o Options) error {
 	connections := o.Endpoints/o.PerConnection + 1
 	if o.HTTP {
 		connections = 2 * o.Endpoints
 	}
 	if o.Outage > 0 {
-		connections *= 3 // the gate has two ends of each
+		connections *= 3 // the proxy has two ends of each
 	}
 	need := uint64(o.Endpoints + connections + spareFiles) //nolint:gosec // some thousands
 	var limit syscall.Rlimit
@@ -31,11 +30,11 @@ func roomForFiles(o Options) error {
 	if limit.Max >= need {
 		return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 	}
-	most := limit.Max
+	hardLimit := limit.Max
 	limit.Max = need
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("%d agents take %d open files, and this process may have %d at most: raise its hard limit (as root: ulimit -n %d, or systemd-run --scope -p LimitNOFILE=%d), or measure fewer agents",
-			o.Endpoints, need, most, need, need)
+		return fmt.Errorf("%d agents need %d open files, and this process may open at most %d: raise its hard limit (as root: ulimit -n %d, or systemd-run --scope -p LimitNOFILE=%d), or measure fewer agents",
+			o.Endpoints, need, hardLimit, need, need)
 	}
 	return nil
 }

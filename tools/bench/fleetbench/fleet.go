@@ -43,18 +43,18 @@ func (h handler) Handle(ctx context.Context, _ handlers.Call) (handlers.Result, 
 	}
 }
 
-// endpoint is the name of an agent.
-func endpoint(i int) string { return "bench-" + strconv.Itoa(i) }
+// endpointName returns the name of the i-th agent.
+func endpointName(i int) string { return "bench-" + strconv.Itoa(i) }
 
-// fleet is the agents that run in this process.
+// fleet is a set of agents that run in this process.
 type fleet struct {
 	n      int
 	end    context.CancelFunc
 	agents sync.WaitGroup
 	trunks []*rabbitmq.Trunk
-	// gate is what their connections go through, if they are to be cut.
-	gate *gate
-	// connected is how many links are.
+	// proxy forwards the connections of all agents; nil without an outage.
+	proxy *proxy
+	// connected is the number of connected links.
 	connected atomic.Int64
 
 	mu  sync.Mutex
@@ -62,41 +62,41 @@ type fleet struct {
 }
 
 // startFleet starts the agents, each with a journal and a link of its own.
-func startFleet(ctx context.Context, o Options, g *ground, p *plane, log *slog.Logger) (*fleet, error) {
+func startFleet(ctx context.Context, o Options, env *environment, p *controlPlane, log *slog.Logger) (*fleet, error) {
 	f := &fleet{n: o.Endpoints}
 	if o.Outage > 0 {
-		if err := f.openGate(o, g, p); err != nil {
+		if err := f.openProxy(o, env, p); err != nil {
 			return nil, err
 		}
 	}
-	// They stop in order, by stop, also when ctx is done.
+	// The agents run until stop, also when ctx is done.
 	alive, end := context.WithCancel(context.WithoutCancel(ctx))
 	f.end = end
 	mux, err := handlers.NewMux(handler{o.Sleep})
 	if err != nil {
 		return nil, err
 	}
-	metrics := agent.NewMetrics(prometheus.NewRegistry()) // one for all: nobody reads them
+	metrics := agent.NewMetrics(prometheus.NewRegistry()) // shared, since nothing reads them
 	for i := 0; i < o.Endpoints && ctx.Err() == nil; i++ {
-		if err := f.start(alive, o, g, p, i, mux, metrics, log); err != nil {
-			return nil, errors.Join(fmt.Errorf("start agent %s: %w", endpoint(i), err), f.stop())
+		if err := f.start(alive, o, env, p, i, mux, metrics, log); err != nil {
+			return nil, errors.Join(fmt.Errorf("start agent %s: %w", endpointName(i), err), f.stop())
 		}
 	}
 	return f, nil
 }
 
-func (f *fleet) start(ctx context.Context, o Options, g *ground, p *plane, i int, mux *handlers.Mux, metrics *agent.Metrics, log *slog.Logger) error {
-	s := &standing{all: &f.connected}
-	records, err := journal.Open(g.path(filepath.Join("agents", strconv.Itoa(i))), journal.Options{})
+func (f *fleet) start(ctx context.Context, o Options, env *environment, p *controlPlane, i int, mux *handlers.Mux, metrics *agent.Metrics, log *slog.Logger) error {
+	s := &connectionCounter{all: &f.connected}
+	records, err := journal.Open(env.path(filepath.Join("agents", strconv.Itoa(i))), journal.Options{})
 	if err != nil {
 		return err
 	}
-	link, err := f.link(o, g, p, i, records.Instance(), s.observe, log)
+	link, err := f.link(o, env, p, i, records.Instance(), s.observe, log)
 	if err != nil {
 		return errors.Join(err, records.Close())
 	}
 	a, err := agent.New(agent.Options{
-		Endpoint: endpoint(i), Version: "bench", Link: link, Journal: records, Handlers: mux, Metrics: metrics,
+		Endpoint: endpointName(i), Version: "bench", Link: link, Journal: records, Handlers: mux, Metrics: metrics,
 		StopTimeout: time.Second, Log: log,
 	})
 	if err != nil {
@@ -111,16 +111,16 @@ func (f *fleet) start(ctx context.Context, o Options, g *ground, p *plane, i int
 	return nil
 }
 
-// link connects an agent.
-func (f *fleet) link(o Options, g *ground, p *plane, i int, instance string, observe transport.Observer, log *slog.Logger) (transport.Link, error) {
+// link returns the link of an agent.
+func (f *fleet) link(o Options, env *environment, p *controlPlane, i int, instance string, observe transport.Observer, log *slog.Logger) (transport.Link, error) {
 	if o.HTTP {
 		return httplink.NewLink(httplink.LinkOptions{
-			URI: f.through(p.url), Endpoint: endpoint(i), Instance: instance, Observer: observe, Log: log,
+			URI: f.proxied(p.url), Endpoint: endpointName(i), Instance: instance, Observer: observe, Log: log,
 			Token: func() (string, error) { return p.agents, nil },
 		})
 	}
-	broker := f.through(g.amqp)
-	opts := rabbitmq.LinkOptions{URI: broker, Endpoint: endpoint(i), Instance: instance, Observer: observe, Log: log}
+	broker := f.proxied(env.amqp)
+	opts := rabbitmq.LinkOptions{URI: broker, Endpoint: endpointName(i), Instance: instance, Observer: observe, Log: log}
 	if o.PerConnection > 1 {
 		if i%o.PerConnection == 0 {
 			trunk, err := rabbitmq.NewTrunk(broker, "tasker bench", nil, log)
@@ -134,32 +134,32 @@ func (f *fleet) link(o Options, g *ground, p *plane, i int, instance string, obs
 	return rabbitmq.NewLink(opts)
 }
 
-// openGate puts a gate before what the agents connect to.
-func (f *fleet) openGate(o Options, g *ground, p *plane) error {
-	to := g.amqp
+// openProxy starts a proxy in front of the broker or the control plane.
+func (f *fleet) openProxy(o Options, env *environment, p *controlPlane) error {
+	target := env.amqp
 	if o.HTTP {
-		to = p.url
+		target = p.url
 	}
-	u, err := url.Parse(to)
+	u, err := url.Parse(target)
 	if err == nil {
-		f.gate, err = newGate(u.Host)
+		f.proxy, err = newProxy(u.Host)
 	}
 	return err
 }
 
-// through is a URI by way of the gate, if there is one.
-func (f *fleet) through(uri string) string {
+// proxied returns the URI through the proxy, if there is one.
+func (f *fleet) proxied(uri string) string {
 	u, err := url.Parse(uri)
-	if f.gate == nil || err != nil {
+	if f.proxy == nil || err != nil {
 		return uri
 	}
-	u.Host = f.gate.address
+	u.Host = f.proxy.address
 	return u.String()
 }
 
-// ready waits until the control plane has heard of every agent.
-func (f *fleet) ready(ctx context.Context, p *plane) error {
-	return until(ctx, "the agents to be connected", every(100*time.Millisecond), func() (bool, error) {
+// ready waits until the control plane lists every agent as connected.
+func (f *fleet) ready(ctx context.Context, p *controlPlane) error {
+	return until(ctx, "the agents to be connected", constant(100*time.Millisecond), func() (bool, error) {
 		n, err := p.metric(ctx, "tasker_controlplane_endpoints_connected")
 		return int(n) >= f.n, errors.Join(err, p.failed())
 	})
@@ -172,8 +172,8 @@ func (f *fleet) stop() error {
 	for _, t := range f.trunks {
 		t.Close()
 	}
-	if f.gate != nil {
-		f.gate.shut()
+	if f.proxy != nil {
+		f.proxy.close()
 	}
 	return f.err
 }

@@ -7,22 +7,22 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// Idle is what a connected fleet costs while there is nothing to do.
+// Idle is the cost of a connected fleet without tasks.
 type Idle struct {
 	Seconds float64 `json:"seconds"`
-	// CPUPercent is how much of one processor each part used.
+	// CPUPercent is the share of one processor that each part used.
 	CPUPercent map[string]float64 `json:"cpu_percent"`
-	// Memory is by how many bytes each part has grown for each agent.
+	// Memory is the growth of each part per agent, in bytes.
 	Memory map[string]int64 `json:"memory_per_endpoint_bytes"`
 }
 
-// settle is how long after the last agent has connected the idle time begins:
-// agents hear of the interval of their heartbeats with the first one.
-const settle = 15 * time.Second
+// settleTime is the time between the connection of the last agent and the measurement:
+// agents learn the interval of their heartbeats with the first one.
+const settleTime = 15 * time.Second
 
-// idle watches the fleet do nothing for a while; empty is what was used without it.
-func idle(ctx context.Context, o Options, m *meter, empty usage) (*Idle, error) {
-	if err := backoff.Sleep(ctx, settle); err != nil {
+// measureIdle measures the idle fleet; empty is the usage without a fleet.
+func measureIdle(ctx context.Context, o Options, m *meter, empty usage) (*Idle, error) {
+	if err := backoff.Sleep(ctx, settleTime); err != nil {
 		return nil, err
 	}
 	before := m.read(ctx)

@@ -13,22 +13,22 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// Outage is how a fleet came back when what it connects to had been away.
+// Outage is how a fleet reconnected after an outage.
 type Outage struct {
 	Seconds float64 `json:"seconds"`
-	// BackMS is from the end of the outage until every agent was connected again.
+	// BackMS is the time from the end of the outage until every agent was connected.
 	BackMS float64 `json:"back_ms"`
-	// Connections is how many there are, Attempts how many were made to get there,
-	// from the end of the outage on, and PeakPerSecond the most within one second.
+	// Connections is the number of connections before the outage, Attempts the number of
+	// connections opened after it, and PeakPerSecond the most within one second.
 	Connections   int `json:"connections"`
 	Attempts      int `json:"attempts"`
 	PeakPerSecond int `json:"peak_per_second"`
-	// PeakResident is the most memory of each part meanwhile, in bytes.
+	// PeakResident is the peak memory of each part while agents reconnected, in bytes.
 	PeakResident map[string]uint64 `json:"peak_resident_bytes"`
 }
 
-// gate is what the agents' connections go through, and can be shut.
-type gate struct {
+// proxy forwards the agents' connections and can cut them.
+type proxy struct {
 	target  string
 	address string
 	work    sync.WaitGroup
@@ -39,52 +39,52 @@ type gate struct {
 	accepted []time.Time
 }
 
-// newGate opens a gate to target, on a port of 127.0.0.1.
-func newGate(target string) (*gate, error) {
-	g := &gate{target: target, address: "127.0.0.1:0", open: map[net.Conn]bool{}}
-	if err := g.listen(); err != nil {
+// newProxy starts a proxy to target on a port of 127.0.0.1.
+func newProxy(target string) (*proxy, error) {
+	p := &proxy{target: target, address: "127.0.0.1:0", open: map[net.Conn]bool{}}
+	if err := p.listen(); err != nil {
 		return nil, err
 	}
-	g.address = g.listener.Addr().String()
-	return g, nil
+	p.address = p.listener.Addr().String()
+	return p, nil
 }
 
-func (g *gate) listen() error {
-	l, err := net.Listen("tcp", g.address)
+func (p *proxy) listen() error {
+	l, err := net.Listen("tcp", p.address)
 	if err != nil {
 		return fmt.Errorf("listen for the agents: %w", err)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.listener, g.accepted = l, nil
-	g.work.Go(func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listener, p.accepted = l, nil
+	p.work.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			g.work.Go(func() { g.forward(l, c) })
+			p.work.Go(func() { p.forward(l, c) })
 		}
 	})
 	return nil
 }
 
-// forward carries one connection to its end.
-func (g *gate) forward(l net.Listener, c net.Conn) {
+// forward copies one connection in both directions until it ends.
+func (p *proxy) forward(l net.Listener, c net.Conn) {
 	defer c.Close()
-	d, err := net.Dial("tcp", g.target)
+	d, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return
 	}
 	defer d.Close()
-	g.mu.Lock()
-	if g.listener != l {
-		g.mu.Unlock()
+	p.mu.Lock()
+	if p.listener != l {
+		p.mu.Unlock()
 		return
 	}
-	g.open[c], g.open[d] = true, true
-	g.accepted = append(g.accepted, time.Now())
-	g.mu.Unlock()
+	p.open[c], p.open[d] = true, true
+	p.accepted = append(p.accepted, time.Now())
+	p.mu.Unlock()
 	var half sync.WaitGroup
 	for from, to := range map[net.Conn]net.Conn{c: d, d: c} {
 		half.Go(func() {
@@ -93,84 +93,85 @@ func (g *gate) forward(l net.Listener, c net.Conn) {
 		})
 	}
 	half.Wait()
-	g.mu.Lock()
-	delete(g.open, c)
-	delete(g.open, d)
-	g.mu.Unlock()
+	p.mu.Lock()
+	delete(p.open, c)
+	delete(p.open, d)
+	p.mu.Unlock()
 }
 
-// shut cuts all connections and takes no more. It returns how many there were.
-func (g *gate) shut() int {
-	g.mu.Lock()
-	l := g.listener
-	g.listener = nil
-	n := len(g.open) / 2
-	for c := range g.open {
+// close cuts all connections, accepts no more, and returns how many there were. listen
+// opens the proxy again.
+func (p *proxy) close() int {
+	p.mu.Lock()
+	l := p.listener
+	p.listener = nil
+	n := len(p.open) / 2
+	for c := range p.open {
 		_ = c.Close()
 	}
-	g.mu.Unlock()
+	p.mu.Unlock()
 	if l != nil {
 		_ = l.Close()
 	}
-	g.work.Wait()
+	p.work.Wait()
 	return n
 }
 
-// count says how many connections were made since listen, and the most within a second.
-func (g *gate) count() (all, peak int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// count returns the number of connections since listen, and the most within a second.
+func (p *proxy) count() (all, peak int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	first := 0
-	for i, at := range g.accepted {
-		for at.Sub(g.accepted[first]) >= time.Second {
+	for i, at := range p.accepted {
+		for at.Sub(p.accepted[first]) >= time.Second {
 			first++
 		}
 		peak = max(peak, i-first+1)
 	}
-	return len(g.accepted), peak
+	return len(p.accepted), peak
 }
 
-// outage shuts the gate for a while and waits for the fleet to come back.
-func outage(ctx context.Context, o Options, g *gate, f *fleet, m *meter) (*Outage, error) {
+// measureOutage closes the proxy for a while and waits until the fleet has reconnected.
+func measureOutage(ctx context.Context, o Options, p *proxy, f *fleet, m *meter) (*Outage, error) {
 	r := &Outage{Seconds: o.Outage.Seconds(), PeakResident: map[string]uint64{}}
-	r.Connections = g.shut()
-	over := time.Now().Add(o.Outage)
-	err := until(ctx, "the agents to notice the outage", every(50*time.Millisecond), func() (bool, error) {
+	r.Connections = p.close()
+	end := time.Now().Add(o.Outage)
+	err := until(ctx, "the agents to notice the outage", constant(50*time.Millisecond), func() (bool, error) {
 		return f.connected.Load() == 0, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := backoff.Sleep(ctx, time.Until(over)); err != nil {
+	if err := backoff.Sleep(ctx, time.Until(end)); err != nil {
 		return nil, err
 	}
-	if err := g.listen(); err != nil {
+	if err := p.listen(); err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	err = until(ctx, "the agents to come back", every(50*time.Millisecond), func() (bool, error) {
+	err = until(ctx, "the agents to reconnect", constant(50*time.Millisecond), func() (bool, error) {
 		for part, used := range m.read(ctx) {
 			r.PeakResident[part] = max(r.PeakResident[part], used.Resident)
 		}
 		return int(f.connected.Load()) >= f.n, nil
 	})
 	r.BackMS = milliseconds(time.Since(began))
-	r.Attempts, r.PeakPerSecond = g.count()
+	r.Attempts, r.PeakPerSecond = p.count()
 	if errors.Is(err, context.Canceled) {
 		return nil, err
 	}
-	o.Say("%d agents are back %s after an outage of %s: %d connections, %d attempts, at most %d a second",
+	o.Logf("%d agents reconnected within %s after an outage of %s: %d connections, %d attempts, at most %d per second",
 		f.n, time.Since(began).Round(time.Millisecond), o.Outage, r.Connections, r.Attempts, r.PeakPerSecond)
 	return r, err
 }
 
-// standing counts the links that are connected. Its observe is one link's.
-type standing struct {
+// connectionCounter counts connected links. Each link has one.
+type connectionCounter struct {
 	all *atomic.Int64
 	up  atomic.Bool
 }
 
-func (s *standing) observe(err error) {
+func (s *connectionCounter) observe(err error) {
 	if up := err == nil; s.up.Swap(up) != up {
 		if up {
 			s.all.Add(1)

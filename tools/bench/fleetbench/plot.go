@@ -12,15 +12,14 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// Plot draws how long a task took against the number of endpoints, on logarithmic
-// axes: what grows in proportion is a straight line. The file's name ends in .svg
-// or .png.
+// Plot draws the time of a task against the number of endpoints, on logarithmic axes,
+// where proportional growth is a straight line. The name of file ends in .svg or .png.
 func Plot(file string, results []Result) error {
 	if e := filepath.Ext(file); e != ".svg" && e != ".png" {
-		return fmt.Errorf("a plot is .svg or .png, not %q", e)
+		return fmt.Errorf("a plot must be .svg or .png, not %q", e)
 	}
 	if len(results) == 0 {
-		return errors.New("there is nothing to plot")
+		return errors.New("no results to plot")
 	}
 	p := plot.New()
 	p.Title.Text = "One task to all endpoints (" + results[0].Transport + ", " + results[0].Database + ")"
@@ -31,13 +30,13 @@ func Plot(file string, results []Result) error {
 	p.Add(plotter.NewGrid())
 	series := []struct {
 		name  string
-		width vg.Length // of the line: what lies under another is the wider one
+		width vg.Length // of the line: the lower one is wider, so that both are visible
 		color color.Color
 		value func(Result) float64
 	}{
 		{"finished", vg.Points(5), color.RGBA{R: 0x1f, G: 0x77, B: 0xb4, A: 0xff}, func(r Result) float64 { return r.FinishedMS }},
 		{"received", vg.Points(1.5), color.RGBA{R: 0x2c, G: 0xa0, B: 0x2c, A: 0xff}, func(r Result) float64 { return r.ReceivedMS }},
-		{"the plain loop", vg.Points(1.5), color.RGBA{R: 0x7f, G: 0x7f, B: 0x7f, A: 0xff}, func(r Result) float64 {
+		{"plain loop", vg.Points(1.5), color.RGBA{R: 0x7f, G: 0x7f, B: 0x7f, A: 0xff}, func(r Result) float64 {
 			if r.RawMS == nil {
 				return 0
 			}
@@ -68,7 +67,7 @@ func Plot(file string, results []Result) error {
 	return nil
 }
 
-// endpointTicks marks the numbers that were measured.
+// endpointTicks marks the measured numbers of endpoints.
 func endpointTicks(results []Result) plot.Ticker {
 	var ticks plot.ConstantTicks
 	for _, r := range results {

@@ -10,15 +10,15 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 )
 
-// The parts whose use of the machine is measured.
+// The measured parts.
 const (
-	partPlane    = "controlplane"
-	partBroker   = "broker"
-	partDatabase = "database"
-	partAgents   = "agents"
+	partControlPlane = "controlplane"
+	partBroker       = "broker"
+	partDatabase     = "database"
+	partAgents       = "agents"
 )
 
-// meter reads what processes use. A server on another machine is left out.
+// meter reads the usage of processes. Servers on other machines are not measured.
 type meter struct{ parts map[string][]*process.Process }
 
 func newMeter(ctx context.Context, o Options, plane int) (*meter, error) {
@@ -33,11 +33,11 @@ func newMeter(ctx context.Context, o Options, plane int) (*meter, error) {
 		part := programs[strings.TrimSpace(name)]
 		switch int(p.Pid) {
 		case plane:
-			part = partPlane
+			part = partControlPlane
 		case os.Getpid():
 			part = partAgents
 		}
-		used := part == partPlane || part == partAgents || part != "" && !o.HTTP
+		used := part == partControlPlane || part == partAgents || part != "" && !o.HTTP
 		if err == nil && used {
 			m.parts[part] = append(m.parts[part], p)
 		}
@@ -45,17 +45,17 @@ func newMeter(ctx context.Context, o Options, plane int) (*meter, error) {
 	return m, nil
 }
 
-// Usage is what a part of the system has used of the machine.
+// Usage is the processor time and memory of one part.
 type Usage struct {
-	// CPUSeconds is the time of its processes on a processor.
+	// CPUSeconds is the processor time of its processes.
 	CPUSeconds float64 `json:"cpu_seconds"`
-	// Resident is its memory in bytes, at the end.
+	// Resident is its resident memory in bytes, at the end.
 	Resident uint64 `json:"resident_bytes"`
 }
 
 type usage map[string]Usage
 
-// read reads what has been used until now. What cannot be read is left out.
+// read returns the usage so far. Processes that cannot be read are left out.
 func (m *meter) read(ctx context.Context) usage {
 	u := usage{}
 	for part, processes := range m.parts {
@@ -73,7 +73,7 @@ func (m *meter) read(ctx context.Context) usage {
 	return u
 }
 
-// since is what was used after before.
+// since returns the usage after before.
 func (u usage) since(before usage) usage {
 	out := usage{}
 	for part, now := range u {
@@ -83,7 +83,7 @@ func (u usage) since(before usage) usage {
 	return out
 }
 
-// perEndpoint is by how many bytes each part has grown, for each endpoint.
+// perEndpoint returns the growth in memory of each part per endpoint, in bytes.
 func perEndpoint(before, after usage, endpoints int) map[string]int64 {
 	out := map[string]int64{}
 	for part, now := range after {
@@ -92,10 +92,10 @@ func perEndpoint(before, after usage, endpoints int) map[string]int64 {
 	return out
 }
 
-// partsOf are the names of the parts, in the order in which they are shown.
+// partsOf returns the names of the parts in the order of display.
 func partsOf(u usage) []string {
 	var names []string
-	for _, name := range []string{partPlane, partBroker, partDatabase, partAgents} {
+	for _, name := range []string{partControlPlane, partBroker, partDatabase, partAgents} {
 		if _, ok := u[name]; ok {
 			names = append(names, name)
 		}

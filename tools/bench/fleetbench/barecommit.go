@@ -11,25 +11,24 @@ import (
 	"time"
 )
 
-// committers is how many connections the bare commits have at most: a server has
-// room for 151 of all its clients, unless configured.
-const committers = 64
+// maxCommitConns limits the connections of the bare commits. A server accepts 151 clients
+// by default.
+const maxCommitConns = 64
 
-// commits measures what a POST cannot do without: the rows of each task are
-// committed once more, to tables without anybody to read them, by as many callers
-// as there were of POSTs.
-func (l *loop) commits(ctx context.Context, callers int) ([]time.Duration, error) {
+// measureCommits measures the least that a POST needs: it commits the rows of each task
+// once more, to unused tables, with as many callers as created the tasks.
+func (l *loop) measureCommits(ctx context.Context, callers int) ([]time.Duration, error) {
 	for _, table := range []string{"tasks", "responses"} {
 		if _, err := l.db.ExecContext(ctx, "CREATE TABLE raw_"+table+" LIKE "+table); err != nil {
-			return nil, fmt.Errorf("make a table: %w", err)
+			return nil, fmt.Errorf("create a table: %w", err)
 		}
 	}
 	tasks, err := l.read(ctx, "SELECT * FROM tasks ORDER BY id DESC LIMIT ?", l.Tasks)
 	if err != nil {
 		return nil, err
 	}
-	l.db.SetMaxOpenConns(min(callers, committers))
-	l.db.SetMaxIdleConns(committers)
+	l.db.SetMaxOpenConns(min(callers, maxCommitConns))
+	l.db.SetMaxIdleConns(maxCommitConns)
 	took := make([]time.Duration, len(tasks))
 	var next atomic.Int64
 	var work sync.WaitGroup
@@ -50,7 +49,7 @@ func (l *loop) commits(ctx context.Context, callers int) ([]time.Duration, error
 	return took, l.failed()
 }
 
-// commit commits the rows of one task and says how long that took.
+// commit commits the rows of one task and returns the time that this took.
 func (l *loop) commit(ctx context.Context, task []any, responses [][]any) (took time.Duration, err error) {
 	began := time.Now()
 	tx, err := l.db.BeginTx(ctx, nil)
@@ -74,11 +73,11 @@ func (l *loop) commit(ctx context.Context, task []any, responses [][]any) (took 
 	return time.Since(began), err
 }
 
-// read reads rows as they are.
+// read returns the rows of a query; no rows is an error.
 func (l *loop) read(ctx context.Context, query string, args ...any) ([][]any, error) {
 	rows, err := l.db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("read what was stored: %w", err)
+		return nil, fmt.Errorf("read the stored rows: %w", err)
 	}
 	defer rows.Close()
 	columns, err := rows.Columns()
@@ -96,13 +95,8 @@ func (l *loop) read(ctx context.Context, query string, args ...any) ([][]any, er
 		}
 		all = append(all, row)
 	}
-	return all, errors.Join(rows.Err(), missing(all))
-}
-
-// missing says that there is nothing.
-func missing(rows [][]any) error {
-	if len(rows) == 0 {
-		return sql.ErrNoRows
+	if len(all) == 0 {
+		return nil, errors.Join(rows.Err(), sql.ErrNoRows)
 	}
-	return nil
+	return all, rows.Err()
 }

@@ -17,31 +17,31 @@ import (
 	"github.com/MatthiasWiesner/tasker/client"
 )
 
-// posters is how many callers create tasks at the same time when they are spread.
-const posters = 128
+// spreadCallers is the number of concurrent callers with Options.Spread.
+const spreadCallers = 128
 
-// look is how often is looked how far a task is; of what takes long, only each
-// looks-th part of the time that it has taken, because to look is work, too. The times
-// are exact to that, and too long rather than too short.
+// The state of a task is polled every minPollInterval, or every pollFraction-th of the
+// time since its start if that is longer, since polling costs processor time. Measured
+// times are too long by at most one interval.
 const (
-	look  = 4 * time.Millisecond
-	looks = 100
+	minPollInterval = 4 * time.Millisecond
+	pollFraction    = 100
 )
 
-// drive creates the tasks and enters into r what became of them.
-func drive(ctx context.Context, o Options, g *ground, p *plane, m *meter, r *Result) (err error) {
+// createTasks creates the tasks and records their times and costs in r.
+func createTasks(ctx context.Context, o Options, env *environment, p *controlPlane, m *meter, r *Result) (err error) {
 	d := &driver{Options: o, plane: p, payload: payload(o.Payload), names: make([]string, o.Endpoints)}
-	if g.dsn != "" {
-		if d.db, err = sql.Open("mysql", g.dsn); err != nil {
+	if env.dsn != "" {
+		if d.db, err = sql.Open("mysql", env.dsn); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, d.db.Close()) }()
 	}
 	for i := range d.names {
-		d.names[i] = endpoint(i)
+		d.names[i] = endpointName(i)
 	}
-	// The first task finds caches and connections cold, as no later one does.
-	if _, err := d.one(ctx); err != nil {
+	// The first task has cold caches and connections.
+	if _, err := d.measureOne(ctx); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	updates, err := p.updates(ctx, o.Endpoints)
@@ -52,9 +52,9 @@ func drive(ctx context.Context, o Options, g *ground, p *plane, m *meter, r *Res
 	began := time.Now()
 	var ids []string
 	if o.Spread {
-		ids, err = d.spread(ctx)
+		ids, err = d.createSpread(ctx)
 	} else {
-		err = d.inTurn(ctx)
+		err = d.createSequentially(ctx)
 	}
 	if err != nil {
 		return err
@@ -84,27 +84,28 @@ func drive(ctx context.Context, o Options, g *ground, p *plane, m *meter, r *Res
 	return nil
 }
 
+// driver creates tasks and measures them.
 type driver struct {
 	Options
-	plane   *plane
+	plane   *controlPlane
 	payload json.RawMessage
 	names   []string
-	// db is where tasks are stored, so that nobody is kept busy by being asked how far
-	// one is; nil for SQLite, of which the API is asked.
+	// db is the database of the tasks. Polling it costs the control plane nothing. It is
+	// nil with SQLite, where the API is polled.
 	db *sql.DB
 
 	mu                       sync.Mutex
 	post, received, finished []time.Duration
 }
 
-// payload is JSON of n bytes, as far as that is possible.
+// payload returns a JSON document of n bytes, or of the least possible size.
 func payload(n int) json.RawMessage {
 	const frame = len(`{"pad":""}`)
 	return json.RawMessage(`{"pad":"` + strings.Repeat("x", max(0, n-frame)) + `"}`)
 }
 
 func (d *driver) create(ctx context.Context, names ...string) (tasker.Task, error) {
-	wait := tasker.Duration(patience)
+	wait := tasker.Duration(waitLimit)
 	began := time.Now()
 	t, err := d.plane.client.Create(ctx, taskType, client.Request{
 		Identifier: uuid.NewString(), Payload: d.payload, Endpoints: names, ReceiveTimeout: &wait,
@@ -116,33 +117,34 @@ func (d *driver) create(ctx context.Context, names ...string) (tasker.Task, erro
 	return t, err
 }
 
-// times are how long a task took, from before it was posted.
+// times are the durations from before the POST of a task.
 type times struct{ received, finished time.Duration }
 
-// inTurn hands each task to all endpoints and waits for its end.
-func (d *driver) inTurn(ctx context.Context) error {
+// createSequentially creates each task for all endpoints and waits for its end.
+func (d *driver) createSequentially(ctx context.Context) error {
 	d.post = nil
 	for range d.Tasks {
-		t, err := d.one(ctx)
+		t, err := d.measureOne(ctx)
 		if err != nil {
 			return err
 		}
 		d.received, d.finished = append(d.received, t.received), append(d.finished, t.finished)
-		d.Say("a task to %d endpoints: received after %s, finished after %s", d.Endpoints,
+		d.Logf("a task to %d endpoints: received after %s, finished after %s", d.Endpoints,
 			t.received.Round(time.Millisecond), t.finished.Round(time.Millisecond))
 	}
 	return nil
 }
 
-func (d *driver) one(ctx context.Context) (times, error) {
+// measureOne creates one task for all endpoints and waits for its end.
+func (d *driver) measureOne(ctx context.Context) (times, error) {
 	var t times
 	began := time.Now()
 	task, err := d.create(ctx, d.names...)
 	if err != nil {
 		return t, err
 	}
-	err = until(ctx, "the task to end", paced(began), func() (bool, error) {
-		if err := d.see(ctx, &task); err != nil {
+	err = until(ctx, "the task to end", pollInterval(began), func() (bool, error) {
+		if err := d.poll(ctx, &task); err != nil {
 			return false, errors.Join(err, d.plane.failed())
 		}
 		if t.received == 0 && task.Counts[tasker.Pending]+task.Counts[tasker.Sent] == 0 {
@@ -157,8 +159,8 @@ func (d *driver) one(ctx context.Context) (times, error) {
 	return t, err
 }
 
-// see reads how far a task is.
-func (d *driver) see(ctx context.Context, t *tasker.Task) error {
+// poll reads the state of a task.
+func (d *driver) poll(ctx context.Context, t *tasker.Task) error {
 	if d.db == nil {
 		now, err := d.plane.client.List(ctx, taskType, client.Query{Limit: 1})
 		if err == nil && len(now.Tasks) > 0 && now.Tasks[0].ID == t.ID {
@@ -170,7 +172,7 @@ func (d *driver) see(ctx context.Context, t *tasker.Task) error {
 	var finished sql.NullInt64
 	err := d.db.QueryRowContext(ctx, "SELECT status, counts, finished_at FROM tasks WHERE id = ?", t.ID).Scan(&t.Status, &counts, &finished)
 	if err != nil {
-		return fmt.Errorf("look how far the task is: %w", err)
+		return fmt.Errorf("read the state of the task: %w", err)
 	}
 	if finished.Valid {
 		at := time.UnixMicro(finished.Int64)
@@ -180,9 +182,9 @@ func (d *driver) see(ctx context.Context, t *tasker.Task) error {
 	return json.Unmarshal(counts, &t.Counts)
 }
 
-// spread hands the tasks to one endpoint each, waits for the end of all and
+// createSpread creates the tasks for one endpoint each, waits for the end of all and
 // returns their ids.
-func (d *driver) spread(ctx context.Context) ([]string, error) {
+func (d *driver) createSpread(ctx context.Context) ([]string, error) {
 	d.post = nil
 	began := time.Now()
 	var next atomic.Int64
@@ -190,7 +192,7 @@ func (d *driver) spread(ctx context.Context) ([]string, error) {
 	var once sync.Once
 	var work sync.WaitGroup
 	ids := make([]string, d.Tasks)
-	for range min(posters, d.Tasks) {
+	for range min(spreadCallers, d.Tasks) {
 		work.Go(func() {
 			for i := int(next.Add(1)) - 1; i < d.Tasks && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				t, err := d.create(ctx, d.names[i%len(d.names)])
@@ -207,7 +209,7 @@ func (d *driver) spread(ctx context.Context) ([]string, error) {
 		return nil, failed
 	}
 	for _, status := range []tasker.TaskStatus{tasker.TaskPending, tasker.TaskSent, tasker.TaskRunning} {
-		err := until(ctx, "the tasks to end", paced(began), func() (bool, error) {
+		err := until(ctx, "the tasks to end", pollInterval(began), func() (bool, error) {
 			page, err := d.plane.client.List(ctx, taskType, client.Query{Status: string(status), Limit: 1})
 			return len(page.Tasks) == 0, errors.Join(err, d.plane.failed())
 		})
@@ -218,34 +220,34 @@ func (d *driver) spread(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// paced is how long to wait for what began then, before the next look.
-func paced(began time.Time) func() time.Duration {
-	return func() time.Duration { return max(look, time.Since(began)/looks) }
+// pollInterval returns the interval for polling something that started at began.
+func pollInterval(began time.Time) func() time.Duration {
+	return func() time.Duration { return max(minPollInterval, time.Since(began)/pollFraction) }
 }
 
-// verify reads the times of the tasks, all of which must have succeeded.
+// verify checks that all tasks succeeded, and reads their times.
 func (d *driver) verify(ctx context.Context, ids []string) error {
-	mine := make(map[string]bool, len(ids))
+	missing := make(map[string]bool, len(ids))
 	for _, id := range ids {
-		mine[id] = true
+		missing[id] = true
 	}
-	for q := (client.Query{Limit: 200}); len(mine) > 0; {
+	for q := (client.Query{Limit: 200}); len(missing) > 0; {
 		page, err := d.plane.client.List(ctx, taskType, q)
 		if err != nil {
 			return err
 		}
 		for _, t := range page.Tasks {
-			if !mine[t.ID] {
+			if !missing[t.ID] {
 				continue
 			}
-			delete(mine, t.ID)
+			delete(missing, t.ID)
 			if t.Status != tasker.TaskSucceeded {
 				return fmt.Errorf("task %s ended as %s", t.ID, t.Status)
 			}
 			d.finished = append(d.finished, t.FinishedAt.Sub(t.CreatedAt))
 		}
-		if q.Cursor = page.Next; q.Cursor == "" && len(mine) > 0 {
-			return fmt.Errorf("%d tasks are not listed", len(mine))
+		if q.Cursor = page.Next; q.Cursor == "" && len(missing) > 0 {
+			return fmt.Errorf("%d tasks are not listed", len(missing))
 		}
 	}
 	d.received = d.finished

@@ -18,20 +18,20 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// plane is the control plane under measurement, a process of its own.
-type plane struct {
+// controlPlane is the measured control plane, a child process.
+type controlPlane struct {
 	cmd    *exec.Cmd
 	url    string
-	token  string // the administrator's
-	agents string // the agents'
+	token  string // of the administrator
+	agents string // the agents' token
 	client *client.Client
 	ended  chan struct{}
-	log    string
+	log    string // path of its log
 	http   *http.Client
 }
 
-// startPlane starts the control plane and waits until it is ready.
-func startPlane(ctx context.Context, o Options, g *ground) (*plane, error) {
+// startControlPlane starts a control plane and waits until it is ready.
+func startControlPlane(ctx context.Context, o Options, env *environment) (*controlPlane, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -43,51 +43,51 @@ api: {port: %d}
 database: {uri: %q}
 message_queue: {uri: %q}
 log: {level: warn}
-`, taskType, taskType, taskType, g.path("controlplane"), port, g.databaseURI(), g.amqp)
-	if err := os.WriteFile(g.path("controlplane.yaml"), []byte(conf), 0o600); err != nil {
+`, taskType, taskType, taskType, env.path("controlplane"), port, env.databaseURI(), env.amqp)
+	if err := os.WriteFile(env.path("controlplane.yaml"), []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write a configuration: %w", err)
 	}
 	program := filepath.Join(o.Programs, "tasker-controlplane")
 	if _, err := os.Stat(program); err != nil {
 		return nil, fmt.Errorf("tasker-controlplane is not in %s; build all three programs with: make build", o.Programs)
 	}
-	p := &plane{url: "http://127.0.0.1:" + strconv.Itoa(port), ended: make(chan struct{}), log: g.path("controlplane.log")}
+	p := &controlPlane{url: "http://127.0.0.1:" + strconv.Itoa(port), ended: make(chan struct{}), log: env.path("controlplane.log")}
 	out, err := os.Create(p.log)
 	if err != nil {
-		return nil, fmt.Errorf("make a log: %w", err)
+		return nil, fmt.Errorf("create a log: %w", err)
 	}
 	defer out.Close()
-	p.cmd = exec.Command(program, "run", "--config", g.path("controlplane.yaml")) //nolint:gosec // our own program
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = out, out, child()
+	p.cmd = exec.Command(program, "run", "--config", env.path("controlplane.yaml")) //nolint:gosec // our own program
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = out, out, childAttributes()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the control plane: %w", err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // how it ended is in its log
+		_ = p.cmd.Wait() // the log has the reason
 		close(p.ended)
 	}()
-	if err := p.connect(ctx, g); err != nil {
+	if err := p.connect(ctx, env); err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
 	return p, nil
 }
 
-func (p *plane) pid() int { return p.cmd.Process.Pid }
+func (p *controlPlane) pid() int { return p.cmd.Process.Pid }
 
 // connect waits until the control plane is ready and reads its tokens.
-func (p *plane) connect(ctx context.Context, g *ground) error {
+func (p *controlPlane) connect(ctx context.Context, env *environment) error {
 	ready, err := client.New(client.Options{URL: p.url})
 	if err != nil {
 		return err
 	}
 	defer ready.Close()
-	if err := until(ctx, "the control plane to be ready", every(20*time.Millisecond), func() (bool, error) {
+	if err := until(ctx, "the control plane to be ready", constant(20*time.Millisecond), func() (bool, error) {
 		return ready.Ready(ctx) == nil, p.failed()
 	}); err != nil {
 		return err
 	}
 	for file, token := range map[string]*string{"admin.token": &p.token, "agent.token": &p.agents} {
-		b, err := os.ReadFile(filepath.Join(g.path("controlplane"), file))
+		b, err := os.ReadFile(filepath.Join(env.path("controlplane"), file))
 		if err != nil {
 			return fmt.Errorf("read a token: %w", err)
 		}
@@ -98,11 +98,11 @@ func (p *plane) connect(ctx context.Context, g *ground) error {
 	return err
 }
 
-// failed is why the control plane is not there any more, if so.
-func (p *plane) failed() error {
+// failed returns an error if the control plane has ended.
+func (p *controlPlane) failed() error {
 	select {
 	case <-p.ended:
-		log, _ := os.ReadFile(p.log) // without it there is nothing to tell
+		log, _ := os.ReadFile(p.log) // without it the error has no reason
 		return fmt.Errorf("the control plane has ended; its log ends with\n%s", strings.TrimSpace(string(log[max(0, len(log)-2000):])))
 	default:
 		return nil
@@ -110,7 +110,7 @@ func (p *plane) failed() error {
 }
 
 // stop ends the control plane and waits for it.
-func (p *plane) stop() error {
+func (p *controlPlane) stop() error {
 	if p.client != nil {
 		p.client.Close()
 		p.http.CloseIdleConnections()
@@ -126,22 +126,22 @@ func (p *plane) stop() error {
 	return err
 }
 
-// updates is the number of updates that were stored, once it is at least so many:
-// they are counted after the commit by which a task is seen to have finished.
-func (p *plane) updates(ctx context.Context, least int) (float64, error) {
+// updates waits until at least minimum updates were stored, and returns their number.
+// The control plane counts an update after the commit that finishes a task.
+func (p *controlPlane) updates(ctx context.Context, minimum int) (float64, error) {
 	for {
 		n, err := p.metric(ctx, "tasker_controlplane_reports_total", `kind="update"`)
-		if err != nil || n >= float64(least) {
+		if err != nil || n >= float64(minimum) {
 			return n, err
 		}
-		if err := backoff.Sleep(ctx, look); err != nil {
+		if err := backoff.Sleep(ctx, minPollInterval); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// metric reads one metric of the control plane; its series are added up.
-func (p *plane) metric(ctx context.Context, name string, labels ...string) (float64, error) {
+// metric returns the sum of the series of one metric that have the labels.
+func (p *controlPlane) metric(ctx context.Context, name string, labels ...string) (float64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/metrics", nil)
 	if err != nil {
 		return 0, err
@@ -175,12 +175,12 @@ func (p *plane) metric(ctx context.Context, name string, labels ...string) (floa
 	return sum, lines.Err()
 }
 
-// every is the same time always.
-func every(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+// constant returns a function that always returns d.
+func constant(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
 
-// until waits for a condition, by looking again after each pause.
-func until(ctx context.Context, what string, pause func() time.Duration, holds func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("waited %s in vain for %s", patience, what))
+// until polls a condition until it holds. interval returns the time to the next poll.
+func until(ctx context.Context, what string, interval func() time.Duration, holds func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, waitLimit, fmt.Errorf("waited %s for %s", waitLimit, what))
 	defer cancel()
 	for {
 		ok, err := holds()
@@ -188,7 +188,7 @@ func until(ctx context.Context, what string, pause func() time.Duration, holds f
 			return err
 		}
 		select {
-		case <-time.After(pause()):
+		case <-time.After(interval()):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"sync"
 	"time"
@@ -14,7 +13,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// The floor's names in the broker, and how its answers are stored.
+// The plain loop's names in the broker, and how its answers are batched.
 const (
 	rawExchange = "raw"
 	rawAnswers  = "raw.answers"
@@ -22,57 +21,7 @@ const (
 	rawLinger   = 5 * time.Millisecond
 )
 
-// floor measures the plain loop and enters it into r: for each task, the messages
-// published with pipelined confirms, each consumed from a queue of its own and
-// answered as often as the agents did, the answers stored in batches; and bare commits
-// of the rows that the POSTs have stored.
-func floor(ctx context.Context, o Options, g *ground, m *meter, r *Result) (err error) {
-	responses := o.Tasks
-	if !o.Spread {
-		responses *= o.Endpoints
-	}
-	l := &loop{Options: o, answers: max(1, int(math.Round(r.Updates/float64(responses)))), body: payload(o.Payload)}
-	r.RawAnswers = l.answers
-	defer func() { err = errors.Join(err, l.close()) }()
-	if err := l.open(ctx, g); err != nil {
-		return err
-	}
-	each := o.Endpoints
-	rounds := o.Tasks
-	if o.Spread {
-		each, rounds = o.Tasks, 1
-	}
-	if _, err := l.round(ctx, o.Endpoints); err != nil { // as cold as the first task
-		return err
-	}
-	before := m.read(ctx)
-	var took []time.Duration
-	for range rounds {
-		t, err := l.round(ctx, each)
-		if err != nil {
-			return err
-		}
-		o.Say("the floor: %d messages after %s", each, t.Round(time.Millisecond))
-		took = append(took, t)
-	}
-	r.RawUsage = m.read(ctx).since(before)
-	raw := percentiles(took).P50
-	ratio := r.FinishedMS / raw
-	r.RawMS, r.RatioToRaw = &raw, &ratio
-	callers := 1
-	if o.Spread {
-		callers = posters
-	}
-	if took, err = l.commits(ctx, callers); err != nil {
-		return fmt.Errorf("commit the same rows: %w", err)
-	}
-	bare := percentiles(took)
-	times := r.Post.P99 / bare.P99
-	r.BareCommit, r.PostToCommit = &bare, &times
-	return nil
-}
-
-// loop is the plain loop.
+// loop is the plain loop: a publisher, one consumer per endpoint, and a batch writer.
 type loop struct {
 	Options
 	answers int
@@ -82,7 +31,7 @@ type loop struct {
 	conns   []*amqp.Connection
 	publish *amqp.Channel
 	stored  <-chan amqp.Delivery
-	took    int // rounds
+	rounds  int
 	work    sync.WaitGroup
 
 	mu  sync.Mutex
@@ -103,18 +52,43 @@ func (l *loop) failed() error {
 	return l.err
 }
 
-func (l *loop) dial(g *ground) (*amqp.Connection, error) {
-	c, err := amqp.Dial(g.amqp)
+func (l *loop) dial(env *environment) (*amqp.Connection, error) {
+	c, err := amqp.Dial(env.amqp)
 	if err == nil {
 		l.conns = append(l.conns, c)
 	}
 	return c, err
 }
 
-// open declares queues and table and starts those who answer: as many connections
-// as the fleet had, a channel for each.
-func (l *loop) open(ctx context.Context, g *ground) error {
-	config, err := mysql.ParseDSN(g.dsn)
+// open declares queues and table and starts one consumer per endpoint, over as many
+// connections as the fleet had.
+func (l *loop) open(ctx context.Context, env *environment) error {
+	if err := l.openTable(ctx, env); err != nil {
+		return err
+	}
+	if err := l.openPublisher(env); err != nil {
+		return err
+	}
+	if err := l.openAnswers(env); err != nil {
+		return err
+	}
+	var c *amqp.Connection
+	for i := range l.Endpoints {
+		if i%l.PerConnection == 0 {
+			var err error
+			if c, err = l.dial(env); err != nil {
+				return err
+			}
+		}
+		if err := l.startConsumer(c, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loop) openTable(ctx context.Context, env *environment) error {
+	config, err := mysql.ParseDSN(env.dsn)
 	if err != nil {
 		return err
 	}
@@ -122,11 +96,14 @@ func (l *loop) open(ctx context.Context, g *ground) error {
 	if l.db, err = sql.Open("mysql", config.FormatDSN()); err != nil {
 		return err
 	}
-	if _, err := l.db.ExecContext(ctx, `CREATE TABLE raw_answers (task BIGINT NOT NULL, endpoint VARCHAR(64) NOT NULL, answer INT NOT NULL,
-		status VARCHAR(16) NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (task, endpoint, answer)) ENGINE=InnoDB`); err != nil {
-		return err
-	}
-	c, err := l.dial(g)
+	_, err = l.db.ExecContext(ctx, `CREATE TABLE raw_answers (task BIGINT NOT NULL, endpoint VARCHAR(64) NOT NULL, answer INT NOT NULL,
+		status VARCHAR(16) NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (task, endpoint, answer)) ENGINE=InnoDB`)
+	return err
+}
+
+// openPublisher opens the channel of the messages and declares their exchange.
+func (l *loop) openPublisher(env *environment) error {
+	c, err := l.dial(env)
 	if err != nil {
 		return err
 	}
@@ -136,41 +113,32 @@ func (l *loop) open(ctx context.Context, g *ground) error {
 	if err := l.publish.Confirm(false); err != nil {
 		return err
 	}
-	if err := l.publish.ExchangeDeclare(rawExchange, amqp.ExchangeDirect, true, false, false, false, nil); err != nil {
-		return err
-	}
-	if _, err := l.publish.QueueDeclare(rawAnswers, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}); err != nil {
-		return err
-	}
-	if c, err = l.dial(g); err != nil {
+	return l.publish.ExchangeDeclare(rawExchange, amqp.ExchangeDirect, true, false, false, false, nil)
+}
+
+// openAnswers declares and consumes the queue of the answers.
+func (l *loop) openAnswers(env *environment) error {
+	c, err := l.dial(env)
+	if err != nil {
 		return err
 	}
 	ch, err := c.Channel()
 	if err != nil {
 		return err
 	}
+	if _, err := ch.QueueDeclare(rawAnswers, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}); err != nil {
+		return err
+	}
 	if err := ch.Qos(3*rawBatch, 0, false); err != nil {
 		return err
 	}
-	if l.stored, err = ch.Consume(rawAnswers, "", false, false, false, false, nil); err != nil {
-		return err
-	}
-	for i := range l.Endpoints {
-		if i%l.PerConnection == 0 {
-			if c, err = l.dial(g); err != nil {
-				return err
-			}
-		}
-		if err := l.answerer(c, i); err != nil {
-			return err
-		}
-	}
-	return nil
+	l.stored, err = ch.Consume(rawAnswers, "", false, false, false, false, nil)
+	return err
 }
 
-// answerer answers what comes for one endpoint.
-func (l *loop) answerer(c *amqp.Connection, i int) error {
-	name := rawExchange + "." + endpoint(i)
+// startConsumer answers the messages for one endpoint.
+func (l *loop) startConsumer(c *amqp.Connection, i int) error {
+	name := rawExchange + "." + endpointName(i)
 	ch, err := c.Channel()
 	if err != nil {
 		return err
@@ -178,7 +146,7 @@ func (l *loop) answerer(c *amqp.Connection, i int) error {
 	if _, err := ch.QueueDeclare(name, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic}); err != nil {
 		return err
 	}
-	if err := ch.QueueBind(name, endpoint(i), rawExchange, false, nil); err != nil {
+	if err := ch.QueueBind(name, endpointName(i), rawExchange, false, nil); err != nil {
 		return err
 	}
 	if err := ch.Confirm(false); err != nil {
@@ -195,8 +163,8 @@ func (l *loop) answerer(c *amqp.Connection, i int) error {
 		for d := range in {
 			for n := range l.answers {
 				p := amqp.Publishing{
-					DeliveryMode: amqp.Persistent, MessageId: fmt.Sprint(d.MessageId, " ", endpoint(i), " ", n),
-					Body: l.body[:min(len(l.body), 300)], // about what a report has
+					DeliveryMode: amqp.Persistent, MessageId: fmt.Sprint(d.MessageId, " ", endpointName(i), " ", n),
+					Body: l.body[:min(len(l.body), 300)], // about the size of a report
 				}
 				if _, err := ch.PublishWithDeferredConfirm("", rawAnswers, true, false, p); err != nil {
 					l.fail(err)
@@ -212,9 +180,9 @@ func (l *loop) answerer(c *amqp.Connection, i int) error {
 	return nil
 }
 
-// round has n messages delivered, answered and stored, and says how long it took.
+// round sends n messages, stores their answers, and returns the time that this took.
 func (l *loop) round(ctx context.Context, n int) (time.Duration, error) {
-	l.took++
+	l.rounds++
 	began := time.Now()
 	published := make(chan error, 1)
 	go func() { published <- l.send(ctx, n) }()
@@ -227,8 +195,8 @@ func (l *loop) send(ctx context.Context, n int) error {
 	const window = 1000
 	var waiting []*amqp.DeferredConfirmation
 	for i := range n {
-		p := amqp.Publishing{DeliveryMode: amqp.Persistent, MessageId: fmt.Sprint(l.took, " ", i), Body: l.body}
-		c, err := l.publish.PublishWithDeferredConfirmWithContext(ctx, rawExchange, endpoint(i%l.Endpoints), true, false, p)
+		p := amqp.Publishing{DeliveryMode: amqp.Persistent, MessageId: fmt.Sprint(l.rounds, " ", i), Body: l.body}
+		c, err := l.publish.PublishWithDeferredConfirmWithContext(ctx, rawExchange, endpointName(i%l.Endpoints), true, false, p)
 		if err != nil {
 			return err
 		}
@@ -246,7 +214,7 @@ func (l *loop) send(ctx context.Context, n int) error {
 
 // store stores n answers in batches, each acknowledged after its commit.
 func (l *loop) store(ctx context.Context, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
 	linger := time.NewTimer(rawLinger)
 	defer linger.Stop()

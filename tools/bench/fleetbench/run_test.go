@@ -21,8 +21,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/tools/bench/fleetbench"
 )
 
-// programs builds the control plane.
-func programs(t *testing.T) string {
+// buildControlPlane builds the control plane and returns its directory.
+func buildControlPlane(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command("go", "build", "-o", dir, "./cmd/tasker-controlplane")
@@ -34,18 +34,18 @@ func programs(t *testing.T) string {
 	return dir
 }
 
-// servers are the tests' broker and database.
-func servers(t *testing.T, o *fleetbench.Options) {
+// useTestServers sets the broker and the database, or skips the test.
+func useTestServers(t *testing.T, o *fleetbench.Options) {
 	t.Helper()
 	o.Name = "tasker_bench_" + uuid.NewString()[:8]
 	o.RabbitMQ, o.MySQL = os.Getenv("TASKER_TEST_RABBITMQ"), strings.TrimSuffix(os.Getenv("TASKER_TEST_MYSQL"), "/")
 	if o.RabbitMQ == "" || o.MySQL == "" {
-		t.Skip("TASKER_TEST_RABBITMQ or TASKER_TEST_MYSQL is not set, so nothing is measured on RabbitMQ and MySQL; make test sets them up")
+		t.Skip("TASKER_TEST_RABBITMQ or TASKER_TEST_MYSQL is not set; make test sets them up")
 	}
 }
 
-// left are the vhost and the database of a bench, if they are there.
-func left(t *testing.T, o fleetbench.Options) []string {
+// leftovers returns the names of the vhost and the database of a run, if they exist.
+func leftovers(t *testing.T, o fleetbench.Options) []string {
 	t.Helper()
 	var names []string
 	resp, err := http.Get(o.RabbitMQ + "/vhosts")
@@ -90,26 +90,26 @@ func left(t *testing.T, o fleetbench.Options) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return name != o.Name })
 }
 
-// TestRun measures small fleets for real. What it makes is gone afterwards.
+// TestRun measures small fleets on the real servers and leaves nothing behind.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	dir := programs(t)
+	dir := buildControlPlane(t)
 	tests := []struct {
 		name string
 		o    fleetbench.Options
 	}{
-		{"amqp, each its own connection", fleetbench.Options{Endpoints: 3, Tasks: 2, Payload: 1024, Raw: true}},
-		{"amqp, shared connections", fleetbench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2}},
-		{"amqp, spread", fleetbench.Options{Endpoints: 3, Tasks: 20, Spread: true, Raw: true, Sleep: time.Millisecond}},
+		{"amqp", fleetbench.Options{Endpoints: 3, Tasks: 2, Payload: 1024, Raw: true}},
+		{"amqp_shared_connections", fleetbench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2}},
+		{"amqp_spread", fleetbench.Options{Endpoints: 3, Tasks: 20, Spread: true, Raw: true, Sleep: time.Millisecond}},
 		{"http", fleetbench.Options{Endpoints: 3, Tasks: 2, HTTP: true}},
-		{"amqp, cut off", fleetbench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2, Outage: time.Second}},
-		{"http, idle and cut off", fleetbench.Options{Endpoints: 3, Tasks: 1, HTTP: true, Idle: time.Second, Outage: time.Second}},
+		{"amqp_outage", fleetbench.Options{Endpoints: 5, Tasks: 1, PerConnection: 2, Outage: time.Second}},
+		{"http_idle_and_outage", fleetbench.Options{Endpoints: 3, Tasks: 1, HTTP: true, Idle: time.Second, Outage: time.Second}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			o := test.o
-			servers(t, &o)
+			useTestServers(t, &o)
 			o.Programs = dir
 			r, err := fleetbench.Run(t.Context(), o)
 			if err != nil {
@@ -123,13 +123,13 @@ func TestRun(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 			if r.PostMS <= 0 || r.ReceivedMS < r.PostMS || r.FinishedMS < r.ReceivedMS || r.Finished.P99 < r.Finished.P50 {
-				t.Errorf("times that cannot be: %+v", r)
+				t.Errorf("impossible times: %+v", r)
 			}
 			if raw := o.Raw && !o.HTTP; raw != (r.RawMS != nil) || raw && (*r.RawMS <= 0 || *r.RatioToRaw != r.FinishedMS / *r.RawMS) {
-				t.Errorf("the floor: %+v", r)
+				t.Errorf("plain loop: %+v", r)
 			}
 			if c := r.BareCommit; (c != nil) != (o.Raw && !o.HTTP) || c != nil && (c.P50 <= 0 || *r.PostToCommit != r.Post.P99/c.P99) {
-				t.Errorf("the bare commits: %+v", r)
+				t.Errorf("bare commits: %+v", r)
 			}
 			if u := r.Usage["controlplane"]; u.Resident == 0 {
 				t.Errorf("usage: %+v", r.Usage)
@@ -140,30 +140,30 @@ func TestRun(t *testing.T) {
 			if o.Outage > 0 && (r.Outage == nil || r.Outage.BackMS <= 0 || r.Outage.Connections < 3 || r.Outage.Attempts < 3 || r.Outage.PeakPerSecond < 1) {
 				t.Errorf("outage: %+v", r.Outage)
 			}
-			if names := left(t, o); len(names) > 0 {
+			if names := leftovers(t, o); len(names) > 0 {
 				t.Errorf("left behind: %v", names)
 			}
 		})
 	}
 }
 
-// TestInterrupted gives up while the fleet is at work: nothing is left.
-func TestInterrupted(t *testing.T) {
+// TestRun_interrupted: a run that is cancelled leaves nothing behind.
+func TestRun_interrupted(t *testing.T) {
 	t.Parallel()
-	o := fleetbench.Options{Endpoints: 3, Tasks: 1, Sleep: time.Hour, Programs: programs(t)}
-	servers(t, &o)
+	o := fleetbench.Options{Endpoints: 3, Tasks: 1, Sleep: time.Hour, Programs: buildControlPlane(t)}
+	useTestServers(t, &o)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	o.Say = func(string, ...any) { cancel() } // as soon as the agents are connected
+	o.Logf = func(string, ...any) { cancel() } // as soon as the agents are connected
 	if _, err := fleetbench.Run(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if names := left(t, o); len(names) > 0 {
+	if names := leftovers(t, o); len(names) > 0 {
 		t.Errorf("left behind: %v", names)
 	}
 }
 
-func TestBadOptions(t *testing.T) {
+func TestRun_invalid_options(t *testing.T) {
 	t.Parallel()
 	for _, o := range []fleetbench.Options{
 		{Endpoints: 0, Tasks: 1},
@@ -173,7 +173,7 @@ func TestBadOptions(t *testing.T) {
 		{Endpoints: 1, Tasks: 1, HTTP: true, Programs: t.TempDir()},
 	} {
 		if _, err := fleetbench.Run(t.Context(), o); err == nil {
-			t.Errorf("%+v was measured", o)
+			t.Errorf("%+v: no error", o)
 		}
 	}
 }
@@ -205,6 +205,6 @@ func TestTableAndPlot(t *testing.T) {
 		}
 	}
 	if err := fleetbench.Plot("p.txt", results); err == nil {
-		t.Error("a plot was written as text")
+		t.Error("a plot with the suffix .txt was written")
 	}
 }

@@ -31,8 +31,8 @@ func CallbackEvents() []CallbackEvent {
 	return []CallbackEvent{CallbackFinished, CallbackIncomplete, CallbackPaused}
 }
 
-// For says whether it is called for an event. A nil Callback is called for none.
-func (c *Callback) For(e CallbackEvent) bool { return c != nil && slices.Contains(c.Events, e) }
+// HasEvent says whether it is called for an event. A nil Callback is called for none.
+func (c *Callback) HasEvent(e CallbackEvent) bool { return c != nil && slices.Contains(c.Events, e) }
 
 // DeliveryStatus is where the delivery of an event stands.
 type DeliveryStatus string

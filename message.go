@@ -17,15 +17,15 @@ const (
 	MaxWireVersion = ActionVersion
 )
 
-// Everyone is the address of an order to all who serve its type. It is no valid
+// AllEndpoints is the address of an order to all who serve its type. It is no valid
 // endpoint name.
-const Everyone = "*all*"
+const AllEndpoints = "*all*"
 
 // Order is what the control plane sends. Exactly one of Assignment, Cancel and
 // Welcome is set.
 type Order struct {
 	Version int `json:"v"`
-	// Endpoint is the address: an endpoint's name or Everyone.
+	// Endpoint is the address: an endpoint's name or AllEndpoints.
 	Endpoint string `json:"endpoint"`
 	// Type is the task type; empty on a welcome.
 	Type       string      `json:"type,omitempty"`

@@ -31,7 +31,7 @@ func TestNames(t *testing.T) {
 		{"a/b", false, false},
 		{"a\n", false, false},
 		{"ä", false, false},
-		{tasker.Everyone, false, false},
+		{tasker.AllEndpoints, false, false},
 		{"endpoints", true, false},
 		{"metrics", true, false},
 	}

@@ -87,8 +87,8 @@ func RolloutStates() []RolloutState {
 	}
 }
 
-// Over says whether no further wave begins.
-func (s RolloutState) Over() bool {
+// Ended says whether no further wave begins.
+func (s RolloutState) Ended() bool {
 	switch s {
 	case RolloutStopped, RolloutCancelled, RolloutFinished, RolloutPlanned:
 		return true
@@ -126,10 +126,10 @@ func (r Rollout) Unreleased() int {
 	return n
 }
 
-// Sizes cuts a number of endpoints into waves: the canary, then the batches, the
+// WaveSizes cuts a number of endpoints into waves: the canary, then the batches, the
 // last of which repeats. Percentages are of the whole number, rounded down; no
 // wave has less than one endpoint.
-func (s RolloutSpec) Sizes(total int) []int {
+func (s RolloutSpec) WaveSizes(total int) []int {
 	var sizes []int
 	left := total
 	wave := func(a Amount) {
@@ -162,9 +162,9 @@ type Control struct {
 	By     string    `json:"by" doc:"Who requested the action."`
 }
 
-// Defaults fills in what was left out: one wave of all, in the order listed, which
+// SetDefaults fills in what was left out: one wave of all, in the order listed, which
 // the first failure stops.
-func (s *RolloutSpec) Defaults() {
+func (s *RolloutSpec) SetDefaults() {
 	if s.Batch == nil {
 		s.Batch = Amounts{{N: 100, Percent: true}}
 	}

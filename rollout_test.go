@@ -56,8 +56,8 @@ func TestSizes(t *testing.T) {
 		if err := json.Unmarshal([]byte(tt.spec), &s); err != nil {
 			t.Fatal(err)
 		}
-		s.Defaults()
-		if got := s.Sizes(tt.total); !slices.Equal(got, tt.want) {
+		s.SetDefaults()
+		if got := s.WaveSizes(tt.total); !slices.Equal(got, tt.want) {
 			t.Errorf("%s of %d: %v, want %v", tt.spec, tt.total, got, tt.want)
 		}
 	}

@@ -14,10 +14,10 @@ const (
 	maxBatches = 1000
 )
 
-// Faults calls fault with each field of a spec that makes no sense, and why, as the
+// Validate calls fault with each field of a spec that makes no sense, and why, as the
 // rest of a sentence that begins with the field. Defaults has to have filled it in.
 // What may be asked by a gate is known elsewhere only.
-func (s RolloutSpec) Faults(fault func(field, message string)) {
+func (s RolloutSpec) Validate(fault func(field, message string)) {
 	say := func(field, format string, args ...any) { fault(field, fmt.Sprintf(format, args...)) }
 	switch {
 	case len(s.Batch) == 0:
@@ -48,16 +48,16 @@ func (s RolloutSpec) Faults(fault func(field, message string)) {
 			say("gate.for", "is %v; at most %v are allowed", g.For, MaxRolloutWait)
 		}
 	}
-	if msg := NoneOf(s.Order, OrderListed, OrderName, OrderRandom); msg != "" {
+	if msg := CheckOneOf(s.Order, OrderListed, OrderName, OrderRandom); msg != "" {
 		fault("order", msg)
 	}
-	if msg := NoneOf(s.OnFailure, OnFailureStop, OnFailurePause, OnFailureRollback); msg != "" {
+	if msg := CheckOneOf(s.OnFailure, OnFailureStop, OnFailurePause, OnFailureRollback); msg != "" {
 		fault("on_failure", msg)
 	}
 }
 
-// NoneOf says that a word is none of those that are known; empty if it is one.
-func NoneOf[T ~string](word T, known ...T) string {
+// CheckOneOf says that a word is none of those that are known; empty if it is one.
+func CheckOneOf[T ~string](word T, known ...T) string {
 	if slices.Contains(known, word) {
 		return ""
 	}

@@ -76,7 +76,7 @@ func TestChangedOrdersAreNotSigned(t *testing.T) {
 	public, private := keys(t)
 	changes := map[string]func(*tasker.Order){
 		"endpoint":   func(o *tasker.Order) { o.Endpoint = "web-2" },
-		"everyone":   func(o *tasker.Order) { o.Endpoint = tasker.Everyone },
+		"everyone":   func(o *tasker.Order) { o.Endpoint = tasker.AllEndpoints },
 		"type":       func(o *tasker.Order) { o.Type = "facts" },
 		"task":       func(o *tasker.Order) { o.Assignment.TaskID = "other" },
 		"identifier": func(o *tasker.Order) { o.Assignment.Identifier = "other" },
@@ -87,7 +87,7 @@ func TestChangedOrdersAreNotSigned(t *testing.T) {
 		"bad JSON":   func(o *tasker.Order) { o.Assignment.Payload = json.RawMessage(`{`) },
 		"timeout":    func(o *tasker.Order) { o.Assignment.Timeout++; o.Assignment.Timeout *= 2 },
 		"deadline":   func(o *tasker.Order) { o.Assignment.Deadline = o.Assignment.Deadline.Add(time.Second) },
-		"action":     func(o *tasker.Order) { o.Assignment.Action = tasker.Plan },
+		"action":     func(o *tasker.Order) { o.Assignment.Action = tasker.DryRun },
 		"undoes":     func(o *tasker.Order) { o.Assignment.Action, o.Assignment.Undoes = tasker.Undo, "other" },
 		"kind": func(o *tasker.Order) {
 			o.Cancel = &tasker.Cancel{TaskID: o.Assignment.TaskID, Attempt: o.Assignment.Attempt, Deadline: o.Assignment.Deadline}

@@ -46,9 +46,9 @@ func (c Counts) Ended() int {
 	return n
 }
 
-// Move takes one response from one status to another; an empty from adds it.
+// Transition takes one response from one status to another; an empty from adds it.
 // A count that falls to zero is deleted, so that equal counts compare equal.
-func (c Counts) Move(from, to ResponseStatus) {
+func (c Counts) Transition(from, to ResponseStatus) {
 	if from != "" {
 		if c[from]--; c[from] == 0 {
 			delete(c, from)

@@ -18,8 +18,8 @@ type Action string
 const (
 	// Perform is the task itself; it is the empty text.
 	Perform Action = ""
-	// Plan is a dry run: the handler says what it would change, and changes nothing.
-	Plan Action = "plan"
+	// DryRun is a dry run: the handler says what it would change, and changes nothing.
+	DryRun Action = "plan"
 	// Undo brings back what was there before another task of the same type and
 	// payload changed it.
 	Undo Action = "undo"

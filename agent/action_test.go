@@ -36,8 +36,8 @@ func TestActions(t *testing.T) {
 	elsewhere.Assignment.Undoes = "../../etc"
 	r.order(
 		elsewhere,
-		order(r.wire, "able-plan", "able", tasker.Plan), order(r.wire, "able-undo", "able", tasker.Undo),
-		order(r.wire, "plain-plan", "plain", tasker.Plan), order(r.wire, "plain-undo", "plain", tasker.Undo),
+		order(r.wire, "able-plan", "able", tasker.DryRun), order(r.wire, "able-undo", "able", tasker.Undo),
+		order(r.wire, "plain-plan", "plain", tasker.DryRun), order(r.wire, "plain-undo", "plain", tasker.Undo),
 		order(r.wire, "plain-do", "plain", tasker.Perform), order(r.wire, "able-dance", "able", "dance"),
 	)
 	for id, want := range map[string]struct {

@@ -184,7 +184,7 @@ func TestIgnoredOrders(t *testing.T) {
 	newer := cancel(r.wire, "newer")
 	newer.Version = 99
 	all := assign(r.wire, "all", "work")
-	all.Endpoint = tasker.Everyone
+	all.Endpoint = tasker.AllEndpoints
 	r.order(other, nameless, path, attemptless, both, none, newer)
 	r.order(all)
 	if got := r.ended(t, "all"); got.Status != tasker.Succeeded {

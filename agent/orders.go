@@ -41,7 +41,7 @@ func (a *Agent) receive(ctx context.Context, batch []tasker.Order) error {
 }
 
 func (a *Agent) ours(o tasker.Order) bool {
-	return o.Endpoint == a.opts.Endpoint || o.Endpoint == tasker.Everyone
+	return o.Endpoint == a.opts.Endpoint || o.Endpoint == tasker.AllEndpoints
 }
 
 // The outcomes of assignments and cancels, as counted.
@@ -172,7 +172,7 @@ func (a *Agent) unfit(handler string, action tasker.Action, payload []byte) stri
 	case !ok:
 		return fmt.Sprintf("handler %q is not configured on this agent (it has %s)",
 			handler, strings.Join(a.opts.Handlers.Names(), ", "))
-	case action != tasker.Perform && action != tasker.Plan && action != tasker.Undo:
+	case action != tasker.Perform && action != tasker.DryRun && action != tasker.Undo:
 		return fmt.Sprintf("the action %q is not known to this agent: update the agent", action)
 	case action == tasker.Undo && !h.Info().CanUndo:
 		return fmt.Sprintf("handler %q cannot undo", handler)

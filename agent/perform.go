@@ -39,7 +39,7 @@ func (a *Agent) perform(ctx context.Context, w *work) {
 	case !started:
 		return
 	}
-	if w.action == tasker.Plan && !handler.Info().CanDryRun {
+	if w.action == tasker.DryRun && !handler.Info().CanDryRun {
 		a.end(a.base, outcome{status: tasker.Succeeded, reason: fmt.Sprintf("checked only: handler %q makes no plan", w.handler)}, w)
 		return
 	}

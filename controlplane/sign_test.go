@@ -32,7 +32,7 @@ func TestEveryOrderIsSigned(t *testing.T) {
 	w := &wire{}
 	orders := []tasker.Order{
 		{Endpoint: "web-1", Type: "ping", Assignment: &tasker.Assignment{TaskID: "t", Payload: []byte(`{}`), Deadline: time.Now()}},
-		{Endpoint: tasker.Everyone, Type: "ping", Assignment: &tasker.Assignment{TaskID: "t", Payload: []byte(`{}`)}},
+		{Endpoint: tasker.AllEndpoints, Type: "ping", Assignment: &tasker.Assignment{TaskID: "t", Payload: []byte(`{}`)}},
 		{Endpoint: "web-1", Cancel: &tasker.Cancel{TaskID: "t"}},
 		{Endpoint: "web-1", Welcome: &tasker.Welcome{Session: "s"}},
 	}

@@ -54,7 +54,7 @@ type Info struct {
 	// Restart is RestartNever when empty.
 	Restart Restart
 	// CanDryRun and CanUndo report whether Handle may be called with the actions
-	// tasker.Plan and tasker.Undo.
+	// tasker.DryRun and tasker.Undo.
 	CanDryRun, CanUndo bool
 	// UndoRequires names a payload field. The control plane refuses to roll back a task
 	// whose payload lacks it. Empty means that every task can be rolled back.
@@ -79,7 +79,7 @@ type Call struct {
 	// Action selects what Handle does, and is limited to the actions that Info permits.
 	//
 	//   - tasker.Perform performs the task.
-	//   - tasker.Plan is a dry run: it changes nothing, and its result lists the changes
+	//   - tasker.DryRun is a dry run: it changes nothing, and its result lists the changes
 	//     that performing the task would make.
 	//   - tasker.Undo restores the state from before the task with the id Undoes, which
 	//     had the same payload. It succeeds without a change if that task has changed

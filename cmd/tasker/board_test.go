@@ -18,7 +18,7 @@ import (
 func rolloutOf(endpoints, wave int, spec tasker.RolloutSpec) client.State {
 	s := client.State{Task: tasker.Task{
 		ID: "t", Type: "update-app", Identifier: "v2", Status: tasker.TaskRunning, Counts: tasker.Counts{},
-		Rollout: &tasker.Rollout{RolloutSpec: spec, State: tasker.RolloutRunning, Waves: spec.Sizes(endpoints), Wave: wave},
+		Rollout: &tasker.Rollout{RolloutSpec: spec, State: tasker.RolloutRunning, Waves: spec.WaveSizes(endpoints), Wave: wave},
 	}}
 	for i, size := range s.Task.Rollout.Waves {
 		for n := range size {
@@ -32,7 +32,7 @@ func rolloutOf(endpoints, wave int, spec tasker.RolloutSpec) client.State {
 				r.Status, r.OutputBytes = tasker.Running, 10
 				r.Progress = &tasker.Progress{Percent: 50, Message: "unpack"}
 			}
-			s.Task.Counts.Move("", r.Status)
+			s.Task.Counts.Transition("", r.Status)
 			s.Responses = append(s.Responses, r)
 		}
 	}
@@ -197,7 +197,7 @@ func TestBoardIsOneScreen(t *testing.T) {
 	for _, endpoints := range []int{1, 20, 5000} {
 		for _, batch := range []string{"1", "10%", "100%"} {
 			spec := tasker.RolloutSpec{Canary: tasker.Amount{N: 1}, Batch: amounts(t, batch)}
-			waves := len(spec.Sizes(endpoints))
+			waves := len(spec.WaveSizes(endpoints))
 			for _, wave := range []int{0, 1, waves / 2, waves} {
 				s := rolloutOf(endpoints, wave, spec)
 				for _, size := range [][2]int{{20, 5}, {40, 10}, {80, 24}, {200, 60}} {

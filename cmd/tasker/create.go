@@ -233,7 +233,7 @@ func (f createFlags) waves() (json.RawMessage, error) {
 	if between != nil {
 		s.PauseBetween = *between
 	}
-	s.Defaults()
+	s.SetDefaults()
 	return json.Marshal(s)
 }
 

@@ -37,7 +37,7 @@ func TestWaves(t *testing.T) {
 		if err := json.Unmarshal([]byte(tt.want), &want); err != nil {
 			t.Fatal(err)
 		}
-		want.Defaults()
+		want.SetDefaults()
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%+v:\n%s", tt.flags, diff)
 		}

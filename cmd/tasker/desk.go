@@ -159,7 +159,7 @@ func (d *desk) board(s client.State, colour bool) board {
 func keysOf(t tasker.Task) string {
 	var list []string
 	switch {
-	case t.FinishedAt != nil || t.CancelRequestedAt != nil || t.Rollout.State.Over() || t.Rollout.State == tasker.RolloutRollingBack:
+	case t.FinishedAt != nil || t.CancelRequestedAt != nil || t.Rollout.State.Ended() || t.Rollout.State == tasker.RolloutRollingBack:
 	case t.Rollout.State == tasker.RolloutPaused:
 		list = []string{"r resume", "c cancel"}
 	default:

@@ -115,7 +115,7 @@ func taskLines(t tasker.Task) string {
 	line("status", string(t.Status))
 	line("reason", t.Reason)
 	switch t.Action {
-	case tasker.Plan:
+	case tasker.DryRun:
 		line("action", "dry run: nothing is changed")
 	case tasker.Undo:
 		line("action", "undoes task "+t.Undoes)

@@ -91,7 +91,7 @@ func running(endpoints int) client.State {
 		if i == endpoints-1 {
 			r = tasker.Response{Endpoint: r.Endpoint, Status: tasker.Failed, Error: "exit code 3"}
 		}
-		s.Task.Counts.Move("", r.Status)
+		s.Task.Counts.Transition("", r.Status)
 		s.Responses = append(s.Responses, r)
 	}
 	return s

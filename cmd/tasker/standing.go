@@ -33,10 +33,10 @@ func waves(s client.State) (list []wave, earlier tasker.Counts) {
 	}
 	for _, r := range s.Responses {
 		if r.Attempt < attempt || r.Wave < 1 || r.Wave > len(list) {
-			earlier.Move("", r.Status)
+			earlier.Transition("", r.Status)
 			continue
 		}
-		list[r.Wave-1].counts.Move("", r.Status)
+		list[r.Wave-1].counts.Transition("", r.Status)
 	}
 	return list, earlier
 }

@@ -108,7 +108,7 @@ func lastWord(ctx context.Context, c *client.Client, s client.State, show func(c
 	defer deadline.Stop()
 	again := time.NewTicker(pause)
 	defer again.Stop()
-	for s.Task.Rollout != nil && !s.Task.Rollout.State.Over() {
+	for s.Task.Rollout != nil && !s.Task.Rollout.State.Ended() {
 		select {
 		case <-again.C:
 		case <-deadline.C:

@@ -41,7 +41,7 @@ func (p *taskParser) action() tasker.Action {
 		p.reject("dry_run", "is %s, but must be true or false", jsonType(raw))
 	}
 	if dryRun {
-		return tasker.Plan
+		return tasker.DryRun
 	}
 	return tasker.Perform
 }
@@ -84,8 +84,8 @@ func (p *taskParser) rollout() *tasker.RolloutSpec {
 	if raw, found := fields["gate"]; found && jsonType(raw) != "null" {
 		s.Gate = p.gate(raw)
 	}
-	s.Defaults()
-	s.Faults(func(field, message string) { p.reject("rollout."+field, "%s", message) })
+	s.SetDefaults()
+	s.Validate(func(field, message string) { p.reject("rollout."+field, "%s", message) })
 	if s.OnFailure == tasker.OnFailureRollback {
 		if reason := p.taskType.cannotUndo(p.payload()); reason != "" {
 			p.reject("rollout.on_failure", "is rollback, but %s; possible are stop and pause", reason)
@@ -135,7 +135,7 @@ func (p *taskParser) callback() *tasker.Callback {
 		p.reject(urlField, "%v", err)
 	}
 	for i, e := range c.Events {
-		if msg := tasker.NoneOf(e, tasker.CallbackEvents()...); msg != "" {
+		if msg := tasker.CheckOneOf(e, tasker.CallbackEvents()...); msg != "" {
 			p.reject(fmt.Sprintf("callback.events[%d]", i), "%s", msg)
 		}
 	}

@@ -144,7 +144,7 @@ func (r taskResource) plan(ctx context.Context, in *createInput) (*struct{ Body 
 func waves(rollout *tasker.RolloutSpec, endpoints []string) [][]string {
 	sizes := []int{len(endpoints)}
 	if rollout != nil {
-		sizes = rollout.Sizes(len(endpoints))
+		sizes = rollout.WaveSizes(len(endpoints))
 		rollout.Order.Arrange(endpoints, func(int, func(i, j int)) {})
 	}
 	rest := append([]string{}, endpoints...) // not nil, so that a wave is never null

@@ -156,7 +156,7 @@ func (c *crowd) check(r *rapid.T) {
 	for _, id := range c.ids {
 		task, responses, err := c.store.TaskWithResponses(c.t.Context(), "ping", id)
 		must(c.t, err)
-		underWay := task.Rollout.Wave > 0 && (!task.Rollout.State.Over() || task.FinishedAt == nil)
+		underWay := task.Rollout.Wave > 0 && (!task.Rollout.State.Ended() || task.FinishedAt == nil)
 		if task.Rollout.Rollback != "" {
 			undo, err := c.store.Task(c.t.Context(), "ping", task.Rollout.Rollback)
 			must(c.t, err)
@@ -195,7 +195,7 @@ func (c *crowd) end(r *rapid.T) {
 					c.say(response, tasker.Succeeded)
 				}
 			}
-			if task.FinishedAt == nil || !task.Rollout.State.Over() {
+			if task.FinishedAt == nil || !task.Rollout.State.Ended() {
 				open = append(open, fmt.Sprintf("%s %s: %s", id, task.Rollout.State, task.Rollout.Reason))
 			}
 		}

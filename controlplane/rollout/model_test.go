@@ -288,7 +288,7 @@ func (m *model) end(r *rapid.T) {
 	for range 200 {
 		m.check(r)
 		// What is over is looked at once more, and then no longer.
-		if m.last.FinishedAt != nil && m.last.Rollout.State.Over() && !m.due() {
+		if m.last.FinishedAt != nil && m.last.Rollout.State.Ended() && !m.due() {
 			m.ended(r)
 			return
 		}

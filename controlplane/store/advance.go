@@ -175,7 +175,7 @@ func step(ctx context.Context, t *tx, id string, decide func(RolloutView) Rollou
 func (r *rolloutRow) settle(t *taskRow) {
 	t.pacing, t.paused = pacedNow, r.State == tasker.RolloutPaused
 	switch {
-	case r.State.Over() && (t.Counts.Ended() == t.Counts.Total() || r.State == tasker.RolloutPlanned):
+	case r.State.Ended() && (t.Counts.Ended() == t.Counts.Total() || r.State == tasker.RolloutPlanned):
 		t.pacing, r.claims, r.checkAt = pacedOnce, claimsNothing, 0
 		if r.Rollback != "" {
 			r.claims = claimsNow // until it is undone, see blocker

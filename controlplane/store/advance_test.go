@@ -15,7 +15,7 @@ func TestWhatARolloutWaitsForIsAChange(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		n := request("x", "lb-1", "lb-2")
 		n.Rollout = &tasker.RolloutSpec{}
-		n.Rollout.Defaults()
+		n.Rollout.SetDefaults()
 		task := f.create(t, n)
 		lease := store.Lease{Name: "rollouts", Holder: "me"}
 		must(t, f.TakeLease(t.Context(), lease, time.Minute))
@@ -50,7 +50,7 @@ func TestRollbackKeepsOthersOff(t *testing.T) {
 		rollout := func(identifier string) tasker.Task {
 			n := request(identifier, "lb-1")
 			n.Rollout = &tasker.RolloutSpec{Exclusive: true}
-			n.Rollout.Defaults()
+			n.Rollout.SetDefaults()
 			return f.create(t, n)
 		}
 		// advance takes the steps in turn, and returns what the last one was kept by.
@@ -95,7 +95,7 @@ func TestWhoFailedIsNamed(t *testing.T) {
 		names := []string{"lb-1", "lb-2", "lb-3", "lb-4", "lb-5", "lb-6", "lb-7", "lb-8", "lb-9"}
 		n := request("x", names...)
 		n.Rollout = &tasker.RolloutSpec{}
-		n.Rollout.Defaults()
+		n.Rollout.SetDefaults()
 		task := f.create(t, n)
 		lease := store.Lease{Name: "rollouts", Holder: "me"}
 		must(t, f.TakeLease(t.Context(), lease, 24*time.Hour))

@@ -19,7 +19,7 @@ func TestBroadcast(t *testing.T) {
 			t.Fatalf("task %+v", task)
 		}
 		claims := f.send(t, 1)
-		if o := claims[0].Order; o.Endpoint != tasker.Everyone || o.Assignment.TaskID != task.ID || !o.Expires.Equal(task.ReceiveDeadline) {
+		if o := claims[0].Order; o.Endpoint != tasker.AllEndpoints || o.Assignment.TaskID != task.ID || !o.Expires.Equal(task.ReceiveDeadline) {
 			t.Errorf("order %+v", o)
 		}
 		f.want(t, task.ID, "sent")
@@ -105,7 +105,7 @@ func TestBroadcastToNobody(t *testing.T) {
 		if got.Status != "pending" || got.Reason != "" {
 			t.Errorf("after the retry: %+v", got)
 		}
-		if c := f.send(t, 1); c[0].Order.Endpoint != tasker.Everyone || c[0].Attempt != 2 {
+		if c := f.send(t, 1); c[0].Order.Endpoint != tasker.AllEndpoints || c[0].Attempt != 2 {
 			t.Errorf("claim %+v", c[0])
 		}
 		f.apply(t, heartbeat("lb-1"))
@@ -144,7 +144,7 @@ func TestCancelBroadcast(t *testing.T) {
 		for _, c := range f.send(t, 2) {
 			to[c.Order.Endpoint] = c.Order.Cancel.Broadcast
 		}
-		if diff := cmp.Diff(map[string]bool{"lb-1": false, tasker.Everyone: true}, to); diff != "" {
+		if diff := cmp.Diff(map[string]bool{"lb-1": false, tasker.AllEndpoints: true}, to); diff != "" {
 			t.Errorf("cancels (-want +got):\n%s", diff)
 		}
 		// Received before the cancel, reported after it.

@@ -14,7 +14,7 @@ import (
 func (t *taskRow) callbackEvents() []tasker.CallbackEvent {
 	var events []tasker.CallbackEvent
 	add := func(e tasker.CallbackEvent, happened bool) {
-		if happened && t.Callback.For(e) {
+		if happened && t.Callback.HasEvent(e) {
 			events = append(events, e)
 		}
 	}

@@ -100,7 +100,7 @@ func (cs *changeSet) write(ctx context.Context) ([]tasker.Task, error) {
 		if r.changed {
 			t := cs.tasks[r.TaskID]
 			if r.Status != r.countedStatus {
-				t.Counts.Move(r.countedStatus, r.Status)
+				t.Counts.Transition(r.countedStatus, r.Status)
 				r.countedStatus = r.Status
 				t.FinishedAt = nil // the task finishes now, if it has finished
 			}

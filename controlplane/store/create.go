@@ -39,7 +39,7 @@ type NewTask struct {
 
 // isImmediate reports whether all orders of the task are due at once.
 func (t *NewTask) isImmediate() bool {
-	return t.NotBefore == nil && (t.Rollout == nil || t.Action == tasker.Plan)
+	return t.NotBefore == nil && (t.Rollout == nil || t.Action == tasker.DryRun)
 }
 
 // maxCreateWeight bounds what is created in one transaction: a task weighs one, plus

@@ -180,7 +180,7 @@ func (m *model) check(r *rapid.T) {
 		task, responses := m.f.task(m.t, id)
 		counts := tasker.Counts{}
 		for _, now := range responses {
-			counts.Move("", now.Status)
+			counts.Transition("", now.Status)
 			was, before := k.responses[now.Endpoint]
 			if !before || k.retried && was.Status != tasker.Succeeded {
 				continue

@@ -74,7 +74,7 @@ func (o orderBuilder) assignment(t *taskRow, c Claim, now sqldb.Micros) tasker.O
 
 func addressee(c Claim) string {
 	if c.Endpoint == "" {
-		return tasker.Everyone
+		return tasker.AllEndpoints
 	}
 	return c.Endpoint
 }

@@ -65,9 +65,9 @@ func newRollout(t NewTask, id string, now sqldb.Micros) *rolloutRow {
 		return nil
 	}
 	r := &rolloutRow{taskID: id, Rollout: tasker.Rollout{
-		RolloutSpec: *t.Rollout, Waves: t.Rollout.Sizes(len(t.Endpoints)), State: tasker.RolloutScheduled,
+		RolloutSpec: *t.Rollout, Waves: t.Rollout.WaveSizes(len(t.Endpoints)), State: tasker.RolloutScheduled,
 	}}
-	if t.Action == tasker.Plan {
+	if t.Action == tasker.DryRun {
 		// A dry run changes nothing, so there is nothing to wait for.
 		r.State, r.Wave = tasker.RolloutPlanned, len(r.Waves)
 		return r
@@ -159,7 +159,7 @@ func restartRollout(ctx context.Context, cs *changeSet, t *taskRow, n int, begin
 	if err != nil {
 		return fmt.Errorf("read where the task did not succeed: %w", err)
 	}
-	r.Rollout = tasker.Rollout{RolloutSpec: r.RolloutSpec, Waves: r.Sizes(n), State: tasker.RolloutWaiting}
+	r.Rollout = tasker.Rollout{RolloutSpec: r.RolloutSpec, Waves: r.WaveSizes(n), State: tasker.RolloutWaiting}
 	if begin > cs.Now {
 		r.State = tasker.RolloutScheduled
 	}

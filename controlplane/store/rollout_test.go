@@ -327,10 +327,10 @@ func TestARetryKeepsTheTimeBeforeWhichNothingBegins(t *testing.T) {
 func TestDryRunOfWavesIsSentAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		n := request("x", "lb-1", "lb-2")
-		n.Rollout, n.Action = &tasker.RolloutSpec{Batch: tasker.Amounts{{N: 1}}}, tasker.Plan
+		n.Rollout, n.Action = &tasker.RolloutSpec{Batch: tasker.Amounts{{N: 1}}}, tasker.DryRun
 		task := f.create(t, n)
 		for _, c := range f.send(t, 2) {
-			if c.Order.Assignment.Action != tasker.Plan || c.Order.Version != tasker.ActionVersion {
+			if c.Order.Assignment.Action != tasker.DryRun || c.Order.Version != tasker.ActionVersion {
 				t.Errorf("sent: %+v", c.Order)
 			}
 		}

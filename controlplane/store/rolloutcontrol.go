@@ -45,7 +45,7 @@ func (c *TaskController) changeRollout(ctx context.Context, action, taskType, re
 		switch {
 		case err != nil:
 			return err
-		case t.pacing != pacedNow, r.State.Over():
+		case t.pacing != pacedNow, r.State.Ended():
 			return ErrOver
 		case t.CancelRequestedAt != nil:
 			return fmt.Errorf("%w: it was cancelled", ErrOver)

@@ -82,7 +82,7 @@ func countRollouts(ctx context.Context, c *sqldb.Conn) (map[tasker.RolloutState]
 	counts := map[tasker.RolloutState]int{}
 	var args []any
 	for _, state := range tasker.RolloutStates() {
-		if !state.Over() {
+		if !state.Ended() {
 			counts[state], args = 0, append(args, string(state))
 		}
 	}

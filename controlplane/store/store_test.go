@@ -137,7 +137,7 @@ func (f *fixture) want(t testing.TB, id string, status tasker.TaskStatus, pairs 
 	}
 	counts := tasker.Counts{}
 	for _, r := range responses {
-		counts.Move("", r.Status)
+		counts.Transition("", r.Status)
 	}
 	if fmt.Sprint(counts) != fmt.Sprint(task.Counts) {
 		t.Errorf("counts are %v, the responses are %v", task.Counts, counts)

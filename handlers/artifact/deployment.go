@@ -40,7 +40,7 @@ type appState struct {
 
 // run performs or undoes the task, or makes a dry run, and completes the outcome.
 func (d *deployment) run(ctx context.Context) error {
-	if d.call.Action == tasker.Plan {
+	if d.call.Action == tasker.DryRun {
 		d.out.DryRun = true
 		return d.dryRun(ctx)
 	}

@@ -19,7 +19,7 @@ func TestDryRun(t *testing.T) {
 	dryRun := func(p map[string]any) result {
 		t.Helper()
 		before := tree(t, f.home)
-		a := f.do(t.Context(), call{task: "p", action: tasker.Plan, payload: p})
+		a := f.do(t.Context(), call{task: "p", action: tasker.DryRun, payload: p})
 		if diff := cmp.Diff(before, tree(t, f.home)); diff != "" {
 			t.Errorf("the dry run has changed something:\n%s", diff)
 		}

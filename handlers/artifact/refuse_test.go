@@ -86,7 +86,7 @@ func TestForeignLink(t *testing.T) {
 		must(os.Mkdir(f.app(), 0o755))
 		must(make(f.app() + "/current"))
 		f.wantError(f.do(t.Context(), call{task: "t1", payload: f.payload("1.0", nil)}), want)
-		f.wantError(f.do(t.Context(), call{task: "t1", action: tasker.Plan, payload: f.payload("1.0", nil)}), want)
+		f.wantError(f.do(t.Context(), call{task: "t1", action: tasker.DryRun, payload: f.payload("1.0", nil)}), want)
 	}
 	// An absolute link to a release, as other tools make it, is accepted.
 	f := newFixture(t)
@@ -166,7 +166,7 @@ func TestRejectAnotherFileForTheVersion(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.deploy("t1", "1.0", nil)
-	for _, action := range []tasker.Action{tasker.Perform, tasker.Plan} {
+	for _, action := range []tasker.Action{tasker.Perform, tasker.DryRun} {
 		a := f.do(t.Context(), call{task: "t2", action: action, payload: f.payload("1.0", files{"more": ""})})
 		var reject *handlers.RejectError
 		if !errors.As(a.err, &reject) || !strings.Contains(a.err.Error(), "so name another version") {
@@ -218,6 +218,6 @@ func TestDirectoryThatOthersCanReplace(t *testing.T) {
 		if _, err := os.Stat(f.app()); err == nil {
 			t.Errorf("writable %s: the directory was created", name)
 		}
-		f.wantError(f.do(t.Context(), call{task: "t1", action: tasker.Plan, payload: f.payload("1.0", nil)}), f.home+" is writable")
+		f.wantError(f.do(t.Context(), call{task: "t1", action: tasker.DryRun, payload: f.payload("1.0", nil)}), f.home+" is writable")
 	}
 }

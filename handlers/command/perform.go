@@ -35,7 +35,7 @@ func (c command) handle(ctx context.Context, p Payload, call handlers.Call) (han
 	var outcome Outcome
 	var err error
 	switch call.Action {
-	case tasker.Plan:
+	case tasker.DryRun:
 		outcome, err = c.plan(ctx, p, call)
 	case tasker.Undo:
 		outcome, err = c.undo(ctx, p, call)

@@ -83,7 +83,7 @@ func TestPlan(t *testing.T) {
 		`{"argv":["echo","a"],"undo":["echo","a\u0000"]}`:      {"null", "", "payload.undo contains a NUL"},
 		`{"argv":["echo","a"],"creates":"/etc\u0000"}`:         {"null", "", "contains a NUL"},
 	} {
-		got, out, err := act(t, mux, tasker.Plan, payload)
+		got, out, err := act(t, mux, tasker.DryRun, payload)
 		if got != want.result || out != want.out || (err != nil) != (want.err != "") || !strings.Contains(text(err), want.err) {
 			t.Errorf("%s: got %s, %q, %v", payload, got, out, err)
 		}

@@ -163,7 +163,7 @@ func (w *writer) handle(ctx context.Context, p Payload, call handlers.Call) (han
 	a := &assignment{writer: w, call: call, spec: s, target: t, current: current}
 	var outcome Outcome
 	switch call.Action {
-	case tasker.Plan:
+	case tasker.DryRun:
 		outcome, err = a.dryRun()
 	case tasker.Undo:
 		outcome, err = a.undo()

@@ -139,7 +139,7 @@ func (r result) rejected() bool {
 func (f *fixture) perform(payload string) result { return f.call(f.t.Context(), "", "task-1", payload) }
 
 func (f *fixture) dryRun(payload string) result {
-	return f.call(f.t.Context(), tasker.Plan, "task-1", payload)
+	return f.call(f.t.Context(), tasker.DryRun, "task-1", payload)
 }
 
 func (f *fixture) undo(payload string) result {

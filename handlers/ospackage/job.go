@@ -45,7 +45,7 @@ func (j *job) do(ctx context.Context) error {
 	if j.sys, err = systemOf(); err != nil {
 		return err
 	}
-	j.out.Plan = j.call.Action == tasker.Plan
+	j.out.Plan = j.call.Action == tasker.DryRun
 	if j.call.Action == tasker.Undo {
 		if known, err := j.recall(); err != nil || !known {
 			return err

@@ -87,7 +87,7 @@ func (a *agent) saw(words string) bool {
 	return strings.Contains(strings.Join(a.said, "\n"), words)
 }
 
-func plan(c *handlers.Call) { c.Action = tasker.Plan }
+func plan(c *handlers.Call) { c.Action = tasker.DryRun }
 
 func undo(id string) func(*handlers.Call) {
 	return func(c *handlers.Call) { c.Action, c.Undoes = tasker.Undo, id }

@@ -23,14 +23,14 @@ func TestActions(t *testing.T) {
 		steps  []step
 	}{
 		"both": {"# tasker: restart=retry plan=yes undo=yes\n" + says, []step{
-			{tasker.Plan, `{"action":"plan","undoes":""}`, ""},
+			{tasker.DryRun, `{"action":"plan","undoes":""}`, ""},
 			{tasker.Undo, nothing, ""},
 			{tasker.Perform, `{"action":"perform","undoes":""}`, ""},
 			{tasker.Undo, `{"action":"undo","undoes":"task-1"}`, ""},
 			{tasker.Undo, nothing, ""},
 		}},
 		"neither": {"# tasker: restart=retry plan=no\n" + says, []step{
-			{tasker.Plan, `{"plan":true,"note":"checked only: the script makes no plan; one that does says \"plan=yes\" in its header"}`, ""},
+			{tasker.DryRun, `{"plan":true,"note":"checked only: the script makes no plan; one that does says \"plan=yes\" in its header"}`, ""},
 			{tasker.Perform, `{"action":"perform","undoes":""}`, ""},
 			{tasker.Undo, "null", "# tasker: restart=retry undo=yes"},
 		}},

@@ -93,7 +93,7 @@ func (h *Handler) Handle(ctx context.Context, call handlers.Call) (handlers.Resu
 		return handlers.Result{}, handlers.Reject("%v (directory %s)", err, h.dir)
 	}
 	switch call.Action {
-	case tasker.Plan:
+	case tasker.DryRun:
 		if !s.plan {
 			return handlers.Result{Value: note{Plan: true, Note: fmt.Sprintf("checked only: the script makes no plan; one that does says %q in its header", "plan=yes")}}, nil
 		}

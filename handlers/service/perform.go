@@ -25,7 +25,7 @@ func (op *operation) perform(ctx context.Context, p Payload) error {
 			return err
 		}
 	}
-	if op.call.Action == tasker.Plan {
+	if op.call.Action == tasker.DryRun {
 		for _, v := range op.effective(steps) {
 			op.outcome.Changed = true
 			op.outcome.To = v.predict(op.outcome.To)

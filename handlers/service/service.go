@@ -174,7 +174,7 @@ func (h handler) handle(ctx context.Context, p Payload, call handlers.Call) (han
 	if op.current, err = c.state(context.WithoutCancel(ctx), unit); err != nil {
 		return handlers.Result{}, err
 	}
-	op.outcome = Outcome{Unit: unit, Plan: call.Action == tasker.Plan, From: op.current.State, To: op.current.State}
+	op.outcome = Outcome{Unit: unit, Plan: call.Action == tasker.DryRun, From: op.current.State, To: op.current.State}
 	switch {
 	case op.current.load != "loaded":
 		return handlers.Result{}, handlers.Reject("%s: %s", unit, op.current.loadProblem())

@@ -94,7 +94,7 @@ func (c *caller) call(ctx context.Context, payload string, edit ...func(*handler
 	return call.TaskID, o, err
 }
 
-func dryRun(c *handlers.Call) { c.Action = tasker.Plan }
+func dryRun(c *handlers.Call) { c.Action = tasker.DryRun }
 
 func undo(id string) func(*handlers.Call) {
 	return func(c *handlers.Call) { c.Action, c.Undoes = tasker.Undo, id }

@@ -144,7 +144,7 @@ func TestDryRunSaysWhatWouldBeDone(t *testing.T) {
 		task := f.post("update-app", `{"identifier":"x",`+four+`,"dry_run":true,"rollout":{`+inThree+`}}`)
 		a := f.ends(task)
 		r := a.Task.Rollout
-		if a.Task.Status != tasker.TaskSucceeded || a.Task.Action != tasker.Plan || r.State != tasker.RolloutPlanned || !slices.Equal(r.Waves, []int{1, 2, 1}) {
+		if a.Task.Status != tasker.TaskSucceeded || a.Task.Action != tasker.DryRun || r.State != tasker.RolloutPlanned || !slices.Equal(r.Waves, []int{1, 2, 1}) {
 			t.Errorf("task is %s, %s, its rollout %+v", a.Task.Status, a.Task.Action, r)
 		}
 		for i, wave := range waves() {

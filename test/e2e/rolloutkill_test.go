@@ -140,7 +140,7 @@ func (f *fleet) goesOn(task tasker.Task, version int64) (a answer, killed bool) 
 			killed = true
 		case r.State == tasker.RolloutPaused:
 			f.asks(task, "resume")
-		case r.State.Over() && !open:
+		case r.State.Ended() && !open:
 			return a, killed
 		}
 		time.Sleep(2 * time.Millisecond) //nolint:forbidigo // the pause of a polling loop, short to see each version

@@ -146,7 +146,7 @@ func (f *fleet) over(task tasker.Task) answer {
 	var a answer
 	wait.For(f.t, "the rollout of "+task.Identifier+" to be over", func() bool {
 		a = f.get(task)
-		return a.Task.FinishedAt != nil && a.Task.Rollout.State.Over()
+		return a.Task.FinishedAt != nil && a.Task.Rollout.State.Ended()
 	})
 	return a
 }

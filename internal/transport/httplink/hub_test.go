@@ -224,7 +224,7 @@ func TestAStuckAgentHoldsUpNobody(t *testing.T) {
 		t.Fatalf("Send returned %v, want a SendError with ErrUnavailable or ErrOffline for some of the stuck one's", got)
 	}
 	// From now on it is known.
-	if err := hub.Send(t.Context(), assignment("stuck", 50), assignment(tasker.Everyone, 51)); !stuck(err) {
+	if err := hub.Send(t.Context(), assignment("stuck", 50), assignment(tasker.AllEndpoints, 51)); !stuck(err) {
 		t.Errorf("Send returned %v, want ErrUnavailable or ErrOffline", err)
 	}
 	if line, err := well.next(); !strings.Contains(line, "task-51") {

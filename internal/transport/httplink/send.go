@@ -66,7 +66,7 @@ func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 // that will say when it is written, if one will.
 func (h *Hub) pass(o tasker.Order, l line) (*stream, error) {
 	configured := slices.ContainsFunc(h.opts.Types, func(t tasker.TaskType) bool { return t.Name == o.Type })
-	toAll := o.Endpoint == tasker.Everyone
+	toAll := o.Endpoint == tasker.AllEndpoints
 	if !configured && (o.Assignment != nil || toAll) {
 		return nil, fmt.Errorf("%w: task type %q is not configured", transport.ErrUnroutable, o.Type)
 	}

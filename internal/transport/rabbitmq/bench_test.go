@@ -27,7 +27,7 @@ func fleet(b *testing.B, broker *rabbitmqtest.Broker, n int) []string {
 			if _, err := ch.QueueDeclare(rabbitmq.Queue(names[i]), true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic}); err != nil {
 				return err
 			}
-			for _, key := range []string{names[i], tasker.Everyone} {
+			for _, key := range []string{names[i], tasker.AllEndpoints} {
 				if err := ch.QueueBind(rabbitmq.Queue(names[i]), key, rabbitmq.Exchange("ping"), false, nil); err != nil {
 					return err
 				}
@@ -47,7 +47,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 	hub := newHub(b, broker.URI)
 	for name, orders := range map[string][]tasker.Order{
-		"named": named, "everyone": {assignment("ping", tasker.Everyone, 0)},
+		"named": named, "everyone": {assignment("ping", tasker.AllEndpoints, 0)},
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

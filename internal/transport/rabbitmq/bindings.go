@@ -53,7 +53,7 @@ func bind(ch *amqp.Channel, p plan) error {
 	if _, err := ch.QueueDeclare(queue, true, false, false, true, args); err != nil {
 		return declareError("queue", queue, err)
 	}
-	keys := []string{tasker.Everyone, p.endpoint}
+	keys := []string{tasker.AllEndpoints, p.endpoint}
 	for _, t := range p.serves {
 		for _, key := range keys {
 			if err := ch.QueueBind(queue, key, Exchange(t), true, nil); err != nil {

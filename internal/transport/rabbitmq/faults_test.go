@@ -246,7 +246,7 @@ func TestAgentDeclaresNothing(t *testing.T) {
 	hub := newHub(t, b.URI)
 	reports := &inbox[tasker.Report]{}
 	receive(t, hub, reports)
-	send(t, hub, assignment("ping", tasker.Everyone, 0))
+	send(t, hub, assignment("ping", tasker.AllEndpoints, 0))
 	name := "agent-" + b.Vhost
 	uri := b.AddUser(t, name, "^$", "^tasker\\.reports$", "^endpoint\\."+name+"$")
 	link, orders := serve(t, uri, name, "ping")
@@ -265,7 +265,7 @@ func TestUnreachableBroker(t *testing.T) {
 	hub := newHub(t, b.URIAt(proxy.Address, b.Username, b.Password), func(o *rabbitmq.HubOptions) { o.Observer = seen.observe })
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
-	broadcast := assignment("ping", tasker.Everyone, 1)
+	broadcast := assignment("ping", tasker.AllEndpoints, 1)
 	for range 2 { // while it connects, and at once in the back-off
 		if err := hub.Send(t.Context(), broadcast); !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("Send returned %v, want ErrUnavailable", err)
@@ -289,12 +289,12 @@ func TestConnectionLimit(t *testing.T) {
 	b.LimitConnections(t, 0)
 	seen := &standing{}
 	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) { o.Observer = seen.observe })
-	if err := hub.Send(t.Context(), assignment("ping", tasker.Everyone, 1)); !errors.Is(err, transport.ErrUnavailable) {
+	if err := hub.Send(t.Context(), assignment("ping", tasker.AllEndpoints, 1)); !errors.Is(err, transport.ErrUnavailable) {
 		t.Errorf("Send returned %v, want ErrUnavailable", err)
 	}
 	wait.For(t, "the observer to be told", func() bool { return seen.last("limit") })
 	b.LimitConnections(t, -1)
-	send(t, hub, assignment("ping", tasker.Everyone, 1))
+	send(t, hub, assignment("ping", tasker.AllEndpoints, 1))
 	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
 }
 
@@ -303,7 +303,7 @@ func TestStalledBroker(t *testing.T) {
 	b := rabbitmqtest.New(t)
 	proxy := transporttest.NewProxy(t, b.Address)
 	hub := newHub(t, b.URIAt(proxy.Address, b.Username, b.Password))
-	small, large := assignment("ping", tasker.Everyone, 1), assignment("ping", tasker.Everyone, 2)
+	small, large := assignment("ping", tasker.AllEndpoints, 1), assignment("ping", tasker.AllEndpoints, 2)
 	large.Assignment.Payload = fmt.Appendf(nil, "%q", strings.Repeat("x", 1<<20))
 	many := make([]tasker.Order, 30) // more than the buffers between here and there hold
 	for i := range many {
@@ -331,7 +331,7 @@ func TestBlockedByTheBroker(t *testing.T) {
 	hub := newHub(t, b.URIAt(proxy.Address, b.Username, b.Password), func(o *rabbitmq.HubOptions) { o.Observer = seen.observe })
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
-	broadcast := assignment("ping", tasker.Everyone, 1)
+	broadcast := assignment("ping", tasker.AllEndpoints, 1)
 	send(t, hub, broadcast)
 	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
 
@@ -401,7 +401,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 	seen := &standing{}
 	hub := newHub(t, b.URIAt(b.Address, "nobody", secret), func(o *rabbitmq.HubOptions) { o.Observer = seen.observe })
-	err := hub.Send(t.Context(), assignment("ping", tasker.Everyone, 1))
+	err := hub.Send(t.Context(), assignment("ping", tasker.AllEndpoints, 1))
 	if !errors.Is(err, rabbitmq.ErrCredentials) || strings.Contains(err.Error(), secret) {
 		t.Errorf("Send with a wrong password returned %v", err)
 	}

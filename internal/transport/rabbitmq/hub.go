@@ -149,7 +149,7 @@ func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 
 // address makes a message of an order.
 func (h *Hub) address(o tasker.Order) (message, error) {
-	toAll := o.Endpoint == tasker.Everyone
+	toAll := o.Endpoint == tasker.AllEndpoints
 	if err := tasker.ValidateEndpoint(o.Endpoint); err != nil && !toAll {
 		return message{}, fmt.Errorf("%w: %w", transport.ErrUnroutable, err)
 	}

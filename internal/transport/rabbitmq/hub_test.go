@@ -95,9 +95,9 @@ func TestBindingsFollowTheHeartbeat(t *testing.T) {
 		report      tasker.Report
 		ping, facts []string
 	}{
-		{hello("web-1", "ping"), []string{tasker.Everyone, "web-1"}, []string{}},
-		{beat("web-1", "ping", "facts"), []string{tasker.Everyone, "web-1"}, []string{tasker.Everyone, "web-1"}},
-		{beat("web-1", "facts"), []string{}, []string{tasker.Everyone, "web-1"}},
+		{hello("web-1", "ping"), []string{tasker.AllEndpoints, "web-1"}, []string{}},
+		{beat("web-1", "ping", "facts"), []string{tasker.AllEndpoints, "web-1"}, []string{tasker.AllEndpoints, "web-1"}},
+		{beat("web-1", "facts"), []string{}, []string{tasker.AllEndpoints, "web-1"}},
 		{beat("web-1"), []string{}, []string{}},
 	} {
 		before := len(in.all())
@@ -175,7 +175,7 @@ func TestReportsThatCannotBeAccepted(t *testing.T) {
 	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) { o.Metrics = rabbitmq.NewMetrics(reg) })
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
-	if err := hub.Send(t.Context(), assignment("ping", tasker.Everyone, 0)); err != nil {
+	if err := hub.Send(t.Context(), assignment("ping", tasker.AllEndpoints, 0)); err != nil {
 		t.Fatal(err) // what is declared is there from now on
 	}
 	endpoint := "intruder-" + b.Vhost
@@ -229,7 +229,7 @@ func TestRestartedHubFindsWaitingReports(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	first := newHub(t, b.URI)
-	send(t, first, assignment("ping", tasker.Everyone, 0))
+	send(t, first, assignment("ping", tasker.AllEndpoints, 0))
 	closed(t, first)
 
 	link := newLink(t, b.URI, "web-1")

@@ -66,7 +66,7 @@ func TestALinkThatMayNotReport(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)
-	send(t, hub, assignment("ping", tasker.Everyone, 0)) // what is declared is there from now on
+	send(t, hub, assignment("ping", tasker.AllEndpoints, 0)) // what is declared is there from now on
 	seen := &standing{}
 	link := newLink(t, b.AddUser(t, "agent-"+b.Vhost, "^$", "^$", ".*"), "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
 	wait.For(t, "Send to say so", func() bool {

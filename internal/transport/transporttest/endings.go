@@ -119,7 +119,7 @@ func closes(t *testing.T, f Fabric) {
 			t.Errorf("Receive of the %s returned %v, want ErrClosed", name, err)
 		}
 	}
-	if err := h.Send(t.Context(), assignment("web-1", "ping", "a"), assignment(tasker.Everyone, "ping", "b")); !errors.Is(err, transport.ErrClosed) {
+	if err := h.Send(t.Context(), assignment("web-1", "ping", "a"), assignment(tasker.AllEndpoints, "ping", "b")); !errors.Is(err, transport.ErrClosed) {
 		t.Errorf("Send of a closed hub returned %v", err)
 	}
 	if err := a.Send(t.Context(), update("web-1", "a")); !errors.Is(err, transport.ErrClosed) {

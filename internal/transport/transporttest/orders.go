@@ -58,11 +58,11 @@ func addressing(t *testing.T, f Fabric) {
 		assignment("web-1", "ping", "to web-1"),
 		assignment("web-2", "ping", "to web-2"),
 		assignment("db-1", "update-app", "to db-1"),
-		assignment(tasker.Everyone, "ping", "ping to all"),
-		assignment(tasker.Everyone, "facts", "facts to all"),
-		assignment(tasker.Everyone, "update-app", "update-app to all"),
+		assignment(tasker.AllEndpoints, "ping", "ping to all"),
+		assignment(tasker.AllEndpoints, "facts", "facts to all"),
+		assignment(tasker.AllEndpoints, "update-app", "update-app to all"),
 		cancelOf("web-2", "facts", "of web-2"),
-		cancelOf(tasker.Everyone, "ping", "of all"),
+		cancelOf(tasker.AllEndpoints, "ping", "of all"),
 		welcome("web-1"), welcome("web-2"), welcome("db-1"),
 	)
 	if err != nil {
@@ -143,12 +143,12 @@ func everyoneIsNobody(t *testing.T, f Fabric) {
 	h := f.hub(t)
 	// A hub that is still connecting waits, or says so.
 	wait.For(t, "the hub", func() bool {
-		return !errors.Is(h.Send(t.Context(), assignment(tasker.Everyone, "ping", "a")), transport.ErrUnavailable)
+		return !errors.Is(h.Send(t.Context(), assignment(tasker.AllEndpoints, "ping", "a")), transport.ErrUnavailable)
 	})
-	if err := h.Send(t.Context(), assignment(tasker.Everyone, "ping", "b"), cancelOf(tasker.Everyone, "ping", "b")); err != nil {
+	if err := h.Send(t.Context(), assignment(tasker.AllEndpoints, "ping", "b"), cancelOf(tasker.AllEndpoints, "ping", "b")); err != nil {
 		t.Errorf("Send to everyone, of whom there are none, returned %v", err)
 	}
-	if err := h.Send(t.Context(), assignment(tasker.Everyone, "never-heard-of", "c")); !errors.Is(err, transport.ErrUnroutable) {
+	if err := h.Send(t.Context(), assignment(tasker.AllEndpoints, "never-heard-of", "c")); !errors.Is(err, transport.ErrUnroutable) {
 		t.Errorf("Send to everyone of a type that is not configured returned %v, want ErrUnroutable", err)
 	}
 	if err := h.Send(t.Context()); err != nil {

@@ -74,7 +74,7 @@ func typesChange(t *testing.T, f Fabric) {
 		for _, typ := range taskTypes() {
 			served := typ.ServedBy(presence(handlers))
 			one, all := fmt.Sprintf("%d %s", i, typ.Name), fmt.Sprintf("%d %s for all", i, typ.Name)
-			err := h.Send(t.Context(), assignment("web-1", typ.Name, one), assignment(tasker.Everyone, typ.Name, all))
+			err := h.Send(t.Context(), assignment("web-1", typ.Name, one), assignment(tasker.AllEndpoints, typ.Name, all))
 			var partly *transport.SendError
 			switch {
 			case served:

@@ -300,7 +300,7 @@ func TestWhatAnAgentMayNot(t *testing.T) {
 		"report as another user":         {publish(rabbitmq.ReportsExchange, name, amqp.Publishing{UserId: other}), amqp.PreconditionFailed},
 		"order to itself":                {publish("", own, amqp.Publishing{}), amqp.AccessRefused},
 		"order to another":               {publish("", rabbitmq.Queue(other), amqp.Publishing{}), amqp.AccessRefused},
-		"order to all":                   {publish(rabbitmq.Exchange("ping"), tasker.Everyone, amqp.Publishing{}), amqp.AccessRefused},
+		"order to all":                   {publish(rabbitmq.Exchange("ping"), tasker.AllEndpoints, amqp.Publishing{}), amqp.AccessRefused},
 		"read its queue":                 {read(own), 0},
 		"read another's queue":           {read(rabbitmq.Queue(other)), amqp.AccessRefused},
 		"read the reports":               {read(rabbitmq.ReportsQueue), amqp.AccessRefused},

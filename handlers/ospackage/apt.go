@@ -15,9 +15,11 @@ import (
 //go:embed apt.sh
 var aptScript string
 
+// apt is the manager of Debian and its derivatives.
 type apt struct{}
 
-// aptGet is apt-get without questions. A server that does not answer is given up soon.
+// aptGet returns an apt-get command that asks no questions, and gives up soon on a server
+// that does not respond.
 func aptGet(args ...string) []string {
 	return append([]string{
 		"/usr/bin/apt-get", "-q", "-y", "-o", "Acquire::Retries=2",
@@ -25,13 +27,13 @@ func aptGet(args ...string) []string {
 	}, args...)
 }
 
-func (apt) installed(ctx context.Context) (map[string]installed, error) {
-	lines, err := pkgmanager.Ask(ctx, []string{"dpkg-query", "--show", "--showformat=${Package}\t${Architecture}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"})
+func (apt) installed(ctx context.Context) (map[string]installedPackage, error) {
+	lines, err := pkgmanager.Query(ctx, []string{"dpkg-query", "--show", "--showformat=${Package}\t${Architecture}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"})
 	if err != nil {
-		return nil, fmt.Errorf("ask which packages are installed: %w", err)
+		return nil, fmt.Errorf("list the installed packages: %w", err)
 	}
 	native := ""
-	all := make(map[string]installed)
+	all := make(map[string]installedPackage)
 	for _, line := range lines {
 		f := strings.Split(line, "\t")
 		if len(f) != 5 || f[3] == "not-installed" || f[3] == "config-files" {
@@ -41,9 +43,9 @@ func (apt) installed(ctx context.Context) (map[string]installed, error) {
 			native = f[1]
 		}
 		name := f[0] + ":" + f[1]
-		all[name] = installed{State: pkgmanager.State{Version: f[4], Whole: f[3] == "installed", Says: f[3]}, Held: f[2] == "hold"}
+		all[name] = installedPackage{State: pkgmanager.State{Version: f[4], Complete: f[3] == "installed", Status: f[3]}, Held: f[2] == "hold"}
 	}
-	// As apt-get names them: without the architecture, if it is the server's own.
+	// apt-get omits the architecture if it is that of the server.
 	for name, p := range all {
 		short, arch, _ := strings.Cut(name, ":")
 		if arch == native || arch == "all" {
@@ -54,10 +56,10 @@ func (apt) installed(ctx context.Context) (map[string]installed, error) {
 	return all, nil
 }
 
-func (apt) offers(ctx context.Context, name string) ([]string, error) {
-	lines, err := pkgmanager.Ask(ctx, []string{"apt-cache", "madison"}, name)
+func (apt) availableVersions(ctx context.Context, name string) ([]string, error) {
+	lines, err := pkgmanager.Query(ctx, []string{"apt-cache", "madison"}, name)
 	if err != nil {
-		return nil, fmt.Errorf("ask which versions of %s there are: %w", name, err)
+		return nil, fmt.Errorf("list the versions of %s: %w", name, err)
 	}
 	var versions []string
 	for _, line := range lines {
@@ -69,9 +71,9 @@ func (apt) offers(ctx context.Context, name string) ([]string, error) {
 	return versions, nil
 }
 
-func (apt) lists() []string { return aptGet("-o", "APT::Update::Error-Mode=any", "update") }
+func (apt) updateCommand() []string { return aptGet("-o", "APT::Update::Error-Mode=any", "update") }
 
-// args are those of apt-get install.
+// args returns the arguments of apt-get install.
 func (apt) args(op operation) []string {
 	var args []string
 	for _, p := range op.Install {
@@ -87,19 +89,20 @@ func (apt) args(op operation) []string {
 	return args
 }
 
-func (a apt) fetch(_ context.Context, op operation) ([][]string, error) {
+func (a apt) downloadCommands(_ context.Context, op operation) ([][]string, error) {
 	if len(op.Install) == 0 {
 		return nil, nil
 	}
 	args := []string{"--allow-downgrades", "--allow-change-held-packages", "--download-only", "install"}
-	// After dpkg was interrupted, apt-get refuses whatever takes the lock of dpkg. The
-	// script of the transaction repairs that.
+	// After an interruption of dpkg, apt-get refuses every command that takes the lock of
+	// dpkg. The script of the transaction repairs dpkg.
 	if left, err := os.ReadDir("/var/lib/dpkg/updates"); err == nil && len(left) > 0 {
 		args = append([]string{"-o", "Debug::NoLocking=true"}, args...)
 	}
 	return [][]string{aptGet(append(args, a.args(op)...)...)}, nil
 }
 
+// aptLine matches a change in the output of apt-get --simulate.
 var aptLine = regexp.MustCompile(`^(Inst|Remv|Purg) (\S+)(?: \[([^\]]*)\])?(?: \((\S+))?`)
 
 func (a apt) simulate(ctx context.Context, op operation) ([]Change, error) {
@@ -107,7 +110,7 @@ func (a apt) simulate(ctx context.Context, op operation) ([]Change, error) {
 		return nil, nil
 	}
 	argv := aptGet(append([]string{"--simulate", "--allow-downgrades", "--allow-change-held-packages", "install"}, a.args(op)...)...)
-	lines, err := pkgmanager.Ask(ctx, argv)
+	lines, err := pkgmanager.Query(ctx, argv)
 	if err != nil {
 		return nil, err
 	}
@@ -120,23 +123,22 @@ func (a apt) simulate(ctx context.Context, op operation) ([]Change, error) {
 	return changes, nil
 }
 
-func (a apt) apply(_ context.Context, op operation) ([]string, error) {
-	words := func(names []string) string { return strings.Join(names, " ") }
-	return append([]string{"/bin/sh", "-euc", aptScript, Name, words(op.Release), words(op.Hold), words(op.Held)}, a.args(op)...), nil
+func (a apt) applyCommand(_ context.Context, op operation) ([]string, error) {
+	return scriptCommand(aptScript, op, a.args(op)), nil
 }
 
-func (apt) holds(context.Context) error {
+func (apt) checkHold(context.Context) error {
 	_, err := exec.LookPath("apt-mark")
 	return err
 }
 
-func (apt) holder() string {
+func (apt) lockHolder() string {
 	for _, path := range []string{"/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock"} {
-		if who := lockedBy(path); who != "" {
-			return who
+		if holder := fcntlHolder(path); holder != "" {
+			return holder
 		}
 	}
 	return ""
 }
 
-func (apt) repair() string { return "dpkg --configure -a" }
+func (apt) repairCommand() string { return "dpkg --configure -a" }

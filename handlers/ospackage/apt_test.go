@@ -14,7 +14,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// repository makes the only repository of the server, at a file: or an http: address.
+// repository is the only repository of the server, at a file: or an http: address.
 type repository struct {
 	t   *testing.T
 	dir string
@@ -24,20 +24,20 @@ func newRepository(t *testing.T) *repository {
 	t.Helper()
 	r := &repository{t: t, dir: t.TempDir()}
 	sh(t, "chmod 755 "+filepath.Dir(r.dir)+" "+r.dir)
-	r.at("file:" + r.dir)
+	r.setAddress("file:" + r.dir)
 	t.Cleanup(func() {
 		sh(t, "apt-mark unhold 'tt-*' >/dev/null 2>&1 || true; dpkg --purge --force-all $(dpkg-query --show --showformat='${Package}\n' 'tt-*' 2>/dev/null) >/dev/null 2>&1 || true; rm -f /etc/apt/sources.list; apt-get update -qq; apt-get clean")
 	})
 	return r
 }
 
-func (r *repository) at(address string) {
+func (r *repository) setAddress(address string) {
 	r.t.Helper()
 	sh(r.t, "rm -rf /etc/apt/sources.list.d; echo 'deb [trusted=yes] "+address+" ./' >/etc/apt/sources.list")
 }
 
-// offer puts packages of these versions into the repository, like "tt-app 1.0-1"; what
-// follows goes into the control file, and with postinst: into the maintainer script.
+// offer adds packages to the repository, like "tt-app 1.0-1". A third part of the text is
+// added to the control file; what follows postinst: is added to the maintainer script.
 func (r *repository) offer(packages ...string) {
 	r.t.Helper()
 	for _, p := range packages {
@@ -57,46 +57,46 @@ dpkg-deb --build --root-owner-group $d %[5]s >/dev/null; rm -r $d`, words[0], wo
 	sh(r.t, "cd "+r.dir+`; : >Packages; for p in *.deb; do { dpkg-deb --field $p; echo "Filename: ./$p"; echo "Size: $(stat -c %s $p)"; echo "SHA256: $(sha256sum $p | cut -d' ' -f1)"; echo; } >>Packages; done`)
 }
 
-func TestAptChangesAndUndoes(t *testing.T) {
+func TestAptPerformAndUndo(t *testing.T) {
 	a := newAgent(t, "tt-*")
 	r := newRepository(t)
 	r.offer("tt-app 1.0-1", "tt-app 1:2.0-1 Depends: tt-lib", "tt-lib 1-1", "tt-alone 3-1")
-	steps := []struct{ payload, plan, want, again, undone string }{
+	steps := []struct{ payload, dryRun, want, again, undone string }{
 		{
 			`{"packages":[{"name":"tt-app","version":"1.0"},{"name":"tt-alone"}]}`, "",
 			"changed tt-app >1.0-1 tt-alone >3-1", "same tt-app 1.0-1>1.0-1 tt-alone 3-1>3-1", "changed tt-app 1.0-1> tt-alone 3-1>",
 		},
 		{
-			`{"packages":[{"name":"tt-app","version":"1.0-1"}],"hold":true}`, "plan changed tt-app >1.0-1!",
+			`{"packages":[{"name":"tt-app","version":"1.0-1"}],"hold":true}`, "dry run changed tt-app >1.0-1!",
 			"changed tt-app >1.0-1!", "same tt-app 1.0-1>1.0-1!", "",
 		},
 		{
-			`{"packages":[{"name":"tt-app"}],"state":"latest","hold":true}`, "plan changed tt-app 1.0-1>1:2.0-1! tt-lib >1-1*",
+			`{"packages":[{"name":"tt-app"}],"state":"latest","hold":true}`, "dry run changed tt-app 1.0-1>1:2.0-1! tt-lib >1-1*",
 			"changed tt-app 1.0-1>1:2.0-1! tt-lib >1-1*", "same tt-app 1:2.0-1>1:2.0-1!", "changed tt-app 1:2.0-1>1.0-1! tt-lib 1-1>*",
 		},
 		{
-			`{"packages":[{"name":"tt-app","version":"2.0-1"}],"hold":false}`, "plan changed tt-app 1.0-1>1:2.0-1 tt-lib >1-1*",
+			`{"packages":[{"name":"tt-app","version":"2.0-1"}],"hold":false}`, "dry run changed tt-app 1.0-1>1:2.0-1 tt-lib >1-1*",
 			"changed tt-app 1.0-1>1:2.0-1 tt-lib >1-1*", "same tt-app 1:2.0-1>1:2.0-1", "changed tt-app 1:2.0-1>1.0-1! tt-lib 1-1>*",
 		},
 		{
-			`{"packages":[{"name":"tt-app"}],"hold":false}`, "plan changed tt-app 1.0-1>1.0-1",
+			`{"packages":[{"name":"tt-app"}],"hold":false}`, "dry run changed tt-app 1.0-1>1.0-1",
 			"changed tt-app 1.0-1>1.0-1", "same tt-app 1.0-1>1.0-1", "",
 		},
 		{
-			`{"packages":[{"name":"tt-app"},{"name":"tt-alone"}],"state":"absent"}`, "plan changed tt-app 1.0-1> tt-alone >",
+			`{"packages":[{"name":"tt-app"},{"name":"tt-alone"}],"state":"absent"}`, "dry run changed tt-app 1.0-1> tt-alone >",
 			"changed tt-app 1.0-1> tt-alone >", "same tt-app > tt-alone >", "changed tt-app >1.0-1 tt-alone >",
 		},
 	}
 	for _, s := range steps {
 		check := func(what, want string, o Outcome, err error) {
 			t.Helper()
-			if got := text(o); err != nil || got != want {
+			if got := summary(o); err != nil || got != want {
 				t.Errorf("%s of %s:\ngot  %s, %v\nwant %s\n%s", what, s.payload, got, err, want, a.out)
 			}
 		}
-		if s.plan != "" { // the first has no lists yet
-			_, o, err := a.call(t.Context(), s.payload, plan)
-			check("plan", s.plan, o, err)
+		if s.dryRun != "" { // The first step has no package lists yet.
+			_, o, err := a.call(t.Context(), s.payload, dryRun)
+			check("dry run", s.dryRun, o, err)
 		}
 		id, o, err := a.call(t.Context(), s.payload)
 		check("first", s.want, o, err)
@@ -110,13 +110,13 @@ func TestAptChangesAndUndoes(t *testing.T) {
 		_, o, err = a.call(t.Context(), s.payload, undo(id))
 		check("second undo", "same", o, err)
 		if o.Reason == "" {
-			t.Errorf("second undo says no reason: %+v", o)
+			t.Errorf("the second undo has no reason: %+v", o)
 		}
 	}
-	// What was edited is kept.
+	// An edited configuration file does not change.
 	sh(t, "apt-get install -qq -y tt-app=1.0-1; echo edited >/etc/tt-app.conf")
 	if _, o, err := a.call(t.Context(), `{"packages":[{"name":"tt-app"}],"state":"latest"}`); err != nil || sh(t, "cat /etc/tt-app.conf") != "edited" {
-		t.Errorf("%s, %v, the configuration is %s", text(o), err, sh(t, "cat /etc/tt-app.conf"))
+		t.Errorf("%s, %v, the configuration is %s", summary(o), err, sh(t, "cat /etc/tt-app.conf"))
 	}
 }
 
@@ -126,43 +126,43 @@ func TestAptFailures(t *testing.T) {
 	r.offer("tt-app 1.0-1", "tt-app 2.0-1 postinst:echo no such database >&2; exit 3", "tt-user 1-1 Depends: tt-app")
 	fails := func(payload, want, outcome string) {
 		t.Helper()
-		if _, o, err := a.call(t.Context(), payload); err == nil || !strings.Contains(err.Error(), want) || text(o) != outcome {
-			t.Errorf("%s:\ngot  %s, %v\nwant %s, …%s…\n%s", payload, text(o), err, outcome, want, a.out)
+		if _, o, err := a.call(t.Context(), payload); err == nil || !strings.Contains(err.Error(), want) || summary(o) != outcome {
+			t.Errorf("%s:\ngot  %s, %v\nwant %s, …%s…\n%s", payload, summary(o), err, outcome, want, a.out)
 		}
 	}
 	fails(`{"packages":[{"name":"tt-app","version":"7"}]}`,
 		"the repositories of this server have no version 7 of tt-app, they have 2.0-1, 1.0-1: put it into one of them, or name another; no package was changed", "same tt-app >")
 	fails(`{"packages":[{"name":"tt-nothing"}]}`, "Unable to locate package tt-nothing; no package was changed", "same tt-nothing >")
 
-	// A broken maintainer script; the older version is brought back by an undo.
+	// A maintainer script fails; an undo installs the older version again.
 	sh(t, "apt-get install -qq -y tt-app=1.0-1")
 	id, o, err := a.call(t.Context(), `{"packages":[{"name":"tt-app"}],"state":"latest"}`)
-	if err == nil || text(o) != "changed tt-app 1.0-1>2.0-1 half-configured" || !strings.Contains(err.Error(), "installed tt-app package post-installation script subprocess returned error exit status 3") ||
+	if err == nil || summary(o) != "changed tt-app 1.0-1>2.0-1 half-configured" || !strings.Contains(err.Error(), "installed tt-app package post-installation script subprocess returned error exit status 3") ||
 		!strings.Contains(err.Error(), "tt-app is at version 2.0-1 and not completely installed (half-configured), undo the task") || !strings.Contains(a.out.String(), "no such database") {
-		t.Errorf("%s, %v\n%s", text(o), err, a.out)
+		t.Errorf("%s, %v\n%s", summary(o), err, a.out)
 	}
-	if _, o, err = a.call(t.Context(), `{"packages":[{"name":"tt-app"}],"state":"latest"}`, undo(id)); err != nil || text(o) != "changed tt-app 2.0-1>1.0-1" {
-		t.Errorf("%s, %v\n%s", text(o), err, a.out)
+	if _, o, err = a.call(t.Context(), `{"packages":[{"name":"tt-app"}],"state":"latest"}`, undo(id)); err != nil || summary(o) != "changed tt-app 2.0-1>1.0-1" {
+		t.Errorf("%s, %v\n%s", summary(o), err, a.out)
 	}
 	// dpkg was interrupted, and a package was left unpacked.
 	sh(t, "dpkg --unpack "+r.dir+"/tt-app_1.0-1_all.deb; printf 'Package: tt-app\nStatus: install ok unpacked\nVersion: 1.0-1\nMaintainer: none <none@example.net>\nArchitecture: all\nDescription: a test\n' >/var/lib/dpkg/updates/0000")
-	if _, o, err = a.call(t.Context(), `{"packages":[{"name":"tt-app"}]}`); err != nil || text(o) != "changed tt-app 1.0-1>1.0-1" {
-		t.Errorf("%s, %v\n%s", text(o), err, a.out)
+	if _, o, err = a.call(t.Context(), `{"packages":[{"name":"tt-app"}]}`); err != nil || summary(o) != "changed tt-app 1.0-1>1.0-1" {
+		t.Errorf("%s, %v\n%s", summary(o), err, a.out)
 	}
-	// What others need is not removed with it, unless that is allowed.
+	// A package that depends on the removed one is removed too only if that is allowed.
 	sh(t, "apt-get install -qq -y tt-user")
 	b := newAgent(t, "tt-app")
 	var reject *handlers.RejectError
 	if _, _, err := b.call(t.Context(), `{"packages":[{"name":"tt-app"}],"state":"absent"}`); !errors.As(err, &reject) || !strings.Contains(err.Error(), "tt-user (1-1) would be removed, too") {
 		t.Errorf("got %v", err)
 	}
-	// What is held needs a word.
+	// A held package changes only if the task mentions the hold.
 	sh(t, "apt-mark hold tt-app")
 	if _, _, err := a.call(t.Context(), `{"packages":[{"name":"tt-app"}],"state":"latest"}`); !errors.As(err, &reject) || !strings.Contains(err.Error(), "tt-app is held at 1.0-1") {
 		t.Errorf("got %v", err)
 	}
-	// A mirror that is away, before and after its lists were fetched.
-	r.at("http://127.0.0.1:9/debian")
+	// An unreachable mirror, before and after its lists were fetched.
+	r.setAddress("http://127.0.0.1:9/debian")
 	fails(`{"packages":[{"name":"tt-user"}],"state":"latest"}`, "Failed to fetch http://127.0.0.1:9/debian/", "same tt-user 1-1>1-1")
 	fails(`{"packages":[{"name":"tt-new"}]}`, "the lists of packages could not be fetched: /usr/bin/apt-get failed with exit code 100: E: Failed to fetch http://127.0.0.1:9/debian/", "same tt-new >")
 	fails(`{"packages":[{"name":"tt-app","version":"3.0"}],"hold":true}`, "Could not connect to 127.0.0.1:9", "same tt-app 1.0-1>1.0-1!")
@@ -170,7 +170,7 @@ func TestAptFailures(t *testing.T) {
 	fails(`{"packages":[{"name":"tt-user"}],"update":false}`, "download the packages: ", "same tt-user >")
 }
 
-// lock holds a lock of dpkg until it is released.
+// lock holds a lock of dpkg until release is called.
 func lock(t *testing.T, path string) (pid string, release func()) {
 	t.Helper()
 	dir := t.TempDir()
@@ -188,30 +188,30 @@ while not os.path.exists("`+free+`"):
 	}
 }
 
-func TestAptWaitsForLocks(t *testing.T) {
+func TestAptLocks(t *testing.T) {
 	a := newAgent(t, "tt-*")
 	r := newRepository(t)
 	r.offer("tt-app 1.0-1")
 	for _, path := range []string{"/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock"} {
 		pid, release := lock(t, path)
-		who := "process " + pid + " (/usr/bin/python3 -c import fcntl"
+		holder := "process " + pid + " (/usr/bin/python3 -c import fcntl"
 		_, o, err := a.call(t.Context(), `{"packages":[{"name":"tt-app"}],"lock_timeout":"700ms"}`)
-		if err == nil || !strings.Contains(err.Error(), "another package manager is at work, and was waited for for 700ms: "+who) ||
+		if err == nil || !strings.Contains(err.Error(), "another package manager is running, and did not end within 700ms: "+holder) ||
 			!strings.Contains(err.Error(), "holds "+path) || !strings.HasSuffix(err.Error(), "no package was changed") || o.Changed {
-			t.Errorf("%s: %s, %v", path, text(o), err)
+			t.Errorf("%s: %s, %v", path, summary(o), err)
 		}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 500*time.Millisecond, handlers.ErrCancelled)
 		if _, o, err = a.call(ctx, `{"packages":[{"name":"tt-app"}]}`); !errors.Is(err, handlers.ErrCancelled) || o.Changed {
-			t.Errorf("%s: %s, %v", path, text(o), err)
+			t.Errorf("%s: %s, %v", path, summary(o), err)
 		}
 		cancel()
-		a.said = nil
+		a.progress = nil
 		done := make(chan error, 1)
 		go func() {
 			_, _, err := a.call(t.Context(), `{"packages":[{"name":"tt-app"}]}`)
 			done <- err
 		}()
-		wait.For(t, "the other package manager to be waited for", func() bool { return a.saw(who) })
+		wait.For(t, "the progress message about the lock", func() bool { return a.hasReported(holder) })
 		release()
 		if err := <-done; err != nil {
 			t.Errorf("%s: %v", path, err)
@@ -220,17 +220,17 @@ func TestAptWaitsForLocks(t *testing.T) {
 	}
 }
 
-// Neither the agent's end nor a cancel leaves packages half installed.
-func TestAptComesToItsEnd(t *testing.T) {
+// Neither a stop of the agent nor a cancel leaves packages half installed.
+func TestAptStopAndCancel(t *testing.T) {
 	a := newAgent(t, "tt-*")
 	r := newRepository(t)
-	begun, free := filepath.Join(t.TempDir(), "begun"), filepath.Join(t.TempDir(), "free")
-	r.offer("tt-slow 1-1 postinst:touch " + begun + "; until [ -e " + free + " ]; do sleep 0.05; done")
+	started, free := filepath.Join(t.TempDir(), "started"), filepath.Join(t.TempDir(), "free")
+	r.offer("tt-slow 1-1 postinst:touch " + started + "; until [ -e " + free + " ]; do sleep 0.05; done")
 	for _, cause := range []error{handlers.ErrStopping, handlers.ErrCancelled} {
-		sh(t, "rm -f "+begun+" "+free)
+		sh(t, "rm -f "+started+" "+free)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go func() {
-			for !exists(begun) && t.Context().Err() == nil {
+			for !exists(started) && t.Context().Err() == nil {
 				time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the pause of a polling loop
 			}
 			cancel(cause)
@@ -241,17 +241,17 @@ func TestAptComesToItsEnd(t *testing.T) {
 		id, o, err := a.call(ctx, `{"packages":[{"name":"tt-slow"}]}`)
 		if errors.Is(cause, handlers.ErrStopping) {
 			if !errors.Is(err, handlers.ErrStopping) {
-				t.Fatalf("%s, %v\n%s", text(o), err, a.out)
+				t.Fatalf("%s, %v\n%s", summary(o), err, a.out)
 			}
 			sh(t, "touch "+free)
 			printed := int64(a.out.Len())
 			_, o, err = a.call(t.Context(), `{"packages":[{"name":"tt-slow"}]}`, func(c *handlers.Call) { c.TaskID, c.Resumed, c.OutputBytes = id, true, printed })
 		}
-		if err != nil || text(o) != "changed tt-slow >1-1" {
-			t.Errorf("%v: %s, %v\n%s", cause, text(o), err, a.out)
+		if err != nil || summary(o) != "changed tt-slow >1-1" {
+			t.Errorf("%v: %s, %v\n%s", cause, summary(o), err, a.out)
 		}
-		if _, o, err = a.call(t.Context(), `{"packages":[{"name":"tt-slow"}]}`, undo(id)); err != nil || text(o) != "changed tt-slow 1-1>" {
-			t.Errorf("%s, %v", text(o), err)
+		if _, o, err = a.call(t.Context(), `{"packages":[{"name":"tt-slow"}]}`, undo(id)); err != nil || summary(o) != "changed tt-slow 1-1>" {
+			t.Errorf("%s, %v", summary(o), err)
 		}
 	}
 }

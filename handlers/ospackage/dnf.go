@@ -16,36 +16,37 @@ import (
 //go:embed dnf.sh
 var dnfScript string
 
+// dnf is the manager of Fedora, RHEL and their derivatives.
 type dnf struct{}
 
-// unlocked has dnf see the versions that versionlock hides: what is held and named is
-// held no more while it changes, and what is held otherwise is refused by the handler.
+// unlocked makes dnf see the versions that its plugin versionlock hides. The handler
+// itself rejects changes of held packages that the task does not name.
 const unlocked = "--disableplugin=versionlock"
 
-// dnfCommand is dnf without questions, which does not wait for another one: the
-// handler does.
+// dnfCommand returns a dnf command that asks no questions and does not wait for locks;
+// the handler waits for them.
 func dnfCommand(args ...string) []string {
 	return append([]string{"/usr/bin/dnf", "-y", "--setopt=exit_on_lock=True", "--setopt=timeout=20", "--setopt=retries=2"}, args...)
 }
 
-func (dnf) installed(ctx context.Context) (map[string]installed, error) {
-	lines, err := pkgmanager.Ask(ctx, []string{"rpm", "--query", "--all", "--queryformat=%{NAME}\t%{EVR}\n"})
+func (dnf) installed(ctx context.Context) (map[string]installedPackage, error) {
+	lines, err := pkgmanager.Query(ctx, []string{"rpm", "--query", "--all", "--queryformat=%{NAME}\t%{EVR}\n"})
 	if err != nil {
-		return nil, fmt.Errorf("ask which packages are installed: %w", err)
+		return nil, fmt.Errorf("list the installed packages: %w", err)
 	}
-	all := make(map[string]installed)
+	all := make(map[string]installedPackage)
 	for _, line := range lines {
 		if name, version, ok := strings.Cut(line, "\t"); ok && name != "gpg-pubkey" {
-			// Of a package in several versions, like a kernel, the last one counts.
-			all[name] = installed{State: pkgmanager.State{Version: version, Whole: true, Says: "installed"}}
+			// If a package is installed in several versions, like a kernel, the last one counts.
+			all[name] = installedPackage{State: pkgmanager.State{Version: version, Complete: true, Status: "installed"}}
 		}
 	}
-	locks, err := pkgmanager.Ask(ctx, dnfCommand("--quiet", "--cacheonly", "versionlock", "list"))
+	locks, err := pkgmanager.Query(ctx, dnfCommand("--quiet", "--cacheonly", "versionlock", "list"))
 	switch {
 	case err != nil && strings.Contains(err.Error(), "No such command"):
-		return all, nil // Without the plugin nothing is held.
+		return all, nil // Without the plugin, packages cannot be held.
 	case err != nil:
-		return nil, fmt.Errorf("ask which packages are held: %w", err)
+		return nil, fmt.Errorf("list the held packages: %w", err)
 	}
 	for _, line := range locks {
 		if m := dnfLock.FindStringSubmatch(line); m != nil {
@@ -58,23 +59,23 @@ func (dnf) installed(ctx context.Context) (map[string]installed, error) {
 	return all, nil
 }
 
-// dnfLock is like "app-0:1.0-1.*".
+// dnfLock matches an entry of versionlock, like "app-0:1.0-1.*".
 var dnfLock = regexp.MustCompile(`^([A-Za-z0-9].*)-[0-9]+:[^-]+-[^-]+$`)
 
-func (dnf) offers(ctx context.Context, name string) ([]string, error) {
-	lines, err := pkgmanager.Ask(ctx, dnfCommand(unlocked, "--quiet", "--cacheonly", "repoquery", "--available", "--show-duplicates", "--queryformat=%{evr}"), name)
+func (dnf) availableVersions(ctx context.Context, name string) ([]string, error) {
+	lines, err := pkgmanager.Query(ctx, dnfCommand(unlocked, "--quiet", "--cacheonly", "repoquery", "--available", "--show-duplicates", "--queryformat=%{evr}"), name)
 	if err != nil {
-		return nil, fmt.Errorf("ask which versions of %s there are: %w", name, err)
+		return nil, fmt.Errorf("list the versions of %s: %w", name, err)
 	}
 	slices.Reverse(lines)
 	return lines, nil
 }
 
-func (dnf) lists() []string {
+func (dnf) updateCommand() []string {
 	return dnfCommand("--setopt=skip_if_unavailable=False", "makecache", "--refresh")
 }
 
-// steps are an operation in the words of dnf, one command each.
+// steps returns the dnf commands of an operation, without the program.
 func (dnf) steps(ctx context.Context, op operation) ([][]string, error) {
 	verbs := make(map[string][]string)
 	for _, p := range op.Install {
@@ -84,11 +85,11 @@ func (dnf) steps(ctx context.Context, op operation) ([][]string, error) {
 			verb = "upgrade"
 		case p.Version != "":
 			name += "-" + p.Version
-			older, err := older(ctx, p.Version, p.From)
+			isOlder, err := isOlder(ctx, p.Version, p.From)
 			if err != nil {
 				return nil, err
 			}
-			if older {
+			if isOlder {
 				verb = "downgrade"
 			}
 		}
@@ -104,20 +105,20 @@ func (dnf) steps(ctx context.Context, op operation) ([][]string, error) {
 	return steps, nil
 }
 
-// older says whether a version is older than the one that is there.
-func older(ctx context.Context, version, there string) (bool, error) {
-	if there == "" {
+// isOlder reports whether a version is older than the installed one.
+func isOlder(ctx context.Context, version, installed string) (bool, error) {
+	if installed == "" {
 		return false, nil
 	}
-	// Both are of letters, digits and .+~^:_- only.
-	lines, err := pkgmanager.Ask(ctx, []string{"rpm", "--eval", fmt.Sprintf(`%%{lua:print(rpm.vercmp("%s","%s"))}`, version, there)})
+	// Both versions consist of letters, digits and .+~^:_- only, which is safe in Lua.
+	lines, err := pkgmanager.Query(ctx, []string{"rpm", "--eval", fmt.Sprintf(`%%{lua:print(rpm.vercmp("%s","%s"))}`, version, installed)})
 	if err != nil {
-		return false, fmt.Errorf("compare the versions %s and %s: %w", version, there, err)
+		return false, fmt.Errorf("compare the versions %s and %s: %w", version, installed, err)
 	}
 	return len(lines) > 0 && lines[0] == "-1", nil
 }
 
-func (d dnf) fetch(ctx context.Context, op operation) ([][]string, error) {
+func (d dnf) downloadCommands(ctx context.Context, op operation) ([][]string, error) {
 	steps, err := d.steps(ctx, op)
 	var all [][]string
 	for _, s := range steps {
@@ -135,42 +136,42 @@ func (d dnf) simulate(ctx context.Context, op operation) ([]Change, error) {
 	}
 	var changes []Change
 	for _, s := range steps {
-		// Not -y, which it would obey.
+		// With -y, dnf would ignore --assumeno.
 		argv := append([]string{"/usr/bin/dnf", unlocked, "--cacheonly", "--assumeno"}, s...)
 		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // names and versions only
 		out, err := cmd.CombinedOutput()
 		text := string(out)
-		// It ends with 1 where there is something to do, too.
+		// The exit code is 1 also if there is something to do.
 		if err != nil && !strings.Contains(text, "Operation aborted.") {
-			var said complaints
-			_, _ = said.Write(append(out, '\n')) // it never fails
-			return nil, fmt.Errorf("dnf %s: %w: %s", s[0], err, said.String())
+			var reasons failureReasons
+			_, _ = reasons.Write(append(out, '\n')) // It never fails.
+			return nil, fmt.Errorf("dnf %s: %w: %s", s[0], err, reasons.String())
 		}
-		changes = append(changes, dnfTable(text)...)
+		changes = append(changes, parseDnfTable(text)...)
 	}
 	return changes, nil
 }
 
-// dnfTable reads the table of a transaction. A row has name, architecture, version,
-// repository, size and mostly its unit; a long one goes on in the next line.
-func dnfTable(text string) []Change {
+// parseDnfTable reads the table of a transaction. A row has a name, an architecture, a
+// version, a repository, a size and mostly its unit; a long row continues in the next line.
+func parseDnfTable(text string) []Change {
 	var changes []Change
 	var row []string
-	removes, inside := false, false
+	removal, inside := false, false
 	for line := range strings.Lines(text) {
 		switch words := strings.Fields(line); {
 		case !strings.HasPrefix(line, " "):
 			inside = false
-			for _, begin := range []string{"Installing", "Upgrading", "Downgrading", "Reinstalling", "Removing"} {
-				inside = inside || strings.HasPrefix(line, begin) && strings.HasSuffix(strings.TrimSpace(line), ":")
+			for _, prefix := range []string{"Installing", "Upgrading", "Downgrading", "Reinstalling", "Removing"} {
+				inside = inside || strings.HasPrefix(line, prefix) && strings.HasSuffix(strings.TrimSpace(line), ":")
 			}
-			removes, row = strings.HasPrefix(line, "Removing"), nil
+			removal, row = strings.HasPrefix(line, "Removing"), nil
 		case inside && len(words) > 0 && words[0] != "replacing":
 			if row = append(row, words...); len(row) < 5 {
 				continue
 			}
 			c := Change{Name: row[0], To: row[2]}
-			if removes {
+			if removal {
 				c.From, c.To = row[2], ""
 			}
 			changes, row = append(changes, c), nil
@@ -179,33 +180,32 @@ func dnfTable(text string) []Change {
 	return changes
 }
 
-func (d dnf) apply(ctx context.Context, op operation) ([]string, error) {
+func (d dnf) applyCommand(ctx context.Context, op operation) ([]string, error) {
 	steps, err := d.steps(ctx, op)
 	if err != nil {
 		return nil, err
 	}
-	words := func(names []string) string { return strings.Join(names, " ") }
-	argv := []string{"/bin/sh", "-euc", dnfScript, Name, words(op.Release), words(op.Hold), words(op.Held)}
+	var args []string
 	for _, s := range steps {
-		argv = append(argv, words(s))
+		args = append(args, strings.Join(s, " "))
 	}
-	return argv, nil
+	return scriptCommand(dnfScript, op, args), nil
 }
 
-func (dnf) holds(ctx context.Context) error {
+func (dnf) checkHold(ctx context.Context) error {
 	if exec.CommandContext(ctx, "/usr/bin/dnf", "--cacheonly", "--quiet", "versionlock", "--help").Run() != nil {
 		return errors.New("dnf needs its plugin versionlock for that; install it, on Fedora and RHEL python3-dnf-plugin-versionlock")
 	}
 	return nil
 }
 
-func (dnf) holder() string {
+func (dnf) lockHolder() string {
 	for _, path := range []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid", "/var/lib/dnf/rpmdb_lock.pid"} {
-		if who := pidIn(path); who != "" {
-			return who
+		if holder := pidFileHolder(path); holder != "" {
+			return holder
 		}
 	}
-	return lockedBy("/var/lib/rpm/.rpm.lock")
+	return fcntlHolder("/var/lib/rpm/.rpm.lock")
 }
 
-func (dnf) repair() string { return "dnf check, and dnf history" }
+func (dnf) repairCommand() string { return "dnf check, and dnf history" }

@@ -1,6 +1,6 @@
-# $1 is held no more meanwhile, $2 is held when all went well, $3 when it did not; each
-# of the rest is a command of dnf.
-release=$1 hold=$2 held=$3
+# The hold of the packages in $1 is released. After a success the packages in $2 are held,
+# after a failure those in $3. Each other argument is a dnf command.
+release=$1 hold=$2 restore=$3
 shift 3
 
 # shellcheck disable=SC2086 # they are lists of names
@@ -12,5 +12,5 @@ for step; do
 	# shellcheck disable=SC2086
 	dnf -y --cacheonly $step || { code=$? && break; }
 done
-if [ "$code" = 0 ]; then lock add "$hold"; else lock add "$held" || true; fi
+if [ "$code" = 0 ]; then lock add "$hold"; else lock add "$restore" || true; fi
 exit "$code"

@@ -8,7 +8,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-func TestDnfTable(t *testing.T) {
+func TestParseDnfTable(t *testing.T) {
 	t.Parallel()
 	const table = `Dependencies resolved.
 ================================================================================
@@ -31,7 +31,7 @@ Operation aborted.
 `
 	want := "[{tt-app  1:2.0-1} {a-package-with-a-rather-long-name  0.0.1-20260101git0123} {tt-lib  1-1} {tt-user 1-1 }]"
 	var got []string
-	for _, c := range dnfTable(table) {
+	for _, c := range parseDnfTable(table) {
 		got = append(got, fmt.Sprintf("{%s %s %s}", c.Name, c.From, c.To))
 	}
 	if text := fmt.Sprint(got); text != want {
@@ -39,7 +39,7 @@ Operation aborted.
 	}
 }
 
-// dnfRepository makes the host one of rpm, with a repository of its own.
+// dnfRepository makes the host an rpm host with its own repository.
 func dnfRepository(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -51,7 +51,7 @@ printf '[tt]\nname=tt\nbaseurl=file://`+dir+`\ngpgcheck=0\n' >/etc/yum.repos.d/t
 	return dir
 }
 
-// offerRPM puts packages into a repository, as repository.offer does.
+// offerRPM adds packages to a repository, like repository.offer.
 func offerRPM(t *testing.T, dir string, packages ...string) {
 	t.Helper()
 	for _, p := range packages {
@@ -73,15 +73,15 @@ func TestDnf(t *testing.T) {
 	a := newAgent(t, "tt-*")
 	dir := dnfRepository(t)
 	offerRPM(t, dir, "tt-app 1.0 1", "tt-app 2.0 1 Requires: tt-lib", "tt-lib 1 1", `tt-bad 1 1 pre:error("no such database")`)
-	steps := []struct{ payload, plan, want, again, undone string }{
+	steps := []struct{ payload, dryRun, want, again, undone string }{
 		{`{"packages":[{"name":"tt-app","version":"1.0"}]}`, "", "changed tt-app >1.0-1", "same tt-app 1.0-1>1.0-1", ""},
 		{`{"packages":[{"name":"tt-app"}],"hold":true}`, "", "changed tt-app 1.0-1>1.0-1!", "", ""},
 		{
-			`{"packages":[{"name":"tt-app"}],"state":"latest","hold":true}`, "plan changed tt-app 1.0-1>2.0-1! tt-lib >1-1*",
+			`{"packages":[{"name":"tt-app"}],"state":"latest","hold":true}`, "dry run changed tt-app 1.0-1>2.0-1! tt-lib >1-1*",
 			"changed tt-app 1.0-1>2.0-1! tt-lib >1-1*", "same tt-app 2.0-1>2.0-1!", "changed tt-app 2.0-1>1.0-1! tt-lib 1-1>*",
 		},
 		{
-			`{"packages":[{"name":"tt-app"}],"state":"absent","hold":false}`, "plan changed tt-app 1.0-1>",
+			`{"packages":[{"name":"tt-app"}],"state":"absent","hold":false}`, "dry run changed tt-app 1.0-1>",
 			"changed tt-app 1.0-1>", "", "changed tt-app >1.0-1!",
 		},
 	}
@@ -92,21 +92,21 @@ func TestDnf(t *testing.T) {
 				return ""
 			}
 			id, o, err := a.call(t.Context(), s.payload, edit...)
-			if err != nil || text(o) != want {
-				t.Errorf("%s: %s, %v; want %s\n%s", s.payload, text(o), err, want, a.out)
+			if err != nil || summary(o) != want {
+				t.Errorf("%s: %s, %v; want %s\n%s", s.payload, summary(o), err, want, a.out)
 			}
 			return id
 		}
-		check(s.plan, plan)
+		check(s.dryRun, dryRun)
 		id := check(s.want)
 		check(s.again)
 		check(s.undone, undo(id))
 	}
-	// Without the plugin nothing can be held.
+	// Without the plugin, packages cannot be held.
 	plugins := sh(t, "ls /usr/lib/python3/dist-packages/dnf-plugins/versionlock.py")
 	sh(t, "mv "+plugins+" /run/versionlock.py")
-	if _, o, err := a.call(t.Context(), `{"packages":[{"name":"tt-lib"}],"hold":true}`, plan); err == nil || !strings.Contains(err.Error(), "dnf needs its plugin versionlock") {
-		t.Errorf("%s, %v", text(o), err)
+	if _, o, err := a.call(t.Context(), `{"packages":[{"name":"tt-lib"}],"hold":true}`, dryRun); err == nil || !strings.Contains(err.Error(), "dnf needs its plugin versionlock") {
+		t.Errorf("%s, %v", summary(o), err)
 	}
 	sh(t, "mv /run/versionlock.py "+plugins)
 	for payload, want := range map[string]string{
@@ -116,11 +116,11 @@ func TestDnf(t *testing.T) {
 		`{"packages":[{"name":"tt-app"}],"lock_timeout":"2h"}`: "payload.lock_timeout: 2h0m0s is more than",
 	} {
 		if _, o, err := a.call(t.Context(), payload); err == nil || !strings.Contains(err.Error(), want) || o.Changed {
-			t.Errorf("%s: %s, %v; want …%s…", payload, text(o), err, want)
+			t.Errorf("%s: %s, %v; want …%s…", payload, summary(o), err, want)
 		}
 	}
 	sh(t, "sed -i 's|^baseurl=.*|baseurl=http://127.0.0.1:9/rpm|' /etc/yum.repos.d/tt.repo")
 	if _, o, err := a.call(t.Context(), `{"packages":[{"name":"tt-lib"}],"state":"latest"}`); err == nil || !strings.Contains(err.Error(), "http://127.0.0.1:9/rpm") || !strings.HasSuffix(err.Error(), "no package was changed") || o.Changed {
-		t.Errorf("%s, %v", text(o), err)
+		t.Errorf("%s, %v", summary(o), err)
 	}
 }

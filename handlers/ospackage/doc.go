@@ -1,9 +1,10 @@
-// Package ospackage is the handler that installs, upgrades, removes and holds
-// packages, with the package manager of the server, in one transaction.
+// Package ospackage installs, upgrades, removes and holds packages with the package
+// manager of the server. It is a handler.
 //
-// It goes in two steps. What only reads and downloads comes first, in processes of
-// the agent, which a cancel ends at once: a version that nobody has and a mirror that
-// is away are found there, with nothing changed. Then the package manager, which
-// needs the network no more, runs in a transient unit of systemd (package transient):
-// neither the agent's end nor a cancel leaves packages half installed.
+// A task has two stages. The first stage only reads and downloads. It runs in child
+// processes of the agent, which a cancel ends at once, and it changes nothing; an unknown
+// version or an unreachable mirror is found here. In the second stage the package manager,
+// which no longer needs the network, changes all packages in one transaction. It runs in a
+// transient unit of systemd (package transientunit), so that neither the end of the agent
+// nor a cancel leaves packages half installed.
 package ospackage

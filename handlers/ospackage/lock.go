@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockedBy says who has locked a file as dpkg, apt and rpm do, with fcntl(2). It is
-// empty where nobody has.
-func lockedBy(path string) string {
+// fcntlHolder describes the process that has locked a file with fcntl(2), as dpkg, apt and
+// rpm do. It returns an empty string if no process has.
+func fcntlHolder(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
@@ -23,12 +23,12 @@ func lockedBy(path string) string {
 	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil || lock.Type == unix.F_UNLCK {
 		return ""
 	}
-	return fmt.Sprintf("%s holds %s", processOf(int(lock.Pid)), path)
+	return fmt.Sprintf("%s holds %s", describeProcess(int(lock.Pid)), path)
 }
 
-// pidIn says whose process id a file has, as dnf locks. It is empty where that
-// process has ended.
-func pidIn(path string) string {
+// pidFileHolder describes the process whose id is in a file, as dnf locks. It returns an
+// empty string if that process has ended.
+func pidFileHolder(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return ""
@@ -37,13 +37,13 @@ func pidIn(path string) string {
 	if err != nil || pid <= 0 || syscall.Kill(pid, 0) != nil {
 		return ""
 	}
-	return fmt.Sprintf("%s holds %s", processOf(pid), path)
+	return fmt.Sprintf("%s holds %s", describeProcess(pid), path)
 }
 
-// processOf is "process 123 (apt-get install nginx)".
-func processOf(pid int) string {
+// describeProcess returns a description like "process 123 (apt-get install nginx)".
+func describeProcess(pid int) string {
 	if pid <= 0 {
-		return "another process" // of another container, say
+		return "another process" // For example a process of another container.
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(b) == 0 {

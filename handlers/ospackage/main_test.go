@@ -27,23 +27,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// agent calls the handler as an agent does. Its tests change the packages of the
-// server, so they run one after another, and on the hosts of test/hosts only.
+// agent calls the handler as an agent does. Its tests change the packages of the server,
+// so they run one after another, and only on the hosts of test/hosts.
 type agent struct {
 	t   *testing.T
 	dir string
 	h   handlers.Handler
 	n   int
-	// out is what the last call has printed, and said what it was at.
-	out  *bytes.Buffer
-	mu   sync.Mutex
-	said []string
+	// out is the output of the last call, and progress are the messages of all calls.
+	out      *bytes.Buffer
+	mu       sync.Mutex
+	progress []string
 }
 
 func newAgent(t *testing.T, allow ...string) *agent {
 	t.Helper()
 	if os.Getenv("TASKER_TEST_HOST") != "1" {
-		t.Skip("this is no host whose packages may be changed")
+		t.Skip("skipped: the packages of this host must not be changed")
 	}
 	dir := t.TempDir()
 	log := slog.New(slog.DiscardHandler)
@@ -67,7 +67,7 @@ func (a *agent) call(ctx context.Context, payload string, edit ...func(*handlers
 		Progress: func(_ float64, message string) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			a.said = append(a.said, message)
+			a.progress = append(a.progress, message)
 		},
 	}
 	for _, e := range edit {
@@ -80,25 +80,25 @@ func (a *agent) call(ctx context.Context, payload string, edit ...func(*handlers
 	return c.TaskID, o, err
 }
 
-// saw says whether a call has said what it is at with these words.
-func (a *agent) saw(words string) bool {
+// hasReported reports whether a progress message contains a text.
+func (a *agent) hasReported(text string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return strings.Contains(strings.Join(a.said, "\n"), words)
+	return strings.Contains(strings.Join(a.progress, "\n"), text)
 }
 
-func plan(c *handlers.Call) { c.Action = tasker.DryRun }
+func dryRun(c *handlers.Call) { c.Action = tasker.DryRun }
 
 func undo(id string) func(*handlers.Call) {
 	return func(c *handlers.Call) { c.Action, c.Undoes = tasker.Undo, id }
 }
 
-// text is an outcome in short: "changed app 1.0-1>2.0-1! lib >1*" where ! is held and
-// * nobody has named.
-func text(o Outcome) string {
+// summary formats an outcome like "changed app 1.0-1>2.0-1! lib >1*", where ! marks a held
+// package and * a package that the task did not name.
+func summary(o Outcome) string {
 	var b strings.Builder
-	if o.Plan {
-		b.WriteString("plan ")
+	if o.DryRun {
+		b.WriteString("dry run ")
 	}
 	if o.Changed {
 		b.WriteString("changed")
@@ -107,10 +107,8 @@ func text(o Outcome) string {
 	}
 	for _, c := range o.Packages {
 		fmt.Fprintf(&b, " %s %s>%s", c.Name, c.From, c.To)
-		for mark, is := range map[string]bool{"*": c.Other} {
-			if is {
-				b.WriteString(mark)
-			}
+		if c.Other {
+			b.WriteString("*")
 		}
 		if c.Held {
 			b.WriteString("!")
@@ -125,7 +123,7 @@ func text(o Outcome) string {
 // sh runs a shell script, which must succeed.
 func sh(t *testing.T, script string) string {
 	t.Helper()
-	out, err := exec.Command("sh", "-euc", script).CombinedOutput() //nolint:gosec // of the tests
+	out, err := exec.Command("sh", "-euc", script).CombinedOutput() //nolint:gosec // the scripts of the tests
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", script, err, out)
 	}

@@ -18,30 +18,30 @@ import (
 // Name is the handler's name.
 const Name = "package"
 
-// Options are what the agent decides.
+// Options configure the handler.
 type Options struct {
-	// Allow are patterns of path.Match of the packages that may be touched; none by
-	// default. What these need comes with them.
+	// Allow lists the names of the packages that a task may change, as patterns of
+	// path.Match. Their dependencies are allowed too.
 	Allow []string
-	// Runner runs what reads and downloads.
+	// Runner runs the commands that only read and download.
 	Runner *process.Runner
-	// Units is where is kept what must outlive the agent.
+	// Units is the directory for the files of transient units.
 	Units string
 	// Before keeps which versions there were.
 	Snapshots *snapshot.Store
 	Log       *slog.Logger
 }
 
-// Payload is what a task asks for.
+// Payload is the payload of a task.
 type Payload struct {
 	Packages []Package `json:"packages"`
-	// State is present if empty.
+	// State is present (the default), latest or absent.
 	State string `json:"state,omitempty"`
-	// Hold is how they are to be held then; nil leaves it.
+	// Hold holds or releases the packages; nil does not change the hold.
 	Hold *bool `json:"hold,omitempty"`
-	// Update is true if nil.
+	// Update updates the package lists first; nil is true.
 	Update *bool `json:"update,omitempty"`
-	// LockTimeout is defaultLockTimeout if nil.
+	// LockTimeout bounds the wait for other package managers; nil is defaultLockTimeout.
 	LockTimeout *tasker.Duration `json:"lock_timeout,omitempty"`
 }
 
@@ -51,28 +51,29 @@ type Package struct {
 	Version string `json:"version,omitempty"`
 }
 
-// Outcome is the result's value.
+// Outcome is the value of the result.
 type Outcome struct {
-	// Plan: it is what would be.
-	Plan    bool `json:"plan,omitempty"`
+	DryRun  bool `json:"plan,omitempty"`
 	Changed bool `json:"changed"`
-	// Packages are those that were named, then all others that have changed.
+	// Packages lists the named packages, and then all others that have changed.
 	Packages []Change `json:"packages"`
-	// Reason says why there was nothing to undo.
+	// Reason explains why there was nothing to undo.
 	Reason string `json:"reason,omitempty"`
 }
 
-// Change is what became of a package; no version is one that is not installed.
+// Change describes a package before and after the task. A version is empty if the package
+// is not installed.
 type Change struct {
 	Name string `json:"name"`
 	From string `json:"from"`
 	To   string `json:"to"`
-	// WasHeld and Held: the package manager was, and is, to leave it alone.
+	// WasHeld and Held report whether the package was held before, and is held after.
 	WasHeld bool `json:"was_held,omitempty"`
 	Held    bool `json:"held,omitempty"`
-	// Incomplete says in the package manager's words how it is not installed to the end.
+	// Incomplete is the package manager's status of a package that is not completely
+	// installed.
 	Incomplete string `json:"incomplete,omitempty"`
-	// Other: nobody has named it.
+	// Other reports whether the task did not name the package.
 	Other bool `json:"other,omitempty"`
 }
 
@@ -99,14 +100,14 @@ func Info() handlers.Info {
   "type": "object",
   "properties": {
     "packages": {
-      "description": "the packages, which change together or not at all",
+      "description": "the packages, which are changed in one transaction",
       "type": "array", "minItems": 1, "maxItems": 50,
       "items": {
         "type": "object",
         "properties": {
-          "name": {"description": "the package", "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9+._-]*[A-Za-z0-9+])?$", "maxLength": 200},
+          "name": {"description": "the name of the package", "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9+._-]*[A-Za-z0-9+])?$", "maxLength": 200},
           "version": {
-            "description": "the version to install, an older one too, as 1.2.3 or as the package has it, 1.2.3-1",
+            "description": "the version to install, which may be older, like 1.2.3 or with the revision of the package, 1.2.3-1",
             "type": "string", "pattern": "^[0-9A-Za-z][0-9A-Za-z.+~^:_-]*$", "maxLength": 100
           }
         },
@@ -115,13 +116,13 @@ func Info() handlers.Info {
       }
     },
     "state": {
-      "description": "present, which is the default, leaves a version alone that is there and that nobody has named; latest is the newest one there is",
+      "description": "present (the default) keeps the installed version unless another one is named; latest installs the newest available version; absent removes the package",
       "type": "string", "enum": ["present", "latest", "absent"]
     },
-    "hold": {"description": "true: leave the version alone in upgrades from then on; false: do not; left out: as it is", "type": "boolean"},
-    "update": {"description": "fetch the lists of packages before; true if left out", "type": "boolean"},
+    "hold": {"description": "true: hold the version in later upgrades; false: release the hold; default: unchanged", "type": "boolean"},
+    "update": {"description": "update the package lists first; default: true", "type": "boolean"},
     "lock_timeout": {
-      "description": "how long to wait for another package manager, like 10m; 5m if left out, 1h at most",
+      "description": "how long to wait for another package manager, like 10m; default: 5m, maximum: 1h",
       "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$", "maxLength": 20
     }
   },
@@ -131,52 +132,54 @@ func Info() handlers.Info {
 	}
 }
 
-// New makes the handler. The error names the entry of the allow-list that is wrong.
+// New returns the handler. It returns an error that names the invalid entry of the
+// allow-list.
 func New(o Options) (handlers.Handler, error) {
 	names := allowlist.List{Key: "handlers.package.allow", Patterns: o.Allow}
 	if err := names.Validate(); err != nil {
 		return nil, err
 	}
 	h := &handler{
-		allow: names, runner: o.Runner, before: o.Snapshots,
+		allow: names, runner: o.Runner, snapshots: o.Snapshots,
 		units: &transientunit.Runner{Dir: o.Units, Grace: o.Runner.Grace, Log: o.Log},
-		turn:  make(chan struct{}, 1),
+		slot:  make(chan struct{}, 1),
 	}
 	return handlers.Typed(Info(), h.handle), nil
 }
 
+// handler is the handler.
 type handler struct {
-	allow  allowlist.List
-	runner *process.Runner
-	units  *transientunit.Runner
-	before *snapshot.Store
-	// turn has room for the one call that changes something.
-	turn chan struct{}
+	allow     allowlist.List
+	runner    *process.Runner
+	units     *transientunit.Runner
+	snapshots *snapshot.Store
+	// slot lets one call at a time change packages.
+	slot chan struct{}
 }
 
 func (h *handler) handle(ctx context.Context, p Payload, call handlers.Call) (handlers.Result, error) {
 	if err := h.check(p); err != nil {
 		return handlers.Result{}, err
 	}
-	j := &job{handler: h, call: call, update: p.Update == nil || *p.Update, patience: defaultLockTimeout}
+	a := &assignment{handler: h, call: call, update: p.Update == nil || *p.Update, lockTimeout: defaultLockTimeout}
 	if p.LockTimeout != nil {
-		j.patience = p.LockTimeout.D()
+		a.lockTimeout = p.LockTimeout.D()
 	}
 	for _, pack := range p.Packages {
-		j.targets = append(j.targets, target{Name: pack.Name, Version: pack.Version, State: p.State, Hold: p.Hold})
+		a.targets = append(a.targets, target{Name: pack.Name, Version: pack.Version, State: p.State, Hold: p.Hold})
 	}
-	err := j.do(ctx)
+	err := a.run(ctx)
 	var reject *handlers.RejectError
 	if errors.As(err, &reject) && !call.Resumed {
 		return handlers.Result{}, err
 	}
 	if reject != nil {
-		err = errors.New(reject.Reason) // An earlier process may have begun.
+		err = errors.New(reject.Reason) // An earlier process may have started the transaction.
 	}
-	return handlers.Result{Value: j.out}, err
+	return handlers.Result{Value: a.out}, err
 }
 
-// check rejects what is not to be tried.
+// check rejects what the handler must not or cannot do.
 func (h *handler) check(p Payload) error {
 	seen := make(map[string]bool)
 	for _, pack := range p.Packages {
@@ -185,14 +188,14 @@ func (h *handler) check(p Payload) error {
 		}
 		switch {
 		case seen[pack.Name]:
-			return handlers.Reject("payload.packages: %s is named twice", pack.Name)
+			return handlers.Reject("payload.packages: %s is listed twice", pack.Name)
 		case pack.Version != "" && p.State != "" && p.State != present:
-			return handlers.Reject("payload.packages: a version goes with state present only, not with %s", p.State)
+			return handlers.Reject("payload.packages: a version can be used with state present only, not with %s", p.State)
 		}
 		seen[pack.Name] = true
 	}
 	if p.State == absent && p.Hold != nil && *p.Hold {
-		return handlers.Reject("payload.hold: what is absent cannot be held")
+		return handlers.Reject("payload.hold: a package that is removed cannot be held")
 	}
 	if p.LockTimeout != nil && p.LockTimeout.D() > maxLockTimeout {
 		return handlers.Reject("payload.lock_timeout: %s is more than %s", p.LockTimeout, maxLockTimeout)

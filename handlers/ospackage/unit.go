@@ -15,144 +15,160 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
 )
 
-// mercy is how long a package manager that is at work may go on when the task was
-// cancelled or has taken too long.
-const mercy = time.Minute
+// cancelGrace is how long a running package manager may continue after the task was
+// cancelled or has timed out.
+const cancelGrace = time.Minute
 
-// note is what the next agent process has to know of a transaction.
-type note struct {
-	Record  []was    `json:"record"`
-	Targets []target `json:"targets"`
+// unitNote is what the next agent process needs to know of a transaction.
+type unitNote struct {
+	Records []packageRecord `json:"record"`
+	Targets []target        `json:"targets"`
 }
 
-// start starts the transaction, and follows it to its end.
-func (j *job) start(ctx context.Context, unit string, op operation, record []was) error {
-	if err := j.free(ctx); err != nil {
-		return j.unchanged(err)
+// start starts a transaction and follows it to its end.
+func (a *assignment) start(ctx context.Context, unit string, t transaction) error {
+	if err := a.waitForLocks(ctx); err != nil {
+		return a.unchanged(err)
 	}
-	kept, err := json.Marshal(note{Record: record, Targets: j.targets})
+	note, err := json.Marshal(unitNote{Records: t.records, Targets: a.targets})
 	if err != nil {
 		return fmt.Errorf("encode the note of the unit: %w", err)
 	}
-	argv, err := j.sys.apply(ctx, op)
+	argv, err := a.manager.applyCommand(ctx, t.operation)
 	if err != nil {
 		return err
 	}
-	var env []string
-	for name, value := range pkgmanager.Env() {
-		env = append(env, name+"="+value)
-	}
-	j.call.Progress(50, "changing packages")
-	err = j.units.Start(ctx, transientunit.Spec{
-		Name: unit, Description: "tasker: packages (task " + j.call.TaskID + ")", Argv: argv, Env: env, Note: kept,
+	a.call.Progress(50, "changing packages")
+	err = a.units.Start(ctx, transientunit.Spec{
+		Name: unit, Description: "tasker: packages (task " + a.call.TaskID + ")", Argv: argv, Env: pkgmanager.Environ(), Note: note,
 	})
 	if err != nil {
 		return err
 	}
-	return j.follow(ctx, unit, kept)
+	return a.follow(ctx, unit, note)
 }
 
-// follow waits for the end of a transaction that this or an earlier process has
-// started, and judges it.
-func (j *job) follow(ctx context.Context, unit string, kept []byte) error {
-	var n note
-	if err := json.Unmarshal(kept, &n); err != nil {
+// follow waits for the end of a transaction, which an earlier agent process may have
+// started, and checks its result.
+func (a *assignment) follow(ctx context.Context, unit string, encoded []byte) error {
+	var note unitNote
+	if err := json.Unmarshal(encoded, &note); err != nil {
 		return fmt.Errorf("read the note of the unit %s: %w", unit, err)
 	}
 	var err error
-	if j.sys, err = systemOf(); err != nil {
+	if a.manager, err = detectManager(); err != nil {
 		return err
 	}
-	j.targets = n.Targets
-	var said complaints
-	patient, cancel := j.patient(ctx)
+	a.targets = note.Targets
+	r := transactionResult{repairCommand: a.manager.repairCommand()}
+	followCtx, cancel := a.delayCancel(ctx)
 	defer cancel()
-	exit, ended := j.units.Follow(patient, unit, io.MultiWriter(j.call.Output, &said), j.call.OutputBytes)
-	if errors.Is(ended, handlers.ErrStopping) {
-		return ended
+	r.exit, r.err = a.units.Follow(followCtx, unit, io.MultiWriter(a.call.Output, &r.reasons), a.call.OutputBytes)
+	if errors.Is(r.err, handlers.ErrStopping) {
+		return r.err
 	}
-	after, err := j.sys.installed(context.WithoutCancel(ctx))
+	after, err := a.manager.installed(context.WithoutCancel(ctx))
 	if err != nil {
-		return errors.Join(ended, err)
+		return errors.Join(r.err, err)
 	}
-	j.out.Packages = j.changes(n.Record, after)
-	j.out.Changed = slices.ContainsFunc(j.out.Packages, func(c Change) bool {
+	a.out.Packages = a.report(note.Records, after)
+	a.out.Changed = slices.ContainsFunc(a.out.Packages, func(c Change) bool {
 		return c.From != c.To || c.WasHeld != c.Held || c.Incomplete != ""
 	})
-	// That one was made whole is a change too.
-	j.out.Changed = j.out.Changed || slices.ContainsFunc(n.Record, func(w was) bool { return w.Partial && after[w.Name].Whole })
-	if err := j.verdict(n, after, exit, ended, said.String()); err != nil {
+	// Completing an incomplete package is a change too.
+	a.out.Changed = a.out.Changed || slices.ContainsFunc(note.Records, func(p packageRecord) bool { return p.Incomplete && after[p.Name].Complete })
+	r.changed = a.out.Changed
+	r.compare(note, after)
+	if err := r.check(); err != nil {
 		return err
 	}
-	return j.undone()
+	return a.deleteUndone()
 }
 
-// patient is done when the agent stops, and, a while later, when ctx is done for
-// another reason.
-func (j *job) patient(ctx context.Context) (context.Context, context.CancelFunc) {
-	patient, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+// delayCancel returns a context that is done at once when the agent stops, and after
+// cancelGrace when ctx is done for another reason.
+func (a *assignment) delayCancel(ctx context.Context) (context.Context, context.CancelFunc) {
+	delayed, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		cause := context.Cause(ctx)
 		if errors.Is(cause, handlers.ErrStopping) {
 			cancel(cause)
 			return
 		}
-		j.call.Progress(90, "the package manager is let come to its end")
-		timer := time.NewTimer(mercy)
+		a.call.Progress(90, "waiting for the package manager to end")
+		timer := time.NewTimer(cancelGrace)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
 			cancel(cause)
-		case <-patient.Done():
+		case <-delayed.Done():
 		}
 	})
-	return patient, func() { stop(); cancel(nil) }
+	return delayed, func() { stop(); cancel(nil) }
 }
 
-// verdict is nil if all is as it was to be.
-func (j *job) verdict(n note, after map[string]installed, exit transientunit.Exit, ended error, said string) error {
-	var is []string
-	reached, whole := true, true
-	for _, t := range n.Targets {
+// transactionResult is the result of a transaction.
+type transactionResult struct {
+	exit transientunit.Exit
+	// err is the error with which the transaction was followed.
+	err           error
+	reasons       failureReasons
+	repairCommand string
+	changed       bool
+	// deviations describe the packages that are not in the target state.
+	deviations []string
+	// reached reports whether all named packages are in the target state, and complete
+	// whether all packages are completely installed.
+	reached, complete bool
+}
+
+// compare compares the packages after the transaction with the targets.
+func (r *transactionResult) compare(note unitNote, after map[string]installedPackage) {
+	r.reached, r.complete = true, true
+	for _, t := range note.Targets {
 		newest := ""
-		if i := slices.IndexFunc(n.Record, func(w was) bool { return w.Name == t.Name }); i >= 0 {
-			newest = n.Record[i].To
+		if i := slices.IndexFunc(note.Records, func(p packageRecord) bool { return p.Name == t.Name }); i >= 0 {
+			newest = note.Records[i].To
 		}
-		p, there := after[t.Name]
-		if t.met(p, there, newest) {
+		p, exists := after[t.Name]
+		if t.isMet(p, exists, newest) {
 			continue
 		}
-		// Of the others nobody has said how they are to be.
-		reached = reached && t.Other
+		// The task does not require a state of the other packages.
+		r.reached = r.reached && t.Other
 		switch {
-		case !there:
-			is = append(is, t.Name+" is not installed")
-		case !p.Whole:
-			whole = false
-			is = append(is, fmt.Sprintf("%s is at version %s and not completely installed (%s)", t.Name, p.Version, p.Says))
+		case !exists:
+			r.deviations = append(r.deviations, t.Name+" is not installed")
+		case !p.Complete:
+			r.complete = false
+			r.deviations = append(r.deviations, fmt.Sprintf("%s is at version %s and not completely installed (%s)", t.Name, p.Version, p.Status))
 		default:
-			is = append(is, fmt.Sprintf("%s is at version %s", t.Name, p.Version))
+			r.deviations = append(r.deviations, fmt.Sprintf("%s is at version %s", t.Name, p.Version))
 		}
 	}
-	reason := ""
+}
+
+// check returns an error unless the targets are reached.
+func (r *transactionResult) check() error {
+	lost := errors.Is(r.err, transientunit.ErrLost)
+	var reason string
 	switch {
-	case ended == nil && exit.Err() == nil && reached, errors.Is(ended, transientunit.ErrLost) && reached:
+	case r.reached && (lost || r.err == nil && r.exit.Err() == nil):
 		return nil
-	case errors.Is(ended, transientunit.ErrLost) || ended == nil && exit.Signal != "":
+	case lost || r.err == nil && r.exit.Signal != "":
 		reason = "the package manager was interrupted"
-	case ended != nil:
+	case r.err != nil:
 		return fmt.Errorf("%w, and the package manager had not ended %s later; %s; it is repaired by the next task, or on the server: %s",
-			ended, mercy, strings.Join(is, ", "), j.sys.repair())
-	case exit.Code != 0:
-		reason = fmt.Sprintf("the package manager failed with exit code %d: %s", exit.Code, said)
+			r.err, cancelGrace, strings.Join(r.deviations, ", "), r.repairCommand)
+	case r.exit.Code != 0:
+		reason = fmt.Sprintf("the package manager failed with exit code %d: %s", r.exit.Code, r.reasons.String())
 	default:
-		reason = "the package manager has ended well, but not with what was wanted"
+		reason = "the package manager succeeded, but did not reach the wanted state"
 	}
-	switch {
-	case !j.out.Changed:
-		is = append(is, "no package was changed")
-	case !whole:
-		is = append(is, "undo the task, or name a version that can be installed; on the server: "+j.sys.repair())
+	if !r.changed {
+		r.deviations = append(r.deviations, "no package was changed")
+	} else if !r.complete {
+		r.deviations = append(r.deviations, "undo the task, or name a version that can be installed; on the server: "+r.repairCommand)
 	}
-	return errors.New(reason + "; " + strings.Join(is, ", "))
+	return errors.New(reason + "; " + strings.Join(r.deviations, ", "))
 }

@@ -1,13 +1,12 @@
-// Package upgrade is the handler that upgrades the agent itself, with the package
-// manager that has installed it.
+// Package upgrade upgrades the agent itself with the package manager that has installed
+// it. It is a handler.
 //
-// The package's own scripts restart the agent, which would kill a package manager
-// that is a child of it. So the package manager runs in a transient unit of
-// systemd (package transient), the agent that stops leaves it alone, and the agent
-// that starts finds it, or what has become of it, by the assignment's task and
-// attempt.
+// The scripts of the package restart the agent, which would kill a package manager that
+// is a child of the agent. Therefore the package manager runs in a transient unit of
+// systemd (package transientunit), which continues when the agent stops. The next agent
+// process finds the unit, or its result, by the task and the attempt of the assignment.
 //
-// What is said in the end is what is installed then. Where nobody knows how the
-// package manager ended, because the host lost its power say, that alone decides:
-// the wanted version, completely installed, is a success.
+// The result depends on the version that is installed at the end. If the exit status of
+// the package manager is unknown, for example after a power failure, the upgrade has
+// succeeded if the wanted version is completely installed.
 package upgrade

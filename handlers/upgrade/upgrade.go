@@ -9,16 +9,16 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	packages "github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
 )
 
 // Name is the handler's name.
 const Name = "upgrade-agent"
 
-// Options are what the agent decides.
+// Options configure the handler.
 type Options struct {
-	// Dir is where is kept what must outlive the agent.
+	// Dir is the directory for the files of transient units.
 	Dir string
 	// Grace is the time between SIGTERM and SIGKILL; zero is
 	// handlers.DefaultKillGrace.
@@ -27,14 +27,14 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Payload is what a task asks for: a version, a package's file, or, with neither,
-// the newest version there is.
+// Payload is the payload of a task: a version, a package file, or neither for the newest
+// version.
 type Payload struct {
 	Version string `json:"version,omitempty"`
 	File    string `json:"file,omitempty"`
 }
 
-// Outcome is the result's value: the versions before and after.
+// Outcome is the value of the result: the versions before and after.
 type Outcome struct {
 	From string `json:"from"`
 	To   string `json:"to"`
@@ -49,15 +49,15 @@ func Info() handlers.Info {
 		Detached: true,
 		Schema: []byte(`{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "description": "a version, a file, or neither for the newest version that the server's repositories have",
+  "description": "a version, a file, or neither for the newest version in the repositories of the server",
   "type": "object",
   "properties": {
     "version": {
-      "description": "the version to install, an older one too, as 1.2.3 or as the package has it, 1.2.3-1",
+      "description": "the version to install, which may be older, like 1.2.3 or with the revision of the package, 1.2.3-1",
       "type": "string", "pattern": "^[0-9][0-9A-Za-z.+~:]*(-[0-9A-Za-z.+~]+)?$", "maxLength": 100
     },
     "file": {
-      "description": "a .deb or .rpm on the server, by its absolute path, to install instead",
+      "description": "the absolute path of a .deb or .rpm file on the server, which is installed instead",
       "type": "string", "pattern": "^/.*\\.(deb|rpm)$", "maxLength": 4096
     }
   },
@@ -67,26 +67,27 @@ func Info() handlers.Info {
 	}
 }
 
-// New makes the handler.
+// New returns the handler.
 func New(o Options) handlers.Handler {
 	u := &upgrader{
 		units: &transientunit.Runner{Dir: o.Dir, Grace: o.Grace, Log: o.Log},
-		turn:  make(chan struct{}, 1),
+		slot:  make(chan struct{}, 1),
 	}
 	return handlers.Typed(Info(), u.handle)
 }
 
+// upgrader is the handler.
 type upgrader struct {
 	units *transientunit.Runner
-	// turn has room for the one upgrade that may start.
-	turn chan struct{}
+	// slot lets one upgrade at a time start.
+	slot chan struct{}
 }
 
-// unitPrefix begins the names of the units of all upgrades.
+// unitPrefix is the prefix of the unit names of all upgrades.
 const unitPrefix = "tasker-" + Name + "-"
 
-// note is what the next agent process has to know of an upgrade.
-type note struct {
+// unitNote is what the next agent process needs to know of an upgrade.
+type unitNote struct {
 	Manager string `json:"manager"`
 	Package string `json:"package"`
 	From    string `json:"from"`
@@ -97,40 +98,40 @@ func (u *upgrader) handle(ctx context.Context, p Payload, call handlers.Call) (h
 		return handlers.Result{}, handlers.Reject("the agent cannot upgrade itself: %v", err)
 	}
 	unit := fmt.Sprintf("%s%s-%d", unitPrefix, call.TaskID, call.Attempt)
-	// What an earlier process has started is looked for even if ctx is done, since
-	// then it has to be stopped.
-	kept, started, err := u.units.Find(context.WithoutCancel(ctx), unit)
+	// An upgrade that an earlier agent process has started must be found even if ctx is
+	// done, because then it has to be stopped.
+	note, started, err := u.units.Find(context.WithoutCancel(ctx), unit)
 	if err != nil {
 		return handlers.Result{}, err
 	}
 	if started {
-		return u.follow(ctx, unit, kept, p, call)
+		return u.follow(ctx, unit, note, p, call)
 	}
 	if ctx.Err() != nil {
 		return handlers.Result{}, context.Cause(ctx)
 	}
-	m, err := find(ctx)
+	i, err := findInstallation(ctx)
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	if err := m.check(ctx, p); err != nil {
+	if err := i.check(ctx, p); err != nil {
 		return handlers.Result{}, err
 	}
 	select {
-	case u.turn <- struct{}{}:
-		defer func() { <-u.turn }()
+	case u.slot <- struct{}{}:
+		defer func() { <-u.slot }()
 	case <-ctx.Done():
 		return handlers.Result{}, context.Cause(ctx)
 	}
-	if err := u.wait(ctx, call); err != nil {
+	if err := u.waitForOthers(ctx, call); err != nil {
 		return handlers.Result{}, err
 	}
-	return u.start(ctx, m, unit, p, call)
+	return u.start(ctx, i, unit, p, call)
 }
 
-// wait returns when no other upgrade runs, one that an earlier agent process has
-// started included.
-func (u *upgrader) wait(ctx context.Context, call handlers.Call) error {
+// waitForOthers waits until no other upgrade runs, not even one of an earlier agent
+// process.
+func (u *upgrader) waitForOthers(ctx context.Context, call handlers.Call) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -139,7 +140,7 @@ func (u *upgrader) wait(ctx context.Context, call handlers.Call) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			return fmt.Errorf("look for other upgrades: %w", err)
+			return fmt.Errorf("find other upgrades: %w", err)
 		case len(others) == 0:
 			return nil
 		}
@@ -151,98 +152,52 @@ func (u *upgrader) wait(ctx context.Context, call handlers.Call) error {
 	}
 }
 
-func (u *upgrader) start(ctx context.Context, m manager, unit string, p Payload, call handlers.Call) (handlers.Result, error) {
-	before, err := m.tool.Installed(ctx, m.pack)
+// start starts an upgrade and follows it to its end.
+func (u *upgrader) start(ctx context.Context, i installation, unit string, p Payload, call handlers.Call) (handlers.Result, error) {
+	before, err := i.tool.Installed(ctx, i.pkg)
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	kept, err := json.Marshal(note{Manager: m.tool.Name, Package: m.pack, From: before.Version})
+	note, err := json.Marshal(unitNote{Manager: i.tool.Name, Package: i.pkg, From: before.Version})
 	if err != nil {
 		return handlers.Result{}, fmt.Errorf("encode the note of the unit: %w", err)
 	}
-	call.Progress(0, "upgrading "+m.pack+" "+packages.Short(before.Version))
+	call.Progress(0, "upgrading "+i.pkg+" "+pkgmanager.Short(before.Version))
 	err = u.units.Start(ctx, transientunit.Spec{
 		Name:        unit,
-		Description: fmt.Sprintf("tasker: upgrade of %s (task %s)", m.pack, call.TaskID),
-		Argv:        append([]string{"/bin/sh", "-euc", script(m.tool), Name}, m.args(p)...),
-		Env:         env(),
-		Note:        kept,
+		Description: fmt.Sprintf("tasker: upgrade of %s (task %s)", i.pkg, call.TaskID),
+		Argv:        append([]string{"/bin/sh", "-euc", script(i.tool), Name}, i.scriptArgs(p)...),
+		Env:         pkgmanager.Environ(),
+		Note:        note,
 	})
 	if err != nil {
 		return handlers.Result{}, err
 	}
-	return u.follow(ctx, unit, kept, p, call)
+	return u.follow(ctx, unit, note, p, call)
 }
 
-// follow waits for the end of an upgrade that was started, by this agent process
-// or an earlier one, and judges it.
-func (u *upgrader) follow(ctx context.Context, unit string, kept []byte, p Payload, call handlers.Call) (handlers.Result, error) {
-	var n note
-	if err := json.Unmarshal(kept, &n); err != nil {
+// follow waits for the end of an upgrade, which an earlier agent process may have started,
+// and checks its result.
+func (u *upgrader) follow(ctx context.Context, unit string, encoded []byte, p Payload, call handlers.Call) (handlers.Result, error) {
+	var note unitNote
+	if err := json.Unmarshal(encoded, &note); err != nil {
 		return handlers.Result{}, fmt.Errorf("read the note of the unit %s: %w", unit, err)
 	}
-	t, ok := packages.Named(n.Manager)
+	tool, ok := pkgmanager.Named(note.Manager)
 	if !ok {
-		return handlers.Result{}, fmt.Errorf("the upgrade was begun with %s, which this agent does not know", n.Manager)
+		return handlers.Result{}, fmt.Errorf("the upgrade was started with %s, which this agent does not know", note.Manager)
 	}
-	exit, ended := u.units.Follow(ctx, unit, call.Output, call.OutputBytes)
-	if errors.Is(ended, handlers.ErrStopping) {
-		return handlers.Result{}, ended
+	exit, followErr := u.units.Follow(ctx, unit, call.Output, call.OutputBytes)
+	if errors.Is(followErr, handlers.ErrStopping) {
+		return handlers.Result{}, followErr
 	}
-	after, err := t.Installed(context.WithoutCancel(ctx), n.Package)
+	after, err := tool.Installed(context.WithoutCancel(ctx), note.Package)
 	if err != nil {
-		return handlers.Result{}, errors.Join(ended, err)
+		return handlers.Result{}, errors.Join(followErr, err)
 	}
-	result := handlers.Result{Value: Outcome{From: packages.Short(n.From), To: packages.Short(after.Version)}}
-	if ended == nil && exit.Signal == "" {
+	result := handlers.Result{Value: Outcome{From: pkgmanager.Short(note.From), To: pkgmanager.Short(after.Version)}}
+	if followErr == nil && exit.Signal == "" {
 		result.ExitCode = &exit.Code
 	}
-	return result, verdict{pack: n.Package, from: n.From, after: after, wanted: p.Version, exit: exit, ended: ended, outdated: outdated()}.err()
-}
-
-// verdict is what is known of an upgrade at its end.
-type verdict struct {
-	pack, from string
-	after      packages.State
-	// wanted is the version that was asked for, or empty.
-	wanted string
-	exit   transientunit.Exit
-	ended  error
-	// outdated: this process runs a program that has been replaced.
-	outdated bool
-}
-
-// err is nil when the upgrade is a success.
-func (v verdict) err() error {
-	is := fmt.Sprintf("%s is at version %s", v.pack, packages.Short(v.after.Version))
-	if !v.after.Whole {
-		is += " and not completely installed (" + v.after.Says + ")"
-	}
-	lost := errors.Is(v.ended, transientunit.ErrLost) || v.ended == nil && v.exit.Signal != ""
-	reached := v.after.Whole && (v.wanted == "" || packages.Matches(v.after.Version, v.wanted))
-	switch {
-	case v.ended != nil && !lost:
-		// It was cancelled, or took too long.
-		if v.after.Whole && v.after.Version == v.from {
-			return v.ended
-		}
-		return fmt.Errorf("%w; %s", v.ended, is)
-	case lost && reached && (v.wanted != "" || v.after.Version != v.from):
-	case lost:
-		reason := v.ended
-		if reason == nil {
-			reason = v.exit.Err()
-		}
-		return fmt.Errorf("the package manager was interrupted: %w; %s", reason, is)
-	case v.exit.Code != 0:
-		return fmt.Errorf("the package manager failed with %w; %s", v.exit.Err(), is)
-	case !reached && v.wanted != "":
-		return fmt.Errorf("%s, not %s", is, v.wanted)
-	case !reached:
-		return errors.New(is)
-	}
-	if v.outdated && v.after.Version != v.from {
-		return fmt.Errorf("%s, but the agent was not restarted and still runs the old program; on the server: systemctl restart %s", is, v.pack)
-	}
-	return nil
+	return result, upgradeResult{pkg: note.Package, from: note.From, after: after, wanted: p.Version, exit: exit, err: followErr, replaced: isProgramReplaced()}.check()
 }

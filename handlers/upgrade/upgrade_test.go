@@ -10,11 +10,11 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
-	packages "github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
 )
 
-func TestPayloads(t *testing.T) {
+func TestSchema(t *testing.T) {
 	t.Parallel()
 	schema, err := handlers.CompileSchema(Info().Schema)
 	if err != nil {
@@ -48,9 +48,9 @@ func TestPayloads(t *testing.T) {
 	}
 }
 
-// A test's program belongs to no package, and perhaps systemd does not run here:
-// nothing is started then.
-func TestRefusedWithoutPackage(t *testing.T) {
+// The program of a test belongs to no package, and systemd may not run here: the handler
+// rejects the task, and starts nothing.
+func TestRejectWithoutPackage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "units")
 	_, err := New(Options{Dir: dir}).Handle(t.Context(), handlers.Call{TaskID: "t", Attempt: 1})
@@ -59,11 +59,11 @@ func TestRefusedWithoutPackage(t *testing.T) {
 		t.Errorf("got %v, want a rejection", err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s was made (%v)", dir, err)
+		t.Errorf("%s was created (%v)", dir, err)
 	}
 }
 
-func TestFilesAreChecked(t *testing.T) {
+func TestCheckFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := func(name string, mode os.FileMode) string {
@@ -79,20 +79,20 @@ func TestFilesAreChecked(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "d.deb"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	apt := manager{tool: packages.Apt(), pack: "tasker-agent"}
+	agent := installation{tool: pkgmanager.Apt(), pkg: "tasker-agent"}
 	tests := map[string]struct{ file, want string }{
-		"of another manager": {"/x.rpm", "is no absolute path of a .deb"},
-		"away":               {filepath.Join(dir, "away.deb"), "there is no "},
-		"folder":             {filepath.Join(dir, "d.deb"), "is no file"},
-		"of everyone":        {file("open.deb", 0o666), "is writable by its group or by others"},
+		"of another manager": {"/x.rpm", "is not the absolute path of a .deb"},
+		"no such file":       {filepath.Join(dir, "away.deb"), "there is no "},
+		"directory":          {filepath.Join(dir, "d.deb"), "is not a regular file"},
+		"writable by all":    {file("open.deb", 0o666), "is writable by its group or by others"},
 	}
 	if os.Geteuid() == 0 {
-		tests["no package"] = struct{ file, want string }{file("bad.deb", 0o600), "is no package"}
+		tests["not a package"] = struct{ file, want string }{file("bad.deb", 0o600), "is not a package"}
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := apt.check(t.Context(), Payload{File: tt.file})
+			err := agent.check(t.Context(), Payload{File: tt.file})
 			var reject *handlers.RejectError
 			if !errors.As(err, &reject) || !strings.Contains(reject.Reason, tt.want) {
 				t.Errorf("got %v, want a rejection with %q", err, tt.want)
@@ -101,39 +101,39 @@ func TestFilesAreChecked(t *testing.T) {
 	}
 }
 
-func TestVerdict(t *testing.T) {
+func TestUpgradeResult(t *testing.T) {
 	t.Parallel()
-	old, done := packages.State{Version: "1.0.0-1", Whole: true, Says: "installed"}, packages.State{Version: "1.1.0-1", Whole: true, Says: "installed"}
-	half := packages.State{Version: "1.1.0-1", Says: "half-configured"}
+	old, done := pkgmanager.State{Version: "1.0.0-1", Complete: true, Status: "installed"}, pkgmanager.State{Version: "1.1.0-1", Complete: true, Status: "installed"}
+	half := pkgmanager.State{Version: "1.1.0-1", Status: "half-configured"}
 	killed := transientunit.Exit{Signal: "SIGTERM", Result: "success"}
 	tests := map[string]struct {
-		v    verdict
-		want string
+		result upgradeResult
+		want   string
 	}{
-		"upgraded":                {verdict{after: done, wanted: "1.1.0"}, ""},
-		"to the newest":           {verdict{after: done}, ""},
-		"nothing newer":           {verdict{after: old}, ""},
-		"by its whole version":    {verdict{after: done, wanted: "1.1.0-1"}, ""},
-		"failed":                  {verdict{after: old, exit: transientunit.Exit{Code: 100}}, "the package manager failed with exit code 100; p is at version 1.0.0"},
-		"another version":         {verdict{after: old, wanted: "1.1.0"}, "p is at version 1.0.0, not 1.1.0"},
-		"broken":                  {verdict{after: half}, "p is at version 1.1.0 and not completely installed (half-configured)"},
-		"broken and wanted":       {verdict{after: half, wanted: "1.1.0"}, "p is at version 1.1.0 and not completely installed (half-configured), not 1.1.0"},
-		"lost but there":          {verdict{after: done, wanted: "1.1.0", ended: transientunit.ErrLost}, ""},
-		"lost but newer":          {verdict{after: done, ended: transientunit.ErrLost}, ""},
-		"lost":                    {verdict{after: old, ended: transientunit.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.0.0"},
-		"lost midway":             {verdict{after: half, wanted: "1.1.0", ended: transientunit.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.1.0 and not completely installed (half-configured)"},
-		"killed":                  {verdict{after: old, exit: killed}, "the package manager was interrupted: killed by SIGTERM (success); p is at version 1.0.0"},
-		"killed when it was done": {verdict{after: done, exit: killed}, ""},
-		"cancelled":               {verdict{after: old, exit: killed, ended: handlers.ErrCancelled}, "cancelled"},
-		"cancelled midway":        {verdict{after: half, exit: killed, ended: handlers.ErrCancelled}, "cancelled; p is at version 1.1.0 and not completely installed (half-configured)"},
-		"not restarted":           {verdict{after: done, outdated: true}, "p is at version 1.1.0, but the agent was not restarted and still runs the old program; on the server: systemctl restart p"},
-		"reinstalled, and is old": {verdict{after: old, outdated: true}, ""},
+		"upgraded":                 {upgradeResult{after: done, wanted: "1.1.0"}, ""},
+		"to the newest":            {upgradeResult{after: done}, ""},
+		"nothing newer":            {upgradeResult{after: old}, ""},
+		"by its whole version":     {upgradeResult{after: done, wanted: "1.1.0-1"}, ""},
+		"failed":                   {upgradeResult{after: old, exit: transientunit.Exit{Code: 100}}, "the package manager failed with exit code 100; p is at version 1.0.0"},
+		"another version":          {upgradeResult{after: old, wanted: "1.1.0"}, "p is at version 1.0.0, not 1.1.0"},
+		"broken":                   {upgradeResult{after: half}, "p is at version 1.1.0 and not completely installed (half-configured)"},
+		"broken and wanted":        {upgradeResult{after: half, wanted: "1.1.0"}, "p is at version 1.1.0 and not completely installed (half-configured), not 1.1.0"},
+		"lost but installed":       {upgradeResult{after: done, wanted: "1.1.0", err: transientunit.ErrLost}, ""},
+		"lost but newer":           {upgradeResult{after: done, err: transientunit.ErrLost}, ""},
+		"lost":                     {upgradeResult{after: old, err: transientunit.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.0.0"},
+		"lost midway":              {upgradeResult{after: half, wanted: "1.1.0", err: transientunit.ErrLost}, "the package manager was interrupted: how the command ended is not known; p is at version 1.1.0 and not completely installed (half-configured)"},
+		"killed":                   {upgradeResult{after: old, exit: killed}, "the package manager was interrupted: killed by SIGTERM (success); p is at version 1.0.0"},
+		"killed after the end":     {upgradeResult{after: done, exit: killed}, ""},
+		"cancelled":                {upgradeResult{after: old, exit: killed, err: handlers.ErrCancelled}, "cancelled"},
+		"cancelled midway":         {upgradeResult{after: half, exit: killed, err: handlers.ErrCancelled}, "cancelled; p is at version 1.1.0 and not completely installed (half-configured)"},
+		"not restarted":            {upgradeResult{after: done, replaced: true}, "p is at version 1.1.0, but the agent was not restarted and still runs the old program; on the server: systemctl restart p"},
+		"reinstalled and replaced": {upgradeResult{after: old, replaced: true}, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tt.v.pack, tt.v.from = "p", "1.0.0-1"
-			if got := tt.v.err(); fmt.Sprint(got) != tt.want && (got != nil || tt.want != "") {
+			tt.result.pkg, tt.result.from = "p", "1.0.0-1"
+			if got := tt.result.check(); fmt.Sprint(got) != tt.want && (got != nil || tt.want != "") {
 				t.Errorf("got  %v\nwant %s", got, tt.want)
 			}
 		})

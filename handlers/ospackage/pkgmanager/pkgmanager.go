@@ -1,5 +1,5 @@
-// Package pkgmanager knows the package managers of servers: apt with dpkg, and dnf
-// with rpm.
+// Package pkgmanager describes the package managers of servers: apt with dpkg, and dnf
+// with rpm. The handlers ospackage and upgrade use it.
 package pkgmanager
 
 import (
@@ -13,15 +13,16 @@ import (
 
 // Tool is a package manager.
 type Tool struct {
-	// Name is the program that installs, Database the one that knows what is
-	// installed, Suffix that of the packages' files.
+	// Name is the program that installs packages, Database the program that lists the
+	// installed ones, and Suffix the suffix of package files.
 	Name, Database, Suffix string
-	// Owner asks whose a file is, Content of what package a file is.
+	// Owner is the command that names the package of an installed file, Content the command
+	// that names the package in a package file.
 	Owner, Content []string
 	version        []string
 }
 
-// Apt installs with apt-get and dpkg.
+// Apt returns apt-get with dpkg.
 func Apt() Tool {
 	return Tool{
 		Name: "apt-get", Database: "dpkg-query", Suffix: ".deb",
@@ -31,7 +32,7 @@ func Apt() Tool {
 	}
 }
 
-// Dnf installs with dnf and rpm.
+// Dnf returns dnf with rpm.
 func Dnf() Tool {
 	return Tool{
 		Name: "dnf", Database: "rpm", Suffix: ".rpm",
@@ -41,7 +42,7 @@ func Dnf() Tool {
 	}
 }
 
-// Named returns the tool whose program has that name.
+// Named returns the package manager with a program name.
 func Named(name string) (Tool, bool) {
 	for _, t := range []Tool{Apt(), Dnf()} {
 		if t.Name == name {
@@ -51,55 +52,66 @@ func Named(name string) (Tool, bool) {
 	return Tool{}, false
 }
 
-// Env is the environment in which packages are installed: nobody is asked anything.
+// Env returns the environment in which package managers install without questions.
 func Env() map[string]string {
 	return map[string]string{
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME": "/root", "LC_ALL": "C.UTF-8",
 		"DEBIAN_FRONTEND": "noninteractive", "APT_LISTCHANGES_FRONTEND": "none", "UCF_FORCE_CONFFOLD": "1",
-		"NEEDRESTART_MODE": "l", // It only lists.
+		"NEEDRESTART_MODE": "l", // Only list the services to restart.
 	}
 }
 
-// Ask returns the lines that a program prints that only tells something.
-func Ask(ctx context.Context, argv []string, args ...string) ([]string, error) {
+// Environ returns Env as NAME=VALUE pairs.
+func Environ() []string {
+	var env []string
+	for name, value := range Env() {
+		env = append(env, name+"="+value)
+	}
+	return env
+}
+
+// Query runs a command that only reads, and returns the lines of its output.
+func Query(ctx context.Context, argv []string, args ...string) ([]string, error) {
 	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], args...)...) //nolint:gosec // programs of package managers
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
-	var complaint bytes.Buffer
-	cmd.Stderr = &complaint
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", argv[0], err, bytes.TrimSpace(complaint.Bytes()))
+		return nil, fmt.Errorf("%s: %w: %s", argv[0], err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' }), nil
 }
 
-// State is how a package is installed.
+// State is the state of an installed package.
 type State struct {
 	Version string
-	// Whole: it is installed to the end; Says is how the package manager puts it.
-	Whole bool
-	Says  string
+	// Complete reports whether the package is completely installed. Status is the package
+	// manager's name of the state.
+	Complete bool
+	Status   string
 }
 
-// Installed says how a package is installed. One that is not is an error.
+// Installed returns the state of an installed package. It returns an error if the package
+// is not installed.
 func (t Tool) Installed(ctx context.Context, pack string) (State, error) {
-	lines, err := Ask(ctx, t.version, pack)
+	lines, err := Query(ctx, t.version, pack)
 	if err != nil {
-		return State{}, fmt.Errorf("ask which version of %s is installed: %w", pack, err)
+		return State{}, fmt.Errorf("read the installed version of %s: %w", pack, err)
 	}
-	// rpm has two of a package between its installation and the removal of the old one.
-	says, version, ok := strings.Cut(lines[len(lines)-1], " ")
+	// During an upgrade, rpm lists both the new and the old version.
+	status, version, ok := strings.Cut(lines[len(lines)-1], " ")
 	if !ok {
-		return State{}, fmt.Errorf("ask which version of %s is installed: %s says %q", pack, t.Database, lines)
+		return State{}, fmt.Errorf("read the installed version of %s: %s printed %q", pack, t.Database, lines)
 	}
 	if len(lines) > 1 {
-		says = fmt.Sprintf("%d versions", len(lines))
+		status = fmt.Sprintf("%d versions", len(lines))
 	}
-	return State{Version: version, Whole: len(lines) == 1 && says == "installed", Says: says}, nil
+	return State{Version: version, Complete: len(lines) == 1 && status == "installed", Status: status}, nil
 }
 
-// Short is a version without the epoch and the packages' own revision.
+// Short returns a version without its epoch and its package revision.
 func Short(version string) string {
 	if _, v, ok := strings.Cut(version, ":"); ok {
 		version = v
@@ -110,8 +122,8 @@ func Short(version string) string {
 	return version
 }
 
-// Matches says whether a version is the wanted one, which may be named without its
-// epoch and its revision.
+// Matches reports whether a version is the wanted one, which may lack the epoch and the
+// revision.
 func Matches(version, wanted string) bool {
 	_, plain, _ := strings.Cut(version, ":")
 	return version == wanted || plain == wanted || Short(version) == wanted

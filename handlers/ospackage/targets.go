@@ -1,0 +1,221 @@
+package ospackage
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
+)
+
+// target is the state to which a task brings a package.
+type target struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	State   string `json:"state,omitempty"`
+	Hold    *bool  `json:"hold,omitempty"`
+	// Other marks a package that an undo changes back although the task did not name it.
+	Other bool `json:"other,omitempty"`
+	// record is set in an undo: the package before and after the task.
+	record *packageRecord
+}
+
+// packageRecord describes a package before a task, and the version that the task wanted.
+type packageRecord struct {
+	Name  string `json:"name"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+	Held  bool   `json:"held,omitempty"`
+	Other bool   `json:"other,omitempty"`
+	// Incomplete reports whether the package was not completely installed.
+	Incomplete bool `json:"partial,omitempty"`
+}
+
+// isMet reports whether a package has the target's state. Newest is the version that
+// counts as the latest.
+func (t target) isMet(p installedPackage, exists bool, newest string) bool {
+	if t.Hold != nil && exists && p.Held != *t.Hold {
+		return false
+	}
+	switch t.State {
+	case absent:
+		return !exists
+	case latest:
+		return exists && p.Complete && p.Version == newest
+	}
+	return exists && p.Complete && (t.Version == "" || pkgmanager.Matches(p.Version, t.Version))
+}
+
+// unmet returns the targets that may require a change.
+func (a *assignment) unmet(installed map[string]installedPackage) []target {
+	return slices.DeleteFunc(slices.Clone(a.targets), func(t target) bool {
+		p, exists := installed[t.Name]
+		// An undo does not touch an unnamed package that was changed after the task.
+		return t.isMet(p, exists, "") || t.Other && t.record != nil && p.Version != t.record.To
+	})
+}
+
+// operation returns the installations and removals that the targets require.
+func (a *assignment) operation(ctx context.Context, installed map[string]installedPackage) (operation, error) {
+	var op operation
+	for _, t := range a.unmet(installed) {
+		p, exists := installed[t.Name]
+		withoutHold := t
+		withoutHold.Hold = nil
+		if withoutHold.isMet(p, exists, "") {
+			continue // Only the hold has to change.
+		}
+		if t.State == absent {
+			op.Remove = append(op.Remove, t.Name)
+			continue
+		}
+		version, err := a.resolveVersion(ctx, t, p)
+		if err != nil {
+			return op, err
+		}
+		op.Install = append(op.Install, installation{Name: t.Name, Version: version, From: p.Version})
+	}
+	return op, nil
+}
+
+// resolveVersion returns the full version of a target; empty for the newest one.
+func (a *assignment) resolveVersion(ctx context.Context, t target, p installedPackage) (string, error) {
+	switch {
+	case t.State == latest:
+		return "", nil
+	case t.Version == "" || pkgmanager.Matches(p.Version, t.Version):
+		return p.Version, nil // The package is incomplete, or not installed.
+	}
+	available, err := a.manager.availableVersions(ctx, t.Name)
+	if err != nil {
+		return "", a.unchanged(fmt.Errorf("%w%s", err, a.listsNote()))
+	}
+	for _, matches := range []func(string) bool{
+		func(v string) bool { return v == t.Version },
+		func(v string) bool { return pkgmanager.Matches(v, t.Version) },
+	} {
+		if i := slices.IndexFunc(available, matches); i >= 0 {
+			return available[i], nil
+		}
+	}
+	const shown = 10
+	has := "have none of it at all"
+	if len(available) > 0 {
+		has = "have " + strings.Join(available[:min(len(available), shown)], ", ")
+	}
+	return "", a.unchanged(fmt.Errorf("the repositories of this server have no version %s of %s, they %s: put it into one of them, or name another%s",
+		t.Version, t.Name, has, a.listsNote()))
+}
+
+// checkChanges rejects a transaction that would remove packages which the agent does not
+// allow, or change held packages which the task does not name.
+func (a *assignment) checkChanges(changes []Change, installed map[string]installedPackage) error {
+	for _, c := range changes {
+		if slices.ContainsFunc(a.targets, func(t target) bool { return t.Name == c.Name }) {
+			continue
+		}
+		if c.To == "" {
+			if err := a.allow.Check(c.Name); err != nil {
+				return handlers.Reject("%s (%s) would be removed, too: %v", c.Name, c.From, err)
+			}
+		}
+		if installed[c.Name].Held {
+			return handlers.Reject("%s, which is held at %s, would become %s, too: name it in the task, or release the hold", c.Name, installed[c.Name].Version, c.To)
+		}
+	}
+	return nil
+}
+
+// addHolds adds the holds to a transaction, and reports whether a hold changes.
+func (a *assignment) addHolds(ctx context.Context, t *transaction, installed map[string]installedPackage) (changed bool, err error) {
+	for _, target := range a.targets {
+		p := installed[target.Name]
+		changes := slices.ContainsFunc(t.changes, func(c Change) bool { return c.Name == target.Name })
+		if target.Hold == nil {
+			if changes && p.Held && !target.Other {
+				return false, handlers.Reject("%s is held at %s: say \"hold\": true to change it and hold it then, or false", target.Name, p.Version)
+			}
+			continue
+		}
+		if *target.Hold && (!p.Held || changes) {
+			if err := a.manager.checkHold(ctx); err != nil {
+				return false, handlers.Reject("%s cannot be held: %v", target.Name, err)
+			}
+			t.Hold = append(t.Hold, target.Name)
+		}
+		if p.Held && (changes || !*target.Hold) {
+			t.Release = append(t.Release, target.Name)
+			t.Restore = append(t.Restore, target.Name)
+		}
+		changed = changed || p.Held != *target.Hold && target.State != absent
+	}
+	return changed, nil
+}
+
+// newRecords returns the records of the named packages and of all others that will change.
+func (a *assignment) newRecords(changes []Change, installed map[string]installedPackage) []packageRecord {
+	var records []packageRecord
+	for _, t := range a.targets {
+		p, exists := installed[t.Name]
+		records = append(records, packageRecord{Name: t.Name, From: p.Version, To: p.Version, Held: p.Held, Other: t.Other, Incomplete: exists && !p.Complete})
+	}
+	for _, c := range changes {
+		if i := slices.IndexFunc(records, func(r packageRecord) bool { return r.Name == c.Name }); i >= 0 {
+			records[i].To = c.To
+			continue
+		}
+		p := installed[c.Name]
+		records = append(records, packageRecord{Name: c.Name, From: p.Version, To: c.To, Held: p.Held, Other: true})
+	}
+	return records
+}
+
+// predict returns the packages as they would be after the changes.
+func (a *assignment) predict(changes []Change, installed map[string]installedPackage) map[string]installedPackage {
+	holds := make(map[string]bool)
+	after := make(map[string]installedPackage)
+	for _, t := range a.targets {
+		p, exists := installed[t.Name]
+		holds[t.Name] = t.Hold != nil && *t.Hold || t.Hold == nil && p.Held
+		if exists {
+			p.Complete, p.Held = true, holds[t.Name]
+			after[t.Name] = p
+		}
+	}
+	for _, c := range changes {
+		if delete(after, c.Name); c.To == "" {
+			continue
+		}
+		held, named := holds[c.Name]
+		if !named {
+			held = installed[c.Name].Held
+		}
+		after[c.Name] = installedPackage{State: pkgmanager.State{Version: c.To, Complete: true}, Held: held}
+	}
+	return after
+}
+
+// report lists the named packages and all others that have changed. Without records the
+// packages are unchanged.
+func (a *assignment) report(records []packageRecord, after map[string]installedPackage) []Change {
+	if records == nil {
+		for _, t := range a.targets {
+			p := after[t.Name]
+			records = append(records, packageRecord{Name: t.Name, From: p.Version, Held: p.Held, Other: t.Other})
+		}
+	}
+	changes := []Change{}
+	for _, r := range records {
+		p, exists := after[r.Name]
+		c := Change{Name: r.Name, From: r.From, To: p.Version, WasHeld: r.Held, Held: p.Held, Other: r.Other}
+		if exists && !p.Complete {
+			c.Incomplete = p.Status
+		}
+		if !r.Other || c.From != c.To {
+			changes = append(changes, c)
+		}
+	}
+	return changes
+}

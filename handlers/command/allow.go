@@ -9,13 +9,13 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// anything in an entry stands for any one argument.
-const anything = "*"
+// wildcard in an entry matches any one argument.
+const wildcard = "*"
 
-// AllowList are the argument vectors that may be run; see the package comment.
+// AllowList is a list of permitted argument vectors; see the package comment.
 type AllowList [][]string
 
-// NewAllowList checks the entries. The error names the one that is wrong.
+// NewAllowList returns an error that names the first invalid entry.
 func NewAllowList(entries [][]string) (AllowList, error) {
 	for i, entry := range entries {
 		switch {
@@ -28,37 +28,34 @@ func NewAllowList(entries [][]string) (AllowList, error) {
 	return entries, nil
 }
 
-// Match returns the argument vector to run, in which the program is the entry's, or
-// a rejection that says which entry to add. argv is not empty.
+// Match returns the argument vector to run, with the program's path from the entry. If no
+// entry matches, it returns a rejection that names the entry to add. argv must not be empty.
 func (l AllowList) Match(argv []string) ([]string, error) {
 	for _, entry := range l {
 		if len(entry) != len(argv) || argv[0] != entry[0] && argv[0] != filepath.Base(entry[0]) {
 			continue
 		}
-		if slices.EqualFunc(entry[1:], argv[1:], func(e, a string) bool { return e == anything || e == a }) {
+		if slices.EqualFunc(entry[1:], argv[1:], func(e, a string) bool { return e == wildcard || e == a }) {
 			return append([]string{entry[0]}, argv[1:]...), nil
 		}
 	}
-	return nil, handlers.Reject("the agent does not allow this command: add %s to handlers.command.allow in its configuration (\"*\" stands for any one argument)", advice(argv))
+	return nil, handlers.Reject("the agent does not allow this command: add %s to handlers.command.allow in its configuration (\"*\" matches any one argument)", suggestEntry(argv))
 }
 
-// advice says what entry would allow argv.
-func advice(argv []string) string {
+// suggestEntry returns the entry that would permit argv.
+func suggestEntry(argv []string) string {
 	entry := slices.Clone(argv)
 	if !filepath.IsAbs(entry[0]) {
 		entry[0] = "/path/to/" + filepath.Base(entry[0])
 	}
 	for i, arg := range entry {
 		if len(arg) > 100 {
-			entry[i] = anything
+			entry[i] = wildcard
 		}
 	}
-	if len(entry) > 20 {
-		return "an entry that fits"
-	}
 	b, err := json.Marshal(entry)
-	if err != nil {
-		return "an entry that fits"
+	if err != nil || len(entry) > 20 {
+		return "a matching entry"
 	}
 	return string(b)
 }

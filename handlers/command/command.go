@@ -9,18 +9,18 @@ import (
 // Name is the handler's name.
 const Name = "command"
 
-// Options are what the agent decides.
+// Options configure the handler.
 type Options struct {
 	// Allow is the allow-list; see the package comment.
 	Allow [][]string
 	// Runner runs the commands.
 	Runner *process.Runner
-	// Records say which tasks can be undone.
+	// Snapshots records which tasks can be undone.
 	Snapshots *snapshot.Store
 }
 
-// Payload is what a task asks for. Plan, Undo and Unless are argument vectors like
-// Argv: they must be allowed too, and get Env, Cwd and Stdin as well.
+// Payload is the payload of a task. Plan, Undo and Unless are argument vectors like Argv: the
+// allow-list must permit them, and they get the same Env, Cwd and Stdin.
 type Payload struct {
 	Argv    []string          `json:"argv"`
 	Env     map[string]string `json:"env,omitempty"`
@@ -32,26 +32,26 @@ type Payload struct {
 	Undo    []string          `json:"undo,omitempty"`
 }
 
-// Outcome is the result's value. ExitCode is that of the last program that was run,
-// if there was one.
+// Outcome is the value of the result.
 type Outcome struct {
-	Changed  bool `json:"changed"`
+	Changed bool `json:"changed"`
+	// ExitCode is the exit code of the last program, if one was run.
 	ExitCode *int `json:"exit_code,omitempty"`
-	Plan     bool `json:"plan,omitempty"`
-	// Argv is, in a plan, what would be run.
+	// Plan reports whether the task was a dry run. Argv is then the command that the task
+	// would run.
+	Plan bool     `json:"plan,omitempty"`
 	Argv []string `json:"argv,omitempty"`
-	// Note says why nothing was run.
+	// Note explains why nothing was run.
 	Note string `json:"note,omitempty"`
 }
 
-// New makes the handler. The error names the entry of the allow-list that is
-// wrong.
+// New returns the handler. It returns an error that names an invalid entry of the allow-list.
 func New(o Options) (handlers.Handler, error) {
 	allow, err := NewAllowList(o.Allow)
 	if err != nil {
 		return nil, err
 	}
-	c := command{allow: allow, runner: o.Runner, records: o.Snapshots}
+	c := command{allow: allow, runner: o.Runner, snapshots: o.Snapshots}
 	return handlers.Typed(Info(), c.handle), nil
 }
 
@@ -76,7 +76,7 @@ func Info() handlers.Info {
       "type": "object", "additionalProperties": {"type": "string"}
     },
     "cwd": {"description": "the working directory, an absolute path; / if left out", "type": "string"},
-    "stdin": {"description": "what the program reads", "type": "string"},
+    "stdin": {"description": "the program's standard input", "type": "string"},
     "creates": {
       "description": "an absolute path; if it exists, nothing is run",
       "type": "string", "pattern": "^/", "maxLength": 4096
@@ -86,11 +86,11 @@ func Info() handlers.Info {
       "type": "array", "minItems": 1, "items": {"type": "string"}
     },
     "plan": {
-      "description": "a command, as argv, that says what argv would change, and changes nothing",
+      "description": "a command, as argv, that reports what argv would change, and changes nothing",
       "type": "array", "minItems": 1, "items": {"type": "string"}
     },
     "undo": {
-      "description": "a command, as argv, that brings back what was there before argv",
+      "description": "a command, as argv, that restores the state from before argv",
       "type": "array", "minItems": 1, "items": {"type": "string"}
     }
   },

@@ -44,11 +44,12 @@ func newMux(t *testing.T, allow ...[]string) (*handlers.Mux, error) {
 	return handlers.NewMux(h)
 }
 
-// endpoint names one for each call: what is left of a task is killed by the names
-// of task and endpoint. It is shown as e1.
+// endpoint returns a new name, because leftover processes of a task are killed by the names
+// of the task and the endpoint.
 func endpoint() string { return "e-" + strings.ToLower(rand.Text()) }
 
-// call does with a payload what the agent does.
+// call validates a payload and calls the handler, like an agent. The output has e1 in place
+// of the endpoint.
 func call(ctx context.Context, t *testing.T, mux *handlers.Mux, payload string) (handlers.Result, string, error) {
 	t.Helper()
 	if err := mux.Validate(command.Name, json.RawMessage(payload)); err != nil {
@@ -68,7 +69,7 @@ func call(ctx context.Context, t *testing.T, mux *handlers.Mux, payload string) 
 	return result, strings.ReplaceAll(out.String(), endpoint, "e1"), err
 }
 
-func TestRuns(t *testing.T) {
+func TestPerform(t *testing.T) {
 	t.Parallel()
 	mux, err := newMux(t,
 		[]string{"/bin/sh", "-c", "*"}, []string{"/bin/cat"}, []string{"/bin/echo", "a", "*"},
@@ -114,7 +115,7 @@ func text(err error) string {
 	return err.Error()
 }
 
-func TestRefuses(t *testing.T) {
+func TestRejections(t *testing.T) {
 	t.Parallel()
 	mux, err := newMux(t, []string{"/bin/echo", "a", "*"}, []string{"/bin/sleep", "1"})
 	if err != nil {
@@ -128,7 +129,7 @@ func TestRefuses(t *testing.T) {
 		{`{"argv":["echo"],"shell":true}`, "payload.shell: is not known"},
 		{`{"argv":["echo"],"env":{"A":1}}`, "payload.env.A: must be a string, not a number"},
 		{`{"argv":["echo"],"env":["A=1"]}`, "payload.env: must be an object, not an array"},
-		{`{"argv":["echo","a","b"],"cwd":"tmp"}`, "payload.cwd: \"tmp\" is no absolute path"},
+		{`{"argv":["echo","a","b"],"cwd":"tmp"}`, "payload.cwd: \"tmp\" is not an absolute path"},
 		{`{"argv":["echo","a","b\u0000"]}`, "NUL"},
 		{`{"argv":[""]}`, "payload.argv names no program"},
 		{`{"argv":["echo","a"]}`, `add ["/path/to/echo","a"] to handlers.command.allow`},
@@ -142,8 +143,8 @@ func TestRefuses(t *testing.T) {
 		{`{"argv":["*","a","b"]}`, "does not allow"},
 		{`{"argv":["sleep","1 "]}`, "does not allow"},
 		{`{"argv":["/bin/sh","-c","echo a b"]}`, "does not allow"},
-		{`{"argv":["echo","a","b"],"env":{"A B":"1"}}`, "no name of a variable"},
-		{`{"argv":["echo","a","b"],"env":{"A=":"1"}}`, "no name of a variable"},
+		{`{"argv":["echo","a","b"],"env":{"A B":"1"}}`, "not a variable name"},
+		{`{"argv":["echo","a","b"],"env":{"A=":"1"}}`, "not a variable name"},
 		{`{"argv":["echo","a","b"],"env":{"F":"() { :; }; echo"}}`, "payload.env.F"},
 	}
 	for _, name := range []string{
@@ -168,7 +169,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-func TestEmptyAllowListRefusesEverything(t *testing.T) {
+func TestEmptyAllowListRejectsEverything(t *testing.T) {
 	t.Parallel()
 	mux, err := newMux(t)
 	if err != nil {
@@ -180,7 +181,7 @@ func TestEmptyAllowListRefusesEverything(t *testing.T) {
 	}
 }
 
-func TestBadAllowLists(t *testing.T) {
+func TestNewRefusesInvalidAllowList(t *testing.T) {
 	t.Parallel()
 	for _, entry := range [][]string{{}, {""}, {"*"}, {"sleep"}, {"./sleep"}, {"/bin/../bin/sleep"}, {"/bin//sleep"}, {"/"}, {"/bin/"}} {
 		if _, err := newMux(t, []string{"/bin/true"}, entry); err == nil || !strings.Contains(err.Error(), "handlers.command: allow[1]") {
@@ -189,7 +190,7 @@ func TestBadAllowLists(t *testing.T) {
 	}
 }
 
-func TestStartFails(t *testing.T) {
+func TestStartErrors(t *testing.T) {
 	t.Parallel()
 	mux, err := newMux(t, []string{"/no/such"}, []string{"/bin/true"})
 	if err != nil {
@@ -207,7 +208,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-func TestCancel(t *testing.T) {
+func TestCancelLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	mux, err := newMux(t, []string{"/bin/sleep", "*"})
 	if err != nil {
@@ -215,11 +216,11 @@ func TestCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	h, _ := mux.Lookup(command.Name)
-	var spawned []handlers.Process
+	var recorded []handlers.Process
 	result, err := h.Handle(ctx, handlers.Call{
 		Payload: json.RawMessage(`{"argv":["sleep","3600"]}`),
 		RecordProcess: func(p handlers.Process) error {
-			if spawned = append(spawned, p); len(spawned) == 2 {
+			if recorded = append(recorded, p); len(recorded) == 2 {
 				cancel(handlers.ErrCancelled)
 			}
 			return nil
@@ -228,7 +229,7 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(err, handlers.ErrCancelled) || result.ExitCode == nil || *result.ExitCode != 143 {
 		t.Errorf("got %+v, %v", result, err)
 	}
-	if slices.ContainsFunc(spawned, func(p handlers.Process) bool { return syscall.Kill(p.PID, 0) == nil }) {
-		t.Error("a process is left")
+	if slices.ContainsFunc(recorded, func(p handlers.Process) bool { return syscall.Kill(p.PID, 0) == nil }) {
+		t.Error("a process still runs")
 	}
 }

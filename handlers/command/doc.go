@@ -1,23 +1,19 @@
-// Package command is the handler that runs a program which the agent's own
-// configuration allows.
+// Package command is the handler that runs a program which the agent's configuration
+// permits. It never uses a shell: the program receives the payload's argv unchanged.
 //
-// There is never a shell: the payload's argv reaches the program as it is. The
-// allow-list is empty by default, and then everything is refused. What it means
-// is decided here alone:
+// The allow-list is empty by default, and then the handler rejects every payload:
 //
-//   - An entry is an argument vector. A payload's argv matches if it has as many
-//     arguments, and each is equal to the entry's; "*" in the entry stands for
-//     exactly one argument, whatever it is, an option or an empty one included.
-//   - The first element of an entry is the clean absolute path of the program,
-//     never "*". The payload names the program by that same path, or by its last
-//     element alone. Nothing is looked up in PATH or normalised: what runs is the
-//     entry's path, and /bin/../bin/sleep is not /bin/sleep. A symbolic link at
-//     that path is the operator's own.
-//   - Environment variables that change what a program loads or runs, such as
-//     LD_PRELOAD or PATH, are refused (see refusedEnv), as are TASKER_ names.
+//   - An entry is an argument vector. A payload's argv matches if it has the same number of
+//     elements and each is equal to the element of the entry. "*" in the entry matches any
+//     one argument, even an option or an empty one.
+//   - The first element of an entry is the clean absolute path of the program, never "*". The
+//     payload names the program by the same path or by its last element. Nothing is looked
+//     up in PATH or normalised: the handler runs the entry's path, and /bin/../bin/sleep is
+//     not /bin/sleep. A symbolic link at that path is the operator's decision.
+//   - Environment variables that change what a program loads or runs, such as LD_PRELOAD or
+//     PATH, are rejected (see refusedEnv), as are TASKER_ variables.
 //
-// What a program changes, this package cannot know. A payload may name the commands
-// that say what would change and that undo it; they have to be allowed as well. The
-// record of a task says no more than that its command was started, so that what has
-// never run is not undone.
+// The handler cannot know what a program changes. A payload may name commands that report
+// and that undo the change; the allow-list must permit them as well. The snapshot of a task
+// only records that its command was started, so that a task which never ran is not undone.
 package command

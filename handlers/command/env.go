@@ -11,10 +11,10 @@ import (
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// refusedEnv are the variables by which a caller could have an allowed program
-// load or run something else; one that ends in * stands for all that begin so.
-// It follows sudo's env_delete and the list of glibc for set-user-ID programs,
-// and adds the interpreters, editors and pagers of today.
+// refusedEnv returns patterns of the variables with which a caller could make a permitted
+// program load or run something else. A trailing * matches any rest. The patterns follow
+// sudo's env_delete and glibc's list for set-user-ID programs, and add today's interpreters,
+// editors and pagers.
 func refusedEnv() []string {
 	return []string{
 		"TASKER_*", "LD_*", "_RLD*", "DYLD_*", "GLIBC_TUNABLES", "GCONV_PATH", "GETCONF_DIR", "LOCPATH",
@@ -29,25 +29,25 @@ func refusedEnv() []string {
 	}
 }
 
-// checkEnv rejects variables that must not come from a payload.
+// checkEnv rejects variables that a payload must not set.
 func checkEnv(env map[string]string) error {
 	refused := refusedEnv()
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		switch {
 		case !envName.MatchString(name):
-			return handlers.Reject("payload.env: %q is no name of a variable: letters, digits and '_'", name)
+			return handlers.Reject("payload.env: %q is not a variable name: use letters, digits and '_'", name)
 		case strings.ContainsRune(env[name], 0):
 			return handlers.Reject("payload.env.%s contains a NUL", name)
 		case strings.HasPrefix(env[name], "()"):
-			return handlers.Reject("payload.env.%s: a value that begins with () can be a shell function and is refused", name)
-		case slices.ContainsFunc(refused, func(pattern string) bool { return fits(pattern, name) }):
-			return handlers.Reject("payload.env.%s is refused: it can change what the program loads or runs; where it is needed, have a script set it", name)
+			return handlers.Reject("payload.env.%s: a value that begins with () can define a shell function and is refused", name)
+		case slices.ContainsFunc(refused, func(pattern string) bool { return matches(pattern, name) }):
+			return handlers.Reject("payload.env.%s is refused: it can change what the program loads or runs; if you need it, run a script that sets it", name)
 		}
 	}
 	return nil
 }
 
-func fits(pattern, name string) bool {
+func matches(pattern, name string) bool {
 	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(name, prefix)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/command"
 )
 
-// act calls the handler for a task, or for the undo of it.
-func act(t *testing.T, mux *handlers.Mux, action tasker.Action, payload string) (string, string, error) {
+// callAction calls the handler with task-1, or with task-2 that undoes task-1.
+func callAction(t *testing.T, mux *handlers.Mux, action tasker.Action, payload string) (string, string, error) {
 	t.Helper()
 	if err := mux.Validate(command.Name, json.RawMessage(payload)); err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func act(t *testing.T, mux *handlers.Mux, action tasker.Action, payload string) 
 	return string(value), out.String(), err
 }
 
-func TestWhatIsThereAlreadyIsNotRun(t *testing.T) {
+func TestCreatesAndUnlessSkipTheCommand(t *testing.T) {
 	t.Parallel()
 	mux, err := newMux(t, []string{"/bin/sh", "-c", "*"}, []string{"/no/such"})
 	if err != nil {
@@ -47,21 +47,21 @@ func TestWhatIsThereAlreadyIsNotRun(t *testing.T) {
 	for payload, want := range map[string]string{
 		`{"argv":["sh","-c","echo ran"],"creates":"/etc"}`:                        `{"changed":false,"note":"not run: /etc exists"}`,
 		`{"argv":["sh","-c","echo ran"],"creates":"/none"}`:                       `{"changed":true,"exit_code":0}`,
-		`{"argv":["sh","-c","echo ran"],"unless":["sh","-c","exit 0"]}`:           `{"changed":false,"exit_code":0,"note":"not run: the command of unless ended with exit code 0"}`,
+		`{"argv":["sh","-c","echo ran"],"unless":["sh","-c","exit 0"]}`:           `{"changed":false,"exit_code":0,"note":"not run: the unless command ended with exit code 0"}`,
 		`{"argv":["sh","-c","echo ran"],"unless":["sh","-c","exit 1"]}`:           `{"changed":true,"exit_code":0}`,
 		`{"argv":["sh","-c","echo ran; exit 3"],"unless":["sh","-c","kill $$"]}`:  `{"changed":true,"exit_code":3}`,
 		`{"argv":["sh","-c","echo ran"],"unless":["/no/such"]}`:                   `{"changed":false}`,
 		`{"argv":["sh","-c","echo ran"],"creates":"/etc/hostname/x"}`:             `{"changed":false}`,
 		`{"argv":["/no/such"],"undo":["/no/such"],"unless":["sh","-c","exit 1"]}`: `{"changed":false}`,
 	} {
-		got, out, err := act(t, mux, tasker.Perform, payload)
+		got, out, err := callAction(t, mux, tasker.Perform, payload)
 		if got != want || (out == "ran\n") != strings.Contains(want, `"changed":true`) {
 			t.Errorf("%s: got %s, %q, %v, want %s", payload, got, out, err, want)
 		}
 	}
 }
 
-func TestPlan(t *testing.T) {
+func TestDryRun(t *testing.T) {
 	t.Parallel()
 	mux, err := newMux(t, []string{"/bin/sh", "-c", "*"}, []string{"/bin/echo", "*"})
 	if err != nil {
@@ -70,7 +70,7 @@ func TestPlan(t *testing.T) {
 	for payload, want := range map[string]struct{ result, out, err string }{
 		`{"argv":["sh","-c","echo ran"]}`: {`{"changed":true,"plan":true,"argv":["/bin/sh","-c","echo ran"]}`, "", ""},
 		`{"argv":["sh","-c","echo ran"],"unless":["sh","-c","echo ran"]}`: {
-			`{"changed":true,"plan":true,"argv":["/bin/sh","-c","echo ran"],"note":"run only if the command of unless does not end with exit code 0"}`, "", "",
+			`{"changed":true,"plan":true,"argv":["/bin/sh","-c","echo ran"],"note":"run only if the unless command does not end with exit code 0"}`, "", "",
 		},
 		`{"argv":["sh","-c","echo ran"],"creates":"/etc","plan":["echo","plan"]}`:  {`{"changed":false,"plan":true,"note":"not run: /etc exists"}`, "", ""},
 		`{"argv":["sh","-c","echo ran"],"plan":["echo","would"]}`:                  {`{"changed":true,"exit_code":0,"plan":true,"argv":["/bin/sh","-c","echo ran"]}`, "would\n", ""},
@@ -83,7 +83,7 @@ func TestPlan(t *testing.T) {
 		`{"argv":["echo","a"],"undo":["echo","a\u0000"]}`:      {"null", "", "payload.undo contains a NUL"},
 		`{"argv":["echo","a"],"creates":"/etc\u0000"}`:         {"null", "", "contains a NUL"},
 	} {
-		got, out, err := act(t, mux, tasker.DryRun, payload)
+		got, out, err := callAction(t, mux, tasker.DryRun, payload)
 		if got != want.result || out != want.out || (err != nil) != (want.err != "") || !strings.Contains(text(err), want.err) {
 			t.Errorf("%s: got %s, %q, %v", payload, got, out, err)
 		}
@@ -108,7 +108,7 @@ func TestUndo(t *testing.T) {
 		{tasker.Undo, `{"changed":true,"exit_code":0}`},
 		{tasker.Undo, `{"changed":false,` + nothing + `}`},
 	} {
-		if got, _, err := act(t, mux, step.action, payload); err != nil || got != step.want {
+		if got, _, err := callAction(t, mux, step.action, payload); err != nil || got != step.want {
 			t.Errorf("step %d: got %s, %v, want %s", i, got, err, step.want)
 		}
 		if _, err := os.Stat(marker); (err == nil) != (step.action == tasker.Perform) {
@@ -117,16 +117,16 @@ func TestUndo(t *testing.T) {
 	}
 
 	var reject *handlers.RejectError
-	if _, _, err := act(t, mux, tasker.Undo, `{"argv":["sh","-c","exit 0"]}`); !errors.As(err, &reject) || !strings.Contains(err.Error(), "has no undo") {
-		t.Errorf("without a command that undoes: %v", err)
+	if _, _, err := callAction(t, mux, tasker.Undo, `{"argv":["sh","-c","exit 0"]}`); !errors.As(err, &reject) || !strings.Contains(err.Error(), "has no undo command") {
+		t.Errorf("without an undo command: %v", err)
 	}
-	// One that fails can be repeated; a command that never ran left nothing to undo.
+	// A failed undo can be repeated. A command that was not started needs no undo.
 	failing := `{"argv":["sh","-c","exit 3"],"undo":["sh","-c","exit 4"]}`
 	for _, step := range []struct {
 		action tasker.Action
 		want   string
 	}{{tasker.Perform, "exit code 3"}, {tasker.Undo, "exit code 4"}, {tasker.Undo, "exit code 4"}} {
-		if got, _, err := act(t, mux, step.action, failing); text(err) != step.want || !strings.Contains(got, `"changed":true`) {
+		if got, _, err := callAction(t, mux, step.action, failing); text(err) != step.want || !strings.Contains(got, `"changed":true`) {
 			t.Errorf("%s: got %s, %v", step.want, got, err)
 		}
 	}
@@ -135,10 +135,10 @@ func TestUndo(t *testing.T) {
 		t.Fatal(err)
 	}
 	const missing = `{"argv":["/no/such"],"undo":["/no/such"]}`
-	if got, _, err := act(t, mux, tasker.Perform, missing); err == nil || got != `{"changed":false}` {
+	if got, _, err := callAction(t, mux, tasker.Perform, missing); err == nil || got != `{"changed":false}` {
 		t.Errorf("got %s, %v", got, err)
 	}
-	if got, _, err := act(t, mux, tasker.Undo, missing); err != nil || !strings.Contains(got, nothing) {
+	if got, _, err := callAction(t, mux, tasker.Undo, missing); err != nil || !strings.Contains(got, nothing) {
 		t.Errorf("got %s, %v", got, err)
 	}
 }

@@ -15,27 +15,27 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/trust"
 )
 
-// directory is where the scripts are. Every use looks at it anew, so that a
-// script can be added and removed while the agent runs.
+// directory is the path of the script directory. It is read again for every use, so that
+// scripts can be added and removed while the agent runs.
 type directory string
 
-// errNone: there is no such script, which is no reason for a warning.
-var errNone = errors.New("there is no such script")
+// errNotFound is returned for a task type without a script. Scripts does not warn of it.
+var errNotFound = errors.New("there is no such script")
 
-// script is one that may be run.
+// script is an executable that may be run.
 type script struct {
 	path string
-	abilities
+	header
 }
 
-// abilities are what a script's header says.
-type abilities struct {
+// header has the settings in the header comment of a script.
+type header struct {
 	restart handlers.Restart
-	// plan and undo: the script may be run for these actions.
-	plan, undo bool
+	// canDryRun and canUndo report whether the script may be run for these actions.
+	canDryRun, canUndo bool
 }
 
-// open checks the way to the directory.
+// open opens the directory if only trusted users can change it.
 func (d directory) open() (*os.Root, error) {
 	dir, err := trust.CheckDir(string(d))
 	if err != nil {
@@ -44,11 +44,11 @@ func (d directory) open() (*os.Root, error) {
 	return os.OpenRoot(dir)
 }
 
-// find returns the script for a task type, or why there is none.
+// find returns the script for a task type.
 func (d directory) find(taskType string) (script, error) {
 	root, err := d.open()
 	if errors.Is(err, fs.ErrNotExist) {
-		return script{}, errNone
+		return script{}, errNotFound
 	}
 	if err != nil {
 		return script{}, fmt.Errorf("script directory: %w", err)
@@ -59,31 +59,31 @@ func (d directory) find(taskType string) (script, error) {
 
 func find(root *os.Root, taskType string) (script, error) {
 	if err := tasker.ValidateTaskType(taskType); err != nil {
-		return script{}, fmt.Errorf("%w: %w", errNone, err)
+		return script{}, fmt.Errorf("%w: %w", errNotFound, err)
 	}
-	// The root follows no link that leads out of it.
+	// os.Root does not follow links that lead out of it.
 	fi, err := root.Stat(taskType)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return script{}, errNone
+		return script{}, errNotFound
 	case err != nil:
 		return script{}, fmt.Errorf("script %s: %w", taskType, err)
 	case !fi.Mode().IsRegular() || fi.Mode()&0o111 == 0:
-		return script{}, fmt.Errorf("script %s: %w: it is not an executable file", taskType, errNone)
+		return script{}, fmt.Errorf("script %s: %w: it is not an executable file", taskType, errNotFound)
 	}
 	path := filepath.Join(root.Name(), taskType)
 	if err := trust.CheckInfo(path, fi); err != nil {
 		return script{}, err
 	}
-	can, err := readHeader(root, taskType)
+	h, err := readHeader(root, taskType)
 	if err != nil {
 		return script{}, err
 	}
-	return script{path: path, abilities: can}, nil
+	return script{path: path, header: h}, nil
 }
 
-// list returns the task types for which there is a script, and the reasons for
-// which others are not listed.
+// list returns the task types that have a script, and the problems of the files that look
+// like a script but cannot be run.
 func (d directory) list() (types []string, problems []error) {
 	root, err := d.open()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,50 +101,61 @@ func (d directory) list() (types []string, problems []error) {
 		switch _, err := find(root, e.Name()); {
 		case err == nil:
 			types = append(types, e.Name())
-		case !errors.Is(err, errNone):
+		case !errors.Is(err, errNotFound):
 			problems = append(problems, err)
 		}
 	}
 	return types, problems
 }
 
-// headerBytes is how far into a script its header is looked for.
+// headerBytes is the size of the beginning of a script that may contain the header.
 const headerBytes = 4096
 
-var header = regexp.MustCompile(`(?m)^\s*(?:#|//|--|;)\s*tasker:(.*)$`)
+var headerLine = regexp.MustCompile(`(?m)^\s*(?:#|//|--|;)\s*tasker:(.*)$`)
 
-// readHeader reads what a script says of itself.
-func readHeader(root *os.Root, name string) (abilities, error) {
-	can := abilities{restart: handlers.RestartNever}
+// readHeader reads the header of a script.
+func readHeader(root *os.Root, name string) (header, error) {
+	h := header{restart: handlers.RestartNever}
 	f, err := root.Open(name)
 	if err != nil {
-		return can, fmt.Errorf("script %s: %w", name, err)
+		return h, fmt.Errorf("script %s: %w", name, err)
 	}
 	defer f.Close()
 	buf := make([]byte, headerBytes)
 	n, err := f.Read(buf)
 	if n == 0 && err != nil {
-		return can, nil // An empty file has none.
+		return h, nil // The file is empty.
 	}
-	found := header.FindSubmatch(buf[:n])
-	if found == nil {
-		return can, nil
+	line := headerLine.FindSubmatch(buf[:n])
+	if line == nil {
+		return h, nil
 	}
-	values := map[string][]string{"restart": {"never", "retry", "resume"}, "plan": {"yes", "no"}, "undo": {"yes", "no"}}
-	for _, setting := range strings.Fields(string(found[1])) {
-		key, value, _ := strings.Cut(setting, "=")
-		switch known, ok := values[key]; {
-		case !ok:
-			return can, fmt.Errorf("script %s: its line \"tasker:\" has the unknown setting %q; known are restart, plan and undo", name, setting)
-		case !slices.Contains(known, value):
-			return can, fmt.Errorf("script %s: its line \"tasker:\" has %q; %s is %s", name, setting, key, strings.Join(known, " or "))
-		case key == "restart":
-			can.restart = handlers.Restart(value)
-		case key == "plan":
-			can.plan = value == "yes"
-		case key == "undo":
-			can.undo = value == "yes"
+	for _, setting := range strings.Fields(string(line[1])) {
+		if err := h.set(setting); err != nil {
+			return h, fmt.Errorf("script %s: header comment \"tasker:\": %w", name, err)
 		}
 	}
-	return can, nil
+	return h, nil
+}
+
+// set applies a setting like restart=retry.
+func (h *header) set(setting string) error {
+	values := map[string][]string{"restart": {"never", "retry", "resume"}, "plan": {"yes", "no"}, "undo": {"yes", "no"}}
+	key, value, _ := strings.Cut(setting, "=")
+	valid, found := values[key]
+	if !found {
+		return fmt.Errorf("unknown setting %q; the settings are restart, plan and undo", setting)
+	}
+	if !slices.Contains(valid, value) {
+		return fmt.Errorf("%q is invalid; %s is %s", setting, key, strings.Join(valid, " or "))
+	}
+	switch key {
+	case "restart":
+		h.restart = handlers.Restart(value)
+	case "plan":
+		h.canDryRun = value == "yes"
+	case "undo":
+		h.canUndo = value == "yes"
+	}
+	return nil
 }

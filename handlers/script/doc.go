@@ -1,31 +1,29 @@
-// Package script is the handler that runs an executable from a directory, named
-// as the task type: to serve a type, drop a file there.
+// Package script is the handler that runs an executable from a directory. The name of the
+// executable is the task type, so an operator adds a type by adding a file.
 //
-// The payload comes on stdin as JSON, who asks is in TASKER_… variables, the
-// working directory is the script directory. Exit code 0 is succeeded; otherwise
-// the last line of stderr is the error. What the script prints is its output,
-// except for two kinds of lines on stdout:
+// The script reads the payload as JSON from stdin. Its environment has TASKER_ variables that
+// describe the task, and its working directory is the script directory. Exit code 0 means
+// success; otherwise the last line of stderr is the error. Everything that the script prints
+// is the output of the task, except two kinds of lines on stdout, the directives:
 //
 //	::progress 40 unpacking
 //	::result {"version": "1.2"}
 //
-// Lines on stdout were chosen over a file descriptor of their own because they
-// get through sudo, ssh and docker exec, which close all others, and need
-// nothing when the script is run by hand. The price: output of other programs
-// can contain such lines too. It can only mislead people, the last result
-// counts, and a script that minds sends such output to stderr, where nothing is
-// interpreted.
+// Directives are lines on stdout and not on another file descriptor, because stdout passes
+// through sudo, ssh and docker exec, which close all other descriptors, and because a script
+// can then be tried by hand. The disadvantage is that other programs may print such lines
+// too. The last result wins, and a script can send the output of such a program to stderr,
+// where directives are ignored.
 //
-// A comment near the top of the script may hold its restart contract, and say that
-// it can be asked for a plan or to undo a task. Without plan=yes and undo=yes it is
-// never run but to perform one: a script that does not look at TASKER_ACTION would.
+// A header comment near the top of the script may set its restart contract, and declare that
+// it supports dry runs and undo. Without plan=yes or undo=yes, the script is not run for that
+// action, because a script that ignores TASKER_ACTION would perform the task.
 //
 //	# tasker: restart=retry plan=yes undo=yes
 //
-// Whoever can write the directory decides what runs as the agent's user. So the
-// script, its directory and every directory above must belong to root or to the
-// agent's user and must not be writable by group or others (a directory above
-// may be, if it is sticky, as /tmp is). Symbolic links that lead out of the
-// directory are not followed, names are those of task types, so there are no
-// hidden files and no way out of the directory.
+// Anyone who can write to the directory can run programs as the agent's user. So the script,
+// its directory and every directory above must belong to root or to the agent's user, and
+// must not be writable by their group or by others (a sticky directory above, such as /tmp,
+// may be). The handler does not follow symbolic links out of the directory. A script name must
+// be a valid task type, which excludes hidden files and path separators.
 package script

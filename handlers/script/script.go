@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -16,68 +15,68 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 )
 
-// Options are what the agent decides.
+// Options configure the handler.
 type Options struct {
-	// Directory is where the scripts are; it need not exist.
+	// Directory contains the scripts. It need not exist.
 	Directory string
 	// Runner runs the scripts.
 	Runner *process.Runner
-	// Records say which tasks can be undone.
+	// Snapshots records which tasks can be undone.
 	Snapshots *snapshot.Store
 	Log       *slog.Logger
 }
 
-// Handler runs scripts. It also lists them, and knows their restart contracts.
+// Handler runs scripts. It also reports which scripts there are and their restart contracts.
 type Handler struct {
-	dir     directory
-	runner  *process.Runner
-	records *snapshot.Store
-	log     *slog.Logger
+	dir       directory
+	runner    *process.Runner
+	snapshots *snapshot.Store
+	log       *slog.Logger
 
 	mu sync.Mutex
-	// warned is what Scripts has logged last, so that it is not logged at each
-	// heartbeat.
+	// warned has the problems that Scripts logged last. Scripts is called for each heartbeat,
+	// and must not log the same problems again.
 	warned string
 }
 
-// New makes the handler.
+// New returns the handler.
 func New(o Options) *Handler {
-	return &Handler{dir: directory(o.Directory), runner: o.Runner, records: o.Snapshots, log: o.Log}
+	return &Handler{dir: directory(o.Directory), runner: o.Runner, snapshots: o.Snapshots, log: o.Log}
 }
 
 // Info describes the handler.
 func (*Handler) Info() handlers.Info { return Info() }
 
-// Info describes the handler. The payload may be anything, and what can be planned
-// and undone depends on the type: the script decides.
+// Info describes the handler. It accepts any payload and action, because the script of each
+// type decides what it supports.
 func Info() handlers.Info {
 	return handlers.Info{
 		Name:      tasker.ScriptHandler,
-		Summary:   "Runs the executable that is named as the task type, with the payload on stdin.",
+		Summary:   "Runs the executable whose name is the task type, with the payload on stdin.",
 		CanDryRun: true,
 		CanUndo:   true,
 	}
 }
 
-// Scripts lists the task types for which there is a script now.
+// Scripts returns the task types that have a script now.
 func (h *Handler) Scripts() []string {
 	types, problems := h.dir.list()
-	now := ""
+	warning := ""
 	if err := errors.Join(problems...); err != nil {
-		now = err.Error()
+		warning = err.Error()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if now != h.warned {
+	if warning != h.warned {
 		for _, err := range problems {
-			h.log.Warn("a script is not offered", "directory", string(h.dir), "error", err)
+			h.log.Warn("a script cannot be run", "directory", string(h.dir), "error", err)
 		}
-		h.warned = now
+		h.warned = warning
 	}
 	return types
 }
 
-// RestartOf is the restart contract of the script for a task type.
+// RestartOf returns the restart contract of the script for a task type.
 func (h *Handler) RestartOf(taskType string) handlers.Restart {
 	s, err := h.dir.find(taskType)
 	if err != nil {
@@ -94,32 +93,31 @@ func (h *Handler) Handle(ctx context.Context, call handlers.Call) (handlers.Resu
 	}
 	switch call.Action {
 	case tasker.DryRun:
-		if !s.plan {
-			return handlers.Result{Value: note{Plan: true, Note: fmt.Sprintf("checked only: the script makes no plan; one that does says %q in its header", "plan=yes")}}, nil
+		if !s.canDryRun {
+			return handlers.Result{Value: note{Plan: true, Note: "not run: the script does not support dry runs; a script that does has \"plan=yes\" in its header"}}, nil
 		}
 		return h.run(ctx, s, call)
 	case tasker.Undo:
 		return h.undo(ctx, s, call)
 	}
-	// Kept for every script: it may learn to undo what it did before.
-	if err := h.records.Save(call.TaskID, record{Type: call.Type}); err != nil {
+	// Every script gets a snapshot: a later version of it may support undo.
+	if err := h.snapshots.Save(call.TaskID, startRecord{Type: call.Type}); err != nil {
 		return handlers.Result{}, err
 	}
 	result, err := h.run(ctx, s, call)
 	var start *process.StartError
 	if errors.As(err, &start) {
-		err = errors.Join(err, h.records.Delete(call.TaskID))
+		err = errors.Join(err, h.snapshots.Delete(call.TaskID))
 	}
 	return result, err
 }
 
-// record says that the script was started for a task; what it changed is its own
-// affair.
-type record struct {
+// startRecord is the snapshot of a task: it records that the script was started.
+type startRecord struct {
 	Type string `json:"type"`
 }
 
-// note is the result of a plan or an undo for which nothing was run.
+// note is the result of a dry run or an undo for which the script was not run.
 type note struct {
 	Plan    bool   `json:"plan,omitempty"`
 	Changed *bool  `json:"changed,omitempty"`
@@ -127,10 +125,10 @@ type note struct {
 }
 
 func (h *Handler) undo(ctx context.Context, s script, call handlers.Call) (handlers.Result, error) {
-	if !s.undo {
-		return handlers.Result{}, handlers.Reject("the script %s cannot undo its tasks; once it does so for TASKER_ACTION=undo, say so in its header: # tasker: restart=%s undo=yes", s.path, s.restart)
+	if !s.canUndo {
+		return handlers.Result{}, handlers.Reject("the script %s does not support undo; if it handles TASKER_ACTION=undo, add this to its header: # tasker: restart=%s undo=yes", s.path, s.restart)
 	}
-	switch err := h.records.Load(call.Undoes, &record{}); {
+	switch err := h.snapshots.Load(call.Undoes, &startRecord{}); {
 	case errors.Is(err, snapshot.ErrNotFound):
 		return handlers.Result{Value: note{Changed: new(bool), Note: "nothing to undo: the task has run nothing here, was undone, or is too long ago"}}, nil
 	case err != nil:
@@ -138,15 +136,14 @@ func (h *Handler) undo(ctx context.Context, s script, call handlers.Call) (handl
 	}
 	result, err := h.run(ctx, s, call)
 	if err == nil {
-		err = h.records.Delete(call.Undoes)
+		err = h.snapshots.Delete(call.Undoes)
 	}
 	return result, err
 }
 
 func (h *Handler) run(ctx context.Context, s script, call handlers.Call) (handlers.Result, error) {
-	output := &synced{w: call.Output}
-	stdout := &directives{out: output, progress: call.Progress}
-	stderr := &process.Tail{Out: output}
+	stdout := &directiveParser{out: call.Output, progress: call.Progress}
+	stderr := &process.Tail{Out: call.Output}
 	exit, err := h.runner.Run(ctx, process.Spec{
 		Argv:          []string{s.path},
 		Env:           process.Environ(call, environ(call)),
@@ -156,7 +153,7 @@ func (h *Handler) run(ctx context.Context, s script, call handlers.Call) (handle
 		Stderr:        stderr,
 		RecordProcess: call.RecordProcess,
 	})
-	err = errors.Join(err, stdout.flush())
+	err = errors.Join(err, stdout.endLine())
 	var start *process.StartError
 	if errors.As(err, &start) || errors.Is(err, process.ErrSupervisorLost) {
 		return handlers.Result{}, err
@@ -166,12 +163,12 @@ func (h *Handler) run(ctx context.Context, s script, call handlers.Call) (handle
 		result.Value = stdout.result
 	}
 	if err == nil {
-		err = failure(exit, stderr.String(), stdout.err)
+		err = exitError(exit, stderr.String(), stdout.err)
 	}
 	return result, err
 }
 
-// environ is what a script is told beside what every process is.
+// environ returns the variables that a script gets in addition to those of process.Environ.
 func environ(call handlers.Call) map[string]string {
 	env := map[string]string{"TASKER_RESUMED": "0", "TASKER_ACTION": "perform", "TASKER_UNDOES": call.Undoes}
 	if call.Resumed {
@@ -183,11 +180,11 @@ func environ(call handlers.Call) map[string]string {
 	return env
 }
 
-// failure is the error of a script that has ended by itself.
-func failure(exit process.Exit, lastLine string, badResult error) error {
+// exitError returns the error of a script that has ended by itself.
+func exitError(exit process.Exit, lastLine string, resultErr error) error {
 	switch err := exit.Err(); {
 	case err == nil:
-		return badResult
+		return resultErr
 	case lastLine == "":
 		return err
 	case exit.Signal != 0:
@@ -195,16 +192,4 @@ func failure(exit process.Exit, lastLine string, badResult error) error {
 	default:
 		return errors.New(lastLine)
 	}
-}
-
-// synced lets stdout and stderr share one writer.
-type synced struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (s *synced) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(p)
 }

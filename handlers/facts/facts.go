@@ -1,5 +1,5 @@
-// Package facts is the handler that says what a server is: operating system,
-// kernel, CPUs, memory, disks, uptime, package manager. It changes nothing.
+// Package facts is the handler that reports properties of the server: operating system,
+// kernel, CPUs, memory, disks, uptime and package manager. It changes nothing.
 package facts
 
 import (
@@ -29,32 +29,32 @@ type Facts struct {
 	Architecture string `json:"architecture"`
 	CPUs         CPUs   `json:"cpus"`
 	Memory       Memory `json:"memory"`
-	// Disks are the mounted file systems on devices of the server's own; network
-	// file systems, whose server may not answer, are left out.
+	// Disks are the mounted file systems on local devices. Network file systems are left out,
+	// because their server may not respond.
 	Disks         []Disk `json:"disks"`
 	UptimeSeconds uint64 `json:"uptime_seconds"`
 	Load          Load   `json:"load"`
-	// PackageManager is apt, dnf, yum, zypper, apk or pacman, or empty.
+	// PackageManager is apt, dnf, yum, zypper, apk or pacman, or empty if there is none.
 	PackageManager string `json:"package_manager"`
-	// Virtualization is, for example, kvm, docker or lxc, and empty on bare metal
-	// or where it cannot be told.
+	// Virtualization is, for example, kvm, docker or lxc. It is empty on bare metal and if it
+	// is unknown.
 	Virtualization string `json:"virtualization"`
 }
 
-// OS is the distribution, as in os-release.
+// OS describes the distribution, with the values of os-release.
 type OS struct {
 	Name    string `json:"name"`
 	Family  string `json:"family"`
 	Version string `json:"version"`
 }
 
-// CPUs are the processors.
+// CPUs describes the processors.
 type CPUs struct {
 	Count int    `json:"count"`
 	Model string `json:"model"`
 }
 
-// Memory is the main memory and the swap space.
+// Memory describes the main memory and the swap space.
 type Memory struct {
 	Total     uint64 `json:"total"`
 	Available uint64 `json:"available"`
@@ -62,7 +62,7 @@ type Memory struct {
 	SwapFree  uint64 `json:"swap_free"`
 }
 
-// Disk is a mounted file system.
+// Disk describes a mounted file system.
 type Disk struct {
 	Mountpoint string `json:"mountpoint"`
 	Device     string `json:"device"`
@@ -71,18 +71,18 @@ type Disk struct {
 	Free       uint64 `json:"free"`
 }
 
-// Load are the load averages of 1, 5 and 15 minutes.
+// Load has the load averages of 1, 5 and 15 minutes.
 type Load struct {
 	One     float64 `json:"1m"`
 	Five    float64 `json:"5m"`
 	Fifteen float64 `json:"15m"`
 }
 
-// New makes the handler.
+// New returns the handler.
 func New() handlers.Handler {
 	return handlers.Typed(handlers.Info{
 		Name:    Name,
-		Summary: "Says what the server is: OS, kernel, CPUs, memory, disks, uptime, package manager.",
+		Summary: "Reports the OS, kernel, CPUs, memory, disks, uptime and package manager of the server.",
 		Restart: handlers.RestartRetry,
 	}, func(ctx context.Context, _ struct{}, _ handlers.Call) (handlers.Result, error) {
 		facts, err := Gather(ctx)
@@ -93,7 +93,7 @@ func New() handlers.Handler {
 	})
 }
 
-// Gather collects the facts of this server.
+// Gather returns the facts of this server.
 func Gather(ctx context.Context) (Facts, error) {
 	h, hostErr := host.InfoWithContext(ctx)
 	m, memErr := mem.VirtualMemoryWithContext(ctx)
@@ -116,16 +116,16 @@ func Gather(ctx context.Context) (Facts, error) {
 	if h.VirtualizationRole == "guest" {
 		facts.Virtualization = h.VirtualizationSystem
 	}
-	// Not every architecture names its CPU.
+	// Some architectures do not report the model of the CPU.
 	if infos, err := cpu.InfoWithContext(ctx); err == nil && len(infos) > 0 {
 		facts.CPUs.Model = infos[0].ModelName
 	}
-	disks, err := disksOf(ctx)
+	disks, err := listDisks(ctx)
 	facts.Disks = disks
 	return facts, err
 }
 
-func disksOf(ctx context.Context) ([]Disk, error) {
+func listDisks(ctx context.Context) ([]Disk, error) {
 	partitions, err := disk.PartitionsWithContext(ctx, false)
 	if err != nil {
 		return nil, fmt.Errorf("gather facts: list disks: %w", err)
@@ -133,13 +133,13 @@ func disksOf(ctx context.Context) ([]Disk, error) {
 	disks := []Disk{}
 	seen := make(map[string]bool)
 	for _, p := range partitions {
-		// A device that is mounted again elsewhere is no second disk.
+		// A device may be mounted several times.
 		if seen[p.Device] {
 			continue
 		}
 		usage, err := disk.UsageWithContext(ctx, p.Mountpoint)
 		if err != nil || usage.Total == 0 {
-			continue // Another user's mount, or an image without space of its own.
+			continue // The mount belongs to another user, or is an image without free space.
 		}
 		seen[p.Device] = true
 		disks = append(disks, Disk{
@@ -150,8 +150,8 @@ func disksOf(ctx context.Context) ([]Disk, error) {
 	return disks, nil
 }
 
-// packageManager is the first that is installed. An rpm based system may have
-// yum as another name of dnf, so dnf comes first.
+// packageManager returns the first package manager that is installed, or "". dnf comes before
+// yum, because yum may be an alias of dnf.
 func packageManager() string {
 	for _, m := range []string{"apt-get", "dnf", "yum", "zypper", "apk", "pacman"} {
 		for _, dir := range []string{"/usr/bin", "/sbin", "/bin"} {

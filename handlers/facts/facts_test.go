@@ -13,7 +13,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/facts"
 )
 
-func TestFactsAreThoseOfTheKernel(t *testing.T) {
+func TestFactsMatchTheKernel(t *testing.T) {
 	t.Parallel()
 	result, err := facts.New().Handle(t.Context(), handlers.Call{Payload: json.RawMessage(`{}`)})
 	if err != nil {
@@ -47,10 +47,10 @@ func TestFactsAreThoseOfTheKernel(t *testing.T) {
 		t.Errorf("memory %d, want %d", got.Memory.Total, want)
 	}
 	if up := uint64(info.Uptime); got.UptimeSeconds > up || got.UptimeSeconds+60 < up {
-		t.Errorf("uptime %d, now it is %d", got.UptimeSeconds, up)
+		t.Errorf("uptime %d, want about %d", got.UptimeSeconds, up)
 	}
 	if got.CPUs.Count < runtime.NumCPU() {
-		t.Errorf("%d CPUs, but this process may use %d", got.CPUs.Count, runtime.NumCPU())
+		t.Errorf("%d CPUs, want at least %d", got.CPUs.Count, runtime.NumCPU())
 	}
 	if got.OS.Name == "" {
 		t.Error("no OS")
@@ -70,7 +70,7 @@ func TestFactsAreThoseOfTheKernel(t *testing.T) {
 	}
 }
 
-func TestPayloadIsEmpty(t *testing.T) {
+func TestPayloadMustBeEmpty(t *testing.T) {
 	t.Parallel()
 	mux, err := handlers.NewMux(facts.New())
 	if err != nil {

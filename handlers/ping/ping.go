@@ -1,5 +1,5 @@
-// Package ping is the handler that returns its payload: it shows that an
-// endpoint takes tasks and that its answers arrive.
+// Package ping is the handler that returns its payload. It shows that an endpoint receives
+// tasks and that its responses arrive.
 package ping
 
 import (
@@ -11,7 +11,7 @@ import (
 // Name is the handler's name.
 const Name = "ping"
 
-// New makes the handler.
+// New returns the handler.
 func New() handlers.Handler { return handler{} }
 
 type handler struct{}
@@ -19,7 +19,7 @@ type handler struct{}
 func (handler) Info() handlers.Info {
 	return handlers.Info{
 		Name:    Name,
-		Summary: "Returns its payload, whatever it is.",
+		Summary: "Returns its payload, which may be any JSON value.",
 		Restart: handlers.RestartRetry,
 	}
 }

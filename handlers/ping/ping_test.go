@@ -8,7 +8,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/ping"
 )
 
-func TestReturnsThePayload(t *testing.T) {
+func TestHandleReturnsThePayload(t *testing.T) {
 	t.Parallel()
 	mux, err := handlers.NewMux(ping.New())
 	if err != nil {

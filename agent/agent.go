@@ -1,7 +1,18 @@
-// Package agent performs the assignments of one endpoint: it takes orders from
-// a transport, records them in its journal before it acknowledges them, runs
-// the handlers within bounds, and reports what became of each assignment until
-// the control plane has it.
+// Package agent performs the tasks of one endpoint. It receives orders from a transport,
+// records them in its journal before it acknowledges them, runs the handlers, and repeats
+// its reports until the control plane has received them.
+//
+// An assignment passes through these parts, from top to bottom:
+//
+//	receiver   orders.go, batch.go, signature.go   verifies, records and acknowledges orders
+//	decide     decide.go, refusal.go               decides what becomes of an assignment
+//	scheduler  runqueue.go                         queues assignments and starts them
+//	performer  perform.go, outcome.go, output.go   calls the handler, records the outcome
+//	reporter   reportqueue.go, reporter.go, updates.go   sends hellos, heartbeats and updates
+//
+// The registry (registry.go) holds all assignments in memory, the clock (clock.go) keeps
+// the control plane's time, and the restarter (restart.go) decides about the assignments
+// that an earlier agent process has left.
 package agent
 
 import (
@@ -15,55 +26,28 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/agent/journal"
 	"github.com/MatthiasWiesner/tasker/handlers"
-	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 // Agent performs the assignments of one endpoint.
 type Agent struct {
-	opts    Options
-	link    transport.Link
-	journal *journal.Journal
-	log     *slog.Logger
-	metrics *Metrics
-	speaker *speaker
-
-	// welcomed is closed when the control plane's time is first known.
-	welcomed     chan struct{}
-	welcomedOnce sync.Once
-
-	// performers are the goroutines in which handlers run; giveUp ends their
-	// attempts to write to the journal, the last thing that may hold them.
-	performers sync.WaitGroup
-	base       context.Context
-	giveUp     context.CancelFunc
-
-	mu sync.Mutex
-	// tasks are the assignments in the journal, by task; lines are those
-	// waiting or running, by type.
-	tasks map[string]*task
-	lines map[string]*line
-	// order numbers the works as they were accepted.
-	order uint64
-	// offset is the control plane's time at the zero of the clock.
-	offset time.Time
-	// doubted: it was asked for anew, last when the clock said doubtedAt.
-	doubted   bool
-	doubtedAt time.Duration
-	// refusals says when the refusal of a kind of orders was logged last.
-	refusals map[string]time.Duration
-	// open: handlers may be started.
-	open, stopping bool
+	opts      *Options
+	clock     *clock
+	registry  *registry
+	performer *performer
+	scheduler *scheduler
+	reporter  *reporter
+	receiver  *receiver
+	restarter *restarter
 }
 
-// New makes an Agent; Run starts it.
+// New returns an Agent; Run starts it.
 func New(opts Options) (*Agent, error) {
 	if err := tasker.ValidateEndpoint(opts.Endpoint); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	if opts.Link == nil || opts.Journal == nil || opts.Handlers == nil {
-		return nil, errors.New("agent: Link, Journal and Handlers are needed")
+		return nil, errors.New("agent: Link, Journal and Handlers are required")
 	}
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = DefaultConcurrency
@@ -75,7 +59,7 @@ func New(opts Options) (*Agent, error) {
 		opts.StopTimeout = DefaultStopTimeout
 	}
 	if opts.Clock == nil {
-		opts.Clock = sinceBoot()
+		opts.Clock = newSinceBoot()
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -83,110 +67,110 @@ func New(opts Options) (*Agent, error) {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
-	a := &Agent{
-		opts: opts, link: opts.Link, journal: opts.Journal, metrics: opts.Metrics,
-		log:      opts.Log.With("endpoint", opts.Endpoint),
-		welcomed: make(chan struct{}),
-		tasks:    map[string]*task{},
-		lines:    map[string]*line{},
-		refusals: map[string]time.Duration{},
-	}
-	a.speaker = newSpeaker(a)
-	return a, nil
+	opts.Log = opts.Log.With("endpoint", opts.Endpoint)
+	return assemble(&opts), nil
 }
 
-// Run performs assignments until ctx is done; it is called once. Then it starts
-// no more, waits up to StopTimeout for those that run before it ends them, and
-// sends what there is to report. What has not been started stays in the journal
-// for the next start. Run returns nil after such a stop, and an error when the
-// journal cannot be read, the link gave up, or a handler does not return.
+// assemble makes the parts of an Agent; each uses only parts made before it.
+func assemble(opts *Options) *Agent {
+	c, reg, reports := newClock(opts.Clock), newRegistry(), newReportQueue()
+	p := &performer{opts: opts, registry: reg, reports: reports, clock: c}
+	s := &scheduler{opts: opts, registry: reg, performer: p, queues: map[string]*runQueue{}}
+	rep := &reporter{
+		opts: opts, registry: reg, scheduler: s, reports: reports,
+		updates: &updateSender{opts: opts, registry: reg, reports: reports}, probe: make(chan struct{}),
+	}
+	return &Agent{
+		opts: opts, clock: c, registry: reg, performer: p, scheduler: s, reporter: rep,
+		receiver: &receiver{
+			opts: opts, registry: reg, scheduler: s, performer: p, reporter: rep, reports: reports, clock: c,
+			logged: map[string]time.Duration{},
+		},
+		restarter: &restarter{opts: opts, registry: reg, scheduler: s, performer: p, reports: reports, clock: c},
+	}
+}
+
+// Run performs assignments until ctx is done; it may be called once. Then it starts no
+// more handlers, waits up to StopTimeout for the running ones, interrupts the rest, and
+// sends the queued reports. Assignments that were not started stay in the journal for the
+// next start. Run returns nil after such a stop, and an error if the journal cannot be
+// read, the link has failed, or a handler does not return.
 func (a *Agent) Run(ctx context.Context) error {
-	if err := a.restore(); err != nil {
+	if err := a.restarter.load(); err != nil {
 		return err
 	}
-	a.metrics.build(a.opts.Version)
+	a.opts.Metrics.setVersion(a.opts.Version)
 	alive := context.WithoutCancel(ctx)
-	a.base, a.giveUp = context.WithCancel(alive)
-	defer a.giveUp()
+	var giveUp context.CancelFunc
+	a.performer.base, giveUp = context.WithCancel(alive)
+	defer giveUp()
 	receiving, stopReceiving := context.WithCancel(alive)
 	defer stopReceiving()
-	speaking, stopSpeaking := context.WithCancel(alive)
-	defer stopSpeaking()
+	reporting, stopReporting := context.WithCancel(alive)
+	defer stopReporting()
 
-	received := make(chan error, 1)
-	go func() { received <- a.link.Receive(receiving, a.receive) }()
+	linkErr := make(chan error, 1)
+	go func() { linkErr <- a.opts.Link.Receive(receiving, a.receiver.receive) }()
 	var others sync.WaitGroup
-	others.Go(func() { a.speaker.run(speaking) })
-	others.Go(func() { a.begin(receiving) })
-	others.Go(func() { a.sweep(receiving) })
-	a.log.Info("agent started", "version", a.opts.Version, "instance", a.journal.Instance())
+	others.Go(func() { a.reporter.run(reporting) })
+	others.Go(func() { a.restarter.run(receiving, a.performer.base) })
+	others.Go(func() { a.sweepJournal(receiving) })
+	a.opts.Log.Info("agent started", "version", a.opts.Version, "instance", a.opts.Journal.Instance())
 	if a.opts.Started != nil {
 		a.opts.Started()
 	}
 
-	var failed error
+	var failure error
 	select {
 	case <-ctx.Done():
-	case failed = <-received:
-		failed = fmt.Errorf("agent: receive orders: %w", failed)
-		received <- nil
+	case failure = <-linkErr:
+		failure = fmt.Errorf("agent: receive orders: %w", failure)
+		linkErr <- nil
 	}
-	// Orders are taken while handlers are waited for: a cancel may be among them.
-	stuck := a.drain()
+	// Orders are received while handlers are running: one may be a cancel.
+	stuck := a.stopHandlers(giveUp)
 	stopReceiving()
-	if err := <-received; err != nil && !errors.Is(err, context.Canceled) {
-		a.log.Warn("the link ended with an error", "error", err)
+	if err := <-linkErr; err != nil && !errors.Is(err, context.Canceled) {
+		a.opts.Log.Warn("the link ended with an error", "error", err)
 	}
-	stopSpeaking()
+	stopReporting()
 	others.Wait()
 	flush, done := context.WithTimeout(alive, flushTimeout)
 	defer done()
-	a.speaker.flush(flush)
-	a.log.Info("agent stopped")
-	return errors.Join(failed, stuck)
+	a.reporter.flush(flush)
+	a.opts.Log.Info("agent stopped")
+	return errors.Join(failure, stuck)
 }
 
-// Alive says whether the agent is well before ctx is done: its goroutine that
-// reports comes round, and its state and its journal can be read. Whether it is
-// connected does not matter. It holds while Run runs.
-func (a *Agent) Alive(ctx context.Context) bool {
-	if !a.speaker.alive(ctx) {
-		return false
-	}
-	a.count()
-	_, err := a.journal.Stats()
-	return err == nil
-}
-
-// drain stops starting handlers and waits for those that run, at first for them
-// to be done, then for them to be ended.
-func (a *Agent) drain() error {
-	a.mu.Lock()
-	a.stopping = true
-	a.mu.Unlock()
-	a.log.Info("agent is stopping", "running", a.count().running)
+// stopHandlers starts no more handlers, and waits for the running ones: first until
+// they return, then until they are interrupted.
+func (a *Agent) stopHandlers(giveUp context.CancelFunc) error {
+	a.scheduler.stop()
+	running, _ := a.scheduler.counts()
+	a.opts.Log.Info("agent is stopping", "running", running)
 	idle := make(chan struct{})
-	go func() { a.performers.Wait(); close(idle) }()
-	a.endRunning(func(w *work) bool { return a.opts.Handlers.Detached(w.handler) })
-	if within(idle, a.opts.StopTimeout) {
+	go func() { a.scheduler.performing.Wait(); close(idle) }()
+	a.scheduler.interrupt(func(as *assignment) bool { return a.opts.Handlers.Detached(as.handler) })
+	if isClosedWithin(idle, a.opts.StopTimeout) {
 		return nil
 	}
-	n := a.endRunning(func(*work) bool { return true })
-	a.log.Warn("assignments still run and are ended", "running", n, "waited", a.opts.StopTimeout)
-	if within(idle, a.opts.KillGrace+returnGrace) {
+	running = a.scheduler.interrupt(func(*assignment) bool { return true })
+	a.opts.Log.Warn("assignments are still running and are interrupted", "running", running, "waited", a.opts.StopTimeout)
+	if isClosedWithin(idle, a.opts.KillGrace+returnGrace) {
 		return nil
 	}
-	a.giveUp()
-	if within(idle, time.Second) {
+	giveUp()
+	if isClosedWithin(idle, time.Second) {
 		return nil
 	}
-	n = a.count().running
-	a.log.Error("handlers do not return; what they have started is ended at the next start", "running", n)
-	return fmt.Errorf("agent: %d handlers did not return after they were told to stop", n)
+	running, _ = a.scheduler.counts()
+	a.opts.Log.Error("handlers do not return; the next start kills their processes", "running", running)
+	return fmt.Errorf("agent: %d handlers did not return after they were interrupted", running)
 }
 
-func within(done <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(d)
+// isClosedWithin reports whether a channel is closed before a timeout.
+func isClosedWithin(done <-chan struct{}, timeout time.Duration) bool {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-done:
@@ -196,43 +180,56 @@ func within(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// sweepEvery is how often the journal is swept, keepFor how long an entry is
-// kept past its deadline, so that a late duplicate finds it.
+// Alive reports whether the agent works: before ctx is done, its reporter completes a
+// round, and its state and its journal can be read. The agent need not be connected. Run
+// must be running.
+func (a *Agent) Alive(ctx context.Context) bool {
+	if !a.reporter.alive(ctx) {
+		return false
+	}
+	a.scheduler.counts() // fails to return if the registry is locked up
+	_, err := a.opts.Journal.Stats()
+	return err == nil
+}
+
 const (
-	sweepEvery = time.Minute
-	keepFor    = time.Hour
+	sweepInterval = time.Minute
+	// retention is how long an entry stays in the journal after its deadline, so that a
+	// late duplicate is recognised.
+	retention = time.Hour
 )
 
-// sweep forgets, from time to time, what is of no more use.
-func (a *Agent) sweep(ctx context.Context) {
-	ticker := time.NewTicker(sweepEvery)
+// sweepJournal removes outdated entries from the journal and the registry.
+func (a *Agent) sweepJournal(ctx context.Context) {
+	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	for {
-		a.measure()
+		measureJournal(a.opts)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		now, ok := a.now()
+		now, ok := a.clock.now()
 		if !ok {
 			continue
 		}
-		before := now.Add(-keepFor)
-		gone, err := a.journal.Sweep(before)
+		before := now.Add(-retention)
+		refs, err := a.opts.Journal.Sweep(before)
 		if err != nil {
-			a.log.Error("sweep the journal", "error", err)
+			a.opts.Log.Error("sweep the journal", "error", err)
 			continue
 		}
-		a.forget(gone, before)
+		a.registry.forget(refs, before)
 	}
 }
 
-func (a *Agent) measure() {
-	s, err := a.journal.Stats()
+// measureJournal sets the metrics of the journal's size.
+func measureJournal(opts *Options) {
+	s, err := opts.Journal.Stats()
 	if err != nil {
-		a.log.Error("measure the journal", "error", err)
+		opts.Log.Error("measure the journal", "error", err)
 		return
 	}
-	a.metrics.journal(s)
+	opts.Metrics.setJournal(s)
 }

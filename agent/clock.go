@@ -1,61 +1,75 @@
 package agent
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
-// now is the control plane's time; false before the first welcome. It never
-// depends on this machine's wall clock, which may be wrong or be set.
-func (a *Agent) now() (time.Time, bool) {
-	return a.timeAt(a.opts.Clock())
+// resyncInterval is the shortest time between two requests for the control plane's
+// time.
+const resyncInterval = time.Minute
+
+// clock keeps the control plane's time. It counts from the last welcome with a
+// clock that no one can set, because this machine's wall clock may be wrong.
+type clock struct {
+	sinceBoot func() time.Duration
+	// known is closed when the first welcome has set the time.
+	known chan struct{}
+
+	mu sync.Mutex
+	// boot is the control plane's time at boot; zero until the first welcome.
+	boot time.Time
+	// resyncAt is the earliest time since boot of the next resync.
+	resyncAt time.Duration
 }
 
-// timeAt is the control plane's time when the clock said at.
-func (a *Agent) timeAt(at time.Duration) (time.Time, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.timeAtLocked(at)
+func newClock(sinceBoot func() time.Duration) *clock {
+	return &clock{sinceBoot: sinceBoot, known: make(chan struct{})}
 }
 
-func (a *Agent) timeAtLocked(at time.Duration) (time.Time, bool) {
-	if a.offset.IsZero() {
+// now returns the control plane's time; false before the first welcome.
+func (c *clock) now() (time.Time, bool) { return c.at(c.sinceBoot()) }
+
+// at converts a time since boot into the control plane's time.
+func (c *clock) at(sinceBoot time.Duration) (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.boot.IsZero() {
 		return time.Time{}, false
 	}
-	return a.offset.Add(at), true
+	return c.boot.Add(sinceBoot), true
 }
 
-// stamp is the control plane's time for an update, as far as it is known.
-func (a *Agent) stampLocked() *time.Time {
-	t, ok := a.timeAtLocked(a.opts.Clock())
+// stamp returns the control plane's time for an update; nil while it is unknown.
+func (c *clock) stamp() *time.Time {
+	t, ok := c.now()
 	if !ok {
 		return nil
 	}
 	return &t
 }
 
-// setTime takes over the control plane's time. The way of the welcome makes it
-// late by a network's latency, which only lets deadlines pass that much later.
-func (a *Agent) setTime(t time.Time) {
-	at := a.opts.Clock()
-	a.mu.Lock()
-	a.offset = t.UTC().Add(-at)
-	a.mu.Unlock()
-	a.welcomedOnce.Do(func() { close(a.welcomed) })
+// set takes over the time of a welcome. The clock is late by the time that the
+// welcome took to arrive, so deadlines pass that much later.
+func (c *clock) set(t time.Time) {
+	sinceBoot := c.sinceBoot()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.boot.IsZero() {
+		close(c.known)
+	}
+	c.boot = t.UTC().Add(-sinceBoot)
 }
 
-// doubtEvery is how often it is asked for the time anew, at most.
-const doubtEvery = time.Minute
-
-// doubtTime asks for the control plane's time anew, as an assignment has come after its
-// deadline: perhaps it is late, or that clock was set back. The hello that asks also
-// has the assignment sent again, if it is expected still.
-func (a *Agent) doubtTime() {
-	at := a.opts.Clock()
-	a.mu.Lock()
-	soon := a.doubted && at < a.doubtedAt+doubtEvery
-	if !soon {
-		a.doubted, a.doubtedAt = true, at
+// startResync reports whether the agent should request the control plane's time
+// again, and starts the interval in which it should not.
+func (c *clock) startResync() bool {
+	now := c.sinceBoot()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now < c.resyncAt {
+		return false
 	}
-	a.mu.Unlock()
-	if !soon {
-		a.speaker.begin()
-	}
+	c.resyncAt = now + resyncInterval
+	return true
 }

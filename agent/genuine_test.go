@@ -48,7 +48,7 @@ func TestRefusedOrdersAreCountedAndLoggedSeldom(t *testing.T) {
 	taken()
 	must(t, r.stop())
 
-	const want = `# HELP tasker_agent_orders_refused_total Orders that were refused unread.
+	const want = `# HELP tasker_agent_orders_refused_total Orders that were refused without being processed.
 # TYPE tasker_agent_orders_refused_total counter
 tasker_agent_orders_refused_total{reason="signature"} 7
 `

@@ -99,7 +99,7 @@ func TestTypesDoNotWaitForEachOther(t *testing.T) {
 	g.next(t)
 	r.reached(t, "s3", tasker.Received)
 	want := `
-# HELP tasker_agent_assignments_running Assignments whose handler runs.
+# HELP tasker_agent_assignments_running Assignments whose handler is running.
 # TYPE tasker_agent_assignments_running gauge
 tasker_agent_assignments_running{type="quick"} 0
 tasker_agent_assignments_running{type="slow"} 2

@@ -10,20 +10,20 @@ import (
 	"github.com/MatthiasWiesner/tasker/agent/journal"
 )
 
-// The results of sending a report, as counted.
+// The results of sending a report, as a metric label.
 const (
 	reportSent    = "sent"
 	reportFailed  = "failed"
 	reportRefused = "refused"
 )
 
-// maxTypes bounds the values of the label type; otherType stands for the rest.
+// maxTypes bounds the values of the label "type". All further types share otherType.
 const (
 	maxTypes  = 100
 	otherType = "other"
 )
 
-// Metrics are what an agent shows to Prometheus.
+// Metrics are the Prometheus metrics of an agent.
 type Metrics struct {
 	up           prometheus.Gauge
 	ordersTotal  *prometheus.CounterVec
@@ -43,7 +43,7 @@ type Metrics struct {
 	types map[string]bool
 }
 
-// NewMetrics makes the metrics of an agent and registers them.
+// NewMetrics returns the metrics of an agent, registered at reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tasker_agent_" + name, Help: help})
@@ -68,18 +68,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	reg.MustRegister(seconds)
 	m := &Metrics{
 		up:           gauge("connected", "1 while the agent is connected to its control plane or broker."),
-		ordersTotal:  counters("assignments_total", "Assignments and early cancels received, by what became of them at once.", "outcome"),
-		refusedTotal: counters("orders_refused_total", "Orders that were refused unread.", "reason"),
-		running:      gauges("assignments_running", "Assignments whose handler runs.", "type"),
+		ordersTotal:  counters("assignments_total", "Assignments received, and cancels of assignments not received, by immediate outcome.", "outcome"),
+		refusedTotal: counters("orders_refused_total", "Orders that were refused without being processed.", "reason"),
+		running:      gauges("assignments_running", "Assignments whose handler is running.", "type"),
 		waiting:      gauges("assignments_waiting", "Assignments accepted and not yet started.", "type"),
 		seconds:      seconds,
-		endedTotal:   counters("assignments_finished_total", "Assignments that have ended, by their status.", "type", "status"),
-		reportsTotal: counters("reports_total", "Reports about assignments, by what came of sending them.", "result"),
-		entries:      gauge("journal_entries", "Assignments in the journal, those kept after their end included."),
-		bytes:        gauge("journal_size_bytes", "Size of the journal's file."),
-		beatsTotal:   counters("heartbeats_total", "Heartbeats, by what came of sending them.", "result"),
-		welcomeTime:  gauge("last_welcome_timestamp_seconds", "When the control plane last answered a hello, by its own clock."),
-		info:         gauges("build_info", "1, labelled with the version of the program.", "version"),
+		endedTotal:   counters("assignments_finished_total", "Assignments that have ended, by status.", "type", "status"),
+		reportsTotal: counters("reports_total", "Reports about assignments, by the result of sending them.", "result"),
+		entries:      gauge("journal_entries", "Assignments in the journal, including those that have ended."),
+		bytes:        gauge("journal_size_bytes", "Size of the journal file."),
+		beatsTotal:   counters("heartbeats_total", "Heartbeats, by the result of sending them.", "result"),
+		welcomeTime:  gauge("last_welcome_timestamp_seconds", "Time of the last welcome, by the control plane's clock."),
+		info:         gauges("build_info", "Always 1; the label is the version of the program.", "version"),
 		types:        map[string]bool{},
 	}
 	for _, o := range []string{
@@ -98,58 +98,58 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// ObserveLink takes note of how the link stands; it is a transport.Observer.
-func (m *Metrics) ObserveLink(err error) { m.connected(err == nil) }
+// ObserveLink sets whether the link is connected; it is a transport.Observer.
+func (m *Metrics) ObserveLink(err error) { m.setConnected(err == nil) }
 
-func (m *Metrics) connected(is bool) {
-	if is {
+func (m *Metrics) setConnected(connected bool) {
+	if connected {
 		m.up.Set(1)
 	} else {
 		m.up.Set(0)
 	}
 }
 
-func (m *Metrics) build(version string) { m.info.WithLabelValues(version).Set(1) }
+func (m *Metrics) setVersion(version string) { m.info.WithLabelValues(version).Set(1) }
 
-func (m *Metrics) orders(outcome string, n int) {
+func (m *Metrics) countOrders(outcome string, n int) {
 	m.ordersTotal.WithLabelValues(outcome).Add(float64(n))
 }
 
-func (m *Metrics) refused(reason string) { m.refusedTotal.WithLabelValues(reason).Inc() }
+func (m *Metrics) countRefused(reason string) { m.refusedTotal.WithLabelValues(reason).Inc() }
 
-// known is the label of a type. Only types whose assignments were accepted get
-// one of their own, and not more than maxTypes.
-func (m *Metrics) known(typ string, accepted bool) string {
+// typeLabel returns the label of a task type. A type gets a label of its own when an
+// assignment of it is accepted, up to maxTypes.
+func (m *Metrics) typeLabel(taskType string, accepted bool) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.types[typ] {
+	if !m.types[taskType] {
 		if !accepted || len(m.types) >= maxTypes {
 			return otherType
 		}
-		m.types[typ] = true
+		m.types[taskType] = true
 	}
-	return typ
+	return taskType
 }
 
-// line shows the load of all lines of a type; those that share the label of
-// the rest overwrite each other there.
-func (m *Metrics) line(typ string, l *line) {
-	label := m.known(typ, true)
-	m.running.WithLabelValues(label).Set(float64(l.running))
-	m.waiting.WithLabelValues(label).Set(float64(len(l.waiting)))
+// setQueue sets the load of a run queue. Types that share otherType overwrite each
+// other.
+func (m *Metrics) setQueue(taskType string, q *runQueue) {
+	label := m.typeLabel(taskType, true)
+	m.running.WithLabelValues(label).Set(float64(q.running))
+	m.waiting.WithLabelValues(label).Set(float64(len(q.waiting)))
 }
 
-func (m *Metrics) duration(typ string, d time.Duration) {
-	m.seconds.WithLabelValues(m.known(typ, true)).Observe(d.Seconds())
+func (m *Metrics) observeDuration(taskType string, d time.Duration) {
+	m.seconds.WithLabelValues(m.typeLabel(taskType, true)).Observe(d.Seconds())
 }
 
-func (m *Metrics) finished(typ string, status tasker.ResponseStatus) {
-	m.endedTotal.WithLabelValues(m.known(typ, false), string(status)).Inc()
+func (m *Metrics) countEnded(taskType string, status tasker.ResponseStatus) {
+	m.endedTotal.WithLabelValues(m.typeLabel(taskType, false), string(status)).Inc()
 }
 
-func (m *Metrics) report(result string) { m.reportsTotal.WithLabelValues(result).Inc() }
+func (m *Metrics) countReport(result string) { m.reportsTotal.WithLabelValues(result).Inc() }
 
-func (m *Metrics) heartbeat(err error) {
+func (m *Metrics) countHeartbeat(err error) {
 	result := reportSent
 	if err != nil {
 		result = reportFailed
@@ -157,11 +157,11 @@ func (m *Metrics) heartbeat(err error) {
 	m.beatsTotal.WithLabelValues(result).Inc()
 }
 
-func (m *Metrics) welcomed(t time.Time) {
+func (m *Metrics) setWelcome(t time.Time) {
 	m.welcomeTime.Set(float64(t.UnixMilli()) / 1000)
 }
 
-func (m *Metrics) journal(s journal.Stats) {
+func (m *Metrics) setJournal(s journal.Stats) {
 	m.entries.Set(float64(s.Entries))
 	m.bytes.Set(float64(s.Bytes))
 }

@@ -12,79 +12,80 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// The longest texts of a report, in bytes.
+// The lengths, in bytes, to which the texts of a report are cut.
 const (
 	maxError   = 16 << 10
 	maxMessage = 1 << 10
 )
 
-// outcome is how an assignment has ended.
+// outcome is how an assignment ended.
 type outcome struct {
-	status tasker.ResponseStatus
-	reason string
-	err    string
-	result json.RawMessage
-	exit   *int
+	status   tasker.ResponseStatus
+	reason   string
+	err      string
+	result   json.RawMessage
+	exitCode *int
 }
 
-// done is what came of calling a handler.
-type done struct {
-	err         error
-	result      json.RawMessage
-	unencodable error
-	exit        *int
+// handlerResult is the return value of a handler.
+type handlerResult struct {
+	err      error
+	result   json.RawMessage
+	exitCode *int
+	// encodeErr is why the result could not be encoded.
+	encodeErr error
 }
 
-// judge derives the outcome from what the handler returned and from the cause
-// for which its context was done, if it was. keep says that the assignment has
-// not ended: the handler's restart contract lets it go on at the next start.
-func (d done) judge(cause error, timeout time.Duration, restart handlers.Restart) (o outcome, keep bool) {
-	o = outcome{result: d.result, exit: d.exit}
-	if d.err != nil && !onlyContext(d.err) {
-		o.err = d.err.Error()
+// outcome derives the outcome of an assignment from what its handler returned and from
+// the cause for which the handler's context is done; nil if it is not. ended is false if
+// the restart contract lets the handler continue at the next start of the agent.
+func (r handlerResult) outcome(cause error, timeout time.Duration, restart handlers.Restart) (o outcome, ended bool) {
+	o = outcome{result: r.result, exitCode: r.exitCode}
+	if r.err != nil && !isContextError(r.err) {
+		o.err = r.err.Error()
 	}
 	var rejected *handlers.RejectError
 	switch {
-	case d.err == nil:
+	case r.err == nil:
 		o.status = tasker.Succeeded
-	case errors.As(d.err, &rejected):
+	case errors.As(r.err, &rejected):
 		o.status, o.reason, o.err = tasker.Rejected, limit(rejected.Reason, maxError), ""
 	case errors.Is(cause, handlers.ErrCancelled):
-		o.status, o.reason = tasker.Cancelled, "cancelled while it was running"
+		o.status, o.reason = tasker.Cancelled, reasonWhileRunning
 	case errors.Is(cause, handlers.ErrTimedOut):
 		o.status, o.reason = tasker.TimedOut, "not done within "+timeout.String()
 	case errors.Is(cause, handlers.ErrStopping):
 		if restart == handlers.RestartRetry || restart == handlers.RestartResume {
-			return outcome{}, true
+			return outcome{}, false
 		}
 		o.status, o.reason = tasker.Interrupted, "agent was stopped"
 	default:
-		o.status, o.err = tasker.Failed, d.err.Error()
+		o.status, o.err = tasker.Failed, r.err.Error()
 	}
-	if d.unencodable != nil {
+	if r.encodeErr != nil {
 		if o.status == tasker.Succeeded {
 			o.status = tasker.Failed
 		}
-		o.err = strings.TrimPrefix(o.err+"; "+d.unencodable.Error(), "; ")
+		o.err = strings.TrimPrefix(o.err+"; "+r.encodeErr.Error(), "; ")
 	}
 	o.err = limit(o.err, maxError)
-	return o, false
+	return o, true
 }
 
-// onlyContext says whether an error tells no more than that the context was
-// done. What a handler adds to it is worth showing.
-func onlyContext(err error) bool {
-	for _, plain := range []error{
+// isContextError reports whether an error is just the cause of a done context, without
+// details from the handler.
+func isContextError(err error) bool {
+	for _, cause := range []error{
 		context.Canceled, context.DeadlineExceeded, handlers.ErrCancelled, handlers.ErrTimedOut, handlers.ErrStopping,
 	} {
-		if errors.Is(err, plain) && err.Error() == plain.Error() {
+		if errors.Is(err, cause) && err.Error() == cause.Error() {
 			return true
 		}
 	}
 	return false
 }
 
-// encode makes JSON of a handler's result; nil and null are none at all.
+// encode encodes a handler's result as JSON; nil if the result is nil or null.
 func encode(value any) (json.RawMessage, error) {
 	if value == nil {
 		return nil, nil
@@ -101,7 +102,7 @@ func encode(value any) (json.RawMessage, error) {
 	return data, nil
 }
 
-// limit makes valid UTF-8 of at most n bytes, with a sign where it was cut.
+// limit returns valid UTF-8 of at most n bytes. An ellipsis ends a string that was cut.
 func limit(s string, n int) string {
 	if len(s) > n {
 		s = s[:n-len("…")] + "…"

@@ -7,38 +7,39 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// How much is kept of what a handler prints, in bytes: its beginning is sent
-// while the handler runs, its end with the final report.
+// The bytes that are kept of a handler's output: its head is sent while the handler
+// runs, its tail with the final report.
 const (
 	outputHead = 256 << 10
 	outputTail = 64 << 10
 )
 
-// output takes what a handler prints. It is safe for concurrent use.
+// output receives the output of a handler. It is safe for concurrent use.
 type output struct {
-	// news is called, from Write, when there is something to send.
-	news func()
+	// written is called by Write when there is output to send.
+	written func()
 
 	mu     sync.Mutex
 	closed bool
-	// total counts every byte, those of an earlier run of the assignment too:
-	// offsets go on where that run had stopped.
+	// total is the number of bytes written, including those of an earlier run of the
+	// assignment: offsets continue where that run has stopped.
 	total int64
-	// head is the part of the beginning that was not yet handed over; it starts
-	// at offset headAt.
+	// head is the part of the first outputHead bytes that was not delivered yet. It
+	// starts at offset headAt.
 	head   []byte
 	headAt int64
-	// tail ends at total and holds up to twice outputTail, to be cut seldom.
+	// tail ends at total. It holds up to twice outputTail, so that it is seldom cut.
 	tail []byte
-	// lost: an earlier run may have printed more than was handed over.
-	lost bool
+	// incomplete means that an earlier run may have written more than it delivered.
+	incomplete bool
 }
 
-func newOutput(from int64, news func()) *output {
-	return &output{news: news, total: from, headAt: from, lost: from > 0}
+// newOutput returns an output that starts at an offset.
+func newOutput(offset int64, written func()) *output {
+	return &output{written: written, total: offset, headAt: offset, incomplete: offset > 0}
 }
 
-// Write never fails. What comes after the handler has returned is ignored.
+// Write never fails. It ignores what is written after close.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	if o.closed || len(p) == 0 {
@@ -61,12 +62,12 @@ func (o *output) Write(p []byte) (int, error) {
 		o.tail = append(o.tail[:0], o.tail[len(o.tail)-outputTail:]...)
 	}
 	o.mu.Unlock()
-	o.news()
+	o.written()
 	return len(p), nil
 }
 
-// fill puts into u how much was printed and what of the beginning is still to
-// be handed over.
+// fill sets the fields of u that describe the output, with the head that was not
+// delivered yet.
 func (o *output) fill(u *tasker.Update) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -75,15 +76,14 @@ func (o *output) fill(u *tasker.Update) {
 
 func (o *output) fillLocked(u *tasker.Update) {
 	u.OutputBytes = o.total
-	u.OutputTruncated = o.lost || o.total > outputHead+outputTail
+	u.OutputTruncated = o.incomplete || o.total > outputHead+outputTail
 	if len(o.head) > 0 {
 		u.Output = []tasker.Chunk{{Offset: o.headAt, Data: slices.Clone(o.head)}}
 	}
 }
 
-// end fills u for the last time, with the end of the output, and ignores what
-// is still to come.
-func (o *output) end(u *tasker.Update) {
+// close fills u with the tail as well. Later writes are ignored.
+func (o *output) close(u *tasker.Update) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
@@ -94,8 +94,8 @@ func (o *output) end(u *tasker.Update) {
 	o.head, o.tail = nil, nil
 }
 
-// handedOver forgets the beginning as far as the chunks go.
-func (o *output) handedOver(chunks []tasker.Chunk) {
+// discard removes delivered chunks from the head.
+func (o *output) discard(chunks []tasker.Chunk) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, c := range chunks {

@@ -47,15 +47,15 @@ func TestOutputIsKept(t *testing.T) {
 				}
 				if rapid.Bool().Draw(t, "arrives") {
 					keep(u.Output)
-					out.handedOver(u.Output)
+					out.discard(u.Output)
 					if rapid.Bool().Draw(t, "twice") {
-						out.handedOver(u.Output)
+						out.discard(u.Output)
 					}
 				}
 			},
 		})
 		var u tasker.Update
-		out.end(&u)
+		out.close(&u)
 		keep(u.Output)
 		if _, err := out.Write([]byte("late")); err != nil || out.total != int64(len(all)) {
 			t.Fatalf("a write after the end: %v, %d bytes", err, out.total)
@@ -79,7 +79,7 @@ func TestOutputGoesOn(t *testing.T) {
 		out := newOutput(from, func() {})
 		_, _ = out.Write([]byte("abc"))
 		var u tasker.Update
-		out.end(&u)
+		out.close(&u)
 		var data []byte
 		for _, c := range u.Output {
 			data = append(data, c.Data...)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -14,183 +15,210 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// perform takes a work from the front of its line to its end. ctx is done, with
-// a cause, when it is to be given up.
-func (a *Agent) perform(ctx context.Context, w *work) {
-	payload, err := a.payload(w)
+// performer calls the handlers of assignments and records how the assignments end.
+type performer struct {
+	opts     *Options
+	registry *registry
+	reports  *reportQueue
+	clock    *clock
+	// base is done when the agent no longer waits for the journal.
+	base context.Context
+}
+
+// perform takes an assignment from its run queue to its final report. ctx is done, with
+// a cause, when the handler must stop.
+func (p *performer) perform(ctx context.Context, a *assignment) {
+	payload, err := p.payload(a)
 	if err != nil {
-		a.end(a.base, outcome{status: tasker.Failed, err: "the agent cannot read its journal: " + err.Error()}, w)
+		p.end(p.base, ending{a, outcome{status: tasker.Failed, err: "the agent cannot read its journal: " + err.Error()}})
 		return
 	}
-	// Checked when it was accepted, but perhaps by an earlier agent process with
-	// other handlers, or not at all if it had to be held.
-	if !w.reserved {
-		if reason := a.unfit(w.handler, w.action, payload); reason != "" {
-			a.end(a.base, outcome{status: tasker.Rejected, reason: reason}, w)
+	// The payload was checked when the assignment was accepted, but possibly by an
+	// earlier agent process with other handlers.
+	if !a.immediate {
+		if reason := unsupported(p.opts.Handlers, a.handler, a.action, payload); reason != "" {
+			p.end(p.base, ending{a, outcome{status: tasker.Rejected, reason: reason}})
 			return
 		}
 	}
-	handler, _ := a.opts.Handlers.Lookup(w.handler)
-	started := w.reserved || a.markStarting(ctx, w)
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, handlers.ErrCancelled) && !w.detached:
-		a.end(a.base, outcome{status: tasker.Cancelled, reason: "cancelled before it was started"}, w)
-		return
-	case !started:
+	handler, _ := p.opts.Handlers.Lookup(a.handler)
+	recorded := a.immediate || p.recordStart(ctx, a)
+	if errors.Is(context.Cause(ctx), handlers.ErrCancelled) && !a.detached {
+		p.end(p.base, ending{a, notStarted()})
 		return
 	}
-	if w.action == tasker.DryRun && !handler.Info().CanDryRun {
-		a.end(a.base, outcome{status: tasker.Succeeded, reason: fmt.Sprintf("checked only: handler %q makes no plan", w.handler)}, w)
+	if !recorded {
 		return
 	}
-	a.speaker.tellShortly(w)
-	a.logger(w).Info("assignment running", "handler", w.handler, "resumed", w.resumed)
-
-	if w.timeout > 0 {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, w.timeout, handlers.ErrTimedOut)
-		defer stop()
-	}
-	began := a.opts.Clock()
-	done := a.call(ctx, handler, w, payload)
-	o, keep := done.judge(context.Cause(ctx), w.timeout, a.opts.Handlers.Restart(w.handler, w.typ))
-	if keep {
-		a.logger(w).Info("assignment stays in the journal, to go on at the next start")
+	if a.action == tasker.DryRun && !handler.Info().CanDryRun {
+		reason := fmt.Sprintf("checked only: handler %q makes no plan", a.handler)
+		p.end(p.base, ending{a, outcome{status: tasker.Succeeded, reason: reason}})
 		return
 	}
-	a.metrics.duration(w.typ, a.opts.Clock()-began)
-	a.end(a.base, o, w)
+	p.run(ctx, handler, a, payload)
 }
 
-// payload returns a work's payload, from the journal if it is not small.
-func (a *Agent) payload(w *work) (json.RawMessage, error) {
-	a.mu.Lock()
-	payload := w.payload
-	a.mu.Unlock()
+// run calls the handler and ends the assignment, unless it continues at the next start.
+func (p *performer) run(ctx context.Context, handler handlers.Handler, a *assignment, payload []byte) {
+	p.reports.addSoon(a)
+	a.logger(p.opts.Log).Info("assignment running", "handler", a.handler, "resumed", a.resumed)
+	if a.timeout > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, a.timeout, handlers.ErrTimedOut)
+		defer stop()
+	}
+	began := p.opts.Clock()
+	result := p.call(ctx, handler, a, payload)
+	o, ended := result.outcome(context.Cause(ctx), a.timeout, p.opts.Handlers.Restart(a.handler, a.taskType))
+	if !ended {
+		a.logger(p.opts.Log).Info("assignment stays in the journal, to continue at the next start")
+		return
+	}
+	p.opts.Metrics.observeDuration(a.taskType, p.opts.Clock()-began)
+	p.end(p.base, ending{a, o})
+}
+
+func (p *performer) payload(a *assignment) (json.RawMessage, error) {
+	p.registry.mu.Lock()
+	payload := a.payload
+	p.registry.mu.Unlock()
 	if len(payload) > 0 {
 		return payload, nil
 	}
-	return a.journal.Payload(w.ref)
+	return p.opts.Journal.Payload(a.ref)
 }
 
-// beginLocked gives a work what it has when its handler starts, and returns the
-// update that says so.
-func (a *Agent) beginLocked(w *work) tasker.Update {
-	w.out.Store(newOutput(w.last.OutputBytes, func() { a.speaker.tellSoon(w) }))
-	w.last.Status, w.last.Reason = tasker.Running, ""
-	if w.last.StartedAt == nil {
-		w.last.StartedAt = a.stampLocked()
+// prepareLocked prepares an assignment for the start of its handler. It returns the
+// update to record and to report.
+func (p *performer) prepareLocked(a *assignment) tasker.Update {
+	a.output.Store(newOutput(a.update.OutputBytes, func() { p.reports.addProgress(a) }))
+	a.update.Status, a.update.Reason = tasker.Running, ""
+	if a.update.StartedAt == nil {
+		a.update.StartedAt = p.clock.stamp()
 	}
-	w.last.Seq = a.journal.Seq()
-	return w.last
+	a.update.Seq = p.opts.Journal.Seq()
+	return a.update
 }
 
-// markStarting records in the journal that the handler is about to start.
-func (a *Agent) markStarting(ctx context.Context, w *work) bool {
-	a.mu.Lock()
-	u := a.beginLocked(w)
-	a.mu.Unlock()
-	if !a.persist(ctx, w, func() error { return a.journal.Start(u) }) {
+// recordStart records in the journal that the handler is about to start. It reports
+// whether it succeeded.
+func (p *performer) recordStart(ctx context.Context, a *assignment) bool {
+	p.registry.mu.Lock()
+	u := p.prepareLocked(a)
+	p.registry.mu.Unlock()
+	if !writeUntilDone(ctx, a.logger(p.opts.Log), func() error { return p.opts.Journal.Start(u) }) {
 		return false
 	}
-	a.mu.Lock()
-	w.phase = journal.Starting
-	a.mu.Unlock()
+	p.registry.mu.Lock()
+	a.phase = journal.Starting
+	p.registry.mu.Unlock()
 	return true
 }
 
-// persist repeats a write to the journal until it succeeds: a full disk passes.
-// It gives up when ctx is done or the entry is gone.
-func (a *Agent) persist(ctx context.Context, w *work, write func() error) bool {
+// writeUntilDone repeats a write to the journal until it succeeds, because the disk may
+// be full for a time. It gives up when ctx is done or the journal lacks the entry.
+func writeUntilDone(ctx context.Context, log *slog.Logger, write func() error) bool {
 	retry := backoff.Policy{First: 200 * time.Millisecond, Cap: 10 * time.Second}
 	for tries := 0; ; tries++ {
 		err := write()
 		if err == nil {
 			return true
 		}
-		a.logger(w).Error("the journal cannot be written", "error", err)
+		log.Error("cannot write to the journal", "error", err)
 		if errors.Is(err, journal.ErrUnknown) || retry.Sleep(ctx, tries) != nil {
 			return false
 		}
 	}
 }
 
-// call calls the handler and encodes its result; a panic is an error.
-func (a *Agent) call(ctx context.Context, h handlers.Handler, w *work, payload []byte) (d done) {
+// call calls the handler and encodes its result. It turns a panic into an error.
+func (p *performer) call(ctx context.Context, h handlers.Handler, a *assignment, payload []byte) (r handlerResult) {
 	defer func() {
-		if p := recover(); p != nil {
-			a.logger(w).Error("handler panicked", "handler", w.handler, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			d = done{err: fmt.Errorf("handler %s panicked: %v", w.handler, p)}
+		if v := recover(); v != nil {
+			a.logger(p.opts.Log).Error("handler panicked", "handler", a.handler, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			r = handlerResult{err: fmt.Errorf("handler %s panicked: %v", a.handler, v)}
 		}
 	}()
-	a.mu.Lock()
-	outputBytes := w.last.OutputBytes
-	a.mu.Unlock()
+	p.registry.mu.Lock()
+	outputBytes := a.update.OutputBytes
+	p.registry.mu.Unlock()
 	result, err := h.Handle(ctx, handlers.Call{
-		TaskID: w.ref.TaskID, Identifier: w.identifier, Endpoint: a.opts.Endpoint, Type: w.typ,
-		Attempt: w.ref.Attempt, Payload: payload, Action: w.action, Undoes: w.undoes, Resumed: w.resumed,
-		Output: w.out.Load(), OutputBytes: outputBytes,
-		Progress:      func(percent float64, message string) { a.progress(w, percent, message) },
-		RecordProcess: func(p handlers.Process) error { return a.journal.Spawned(w.ref, p) },
+		TaskID: a.ref.TaskID, Identifier: a.identifier, Endpoint: p.opts.Endpoint, Type: a.taskType,
+		Attempt: a.ref.Attempt, Payload: payload, Action: a.action, Undoes: a.undoes, Resumed: a.resumed,
+		Output: a.output.Load(), OutputBytes: outputBytes,
+		Progress:      func(percent float64, message string) { p.setProgress(a, percent, message) },
+		RecordProcess: func(process handlers.Process) error { return p.opts.Journal.Spawned(a.ref, process) },
 	})
-	d = done{err: err, exit: result.ExitCode}
-	d.result, d.unencodable = encode(result.Value)
-	return d
+	r = handlerResult{err: err, exitCode: result.ExitCode}
+	r.result, r.encodeErr = encode(result.Value)
+	return r
 }
 
-func (a *Agent) progress(w *work, percent float64, message string) {
-	if !(percent > 0) { // not a number, too
+func (p *performer) setProgress(a *assignment, percent float64, message string) {
+	if !(percent > 0) { // also true for NaN
 		percent = 0
 	}
-	w.progress.Store(&tasker.Progress{Percent: min(percent, 100), Message: limit(message, maxMessage)})
-	a.speaker.tellSoon(w)
+	a.progress.Store(&tasker.Progress{Percent: min(percent, 100), Message: limit(message, maxMessage)})
+	p.reports.addProgress(a)
 }
 
-// end gives works their final report, and says so once the journal has it.
-func (a *Agent) end(ctx context.Context, o outcome, works ...*work) {
-	var ending []*work
+// ending is an assignment and its outcome.
+type ending struct {
+	assignment *assignment
+	outcome    outcome
+}
+
+// end records the final updates of assignments in one transaction, and reports them
+// afterwards. It ignores assignments that have ended before.
+func (p *performer) end(ctx context.Context, endings ...ending) {
+	var ended []*assignment
 	var updates []tasker.Update
-	a.mu.Lock()
-	for _, w := range works {
-		if w.final {
-			continue
+	p.registry.mu.Lock()
+	for _, e := range endings {
+		if !e.assignment.ended {
+			ended, updates = append(ended, e.assignment), append(updates, p.finalUpdateLocked(e))
 		}
-		w.final = true
-		u := w.last
-		u.Status, u.Reason, u.Error, u.Result, u.ExitCode = o.status, o.reason, o.err, o.result, o.exit
-		if w.why != "" && o.status == tasker.Cancelled {
-			u.Reason = w.why
-		}
-		if p := w.progress.Load(); p != nil {
-			u.Progress = p
-		}
-		u.FinishedAt, u.Seq = a.stampLocked(), a.journal.Seq()
-		if out := w.out.Load(); out != nil {
-			out.end(&u)
-		}
-		ending, updates = append(ending, w), append(updates, u)
 	}
-	a.mu.Unlock()
-	if len(ending) == 0 || !a.persist(ctx, ending[0], func() error { return a.journal.End(updates...) }) {
+	p.registry.mu.Unlock()
+	if len(ended) == 0 || !writeUntilDone(ctx, ended[0].logger(p.opts.Log), func() error { return p.opts.Journal.End(updates...) }) {
 		return
 	}
-	a.mu.Lock()
-	for i, w := range ending {
-		w.phase, w.last = journal.Ended, updates[i]
+	p.registry.mu.Lock()
+	for i, a := range ended {
+		a.phase, a.update = journal.Ended, updates[i]
 		if size(updates[i]) <= smallPayload {
-			w.report = &updates[i]
+			a.finalUpdate = &updates[i]
 		}
-		w.last.Result, w.last.Output = nil, nil
+		a.update.Result, a.update.Output = nil, nil
 	}
-	a.mu.Unlock()
-	for i, w := range ending {
+	p.registry.mu.Unlock()
+	for i, a := range ended {
 		u := updates[i]
-		a.metrics.finished(w.typ, u.Status)
-		log := a.logger(w).With("status", u.Status, "reason", u.Reason, "error", u.Error)
+		p.opts.Metrics.countEnded(a.taskType, u.Status)
+		log := a.logger(p.opts.Log).With("status", u.Status, "reason", u.Reason, "error", u.Error)
 		if u.StartedAt != nil && u.FinishedAt != nil {
 			log = log.With("took", u.FinishedAt.Sub(*u.StartedAt))
 		}
 		log.Info("assignment ended")
 	}
-	a.speaker.tell(ending...)
+	p.reports.add(ended...)
+}
+
+// finalUpdateLocked marks an assignment as ended and returns its final update.
+func (p *performer) finalUpdateLocked(e ending) tasker.Update {
+	a, o := e.assignment, e.outcome
+	a.ended = true
+	u := a.update
+	u.Status, u.Reason, u.Error, u.Result, u.ExitCode = o.status, o.reason, o.err, o.result, o.exitCode
+	if a.cancelReason != "" && o.status == tasker.Cancelled {
+		u.Reason = a.cancelReason
+	}
+	if progress := a.progress.Load(); progress != nil {
+		u.Progress = progress
+	}
+	u.FinishedAt, u.Seq = p.clock.stamp(), p.opts.Journal.Seq()
+	if out := a.output.Load(); out != nil {
+		out.close(&u)
+	}
+	return u
 }

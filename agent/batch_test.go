@@ -11,9 +11,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// The journal is swept at any moment: also while an assignment is being recorded, the
-// place of which is reserved.
-func TestWhatIsReservedIsNotSwept(t *testing.T) {
+// A sweep may happen while an assignment with a reserved slot is being recorded.
+func TestSweepKeepsReservedSlot(t *testing.T) {
 	t.Parallel()
 	mux, err := handlers.NewMux(ping.New())
 	if err != nil {
@@ -29,19 +28,19 @@ func TestWhatIsReservedIsNotSwept(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	a.setTime(now)
-	a.open = true
-	p := &plan{a: a, outcomes: map[string]int{}}
-	p.order(tasker.Order{
+	a.clock.set(now)
+	a.scheduler.open(t.Context())
+	b := &batch{receiver: a.receiver, outcomes: map[string]int{}}
+	b.add(tasker.Order{
 		Version: tasker.WireVersion, Endpoint: "lb-1", Type: "ping",
 		Assignment: &tasker.Assignment{TaskID: "t1", Attempt: 1, Handler: "ping", Deadline: now.Add(time.Minute)},
 	})
-	a.forget(nil, now)
-	if task := a.tasks["t1"]; task == nil || !task.busy {
-		t.Fatalf("reserved, the task is %+v", task)
+	a.registry.forget(nil, now)
+	if task := a.registry.tasks["t1"]; task == nil || !task.running {
+		t.Fatalf("after the reservation the task is %+v", task)
 	}
-	p.giveBack() // as the journal cannot be written
-	if len(a.tasks) != 0 || a.count().running != 0 {
-		t.Errorf("given back: %d tasks, %d running", len(a.tasks), a.count().running)
+	b.release() // as if the journal could not be written
+	if running, _ := a.scheduler.counts(); len(a.registry.tasks) != 0 || running != 0 {
+		t.Errorf("after the release: %d tasks, %d running", len(a.registry.tasks), running)
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sinceBoot is a clock that goes on while the machine is suspended and that
-// nobody can set.
-func sinceBoot() func() time.Duration {
+// newSinceBoot returns a clock that continues while the machine is suspended and
+// that no one can set.
+func newSinceBoot() func() time.Duration {
 	start := time.Now()
 	return func() time.Duration {
 		var ts unix.Timespec

@@ -4,8 +4,8 @@ package agent
 
 import "time"
 
-// sinceBoot is the monotonic clock, where there is no better one.
-func sinceBoot() func() time.Duration {
+// newSinceBoot returns the monotonic clock, on systems without a boot-time clock.
+func newSinceBoot() func() time.Duration {
 	start := time.Now()
 	return func() time.Duration { return time.Since(start) }
 }

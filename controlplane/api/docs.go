@@ -26,8 +26,8 @@ const docsPolicy = "default-src 'none'; script-src 'self' 'unsafe-inline'; style
 var tokenForm string
 
 // registerDocs serves the OpenAPI document, the page that displays it, and the root.
-func (a *API) registerDocs(document []byte) {
-	a.mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) {
+func registerDocs(mux *http.ServeMux, root Root, document []byte) {
+	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(document)
 	})
@@ -46,9 +46,9 @@ func (a *API) registerDocs(document []byte) {
 		w.Header().Set("Content-Security-Policy", docsPolicy)
 		page.ServeHTTP(w, r)
 	}
-	a.mux.HandleFunc("GET "+docsPath, servePage)
-	a.mux.HandleFunc("GET "+docsPath+"/", servePage)
-	a.mux.HandleFunc("GET "+rootPath, a.serveRoot)
+	mux.HandleFunc("GET "+docsPath, servePage)
+	mux.HandleFunc("GET "+docsPath+"/", servePage)
+	mux.Handle("GET "+rootPath, root)
 }
 
 // Root is the answer at the root path.
@@ -59,18 +59,19 @@ type Root struct {
 	Links     map[string]string `json:"links"`
 }
 
-// serveRoot redirects browsers to the page and returns the main paths to programs.
-func (a *API) serveRoot(w http.ResponseWriter, r *http.Request) {
+func newRoot(version string, types []string) Root {
+	return Root{Name: "tasker", Version: version, TaskTypes: types, Links: map[string]string{
+		"docs": docsPath, "openapi": openAPIPath, "endpoints": "/endpoints", "ready": "/readyz", "metrics": "/metrics",
+	}}
+}
+
+// ServeHTTP redirects browsers to the page and returns the root to programs.
+func (root Root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if isBrowser(r) {
 		http.Redirect(w, r, docsPath, http.StatusFound)
 		return
 	}
-	writeJSON(w, http.StatusOK, "application/json", Root{
-		Name: "tasker", Version: a.opts.Version, TaskTypes: a.typeNames(),
-		Links: map[string]string{
-			"docs": docsPath, "openapi": openAPIPath, "endpoints": "/endpoints", "ready": "/readyz", "metrics": "/metrics",
-		},
-	})
+	writeJSON(w, http.StatusOK, "application/json", root)
 }
 
 // isBrowser reports whether a browser, not a program, sends the request.

@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -41,3 +43,13 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v) // the client has left, or v is a programming error that tests find
 }
+
+// truncate shortens a text of the caller for a message.
+func truncate(s string) string {
+	if len(s) > 80 {
+		return strings.ToValidUTF8(s[:80], "") + "…"
+	}
+	return s
+}
+
+func quote(s string) string { return strconv.Quote(truncate(s)) }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -15,10 +14,18 @@ import (
 
 const agentsPath = "/agent/"
 
-// route finds the route of a request, authorizes its caller, and serves it.
-func (a *API) route(w http.ResponseWriter, r *http.Request) {
+// router authorizes requests and serves them from a mux.
+type router struct {
+	mux        *http.ServeMux
+	authorizer *auth.Authorizer
+	types      []string // the names of the task types
+	hasAgents  bool     // whether agents connect by HTTP
+}
+
+// ServeHTTP finds the route of a request, authorizes its caller, and serves it.
+func (rt router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = escapeDotSegments(r)
-	handler, pattern := a.mux.Handler(r)
+	handler, pattern := rt.mux.Handler(r)
 	doubleSlash := strings.Contains(r.URL.EscapedPath(), "//") // the mux would redirect
 	if doubleSlash {
 		pattern = ""
@@ -26,7 +33,7 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 	record := recordOf(r.Context())
 	record.route = routeOf(pattern)
 
-	caller, err := a.opts.Authorizer.Authorize(r, requiredRole(pattern, r))
+	caller, err := rt.authorizer.Authorize(r, requiredRole(pattern, r))
 	if err != nil {
 		writeDenied(w, err)
 		return
@@ -36,11 +43,11 @@ func (a *API) route(w http.ResponseWriter, r *http.Request) {
 
 	switch {
 	case doubleSlash:
-		a.writeNotFound(w, r)
+		rt.writeNotFound(w, r)
 	case pattern == "":
-		a.writeUnroutable(w, r, handler)
+		rt.writeUnroutable(w, r, handler)
 	default:
-		a.mux.ServeHTTP(w, r)
+		rt.mux.ServeHTTP(w, r)
 	}
 }
 
@@ -93,11 +100,11 @@ func escapeDotSegments(r *http.Request) *http.Request {
 
 // writeUnroutable answers a request that matches no pattern of the mux: its path exists
 // with another method, or not at all. The mux's own handler knows which.
-func (a *API) writeUnroutable(w http.ResponseWriter, r *http.Request, muxHandler http.Handler) {
+func (rt router) writeUnroutable(w http.ResponseWriter, r *http.Request, muxHandler http.Handler) {
 	answer := headerRecorder{header: http.Header{}}
 	muxHandler.ServeHTTP(&answer, r)
 	if answer.status != http.StatusMethodNotAllowed {
-		a.writeNotFound(w, r)
+		rt.writeNotFound(w, r)
 		return
 	}
 	allow := answer.header.Get("Allow")
@@ -106,14 +113,14 @@ func (a *API) writeUnroutable(w http.ResponseWriter, r *http.Request, muxHandler
 		fmt.Sprintf("%s is not possible here; possible are %s", truncate(r.Method), allow)))
 }
 
-func (a *API) writeNotFound(w http.ResponseWriter, r *http.Request) {
+func (rt router) writeNotFound(w http.ResponseWriter, r *http.Request) {
 	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	detail := fmt.Sprintf("this path does not exist; %s lists all paths", docsPath)
 	switch {
-	case name == "agent" && a.opts.Agents == nil:
+	case name == "agent" && !rt.hasAgents:
 		detail = "agents connect to this control plane through its message queue, not by HTTP"
-	case name != "" && !a.hasType(name) && !slices.Contains(tasker.ReservedPaths(), name):
-		detail = fmt.Sprintf("there is no task type %s; task_types in the configuration of the control plane has: %s", quote(name), strings.Join(a.typeNames(), ", "))
+	case name != "" && !slices.Contains(rt.types, name) && !slices.Contains(tasker.ReservedPaths(), name):
+		detail = fmt.Sprintf("there is no task type %s; task_types in the configuration of the control plane has: %s", quote(name), strings.Join(rt.types, ", "))
 	case strings.Contains(rest, "/") || strings.Contains(r.URL.EscapedPath(), "%2F") || strings.Contains(r.URL.EscapedPath(), "%2f"):
 		detail += "; an identifier contains no '/'"
 	}
@@ -142,13 +149,3 @@ type headerRecorder struct {
 func (h *headerRecorder) Header() http.Header         { return h.header }
 func (h *headerRecorder) Write(b []byte) (int, error) { return len(b), nil }
 func (h *headerRecorder) WriteHeader(status int)      { h.status = status }
-
-// truncate shortens a text of the caller for a message.
-func truncate(s string) string {
-	if len(s) > 80 {
-		return strings.ToValidUTF8(s[:80], "") + "…"
-	}
-	return s
-}
-
-func quote(s string) string { return strconv.Quote(truncate(s)) }

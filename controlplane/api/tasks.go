@@ -2,9 +2,9 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"time"
@@ -151,6 +151,26 @@ func (r taskResource) create(ctx context.Context, in *createInput) (*createOutpu
 	}
 }
 
+// resolveEndpoints adds the matched endpoints to the named ones, and orders all for a
+// rollout.
+func (r taskResource) resolveEndpoints(ctx context.Context, request *taskRequest) error {
+	s, task := request.selection(), &request.task
+	if s.needsEndpoints() {
+		matched, err := r.store.Select(ctx, s.matches)
+		if err != nil {
+			return r.problem(ctx, err, "")
+		}
+		task.Endpoints = s.withMatched(matched)
+	}
+	if err := s.checkSize(task.Endpoints); err != nil {
+		return err
+	}
+	if task.Rollout != nil {
+		task.Rollout.Order.Arrange(task.Endpoints, rand.Shuffle)
+	}
+	return nil
+}
+
 func (r taskResource) createOutput(ctx context.Context, task tasker.Task, status int) *createOutput {
 	recordOf(ctx).task = task.ID
 	return &createOutput{Status: status, Location: "/" + r.taskType.Name + "/" + url.PathEscape(task.ID), Body: task}
@@ -224,9 +244,6 @@ func (r taskResource) registerControl(name, summary, description string, control
 	})
 }
 
-// errCannotUndo: every agent would reject a task that undoes the task.
-var errCannotUndo = errors.New("the task cannot be undone")
-
 // undo creates the task that undoes a task.
 func (r taskResource) undo(ctx context.Context, taskType, ref, by string) (tasker.Task, error) {
 	task, err := r.store.Task(ctx, taskType, ref)
@@ -237,21 +254,4 @@ func (r taskResource) undo(ctx context.Context, taskType, ref, by string) (taske
 		return tasker.Task{}, fmt.Errorf("%w: %s", errCannotUndo, reason)
 	}
 	return r.store.UndoTask(ctx, taskType, ref, by)
-}
-
-// cannotUndo returns, as a clause, why a task with this payload cannot be undone. It is
-// empty if the task can be undone, or if only the agents know. A payload that is not an
-// object is the business of its schema.
-func (t TaskType) cannotUndo(payload []byte) string {
-	if !t.CanUndo {
-		return fmt.Sprintf("the handler %s cannot undo", t.Handler)
-	}
-	var fields map[string]json.RawMessage
-	if t.UndoRequires == "" || json.Unmarshal(payload, &fields) != nil {
-		return ""
-	}
-	if _, found := fields[t.UndoRequires]; found {
-		return ""
-	}
-	return fmt.Sprintf("the payload has no %s, without which the handler %s cannot undo", t.UndoRequires, t.Handler)
 }

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Amount is a number of endpoints, or a percentage of all that a task expects; in
-// JSON 3 or "25%".
+// Amount is a number of endpoints or a percentage of a task's endpoints. Its JSON form
+// is 3 or "25%".
 type Amount struct {
 	N       int
 	Percent bool
 }
 
-// Of is the number for a total; a percentage is rounded down.
+// Of returns the number of endpoints out of total; a percentage is rounded down.
 func (a Amount) Of(total int) int {
 	if a.Percent {
 		return total * a.N / 100
@@ -22,7 +22,7 @@ func (a Amount) Of(total int) int {
 	return a.N
 }
 
-// String writes 3 or 25%.
+// String returns 3 or 25%.
 func (a Amount) String() string {
 	if a.Percent {
 		return strconv.Itoa(a.N) + "%"
@@ -30,17 +30,17 @@ func (a Amount) String() string {
 	return strconv.Itoa(a.N)
 }
 
-// ParseAmount reads "3" or "25%".
+// ParseAmount parses "3" or "25%".
 func ParseAmount(s string) (Amount, error) {
 	digits, percent := strings.CutSuffix(s, "%")
-	n, err := strconv.ParseUint(digits, 10, strconv.IntSize-1) // which takes no sign
+	n, err := strconv.ParseUint(digits, 10, strconv.IntSize-1) // ParseUint rejects a sign
 	if err != nil || percent && n > 100 {
-		return Amount{}, fmt.Errorf("%s is no amount: write a number of endpoints, like 3, or a percentage of all, from \"0%%\" to \"100%%\"", quote(s))
+		return Amount{}, fmt.Errorf("%s is not an amount: write a number of endpoints, like 3, or a percentage of them, from \"0%%\" to \"100%%\"", quote(s))
 	}
 	return Amount{int(n), percent}, nil
 }
 
-// MarshalJSON writes 3 or "25%".
+// MarshalJSON returns 3 or "25%".
 func (a Amount) MarshalJSON() ([]byte, error) {
 	if a.Percent {
 		return json.Marshal(a.String())
@@ -48,7 +48,7 @@ func (a Amount) MarshalJSON() ([]byte, error) {
 	return json.Marshal(a.N)
 }
 
-// UnmarshalJSON reads 3, "3" or "25%".
+// UnmarshalJSON parses 3, "3" or "25%".
 func (a *Amount) UnmarshalJSON(b []byte) error {
 	s := string(b)
 	if len(b) > 0 && b[0] == '"' {
@@ -63,10 +63,10 @@ func (a *Amount) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Amounts are one or more; in JSON a single one may stand without its list.
+// Amounts are one or more amounts. In JSON a single amount needs no list.
 type Amounts []Amount
 
-// MarshalJSON writes a single amount without a list.
+// MarshalJSON returns a single amount without a list.
 func (a Amounts) MarshalJSON() ([]byte, error) {
 	if len(a) == 1 {
 		return json.Marshal(a[0])
@@ -74,7 +74,7 @@ func (a Amounts) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]Amount(a))
 }
 
-// UnmarshalJSON reads an amount or a list; null changes nothing.
+// UnmarshalJSON parses an amount or a list; null changes nothing.
 func (a *Amounts) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil

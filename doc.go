@@ -13,19 +13,19 @@
 //	   ├────────────► cancelled   (never sent, the task was cancelled)
 //	   └────────────► skipped     (a rollout stopped before it)
 //
-// A status only moves up in rank (see [ResponseStatus.Rank]), so messages that
-// arrive twice or out of order do no harm. What was concluded in place of a silent
-// agent (Response.Presumed: missing, lost, silent since) gives way to a report
-// that comes after all; what an agent said is final within an attempt.
+// A status only moves up in rank (see [ResponseStatus.Rank]), so duplicate and
+// reordered messages do no harm. A status that a deadline set because the agent did
+// not report (Response.Presumed) is replaced by a late report. A final status that
+// the agent reported never changes within an attempt.
 //
 // # A task
 //
 //	pending ──► sent ──► running ──┬─► succeeded    every response succeeded
 //	               ▲        │      ├─► failed       all ended, at least one otherwise
-//	               └ paused ┘      ├─► cancelled    all ended, and a cancel was asked for
+//	               └ paused ┘      ├─► cancelled    all ended, and the task was cancelled
 //	                               └─► incomplete   at least one is missing
 //
-// The status of a task has no life of its own: it is [Counts.TaskStatus], a pure
-// function of the number of responses in each status and of the task's flags.
-// Only incomplete may still change into succeeded or failed, by a late report.
+// The status of a task is derived: [Counts.TaskStatus] is a pure function of the
+// number of responses in each status and of the task's flags. After the task has
+// ended, a late report can still change incomplete to succeeded or failed.
 package tasker

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that is written as text ("1m30s") in JSON and
-// YAML and read from such a text or from a number of seconds.
+// Duration is a time.Duration with the text form "1m30s" in JSON and YAML. A number of
+// seconds is accepted, too.
 type Duration time.Duration
 
 // D returns d as a time.Duration.
@@ -17,10 +17,10 @@ func (d Duration) D() time.Duration { return time.Duration(d) }
 // String formats d as time.Duration does.
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// MarshalText writes d as text.
+// MarshalText returns d as text.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads "1m30s", or "90" and "1.5" as seconds.
+// UnmarshalText parses "1m30s", or "90" and "1.5" as seconds.
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := ParseDuration(string(b))
 	if err != nil {
@@ -30,7 +30,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON reads a text as UnmarshalText does, or a number of seconds.
+// UnmarshalJSON parses a string as UnmarshalText does, or a number of seconds.
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	s := string(b)
 	if len(b) > 0 && b[0] == '"' {
@@ -41,13 +41,13 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	return d.UnmarshalText([]byte(s))
 }
 
-// ParseDuration reads "1m30s", or a bare number as seconds. Negative durations
-// are errors.
+// ParseDuration parses "1m30s", or a plain number as seconds. It rejects negative
+// durations.
 func ParseDuration(s string) (time.Duration, error) {
 	v, err := time.ParseDuration(s)
 	if err != nil {
 		if v, err = time.ParseDuration(s + "s"); err != nil {
-			return 0, fmt.Errorf("%s is no duration: write it like 30s, 10m or 1h30m, or as a number of seconds", strconv.Quote(s))
+			return 0, fmt.Errorf("%s is not a duration: write it like 30s, 10m or 1h30m, or as a number of seconds", strconv.Quote(s))
 		}
 	}
 	if v < 0 {

@@ -7,11 +7,11 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-func TestNames(t *testing.T) {
+func TestEndpointAndTaskTypeNames(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name           string
-		endpoint, kind bool
+		name               string
+		endpoint, taskType bool
 	}{
 		{"loadbalancer-1", true, true},
 		{"a", true, true},
@@ -39,7 +39,7 @@ func TestNames(t *testing.T) {
 		if err := tasker.ValidateEndpoint(tt.name); (err == nil) != tt.endpoint {
 			t.Errorf("ValidateEndpoint(%.20q) = %v", tt.name, err)
 		}
-		if err := tasker.ValidateTaskType(tt.name); (err == nil) != tt.kind {
+		if err := tasker.ValidateTaskType(tt.name); (err == nil) != tt.taskType {
 			t.Errorf("ValidateTaskType(%.20q) = %v", tt.name, err)
 		}
 	}
@@ -66,8 +66,9 @@ func TestIdentifiers(t *testing.T) {
 	}
 }
 
-// The names of tasks that undo others are not a customer's to give.
-func TestNewIdentifiers(t *testing.T) {
+// TestNewIdentifierIsNotReserved checks that clients cannot choose the identifiers of
+// undo tasks.
+func TestNewIdentifierIsNotReserved(t *testing.T) {
 	t.Parallel()
 	const id = "019ceb9f-4c48-7d2e-9b0a-5f1f4d0c8a11"
 	for identifier, ok := range map[string]bool{

@@ -1,169 +1,99 @@
 package tasker
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
 
-// RolloutSpec says how a task is performed in waves.
+const (
+	// MaxRolloutWait is the longest pause_between and gate.for of a rollout.
+	MaxRolloutWait = 7 * 24 * time.Hour
+	// maxBatches is the highest number of batch sizes.
+	maxBatches = 1000
+)
+
+// RolloutSpec describes how a task is divided into waves.
 type RolloutSpec struct {
-	// Canary is the size of a first wave before the batches; zero is none.
+	// Canary is the size of the first wave, before the batches; zero means no canary.
 	Canary Amount `json:"canary" doc:"The size of the first wave, the canary; 0 is no canary."`
-	// Batch are the sizes of the waves after it, in their order; the last one holds
-	// for all further ones.
+	// Batch are the sizes of the waves after the canary, in order. The last size
+	// applies to all further waves.
 	Batch Amounts `json:"batch" doc:"The sizes of the waves after the canary, in order; the last size applies to all further waves."`
-	// MaxFailures is how many endpoints of all that the task expects may fail (see
-	// Counts.Failures): with one more the rollout does what OnFailure says.
+	// MaxFailures is the failure budget: how many endpoints of the task may fail (see
+	// Counts.Failures). One failure more triggers OnFailure.
 	MaxFailures Amount `json:"max_failures" doc:"How many endpoints of the task may fail. An endpoint counts as failed if its response has ended with any status other than succeeded or skipped. One failure more triggers on_failure."`
-	// PauseBetween is the time from the end of a wave to what comes next.
+	// PauseBetween is the time between the end of a wave and the next step.
 	PauseBetween Duration `json:"pause_between" doc:"The time between the end of a wave and the next step."`
-	// PauseAfterCanary pauses the rollout when the canary has ended.
+	// PauseAfterCanary pauses the rollout after the canary has ended.
 	PauseAfterCanary bool `json:"pause_after_canary" doc:"Pause after the canary until the rollout is resumed."`
-	// Order is in which order the endpoints come.
+	// Order is the order in which the endpoints are assigned to waves.
 	Order RolloutOrder `json:"order" doc:"listed: the named endpoints first, then those found by labels, by name; name; or random."`
-	// Gate must hold between two waves; nil is none.
+	// Gate must hold between two waves; nil means no gate.
 	Gate      *Gate     `json:"gate,omitempty" doc:"The condition that must hold between two waves; otherwise the rollout pauses."`
 	OnFailure OnFailure `json:"on_failure" doc:"stop: running endpoints finish, the others are skipped; pause: a person decides; rollback: stop, then undo the task where it was started, which is refused with 422 if the handler cannot undo this payload."`
-	// Exclusive: no other rollout is performed on one of its endpoints meanwhile.
+	// Exclusive is true if no other rollout may run on these endpoints at the same
+	// time.
 	Exclusive bool `json:"exclusive" doc:"No other rollout runs on these endpoints at the same time; the later rollout waits."`
 }
 
 // RolloutOrder is the order of a rollout's endpoints.
 type RolloutOrder string
 
-// The orders.
+// The orders of a rollout.
 const (
-	OrderListed RolloutOrder = "listed" // as the request names them, then those found by labels, by name
+	OrderListed RolloutOrder = "listed" // named endpoints as in the request, then endpoints found by labels, by name
 	OrderName   RolloutOrder = "name"
-	OrderRandom RolloutOrder = "random" // drawn once, when the task is stored
+	OrderRandom RolloutOrder = "random" // shuffled once, when the task is stored
 )
 
-// OnFailure is what a rollout does when more endpoints have failed than may.
+// OnFailure is what a rollout does after its failure budget is exceeded.
 type OnFailure string
 
-// The choices.
+// The values of OnFailure.
 const (
-	OnFailureStop     OnFailure = "stop"     // what runs may finish, the rest is skipped
-	OnFailurePause    OnFailure = "pause"    // what runs may finish, a person decides
-	OnFailureRollback OnFailure = "rollback" // stop, then undo where something was changed
+	OnFailureStop     OnFailure = "stop"     // running endpoints finish, the others are skipped
+	OnFailurePause    OnFailure = "pause"    // running endpoints finish, a person decides
+	OnFailureRollback OnFailure = "rollback" // stop, then undo the task where it was started
 )
 
-// Gate is a condition that must hold between two waves; one of PromQL and URL is
-// set.
+// Gate is a condition that must hold between two waves. Either PromQL or URL is set.
 type Gate struct {
-	// PromQL is asked of the configured Prometheus. It holds when it yields anything
-	// but nothing, zero or NaN. $endpoints in it stands for a regular expression of the
-	// endpoints of the waves so far.
+	// PromQL is a query to the configured Prometheus. The gate holds if the result has
+	// a sample that is neither zero nor NaN. $endpoints is replaced by a regular
+	// expression that matches the endpoints of the waves so far.
 	PromQL string `json:"promql,omitempty" doc:"A query to Prometheus. The gate holds if the result has a sample that is neither zero nor NaN. $endpoints is replaced by a regular expression that matches the endpoints so far."`
-	// URL holds when it answers 2xx.
+	// URL is requested with GET. The gate holds if it answers 2xx.
 	URL string `json:"url,omitempty" doc:"The gate holds if this URL answers 2xx. It must be https, or http on the control plane's own machine, unless gates.allow in the configuration permits others."`
-	// For is how long it must hold.
+	// For is how long the condition must hold.
 	For Duration `json:"for" doc:"How long the condition must hold."`
 }
 
-// RolloutState is where a rollout stands.
-type RolloutState string
-
-// The states.
-const (
-	RolloutScheduled   RolloutState = "scheduled"    // its time has not come
-	RolloutWaiting     RolloutState = "waiting"      // another rollout has one of its endpoints
-	RolloutRunning     RolloutState = "running"      // a wave is being performed
-	RolloutSoaking     RolloutState = "soaking"      // between two waves, until a time
-	RolloutGating      RolloutState = "gating"       // between two waves, the gate is asked
-	RolloutPaused      RolloutState = "paused"       // until a person resumes it
-	RolloutRollingBack RolloutState = "rolling_back" // stopped; what runs finishes, then it is undone
-	RolloutStopped     RolloutState = "stopped"      // over, by failures
-	RolloutCancelled   RolloutState = "cancelled"    // over, by a cancel
-	RolloutFinished    RolloutState = "finished"     // over, every wave was performed
-	RolloutPlanned     RolloutState = "planned"      // of a dry run: nothing is performed
-)
-
-// RolloutStates lists every state, in the order of a rollout's life.
-func RolloutStates() []RolloutState {
-	return []RolloutState{
-		RolloutScheduled, RolloutWaiting, RolloutRunning, RolloutSoaking, RolloutGating, RolloutPaused,
-		RolloutRollingBack, RolloutStopped, RolloutCancelled, RolloutFinished, RolloutPlanned,
-	}
-}
-
-// Ended says whether no further wave begins.
-func (s RolloutState) Ended() bool {
-	switch s {
-	case RolloutStopped, RolloutCancelled, RolloutFinished, RolloutPlanned:
-		return true
-	}
-	return false
-}
-
-// Rollout is what was asked for and where it stands.
-type Rollout struct {
-	RolloutSpec
-	State RolloutState `json:"state" doc:"The state of the rollout."`
-	// Reason says for a person why it stands there.
-	Reason string `json:"reason" doc:"Why the rollout is in this state."`
-	// Waves are the sizes of the waves, the canary first; Wave is how many of them
-	// have begun.
-	Waves []int `json:"waves" doc:"The sizes of the waves, the canary first."`
-	Wave  int   `json:"wave" doc:"How many waves have begun."`
-	// Until is when a state that goes by time ends.
-	Until *time.Time `json:"until,omitempty" doc:"When a state with a time limit ends."`
-	// Rollback is the id of the task that undoes this one.
-	Rollback string `json:"rollback,omitempty" doc:"The id of the task that undoes this task."`
-
-	// Resume is the state that a paused rollout goes on in.
-	Resume RolloutState `json:"-"`
-	// Accepted is the number of failures that a person has accepted by resuming.
-	Accepted int `json:"-"`
-}
-
-// Unreleased is how many endpoints are in waves that have not begun.
-func (r Rollout) Unreleased() int {
-	n := 0
-	for _, size := range r.Waves[min(r.Wave, len(r.Waves)):] {
-		n += size
-	}
-	return n
-}
-
-// WaveSizes cuts a number of endpoints into waves: the canary, then the batches, the
-// last of which repeats. Percentages are of the whole number, rounded down; no
-// wave has less than one endpoint.
+// WaveSizes returns the sizes of the waves for a total number of endpoints: the canary,
+// then the batches, of which the last repeats. Percentages refer to the total and are
+// rounded down. Each wave has at least one endpoint.
 func (s RolloutSpec) WaveSizes(total int) []int {
 	var sizes []int
 	left := total
-	wave := func(a Amount) {
+	appendWave := func(a Amount) {
 		n := min(max(a.Of(total), 1), left)
 		sizes, left = append(sizes, n), left-n
 	}
 	if s.Canary.N > 0 && left > 0 {
-		wave(s.Canary)
+		appendWave(s.Canary)
 	}
 	for i := 0; left > 0; i++ {
 		if len(s.Batch) == 0 {
-			wave(Amount{N: left})
+			appendWave(Amount{N: left})
 			continue
 		}
-		wave(s.Batch[min(i, len(s.Batch)-1)])
+		appendWave(s.Batch[min(i, len(s.Batch)-1)])
 	}
 	return sizes
 }
 
-// Failures is how many responses have failed, by the rule that rollouts stop by:
-// every one that has ended and neither succeeded nor was skipped, whether it is
-// failed, timed out, rejected, interrupted, missing or cancelled.
-func (c Counts) Failures() int { return c.Ended() - c[Succeeded] - c[Skipped] }
-
-// Control is what a person asked of a task.
-type Control struct {
-	// Action is cancel, pause, resume, retry or undo.
-	Action string    `json:"action" doc:"cancel, pause, resume, retry or undo."`
-	At     time.Time `json:"at" doc:"When the action was requested."`
-	By     string    `json:"by" doc:"Who requested the action."`
-}
-
-// SetDefaults fills in what was left out: one wave of all, in the order listed, which
-// the first failure stops.
+// SetDefaults sets the fields that the request left out. The default is one wave with
+// all endpoints, in the order listed, that stops at the first failure.
 func (s *RolloutSpec) SetDefaults() {
 	if s.Batch == nil {
 		s.Batch = Amounts{{N: 100, Percent: true}}
@@ -176,13 +106,55 @@ func (s *RolloutSpec) SetDefaults() {
 	}
 }
 
-// Arrange puts endpoints into the order of their waves. They come as listed: those
-// that were named, then those found by labels, by name.
+// Arrange sorts endpoints into the order of their waves. The argument must be in the
+// order listed: named endpoints first, then endpoints found by labels, by name.
 func (o RolloutOrder) Arrange(endpoints []string, shuffle func(n int, swap func(i, j int))) {
 	switch o {
 	case OrderName:
 		slices.Sort(endpoints)
 	case OrderRandom:
 		shuffle(len(endpoints), func(i, j int) { endpoints[i], endpoints[j] = endpoints[j], endpoints[i] })
+	}
+}
+
+// Validate calls report for each invalid field. The message continues a sentence that
+// begins with the name of the field. SetDefaults must be called before. Validate does
+// not check whether the gate's URL is permitted.
+func (s RolloutSpec) Validate(report func(field, message string)) {
+	reportf := func(field, format string, args ...any) { report(field, fmt.Sprintf(format, args...)) }
+	switch {
+	case len(s.Batch) == 0:
+		reportf("batch", "is an empty list; leave it out for one wave of all endpoints")
+	case len(s.Batch) > maxBatches:
+		reportf("batch", "has %d sizes; at most %d are allowed, and the last one repeats", len(s.Batch), maxBatches)
+	}
+	for i, b := range s.Batch {
+		if b.N == 0 {
+			field := "batch"
+			if len(s.Batch) > 1 {
+				field = fmt.Sprintf("batch[%d]", i)
+			}
+			reportf(field, "is %v, but a wave has at least one endpoint", b)
+		}
+	}
+	if s.PauseBetween.D() > MaxRolloutWait {
+		reportf("pause_between", "is %v; at most %v are allowed", s.PauseBetween, MaxRolloutWait)
+	}
+	if s.PauseAfterCanary && s.Canary.N == 0 {
+		reportf("pause_after_canary", "is set, but there is no canary")
+	}
+	if g := s.Gate; g != nil {
+		if (g.PromQL == "") == (g.URL == "") {
+			report("gate", "needs promql or url, one of the two")
+		}
+		if g.For.D() > MaxRolloutWait {
+			reportf("gate.for", "is %v; at most %v are allowed", g.For, MaxRolloutWait)
+		}
+	}
+	if msg := CheckOneOf(s.Order, OrderListed, OrderName, OrderRandom); msg != "" {
+		report("order", msg)
+	}
+	if msg := CheckOneOf(s.OnFailure, OnFailureStop, OnFailurePause, OnFailureRollback); msg != "" {
+		report("on_failure", msg)
 	}
 }

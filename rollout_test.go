@@ -30,12 +30,12 @@ func TestAmount(t *testing.T) {
 	}
 	for _, in := range []string{`-1`, `"101%"`, `1.5`, `"25"x`, `""`, `"%"`, `"-1%"`, `"+2"`, `"+2%"`, `"-0"`, `" 2"`, `"1_000"`, `"9223372036854775808"`, `true`, `{}`, `[1]`} {
 		if err := json.Unmarshal([]byte(in), new(tasker.Amount)); err == nil {
-			t.Errorf("%s is taken", in)
+			t.Errorf("%s is accepted", in)
 		}
 	}
 }
 
-func TestSizes(t *testing.T) {
+func TestWaveSizes(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		spec  string
@@ -120,7 +120,7 @@ func TestSelector(t *testing.T) {
 	}
 	for _, text := range []string{"", ",", "role=lb,", "=lb", "!", "!=b", "ro le=1", `role="lb"`, "a=b=c"} {
 		if _, err := tasker.ParseSelector(text); err == nil {
-			t.Errorf("%q is taken", text)
+			t.Errorf("%q is accepted", text)
 		}
 	}
 }

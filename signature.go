@@ -10,50 +10,49 @@ import (
 	"slices"
 )
 
-// ErrSignature: an order has no signature, or none made with a trusted key.
+// ErrSignature means that an order has no signature of a trusted key.
 var ErrSignature = errors.New("the order is not signed with a key of the control plane")
 
-// Sign signs the order. What it says and to whom is signed, not when the
-// transport may drop it (Expires).
+// Sign signs the order: its content and its receiver, but not its Expires.
 func (o *Order) Sign(key ed25519.PrivateKey) error {
-	said, err := o.said()
+	content, err := o.signedBytes()
 	if err != nil {
 		return err
 	}
-	o.Signature = ed25519.Sign(key, said)
+	o.Signature = ed25519.Sign(key, content)
 	return nil
 }
 
 // Verify returns nil if the order was signed with one of the keys, else
 // ErrSignature.
 func (o *Order) Verify(keys []ed25519.PublicKey) error {
-	said, err := o.said()
+	content, err := o.signedBytes()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSignature, err)
 	}
 	if !slices.ContainsFunc(keys, func(key ed25519.PublicKey) bool {
-		return len(key) == ed25519.PublicKeySize && ed25519.Verify(key, said, o.Signature)
+		return len(key) == ed25519.PublicKeySize && ed25519.Verify(key, content, o.Signature)
 	}) {
 		return ErrSignature
 	}
 	return nil
 }
 
-// said is what is signed: each field with its length before it, so that no two
-// orders have the same bytes, and none of another purpose either. It is the same
-// before and after a way through JSON. A field that is added to an order and
-// matters is added at the end here, where it is not zero.
-func (o *Order) said() ([]byte, error) {
-	s := speech{}
+// signedBytes returns the bytes that are signed: each field after its length, so that
+// no two orders have the same bytes. Encoding the order to JSON and back does not change
+// them. New fields are appended at the end, unless they are zero, so that old signatures
+// stay valid.
+func (o *Order) signedBytes() ([]byte, error) {
+	s := fieldEncoder{}
 	s.text("tasker order 1")
 	s.text(o.Endpoint)
 	s.text(o.Type)
 	switch {
 	case o.Assignment != nil && (o.Cancel != nil || o.Welcome != nil), o.Cancel != nil && o.Welcome != nil:
-		return nil, errors.New("the order is more than one")
+		return nil, errors.New("the order has more than one content")
 	case o.Assignment != nil:
 		a := o.Assignment
-		payload, err := json.Marshal(a.Payload) // as on the way: compact, escaped, null for none
+		payload, err := json.Marshal(a.Payload) // as in the JSON of the order: compact, escaped, null if empty
 		if err != nil {
 			return nil, fmt.Errorf("payload of the order: %w", err)
 		}
@@ -91,8 +90,8 @@ func (o *Order) said() ([]byte, error) {
 	return s, nil
 }
 
-// speech collects what is signed.
-type speech []byte
+// fieldEncoder is the encoding of the fields appended so far.
+type fieldEncoder []byte
 
-func (s *speech) text(t string)  { *s = append(binary.AppendUvarint(*s, uint64(len(t))), t...) }
-func (s *speech) number(n int64) { *s = binary.AppendVarint(*s, n) }
+func (s *fieldEncoder) text(t string)  { *s = append(binary.AppendUvarint(*s, uint64(len(t))), t...) }
+func (s *fieldEncoder) number(n int64) { *s = binary.AppendVarint(*s, n) }

@@ -30,7 +30,7 @@ func keys(t *testing.T) (ed25519.PublicKey, ed25519.PrivateKey) {
 	return public, private
 }
 
-func TestSignatureOutlivesTheWire(t *testing.T) {
+func TestSignatureSurvivesJSON(t *testing.T) {
 	t.Parallel()
 	public, private := keys(t)
 	other, _ := keys(t)
@@ -59,7 +59,7 @@ func TestSignatureOutlivesTheWire(t *testing.T) {
 			}
 			got.Expires = time.Time{}
 			if err := got.Verify([]ed25519.PublicKey{nil, other, public}); err != nil {
-				t.Errorf("after the wire: %v", err)
+				t.Errorf("after encoding to JSON: %v", err)
 			}
 			if err := got.Verify([]ed25519.PublicKey{other}); !errors.Is(err, tasker.ErrSignature) {
 				t.Errorf("with another key: %v", err)
@@ -75,20 +75,20 @@ func TestChangedOrdersAreNotSigned(t *testing.T) {
 	t.Parallel()
 	public, private := keys(t)
 	changes := map[string]func(*tasker.Order){
-		"endpoint":   func(o *tasker.Order) { o.Endpoint = "web-2" },
-		"everyone":   func(o *tasker.Order) { o.Endpoint = tasker.AllEndpoints },
-		"type":       func(o *tasker.Order) { o.Type = "facts" },
-		"task":       func(o *tasker.Order) { o.Assignment.TaskID = "other" },
-		"identifier": func(o *tasker.Order) { o.Assignment.Identifier = "other" },
-		"attempt":    func(o *tasker.Order) { o.Assignment.Attempt++ },
-		"handler":    func(o *tasker.Order) { o.Assignment.Handler = "command" },
-		"payload":    func(o *tasker.Order) { o.Assignment.Payload = json.RawMessage(`{"a":1}`) },
-		"no payload": func(o *tasker.Order) { o.Assignment.Payload = nil },
-		"bad JSON":   func(o *tasker.Order) { o.Assignment.Payload = json.RawMessage(`{`) },
-		"timeout":    func(o *tasker.Order) { o.Assignment.Timeout++; o.Assignment.Timeout *= 2 },
-		"deadline":   func(o *tasker.Order) { o.Assignment.Deadline = o.Assignment.Deadline.Add(time.Second) },
-		"action":     func(o *tasker.Order) { o.Assignment.Action = tasker.DryRun },
-		"undoes":     func(o *tasker.Order) { o.Assignment.Action, o.Assignment.Undoes = tasker.Undo, "other" },
+		"endpoint":      func(o *tasker.Order) { o.Endpoint = "web-2" },
+		"all endpoints": func(o *tasker.Order) { o.Endpoint = tasker.AllEndpoints },
+		"type":          func(o *tasker.Order) { o.Type = "facts" },
+		"task":          func(o *tasker.Order) { o.Assignment.TaskID = "other" },
+		"identifier":    func(o *tasker.Order) { o.Assignment.Identifier = "other" },
+		"attempt":       func(o *tasker.Order) { o.Assignment.Attempt++ },
+		"handler":       func(o *tasker.Order) { o.Assignment.Handler = "command" },
+		"payload":       func(o *tasker.Order) { o.Assignment.Payload = json.RawMessage(`{"a":1}`) },
+		"no payload":    func(o *tasker.Order) { o.Assignment.Payload = nil },
+		"bad JSON":      func(o *tasker.Order) { o.Assignment.Payload = json.RawMessage(`{`) },
+		"timeout":       func(o *tasker.Order) { o.Assignment.Timeout++; o.Assignment.Timeout *= 2 },
+		"deadline":      func(o *tasker.Order) { o.Assignment.Deadline = o.Assignment.Deadline.Add(time.Second) },
+		"action":        func(o *tasker.Order) { o.Assignment.Action = tasker.DryRun },
+		"undoes":        func(o *tasker.Order) { o.Assignment.Action, o.Assignment.Undoes = tasker.Undo, "other" },
 		"kind": func(o *tasker.Order) {
 			o.Cancel = &tasker.Cancel{TaskID: o.Assignment.TaskID, Attempt: o.Assignment.Attempt, Deadline: o.Assignment.Deadline}
 			o.Assignment = nil

@@ -1,6 +1,6 @@
 package tasker
 
-// TaskStatus says where a task as a whole stands.
+// TaskStatus is the status of a task as a whole.
 type TaskStatus string
 
 // The statuses of a task.
@@ -23,10 +23,10 @@ func TaskStatuses() []TaskStatus {
 	}
 }
 
-// Counts is the number of responses of one task in each status. Absent means none.
+// Counts maps each status to the number of responses of one task. Absent means zero.
 type Counts map[ResponseStatus]int
 
-// Total is the number of responses.
+// Total returns the number of responses.
 func (c Counts) Total() int {
 	n := 0
 	for _, k := range c {
@@ -35,7 +35,7 @@ func (c Counts) Total() int {
 	return n
 }
 
-// Ended is the number of responses that have ended.
+// Ended returns the number of responses that have ended.
 func (c Counts) Ended() int {
 	n := 0
 	for s, k := range c {
@@ -46,8 +46,12 @@ func (c Counts) Ended() int {
 	return n
 }
 
-// Transition takes one response from one status to another; an empty from adds it.
-// A count that falls to zero is deleted, so that equal counts compare equal.
+// Failures returns the number of responses that count against a rollout's failure
+// budget: responses that have ended with any status other than succeeded or skipped.
+func (c Counts) Failures() int { return c.Ended() - c[Succeeded] - c[Skipped] }
+
+// Transition moves one response to another status; an empty from adds a response.
+// Transition deletes counts that become zero, so that equal counts compare equal.
 func (c Counts) Transition(from, to ResponseStatus) {
 	if from != "" {
 		if c[from]--; c[from] == 0 {
@@ -57,33 +61,33 @@ func (c Counts) Transition(from, to ResponseStatus) {
 	c[to]++
 }
 
-// Flags are the facts about a task that its responses do not show.
+// Flags are the properties that the status of a task depends on beside its responses.
 type Flags struct {
-	// Cancel: somebody asked for the task to be cancelled.
+	// Cancel is true if the task was cancelled.
 	Cancel bool
-	// Pause: a rollout stands still between two waves.
+	// Pause is true if the rollout is paused.
 	Pause bool
-	// Open: a broadcast whose receive deadline has not passed, so that
-	// further responses may still appear.
+	// Open is true for a broadcast before its receive deadline: further responses may
+	// appear.
 	Open bool
-	// Sent: a broadcast was handed to the transport.
+	// Sent is true if a broadcast was passed to the transport.
 	Sent bool
 }
 
-// Finished says whether nothing is left to wait for: every response has ended
-// and no further one can appear.
+// Finished reports whether every response has ended and no further response can
+// appear.
 func (c Counts) Finished(f Flags) bool { return !f.Open && c.Ended() == c.Total() }
 
-// TaskStatus derives a task's status. The first rule that matches wins, so
-// failed is never said while a response is open, and incomplete is said as soon
-// as one endpoint is known not to have received the task.
+// TaskStatus derives the status of a task. The first matching rule decides: a task
+// becomes failed after its last response has ended, but incomplete as soon as one
+// endpoint has missed the receive deadline.
 func (c Counts) TaskStatus(f Flags) TaskStatus {
 	total, ended, finished := c.Total(), c.Ended(), c.Finished(f)
 	switch {
 	case c[Missing] > 0:
 		return TaskIncomplete
 	case finished && total == 0 && !f.Cancel:
-		return TaskIncomplete // a broadcast that nobody received
+		return TaskIncomplete // no endpoint received the broadcast
 	case finished && total > 0 && c[Succeeded] == total:
 		return TaskSucceeded
 	case finished && f.Cancel:

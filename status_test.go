@@ -19,7 +19,7 @@ func TestTaskStatus(t *testing.T) {
 		{"one sent", c{"pending": 1, "sent": 1}, tasker.Flags{}, "sent"},
 		{"one received", c{"sent": 1, "received": 1}, tasker.Flags{}, "running"},
 		{"one ended, one not sent", c{"pending": 1, "succeeded": 1}, tasker.Flags{}, "running"},
-		{"failed is not said while one is open", c{"running": 1, "failed": 1}, tasker.Flags{}, "running"},
+		{"not failed while one response is open", c{"running": 1, "failed": 1}, tasker.Flags{}, "running"},
 		{"all succeeded", c{"succeeded": 2}, tasker.Flags{}, "succeeded"},
 		{"all succeeded in spite of a cancel", c{"succeeded": 2}, tasker.Flags{Cancel: true}, "succeeded"},
 		{"one failed", c{"succeeded": 1, "failed": 1}, tasker.Flags{}, "failed"},
@@ -28,8 +28,8 @@ func TestTaskStatus(t *testing.T) {
 		{"one interrupted", c{"interrupted": 1}, tasker.Flags{}, "failed"},
 		{"some skipped", c{"succeeded": 1, "skipped": 1}, tasker.Flags{}, "failed"},
 		{"cancelled", c{"cancelled": 1, "succeeded": 1}, tasker.Flags{Cancel: true}, "cancelled"},
-		{"cancelled by the agent alone", c{"cancelled": 1}, tasker.Flags{}, "failed"},
-		{"cancel under way", c{"cancelled": 1, "running": 1}, tasker.Flags{Cancel: true}, "running"},
+		{"cancelled without a cancel request", c{"cancelled": 1}, tasker.Flags{}, "failed"},
+		{"cancel in progress", c{"cancelled": 1, "running": 1}, tasker.Flags{Cancel: true}, "running"},
 		{"missing wins over running", c{"missing": 1, "running": 1}, tasker.Flags{}, "incomplete"},
 		{"missing wins over a cancel", c{"missing": 1, "cancelled": 1}, tasker.Flags{Cancel: true}, "incomplete"},
 		{"paused", c{"succeeded": 1, "pending": 3}, tasker.Flags{Pause: true}, "paused"},
@@ -38,8 +38,8 @@ func TestTaskStatus(t *testing.T) {
 		{"broadcast sent", c{}, tasker.Flags{Open: true, Sent: true}, "sent"},
 		{"broadcast answered, still open", c{"succeeded": 2}, tasker.Flags{Open: true, Sent: true}, "running"},
 		{"broadcast closed", c{"succeeded": 2}, tasker.Flags{Sent: true}, "succeeded"},
-		{"broadcast that nobody received", c{}, tasker.Flags{Sent: true}, "incomplete"},
-		{"broadcast cancelled before anybody received it", c{}, tasker.Flags{Cancel: true}, "cancelled"},
+		{"no endpoint received the broadcast", c{}, tasker.Flags{Sent: true}, "incomplete"},
+		{"broadcast cancelled before an endpoint received it", c{}, tasker.Flags{Cancel: true}, "cancelled"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

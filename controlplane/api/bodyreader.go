@@ -48,7 +48,7 @@ func (r *bodyReader) reject(field, format string, args ...any) {
 func (r *bodyReader) rejectUnknown(known []string) {
 	for name := range r.fields {
 		if !slices.Contains(known, name) {
-			r.reject(truncate(name), "is not known; known are %s", strings.Join(known, ", "))
+			r.reject(truncate(name), "is not known; known fields are %s", strings.Join(known, ", "))
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (r *bodyReader) decodeFields(object string, fields map[string]json.RawMessa
 		target, known := targets[name]
 		switch {
 		case !known:
-			r.reject(object+"."+truncate(name), "is not known; known are %s", strings.Join(slices.Sorted(maps.Keys(targets)), ", "))
+			r.reject(object+"."+truncate(name), "is not known; known fields are %s", strings.Join(slices.Sorted(maps.Keys(targets)), ", "))
 		case jsonType(raw) == "null":
 		default:
 			if err := json.Unmarshal(raw, target); err != nil {

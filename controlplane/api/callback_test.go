@@ -25,7 +25,7 @@ func TestInvalidCallback(t *testing.T) {
 		{`{}`, "body.callback.url", "is no"},
 		{`{"url":1}`, "body.callback.url", "a number"},
 		{`{"url":"ftp://hooks.example.net/"}`, "body.callback.url", "is no"},
-		{`{"url":"https://hooks.example.net/","on":["finished"]}`, "body.callback.on", "known are events, url"},
+		{`{"url":"https://hooks.example.net/","on":["finished"]}`, "body.callback.on", "known fields are events, url"},
 		{`{"url":"https://hooks.example.net/","events":[]}`, "body.callback.events", "is empty"},
 		{`{"url":"https://hooks.example.net/","events":"finished"}`, "body.callback.events", "a string"},
 		{`{"url":"https://hooks.example.net/","events":["finished","started"]}`, "body.callback.events[1]", "possible are finished, incomplete, paused"},

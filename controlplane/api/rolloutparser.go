@@ -55,7 +55,7 @@ func (p *taskParser) notBefore() *time.Time {
 	at, err := time.Parse(time.RFC3339, text)
 	switch {
 	case err != nil:
-		p.reject("not_before", "is no time of RFC 3339: write it like 2026-01-02T03:04:05Z or 2026-01-02T03:04:05+01:00")
+		p.reject("not_before", "is not a time of RFC 3339: write it like 2026-01-02T03:04:05Z or 2026-01-02T03:04:05+01:00")
 	case time.Until(at) > maxSchedule:
 		p.reject("not_before", "is more than %d days ahead", int(maxSchedule.Hours())/24)
 	default:

@@ -110,7 +110,7 @@ func (rt router) writeUnroutable(w http.ResponseWriter, r *http.Request, muxHand
 	allow := answer.header.Get("Allow")
 	w.Header().Set("Allow", allow)
 	writeProblem(w, problem(http.StatusMethodNotAllowed,
-		fmt.Sprintf("%s is not possible here; possible are %s", truncate(r.Method), allow)))
+		fmt.Sprintf("%s is not allowed here; allowed are %s", truncate(r.Method), allow)))
 }
 
 func (rt router) writeNotFound(w http.ResponseWriter, r *http.Request) {

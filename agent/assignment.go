@@ -93,7 +93,7 @@ func newAssignment(taskType string, o tasker.Assignment) *assignment {
 func loadAssignment(e journal.Entry) *assignment {
 	return &assignment{
 		ref: e.Ref(), identifier: e.Identifier, taskType: e.Type, handler: e.Handler, timeout: e.Timeout.D(),
-		action: e.Action, undoes: e.Undoes, deadline: e.Deadline, phase: e.Phase, update: e.Last,
+		action: e.Action, undoes: e.Undoes, deadline: e.Deadline, phase: e.Phase, update: e.LastUpdate,
 		ended: e.Phase == journal.Ended, delivered: e.Confirmed, processes: e.Processes,
 	}
 }

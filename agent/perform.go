@@ -147,7 +147,7 @@ func (p *performer) call(ctx context.Context, h handlers.Handler, a *assignment,
 		Attempt: a.ref.Attempt, Payload: payload, Action: a.action, Undoes: a.undoes, Resumed: a.resumed,
 		Output: a.output.Load(), OutputBytes: outputBytes,
 		Progress:      func(percent float64, message string) { p.setProgress(a, percent, message) },
-		RecordProcess: func(process handlers.Process) error { return p.opts.Journal.Spawned(a.ref, process) },
+		RecordProcess: func(process handlers.Process) error { return p.opts.Journal.AddProcess(a.ref, process) },
 	})
 	r = handlerResult{err: err, exitCode: result.ExitCode}
 	r.result, r.encodeErr = encode(result.Value)

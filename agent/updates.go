@@ -129,7 +129,7 @@ func (s *updateSender) recordProgress(batch []pendingUpdate) error {
 			updates = append(updates, u.update)
 		}
 	}
-	err := s.opts.Journal.Note(updates...)
+	err := s.opts.Journal.Update(updates...)
 	if errors.Is(err, journal.ErrUnknown) {
 		return nil
 	}

@@ -10,24 +10,23 @@ import (
 // Ref names an assignment.
 type Ref = tasker.AssignmentRef
 
-// Phase says how far an assignment is.
+// Phase is how far an assignment has come.
 type Phase string
 
 // The phases, in their order.
 const (
-	// Held: accepted before the control plane's time was known, so that the
-	// deadline is still to be checked.
+	// Held is accepted while the control plane's time is unknown. The deadline must
+	// still be checked.
 	Held Phase = "held"
-	// Accepted: to be performed.
+	// Accepted is to be performed.
 	Accepted Phase = "accepted"
-	// Starting: the handler was started, or is about to be.
+	// Starting means that the handler is about to start, or has started.
 	Starting Phase = "starting"
-	// Ended: nothing is left to do but to report it.
+	// Ended has a final report.
 	Ended Phase = "ended"
 )
 
-// Entry is what the journal knows of an assignment, but for its payload, result
-// and output.
+// Entry is an assignment in the journal, without payload, result and output.
 type Entry struct {
 	TaskID     string          `json:"task_id"`
 	Attempt    int             `json:"attempt"`
@@ -38,38 +37,38 @@ type Entry struct {
 	Deadline   time.Time       `json:"deadline,omitzero"`
 	Action     tasker.Action   `json:"action,omitempty"`
 	Undoes     string          `json:"undoes,omitempty"`
-	// Order numbers the entries as they were accepted.
-	Order uint64 `json:"order"`
-	Phase Phase  `json:"phase"`
-	// Processes are those started since the entry was last starting.
+	// Sequence numbers the entries in the order of their acceptance.
+	Sequence uint64 `json:"order"`
+	Phase    Phase  `json:"phase"`
+	// Processes were started by the handler since its last start.
 	Processes []handlers.Process `json:"processes,omitempty"`
-	// Last is the last update that was noted, without result and output.
-	Last tasker.Update `json:"last"`
-	// Printed: there is output in the final report.
-	Printed bool `json:"printed,omitempty"`
-	// Confirmed: the final report was handed over.
+	// LastUpdate is the last recorded update, without result and output.
+	LastUpdate tasker.Update `json:"last"`
+	// HasOutput reports whether the final report contains output.
+	HasOutput bool `json:"printed,omitempty"`
+	// Confirmed reports whether the final report was delivered.
 	Confirmed bool `json:"confirmed,omitempty"`
 }
 
-// Ref returns the entry's name.
+// Ref returns the name of the assignment.
 func (e Entry) Ref() Ref { return Ref{TaskID: e.TaskID, Attempt: e.Attempt} }
 
-// Tombstone keeps an assignment, and earlier attempts of it, from starting.
+// Tombstone records that an attempt was cancelled. That attempt and earlier ones must not
+// start.
 type Tombstone struct {
 	TaskID  string `json:"task_id"`
 	Attempt int    `json:"attempt"`
-	// Deadline is the assignment's.
+	// Deadline is the deadline of the assignment.
 	Deadline time.Time `json:"deadline"`
 }
 
-// Record is an assignment to be accepted.
+// Record is an assignment for Accept.
 type Record struct {
 	Type       string
 	Assignment tasker.Assignment
-	// Held keeps the deadline to be checked later. Starting records the start of
-	// the handler at once, as Start does.
+	// Held records it in the phase Held, Starting in the phase Starting.
 	Held, Starting bool
-	// Update is the first word about it. When its status is an ended one, it is
-	// the final report at once, and the payload is not kept.
+	// Update is its first update. If the status has ended, it is the final report, and
+	// the payload is not stored.
 	Update tasker.Update
 }

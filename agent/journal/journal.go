@@ -1,9 +1,9 @@
-// Package journal is an agent's crash-safe record of the assignments it has
-// accepted and of the reports it still owes: one file, in which whatever a
-// method returned nil for has survived a crash of the process or the machine.
+// Package journal is an agent's crash-safe record of the assignments it has accepted and
+// of the reports it must still send. It is one file: a change for which a method has
+// returned nil survives a crash of the process or the machine.
 //
-// An assignment is held or accepted, starting, ended, confirmed and, an hour
-// past its deadline, swept. Tombstones keep what was cancelled from starting.
+// An assignment is held or accepted, starting, ended, and confirmed. One hour after its
+// deadline it is swept. A tombstone keeps a cancelled assignment from starting.
 package journal
 
 import (
@@ -23,63 +23,62 @@ import (
 
 // The errors of this package; match them with errors.Is.
 var (
-	// ErrLocked: another process has the journal open.
+	// ErrLocked means that another process has the journal open.
 	ErrLocked = errors.New("in use by another process")
-	// ErrCorrupt: the file cannot be read.
+	// ErrCorrupt means that the file cannot be read.
 	ErrCorrupt = errors.New("corrupt")
-	// ErrTooNew: a later version of this program wrote the file.
+	// ErrTooNew means that a later version of this program wrote the file.
 	ErrTooNew = errors.New("written by a newer version")
-	// ErrUnknown: no such assignment, or none in a phase that allows it.
+	// ErrUnknown means that the assignment is not in the journal, or that its phase does
+	// not allow the change.
 	ErrUnknown = errors.New("not in the journal")
 )
 
-// Journal is an open journal. Its methods may be called concurrently; each is
-// one transaction, which those that write at the same time share, and those that
-// write, but for Confirm, return after an fsync.
+// Journal is an open journal. Its methods are safe for concurrent use. Concurrent writes
+// share a transaction. A method that writes returns after an fsync, except for Confirm.
 type Journal struct {
 	db       *bolt.DB
-	writes   *groupcommit.Group[func(tables) error]
+	writes   *groupcommit.Group[func(buckets) error]
 	instance string
-	// epoch counts the times the journal was opened.
+	// epoch counts how often the journal was opened.
 	epoch int64
-	said  atomic.Int64
+	seq   atomic.Int64
 
 	mu sync.Mutex
-	// handed are the entries whose confirmation waits to be written.
-	handed []Ref
+	// confirmed are the entries whose confirmation was not written yet.
+	confirmed []Ref
 }
 
-// Instance identifies the journal: it is random, and made once.
+// Instance returns the random id of the journal, which never changes.
 func (j *Journal) Instance() string { return j.instance }
 
-// Seq returns the next sequence number of an update. Numbers increase over
-// restarts without a write for each: the upper half counts the times the
-// journal was opened.
-func (j *Journal) Seq() int64 { return j.epoch<<32 | j.said.Add(1) }
+// Seq returns the next sequence number of an update. Numbers increase across restarts
+// without a write for each number: the upper half is the epoch.
+func (j *Journal) Seq() int64 { return j.epoch<<32 | j.seq.Add(1) }
 
-// Close writes what is confirmed, closes the file and gives up the lock.
+// Close writes pending confirmations, and closes and unlocks the file.
 func (j *Journal) Close() error {
-	err := j.settle()
+	err := j.writeConfirmations()
 	if e := j.db.Close(); e != nil {
 		err = errors.Join(err, fmt.Errorf("close the journal: %w", e))
 	}
 	return err
 }
 
-// Accept records a batch as a whole, in one transaction. Entries that are there
-// already stay as they are.
+// Accept records assignments and tombstones in one transaction. It does not change
+// assignments that the journal has already.
 func (j *Journal) Accept(records []Record, tombstones []Tombstone) error {
 	if len(records) == 0 && len(tombstones) == 0 {
 		return nil
 	}
-	return j.update("accept assignments", func(tx tables) error {
+	return j.write("accept assignments", func(b buckets) error {
 		for _, r := range records {
-			if err := tx.accept(r); err != nil {
+			if err := b.accept(r); err != nil {
 				return err
 			}
 		}
 		for _, t := range tombstones {
-			if err := tx.put(tx.tombstones, key(Ref{TaskID: t.TaskID, Attempt: t.Attempt}), t); err != nil {
+			if err := put(b.tombstones, key(Ref{TaskID: t.TaskID, Attempt: t.Attempt}), t); err != nil {
 				return err
 			}
 		}
@@ -87,153 +86,139 @@ func (j *Journal) Accept(records []Record, tombstones []Tombstone) error {
 	})
 }
 
-// Admit turns held entries into accepted ones and notes the updates.
+// Admit moves held entries to the phase Accepted and records their updates.
 func (j *Journal) Admit(updates ...tasker.Update) error {
-	return j.each("admit assignments", updates, func(tx tables, e *Entry, u tasker.Update) error {
+	return j.writeUpdates("admit assignments", updates, func(b buckets, e *Entry, u tasker.Update) error {
 		if e.Phase != Held {
 			return fmt.Errorf("%s is %s: %w", e.TaskID, e.Phase, ErrUnknown)
 		}
-		e.Phase, e.Last = Accepted, brief(u)
+		e.Phase, e.LastUpdate = Accepted, summary(u)
 		if e.Deadline.IsZero() && u.ReceivedAt != nil {
 			e.Deadline = *u.ReceivedAt
 		}
-		return tx.putEntry(*e)
+		return b.putEntry(*e)
 	})
 }
 
-// Start records that the handler is about to be started, with the update that
-// will say so; it comes before the start. The handler may be started again
-// after a restart of the agent; the processes of the earlier start are
-// forgotten then.
+// Start records that the handler is about to start, with the update that will report it.
+// After a restart of the agent the handler may start again. Then the processes of the
+// earlier start are removed.
 func (j *Journal) Start(u tasker.Update) error {
-	return j.each("record the start", []tasker.Update{u}, func(tx tables, e *Entry, u tasker.Update) error {
+	return j.writeUpdates("record the start", []tasker.Update{u}, func(b buckets, e *Entry, u tasker.Update) error {
 		if e.Phase != Accepted && e.Phase != Starting {
 			return fmt.Errorf("%s is %s: %w", e.TaskID, e.Phase, ErrUnknown)
 		}
-		e.Phase, e.Processes, e.Last = Starting, nil, brief(u)
-		return tx.putEntry(*e)
+		e.Phase, e.Processes, e.LastUpdate = Starting, nil, summary(u)
+		return b.putEntry(*e)
 	})
 }
 
-// Spawned records a process that the handler started.
-func (j *Journal) Spawned(ref Ref, p handlers.Process) error {
-	return j.update("record a process", func(tx tables) error {
-		e, err := tx.entry(ref)
+// AddProcess records a process that the handler has started.
+func (j *Journal) AddProcess(ref Ref, p handlers.Process) error {
+	return j.write("record a process", func(b buckets) error {
+		e, err := b.entry(ref)
 		if err != nil {
 			return err
 		}
 		e.Processes = append(e.Processes, p)
-		return tx.putEntry(e)
+		return b.putEntry(e)
 	})
 }
 
-// Note records updates that are about to be sent, without result and output, so
-// that a restarted agent goes on from there. Those for ended or unknown entries
-// are ignored.
-func (j *Journal) Note(updates ...tasker.Update) error {
-	return j.each("note updates", updates, func(tx tables, e *Entry, u tasker.Update) error {
-		if e.Phase == Ended || e.Last.Seq >= u.Seq {
+// Update records updates that are about to be sent, without result and output, so that a
+// restarted agent continues from there. It ignores updates of ended entries.
+func (j *Journal) Update(updates ...tasker.Update) error {
+	return j.writeUpdates("record updates", updates, func(b buckets, e *Entry, u tasker.Update) error {
+		if e.Phase == Ended || e.LastUpdate.Seq >= u.Seq {
 			return nil
 		}
-		e.Last = brief(u)
-		return tx.putEntry(*e)
+		e.LastUpdate = summary(u)
+		return b.putEntry(*e)
 	})
 }
 
-// End records final reports. Each is kept until it is confirmed and swept; the
-// first one for an entry stays.
+// End records final reports. A report is kept until it is confirmed and swept. An entry
+// keeps its first final report.
 func (j *Journal) End(updates ...tasker.Update) error {
-	return j.each("record final reports", updates, func(tx tables, e *Entry, u tasker.Update) error {
+	return j.writeUpdates("record final reports", updates, func(b buckets, e *Entry, u tasker.Update) error {
 		if e.Phase == Ended {
 			return nil
 		}
-		return tx.end(e, u)
+		return b.end(e, u)
 	})
 }
 
-// maxHanded is how many confirmations may wait to be written.
-const maxHanded = 256
+// maxConfirmed is how many confirmations may wait to be written.
+const maxConfirmed = 256
 
-// Confirm says that final reports were handed over; what they say of the output is
-// kept no longer. Unknown entries are ignored. It is written with the next
-// transaction, at the latest by Sweep, Entries and Close: a confirmation that is
-// lost with the process costs no more than the same report once again.
+// Confirm records that final reports were delivered; their output is deleted. It ignores
+// unknown entries. Confirm does not write at once, but with the next transaction, at the
+// latest in Sweep, Entries or Close. If the process crashes before, the reports are sent
+// once more.
 func (j *Journal) Confirm(refs ...Ref) error {
 	j.mu.Lock()
-	j.handed = append(j.handed, refs...)
-	full := len(j.handed) >= maxHanded
+	j.confirmed = append(j.confirmed, refs...)
+	full := len(j.confirmed) >= maxConfirmed
 	j.mu.Unlock()
 	if full {
-		return j.settle()
+		return j.writeConfirmations()
 	}
 	return nil
 }
 
-// settle writes the confirmations that wait.
-func (j *Journal) settle() error {
+// writeConfirmations writes the pending confirmations.
+func (j *Journal) writeConfirmations() error {
 	j.mu.Lock()
-	waiting := len(j.handed)
+	pending := len(j.confirmed)
 	j.mu.Unlock()
-	if waiting == 0 {
+	if pending == 0 {
 		return nil
 	}
-	return j.update("record confirmed reports", func(tables) error { return nil })
+	return j.write("record confirmed reports", func(buckets) error { return nil })
 }
 
-// Drop forgets entries as if they had never been accepted.
+// Drop removes entries, as if they had never been accepted.
 func (j *Journal) Drop(refs ...Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}
-	return j.update("drop assignments", func(tx tables) error {
-		for _, ref := range refs {
-			if err := tx.drop(ref); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return j.write("drop assignments", func(b buckets) error { return b.drop(refs) })
 }
 
-// Sweep forgets the confirmed entries, and the tombstones, whose deadline is
-// before the given time, and returns the entries' names.
+// Sweep removes the confirmed entries and the tombstones whose deadline is before the
+// given time. It returns the removed entries.
 func (j *Journal) Sweep(before time.Time) ([]Ref, error) {
-	if err := j.settle(); err != nil {
+	if err := j.writeConfirmations(); err != nil {
 		return nil, err
 	}
-	var gone []Ref
-	var stones [][]byte
-	err := j.view("look for what is out of date", func(tx tables) error {
+	var refs []Ref
+	var tombstones [][]byte
+	err := j.read("find outdated entries", func(b buckets) error {
 		return errors.Join(
-			tx.eachEntry(func(e Entry) {
+			b.eachEntry(func(e Entry) {
 				if e.Confirmed && e.Deadline.Before(before) {
-					gone = append(gone, e.Ref())
+					refs = append(refs, e.Ref())
 				}
 			}),
-			tx.eachTombstone(func(k []byte, t Tombstone) {
+			b.eachTombstone(func(k []byte, t Tombstone) {
 				if t.Deadline.Before(before) {
-					stones = append(stones, slices.Clone(k))
+					tombstones = append(tombstones, slices.Clone(k))
 				}
 			}))
 	})
-	if err != nil || len(gone) == 0 && len(stones) == 0 {
+	if err != nil || len(refs) == 0 && len(tombstones) == 0 {
 		return nil, err
 	}
-	err = j.update("sweep", func(tx tables) error {
-		for _, ref := range gone {
-			if err := tx.drop(ref); err != nil {
+	err = j.write("sweep", func(b buckets) error {
+		for _, k := range tombstones {
+			if err := b.tombstones.Delete(k); err != nil {
 				return err
 			}
 		}
-		for _, k := range stones {
-			if err := tx.tombstones.Delete(k); err != nil {
-				return err
-			}
-		}
-		return nil
+		return b.drop(refs)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return gone, nil
+	return refs, nil
 }

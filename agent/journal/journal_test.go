@@ -81,10 +81,10 @@ func TestLifeOverRestarts(t *testing.T) {
 		[]journal.Tombstone{{TaskID: "z", Attempt: 2, Deadline: deadline}}))
 	must(t, j.Start(update(j, "a", tasker.Running)))
 	process := handlers.Process{PID: 7, StartTime: 8, Cgroup: "/x"}
-	must(t, j.Spawned(ref("a"), process))
+	must(t, j.AddProcess(ref("a"), process))
 	noted := update(j, "a", tasker.Running)
 	noted.OutputBytes, noted.Output = 5, []tasker.Chunk{{Data: []byte("hello")}}
-	must(t, j.Note(noted))
+	must(t, j.Update(noted))
 	lastSeq := noted.Seq
 	must(t, j.Close())
 
@@ -101,7 +101,7 @@ func TestLifeOverRestarts(t *testing.T) {
 		t.Fatalf("entries %+v are not a, b, c", entries)
 	}
 	a := entries[0]
-	if a.Phase != journal.Starting || len(a.Processes) != 1 || a.Processes[0] != process || a.Last.OutputBytes != 5 || a.Last.Output != nil {
+	if a.Phase != journal.Starting || len(a.Processes) != 1 || a.Processes[0] != process || a.LastUpdate.OutputBytes != 5 || a.LastUpdate.Output != nil {
 		t.Errorf("a is %+v", a)
 	}
 	payload, err := j.Payload(ref("b"))
@@ -131,7 +131,7 @@ func TestLifeOverRestarts(t *testing.T) {
 	final.Result, final.Output = json.RawMessage(`{"x":1}`), []tasker.Chunk{{Offset: 3, Data: []byte{0, 255}}}
 	must(t, j.End(final))
 	must(t, j.End(update(j, "a", tasker.Failed)))
-	must(t, j.Note(update(j, "a", tasker.Running)))
+	must(t, j.Update(update(j, "a", tasker.Running)))
 	got, err := j.Report(ref("a"))
 	must(t, err)
 	if diff := cmp.Diff(final, got); diff != "" {

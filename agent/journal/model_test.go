@@ -43,7 +43,7 @@ func TestModel(t *testing.T) {
 		}
 		defer func() { _ = j.Close() }()
 		m := model{reports: map[journal.Ref]tasker.ResponseStatus{}}
-		var order uint64
+		var sequence uint64
 		ids := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		check := func(rt *rapid.T, err error, wantOK bool) {
 			if (err == nil) != wantOK {
@@ -78,10 +78,10 @@ func TestModel(t *testing.T) {
 				if m.find(r.Assignment.TaskID) != nil {
 					return
 				}
-				order++
+				sequence++
 				m.entries = append(m.entries, journal.Entry{
 					TaskID: r.Assignment.TaskID, Attempt: 1, Identifier: r.Assignment.Identifier, Type: "ping", Handler: "ping",
-					Deadline: r.Assignment.Deadline, Order: order, Phase: phase, Last: r.Update,
+					Deadline: r.Assignment.Deadline, Sequence: sequence, Phase: phase, LastUpdate: r.Update,
 				})
 			},
 			"start": func(rt *rapid.T) {
@@ -90,7 +90,7 @@ func TestModel(t *testing.T) {
 				ok := e != nil && e.Phase != journal.Ended
 				check(rt, j.Start(u), ok)
 				if ok {
-					e.Phase, e.Last, e.Processes = journal.Starting, u, nil
+					e.Phase, e.LastUpdate, e.Processes = journal.Starting, u, nil
 				}
 			},
 			"spawned": func(rt *rapid.T) {
@@ -100,15 +100,15 @@ func TestModel(t *testing.T) {
 				if e == nil || e.Phase != journal.Starting {
 					return
 				}
-				check(rt, j.Spawned(ref(id), p), true)
+				check(rt, j.AddProcess(ref(id), p), true)
 				e.Processes = append(e.Processes, p)
 			},
 			"note": func(rt *rapid.T) {
 				u := update(j, ids.Draw(rt, "id"), tasker.Running)
 				e := m.find(u.TaskID)
-				check(rt, j.Note(u), e != nil)
+				check(rt, j.Update(u), e != nil)
 				if e != nil && e.Phase != journal.Ended {
-					e.Last = u
+					e.LastUpdate = u
 				}
 			},
 			"end": func(rt *rapid.T) {
@@ -116,7 +116,7 @@ func TestModel(t *testing.T) {
 				e := m.find(u.TaskID)
 				check(rt, j.End(u), e != nil)
 				if e != nil && e.Phase != journal.Ended {
-					e.Phase, e.Last, e.Processes = journal.Ended, u, nil
+					e.Phase, e.LastUpdate, e.Processes = journal.Ended, u, nil
 					m.reports[e.Ref()] = u.Status
 				}
 			},

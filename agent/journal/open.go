@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -19,30 +18,27 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/groupcommit"
 )
 
-// FileName is the journal's name within the data directory.
+// FileName is the name of the journal in the data directory.
 const FileName = "journal.db"
 
-// format is the version of the file's layout.
+// format is the version of the file format.
 const format = 1
 
-// compactFrom is the size in bytes from which a half empty file is compacted.
-const compactFrom = 1 << 20
-
-// Options say how to open a journal.
+// Options configure Open.
 type Options struct {
-	// LockTimeout is how long to wait for another process to give up the file;
-	// zero is 3 s.
+	// LockTimeout is how long to wait until another process unlocks the file; zero is
+	// 3 s.
 	LockTimeout time.Duration
 }
 
-// Open opens the journal in dir, making both if they are missing. A file that
-// it cannot read, or that belongs to a newer program, is left as it is.
+// Open opens the journal in dir, and creates both if they are missing. It does not change
+// a file that it cannot read or that a newer program has written.
 func Open(dir string, opts Options) (*Journal, error) {
 	if opts.LockTimeout <= 0 {
 		opts.LockTimeout = 3 * time.Second
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
+		return nil, fmt.Errorf("create the data directory: %w", err)
 	}
 	path := filepath.Join(dir, FileName)
 	j, err := openFile(path, opts.LockTimeout)
@@ -50,9 +46,9 @@ func Open(dir string, opts Options) (*Journal, error) {
 	case errors.Is(err, ErrLocked):
 		return nil, fmt.Errorf("journal %s is %w: stop the other agent, or give this one its own data_dir", path, err)
 	case errors.Is(err, ErrTooNew):
-		return nil, fmt.Errorf("journal %s was %w; use that version, or move the file away to begin anew", path, err)
+		return nil, fmt.Errorf("journal %s was %w; use that version, or move the file away to start afresh", path, err)
 	case errors.Is(err, ErrCorrupt):
-		return nil, fmt.Errorf("journal %s is %w; move the file away to begin anew (unsent reports in it are lost then)", path, err)
+		return nil, fmt.Errorf("journal %s is %w; move the file away to start afresh (its unsent reports are then lost)", path, err)
 	case err != nil:
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
@@ -67,22 +63,21 @@ func openFile(path string, timeout time.Duration) (*Journal, error) {
 			return nil, err
 		}
 		if !current {
-			// The lock was got on a file that its owner has since replaced.
+			// The owner of the lock has replaced the file meanwhile.
 			if err := db.Close(); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		return begin(db, path)
+		return prepare(db, path)
 	}
 }
 
-// openBolt opens the file and says whether it still is the one at path. bbolt
-// panics on some damaged files, and the operating system faults where one is
-// shorter than it says: both are returned as ErrCorrupt.
+// openBolt opens and locks the file. It reports as current whether the file is still the
+// one at path.
 func openBolt(path string, timeout time.Duration) (db *bolt.DB, current bool, err error) {
 	var file *os.File
-	err = guard(func() error {
+	err = recoverCorrupt(func() error {
 		db, err = bolt.Open(path, 0o600, &bolt.Options{
 			Timeout:      timeout,
 			FreelistType: bolt.FreelistMapType,
@@ -96,11 +91,11 @@ func openBolt(path string, timeout time.Duration) (db *bolt.DB, current bool, er
 	})
 	if err != nil {
 		if db == nil && file != nil {
-			// A panic keeps bbolt from unlocking, and the map that it leaves behind
-			// would keep the lock alive past the close.
+			// After a panic bbolt has not unlocked the file. Its memory map would keep
+			// the lock after the close.
 			_, _ = unix.Flock(int(file.Fd()), unix.LOCK_UN), file.Close()
 		}
-		return nil, false, explain(err)
+		return nil, false, classify(err)
 	}
 	opened, err := file.Stat()
 	if err != nil {
@@ -110,7 +105,8 @@ func openBolt(path string, timeout time.Duration) (db *bolt.DB, current bool, er
 	return db, err == nil && os.SameFile(opened, named), nil
 }
 
-func explain(err error) error {
+// classify wraps an error of bbolt in an error of this package.
+func classify(err error) error {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return ErrLocked
@@ -122,8 +118,9 @@ func explain(err error) error {
 	return err
 }
 
-// guard turns a panic or a memory fault within fn into ErrCorrupt.
-func guard(fn func() error) (err error) {
+// recoverCorrupt runs fn, and returns ErrCorrupt if it panics or causes a memory fault.
+// bbolt panics on some damaged files, and a file that is too short causes a fault.
+func recoverCorrupt(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -133,21 +130,24 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
-// begin reads the whole file, compacts it, and counts the opening. It closes db
-// when it fails.
-func begin(db *bolt.DB, path string) (*Journal, error) {
-	if err := guard(func() error { return db.View(check) }); err != nil {
+// prepare verifies the file, compacts it, and counts the opening. It closes db if it
+// fails.
+func prepare(db *bolt.DB, path string) (*Journal, error) {
+	if err := recoverCorrupt(func() error { return db.View(verify) }); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if half(db) {
+	if isHalfEmpty(db) {
 		db = compact(db, path)
 	}
 	j := &Journal{db: db}
-	// A write is the fault of one, or fails for each by itself as well.
-	j.writes = groupcommit.New(maxShared, func(error) bool { return true }, j.write)
-	err := db.Update(j.initialise)
+	// One write may be the reason why a transaction fails, so retry each of them alone.
+	j.writes = groupcommit.New(maxShared, func(error) bool { return true }, j.commit)
+	err := db.Update(func(tx *bolt.Tx) (err error) {
+		j.instance, j.epoch, err = initialise(tx)
+		return err
+	})
 	if err == nil {
-		// A file that was made just now is durable when its directory is.
+		// A new file is durable once its directory is.
 		err = atomicfile.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
@@ -156,12 +156,12 @@ func begin(db *bolt.DB, path string) (*Journal, error) {
 	return j, nil
 }
 
-// check reads everything that a restart depends on.
-func check(tx *bolt.Tx) error {
+// verify reads everything that a restart depends on.
+func verify(tx *bolt.Tx) error {
 	meta := tx.Bucket([]byte(bucketMeta))
 	if meta == nil {
 		return tx.ForEach(func(name []byte, _ *bolt.Bucket) error {
-			return fmt.Errorf("%w: no journal of an agent (it has a bucket %q)", ErrCorrupt, name)
+			return fmt.Errorf("%w: not an agent's journal (it has a bucket %q)", ErrCorrupt, name)
 		})
 	}
 	version, err := strconv.Atoi(string(meta.Get([]byte("format"))))
@@ -173,20 +173,20 @@ func check(tx *bolt.Tx) error {
 	case len(meta.Get([]byte("instance"))) == 0:
 		return fmt.Errorf("%w: no instance", ErrCorrupt)
 	}
-	if _, err := epoch(meta); err != nil {
+	if _, err := readEpoch(meta); err != nil {
 		return err
 	}
-	t := open(tx)
-	if t.entries == nil || t.payloads == nil || t.reports == nil || t.tombstones == nil {
+	b := bucketsOf(tx)
+	if b.entries == nil || b.payloads == nil || b.reports == nil || b.tombstones == nil {
 		return fmt.Errorf("%w: a bucket is missing", ErrCorrupt)
 	}
-	if err := t.eachEntry(func(Entry) {}); err != nil {
+	if err := b.eachEntry(func(Entry) {}); err != nil {
 		return err
 	}
-	return t.eachTombstone(func([]byte, Tombstone) {})
+	return b.eachTombstone(func([]byte, Tombstone) {})
 }
 
-func epoch(meta *bolt.Bucket) (int64, error) {
+func readEpoch(meta *bolt.Bucket) (int64, error) {
 	n, err := strconv.ParseInt(string(meta.Get([]byte("epoch"))), 10, 31)
 	if err != nil {
 		return 0, fmt.Errorf("%w: epoch: %w", ErrCorrupt, err)
@@ -194,29 +194,30 @@ func epoch(meta *bolt.Bucket) (int64, error) {
 	return n, nil
 }
 
-// initialise makes what a new file lacks and counts the opening.
-func (j *Journal) initialise(tx *bolt.Tx) error {
+// initialise creates what a new file lacks, counts the opening, and returns the instance
+// and the epoch.
+func initialise(tx *bolt.Tx) (instance string, epoch int64, err error) {
 	for _, name := range []string{bucketMeta, bucketEntries, bucketPayloads, bucketReports, bucketTombstones} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-			return err
+			return "", 0, err
 		}
 	}
 	meta := tx.Bucket([]byte(bucketMeta))
 	if meta.Get([]byte("format")) == nil {
 		id, err := uuid.NewRandom()
 		if err != nil {
-			return fmt.Errorf("make the instance id: %w", err)
+			return "", 0, fmt.Errorf("create the instance id: %w", err)
 		}
 		for k, v := range map[string]string{"format": strconv.Itoa(format), "instance": id.String(), "epoch": "0"} {
 			if err := meta.Put([]byte(k), []byte(v)); err != nil {
-				return err
+				return "", 0, err
 			}
 		}
 	}
-	n, err := epoch(meta)
+	epoch, err = readEpoch(meta)
 	if err != nil {
-		return err
+		return "", 0, err
 	}
-	j.instance, j.epoch = string(bytes.Clone(meta.Get([]byte("instance")))), n+1
-	return meta.Put([]byte("epoch"), strconv.AppendInt(nil, j.epoch, 10))
+	epoch++
+	return string(meta.Get([]byte("instance"))), epoch, meta.Put([]byte("epoch"), strconv.AppendInt(nil, epoch, 10))
 }

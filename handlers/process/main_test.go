@@ -21,13 +21,12 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 )
 
-// TestMain makes the test binary the supervisor, and an agent that can be
-// killed, as well.
+// TestMain also runs the test binary as the supervisor, and as an agent that a test can kill.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "supervise":
-			// Not os.Exit, at which the race detector waits a second or more.
+			// os.Exit would wait a second or more for the race detector.
 			syscall.Exit(process.Supervise(os.Args[2:]))
 		case "agent":
 			syscall.Exit(agent(os.Args[2], os.Args[3], os.Args[4]))
@@ -44,7 +43,7 @@ func agent(taskID, cgroup, script string) int {
 		Env:    process.Environ(handlers.Call{TaskID: taskID, Endpoint: endpoint}, nil),
 		Stdout: os.Stdout,
 		RecordProcess: func(p handlers.Process) error {
-			_, err := fmt.Printf("spawned %d %d %s\n", p.PID, p.StartTime, p.Cgroup)
+			_, err := fmt.Printf("recorded %d %d %s\n", p.PID, p.StartTime, p.Cgroup)
 			return err
 		},
 	})
@@ -56,19 +55,19 @@ func agent(taskID, cgroup, script string) int {
 
 const endpoint = "test-endpoint"
 
-// fixture is one task of a runner.
+// fixture is a Runner and one task.
 type fixture struct {
 	*process.Runner
 	t      *testing.T
 	taskID string
 	out    *buffer
 
-	mu      sync.Mutex
-	spawned []handlers.Process
+	mu       sync.Mutex
+	recorded []handlers.Process
 }
 
-// each runs a test with and without a cgroup.
-func each(t *testing.T, test func(t *testing.T, f *fixture)) {
+// withAndWithoutCgroup runs a test twice.
+func withAndWithoutCgroup(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
 	t.Run("plain", func(t *testing.T) {
 		t.Parallel()
@@ -78,7 +77,7 @@ func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 		t.Parallel()
 		root, err := process.FindCgroupRoot()
 		if err != nil {
-			t.Skipf("left out: commands in a cgroup of their own: %v", err)
+			t.Skipf("commands cannot have their own cgroup: %v", err)
 		}
 		test(t, newFixture(t, root))
 	})
@@ -92,15 +91,15 @@ func newFixture(t *testing.T, cgroup string) *fixture {
 		out:    &buffer{},
 	}
 	t.Cleanup(func() {
-		if pids := f.left(); len(pids) > 0 {
-			t.Errorf("processes are left: %v", pids)
+		if pids := f.remaining(); len(pids) > 0 {
+			t.Errorf("processes still run: %v", pids)
 		}
-		for _, p := range f.spawned {
+		for _, p := range f.recorded {
 			if p.Cgroup == "" {
 				continue
 			}
 			if _, err := os.Stat(p.Cgroup); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("cgroup %s is left", p.Cgroup)
+				t.Errorf("cgroup %s still exists", p.Cgroup)
 			}
 		}
 	})
@@ -116,7 +115,7 @@ func (f *fixture) spec(argv ...string) process.Spec {
 		RecordProcess: func(p handlers.Process) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.spawned = append(f.spawned, p)
+			f.recorded = append(f.recorded, p)
 			return nil
 		},
 	}
@@ -124,23 +123,23 @@ func (f *fixture) spec(argv ...string) process.Spec {
 
 func (f *fixture) sh(script string) process.Spec { return f.spec("/bin/sh", "-c", script) }
 
-// process waits for the supervisor (0) or the command (1).
+// process waits until the supervisor (0) or the command (1) is recorded, and returns it.
 func (f *fixture) process(i int) handlers.Process {
 	var p handlers.Process
-	waitFor(f.t, "the process is recorded", func() bool {
+	waitFor(f.t, "the process to be recorded", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if len(f.spawned) <= i {
+		if len(f.recorded) <= i {
 			return false
 		}
-		p = f.spawned[i]
+		p = f.recorded[i]
 		return true
 	})
 	return p
 }
 
-// left lists the processes that have the task in their environment, zombies not.
-func (f *fixture) left() []string {
+// remaining returns the processes that have the task in their environment, without zombies.
+func (f *fixture) remaining() []string {
 	var pids []string
 	environs, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
@@ -159,25 +158,25 @@ func (f *fixture) left() []string {
 func (f *fixture) cancelWhen(want string, spec process.Spec) (process.Exit, error) {
 	ctx, cancel := context.WithCancelCause(f.t.Context())
 	defer cancel(nil)
-	f.out.notify(want, func() { cancel(handlers.ErrCancelled) })
+	f.out.onOutput(want, func() { cancel(handlers.ErrCancelled) })
 	return f.Run(ctx, spec)
 }
 
-// buffer is an io.Writer that tells when something was written.
+// buffer is an io.Writer that calls a function when it contains a text.
 type buffer struct {
 	mu   sync.Mutex
 	b    bytes.Buffer
 	want string
-	tell func()
+	call func()
 }
 
 func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n, err := b.b.Write(p)
-	if b.tell != nil && strings.Contains(b.b.String(), b.want) {
-		b.tell()
-		b.tell = nil
+	if b.call != nil && strings.Contains(b.b.String(), b.want) {
+		b.call()
+		b.call = nil
 	}
 	return n, err
 }
@@ -188,22 +187,22 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-func (b *buffer) notify(want string, tell func()) { b.want, b.tell = want, tell }
+func (b *buffer) onOutput(want string, call func()) { b.want, b.call = want, call }
 
-// patience bounds every wait of a test.
-const patience = 2 * time.Minute
+// maxWait is the upper limit of every wait in these tests.
+const maxWait = 2 * time.Minute
 
 // waitFor waits for a condition.
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(maxWait)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("waited in vain: %s", what)
+			t.Fatalf("timeout while waiting for %s", what)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 )
 
-func TestExits(t *testing.T) {
+func TestExit(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		script string
@@ -34,7 +34,7 @@ func TestExits(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.script, func(t *testing.T) {
 			t.Parallel()
-			each(t, func(t *testing.T, f *fixture) {
+			withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
 				exit, err := f.Run(t.Context(), f.sh(tt.script))
 				if err != nil || exit != tt.want {
 					t.Errorf("got %+v, %v, want %+v", exit, err, tt.want)
@@ -56,8 +56,8 @@ func TestStartErrors(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
-		// What another test starts meanwhile must not have the file open for writing,
-		// or it could not be executed.
+		// A process that another test forks now would hold the file open for writing, and the
+		// file could not be executed.
 		syscall.ForkLock.RLock()
 		defer syscall.ForkLock.RUnlock()
 		if err := os.WriteFile(path, []byte(text), mode); err != nil {
@@ -89,7 +89,7 @@ func TestStartErrors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			each(t, func(t *testing.T, f *fixture) {
+			withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
 				_, err := f.Run(t.Context(), tt.spec)
 				var start *process.StartError
 				if !errors.As(err, &start) || err.Error() != tt.want || tt.is != nil && !errors.Is(err, tt.is) {
@@ -109,10 +109,10 @@ func TestInputOutputAndEnvironment(t *testing.T) {
 		spec := f.spec("/bin/cat")
 		spec.Stdin = bytes.NewReader(in)
 		if _, err := f.Run(t.Context(), spec); err != nil || f.out.String() != string(in) {
-			t.Errorf("%d bytes came back of %d: %v", len(f.out.String()), len(in), err)
+			t.Errorf("got %d bytes, want %d: %v", len(f.out.String()), len(in), err)
 		}
 	})
-	t.Run("stdin that nobody reads", func(t *testing.T) {
+	t.Run("stdin that is not read", func(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t, "")
 		spec := f.spec("/bin/true")
@@ -131,7 +131,7 @@ func TestInputOutputAndEnvironment(t *testing.T) {
 			t.Errorf("got %d bytes", len(got))
 		}
 	})
-	t.Run("output apart", func(t *testing.T) {
+	t.Run("separate stdout and stderr", func(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t, "")
 		var out, errs bytes.Buffer
@@ -141,7 +141,7 @@ func TestInputOutputAndEnvironment(t *testing.T) {
 			t.Errorf("got %q, %q, %v", &out, &errs, err)
 		}
 	})
-	t.Run("nothing given", func(t *testing.T) {
+	t.Run("no stdin and no writers", func(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t, "")
 		spec := f.sh("read line; echo out; echo err >&2; exit 7")
@@ -150,11 +150,11 @@ func TestInputOutputAndEnvironment(t *testing.T) {
 			t.Errorf("got %+v, %v", exit, err)
 		}
 	})
-	t.Run("a writer that fails does not hold the command up", func(t *testing.T) {
+	t.Run("failing writer does not block the command", func(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t, "")
 		spec := f.sh("head -c 1000000 /dev/zero")
-		spec.Stdout, spec.Stderr = failing{}, nil
+		spec.Stdout, spec.Stderr = failingWriter{}, nil
 		if _, err := f.Run(t.Context(), spec); !errors.Is(err, errFull) {
 			t.Errorf("got %v", err)
 		}
@@ -177,40 +177,40 @@ func TestInputOutputAndEnvironment(t *testing.T) {
 
 var errFull = errors.New("disk is full")
 
-type failing struct{}
+type failingWriter struct{}
 
-func (failing) Write([]byte) (int, error) { return 0, errFull }
+func (failingWriter) Write([]byte) (int, error) { return 0, errFull }
 
-func TestSpawnedSaysWhatRuns(t *testing.T) {
+func TestRecordProcessGetsSupervisorAndCommand(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, f *fixture) {
+	withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
 		if _, err := f.Run(t.Context(), f.sh("echo $$; cat /proc/self/cgroup")); err != nil {
 			t.Fatal(err)
 		}
-		if len(f.spawned) != 2 {
-			t.Fatalf("spawned %v", f.spawned)
+		if len(f.recorded) != 2 {
+			t.Fatalf("recorded %v", f.recorded)
 		}
-		command := f.spawned[1]
+		command := f.recorded[1]
 		pid, rest, _ := strings.Cut(f.out.String(), "\n")
 		if got := itoa(command.PID); got != pid || command.StartTime == 0 {
-			t.Errorf("spawned %+v, but the command is %s", command, pid)
+			t.Errorf("recorded %+v, but the command is %s", command, pid)
 		}
 		if f.Cgroup == "" && command.Cgroup != "" {
-			t.Errorf("spawned in cgroup %s", command.Cgroup)
+			t.Errorf("recorded the cgroup %s", command.Cgroup)
 		}
 		if f.Cgroup != "" && !strings.Contains(rest, "/"+filepath.Base(command.Cgroup)+"\n") {
-			t.Errorf("spawned in cgroup %q, but the command is in %s", command.Cgroup, rest)
+			t.Errorf("recorded the cgroup %q, but the command is in %s", command.Cgroup, rest)
 		}
 	})
 }
 
-func TestSpawnedFails(t *testing.T) {
+func TestRecordProcessErrorEndsTheTree(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	for call := range 2 {
 		t.Run([]string{"supervisor", "command"}[call], func(t *testing.T) {
 			t.Parallel()
-			each(t, func(t *testing.T, f *fixture) {
+			withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
 				calls := 0
 				spec := f.sh("sleep 1000")
 				spec.RecordProcess = func(handlers.Process) error {
@@ -228,25 +228,25 @@ func TestSpawnedFails(t *testing.T) {
 	}
 }
 
-func TestContext(t *testing.T) {
+func TestRunReturnsTheCauseOfTheContext(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, f *fixture) {
-		t.Run("done before", func(t *testing.T) {
+	withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
+		t.Run("done before the start", func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cancel(handlers.ErrStopping)
 			if _, err := f.Run(ctx, f.sh("echo no")); !errors.Is(err, handlers.ErrStopping) || f.out.String() != "" {
 				t.Errorf("got %v, %q", err, f.out)
 			}
 		})
-		t.Run("done meanwhile", func(t *testing.T) {
+		t.Run("done while the command runs", func(t *testing.T) {
 			exit, err := f.cancelWhen("ready", f.sh("echo ready; sleep 1000"))
 			if !errors.Is(err, handlers.ErrCancelled) || exit.Signal != syscall.SIGTERM {
 				t.Errorf("got %+v, %v", exit, err)
 			}
 		})
-		t.Run("done meanwhile, and ended in good order", func(t *testing.T) {
+		t.Run("done while the command cleans up", func(t *testing.T) {
 			spec := f.sh("trap 'echo cleaned; exit 5' TERM; echo set; while :; do sleep 0.05; done")
-			spec.Grace = patience
+			spec.Grace = maxWait
 			exit, err := f.cancelWhen("set", spec)
 			if !errors.Is(err, handlers.ErrCancelled) || exit.Code != 5 || !strings.Contains(f.out.String(), "cleaned") {
 				t.Errorf("got %+v, %v, %q", exit, err, f.out)

@@ -9,7 +9,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 )
 
-func TestLast(t *testing.T) {
+func TestTail(t *testing.T) {
 	t.Parallel()
 	const most = 1000
 	long := strings.Repeat("x", most)
@@ -41,24 +41,24 @@ func TestLast(t *testing.T) {
 				t.Errorf("%.40q: got %.40q, want %.40q", in, got, want)
 			}
 			if out.String() != in {
-				t.Errorf("%.40q: passed on %.40q", in, out.String())
+				t.Errorf("%.40q: copied %.40q", in, out.String())
 			}
 		}
 	}
 }
 
-func TestLastExplains(t *testing.T) {
+func TestTailExplain(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("exit code 1")
 	l := process.Tail{Out: &bytes.Buffer{}}
-	if err := l.Explain(failed); err != failed { //nolint:errorlint // exactly this one
-		t.Errorf("of nothing: %v", err)
+	if err := l.Explain(failed); err != failed { //nolint:errorlint // the same error
+		t.Errorf("without output: %v", err)
 	}
 	_, _ = l.Write([]byte("one\nno space left\n"))
 	if err := l.Explain(failed); !errors.Is(err, failed) || err.Error() != "exit code 1: no space left" {
 		t.Errorf("got %v", err)
 	}
 	if err := l.Explain(nil); err != nil {
-		t.Errorf("of success: %v", err)
+		t.Errorf("without an error: %v", err)
 	}
 }

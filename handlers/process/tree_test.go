@@ -19,8 +19,8 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// trees are commands that do their best to leave something behind. Each prints
-// "ready" when all of it runs, and ends only if it is killed.
+// trees returns commands that try to leave processes behind. Each prints "ready" when all its
+// processes run, and ends only if it is killed.
 func trees() map[string]string {
 	const stubborn = `trap "" TERM HUP INT; `
 	return map[string]string{
@@ -37,12 +37,12 @@ func trees() map[string]string {
 	}
 }
 
-func TestCancelLeavesNothing(t *testing.T) {
+func TestCancelLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	for name, script := range trees() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			each(t, func(t *testing.T, f *fixture) {
+			withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
 				if _, err := f.cancelWhen("ready", f.sh(script)); !errors.Is(err, handlers.ErrCancelled) {
 					t.Errorf("got %v", err)
 				}
@@ -53,7 +53,7 @@ func TestCancelLeavesNothing(t *testing.T) {
 
 func TestDaemonsEndWithTheCommand(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, f *fixture) {
+	withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
 		exit, err := f.Run(t.Context(), f.sh(`(setsid sh -c 'trap "" TERM; sleep 1000' >/dev/null 2>&1 &); exit 4`))
 		if err != nil || exit.Code != 4 {
 			t.Errorf("got %+v, %v", exit, err)
@@ -61,9 +61,9 @@ func TestDaemonsEndWithTheCommand(t *testing.T) {
 	})
 }
 
-func TestPipeHeldOpenByAGrandchild(t *testing.T) {
+func TestRunReturnsThoughDaemonHoldsThePipe(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, f *fixture) {
+	withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
 		_, err := f.Run(t.Context(), f.sh(`echo before; (setsid sleep 1000 &); echo after`))
 		if err != nil || f.out.String() != "before\nafter\n" {
 			t.Errorf("got %v, %q", err, f.out)
@@ -71,14 +71,14 @@ func TestPipeHeldOpenByAGrandchild(t *testing.T) {
 	})
 }
 
-func TestPipeHeldOpenByAStranger(t *testing.T) {
+func TestRunReturnsThoughForeignProcessHoldsThePipe(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, f *fixture) {
-		// The test opens the command's own pipe, as a daemon would that was handed it.
+	withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
+		// The test opens the command's pipe, like a daemon that received the descriptor.
 		var held *os.File
-		in, goOn := io.Pipe()
-		f.out.notify("ready", func() {
-			defer goOn.Close()
+		in, release := io.Pipe()
+		f.out.onOutput("ready", func() {
+			defer release.Close()
 			var err error
 			if held, err = os.OpenFile(fmt.Sprintf("/proc/%d/fd/1", f.process(1).PID), os.O_WRONLY, 0); err != nil {
 				t.Error(err)
@@ -97,16 +97,16 @@ func TestPipeHeldOpenByAStranger(t *testing.T) {
 	})
 }
 
-func TestSupervisorKilled(t *testing.T) {
+func TestKilledSupervisorLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	for name, script := range trees() {
 		if name == "ever detaching" || name == "no environment" {
-			continue // Without supervisor and environment only a cgroup finds these.
+			continue // Without the supervisor, only a cgroup finds these.
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			each(t, func(t *testing.T, f *fixture) {
-				f.out.notify("ready", func() {
+			withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
+				f.out.onOutput("ready", func() {
 					if err := syscall.Kill(f.process(0).PID, syscall.SIGKILL); err != nil {
 						t.Error(err)
 					}
@@ -119,10 +119,10 @@ func TestSupervisorKilled(t *testing.T) {
 	}
 }
 
-func TestSupervisorTold(t *testing.T) {
+func TestSignalledSupervisorEndsTheTree(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, f *fixture) {
-		f.out.notify("ready", func() {
+	withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
+		f.out.onOutput("ready", func() {
 			if err := syscall.Kill(f.process(0).PID, syscall.SIGTERM); err != nil {
 				t.Error(err)
 			}
@@ -140,7 +140,7 @@ func killAgent(t *testing.T, f *fixture, script string) {
 	t.Helper()
 	var out buffer
 	ready := make(chan struct{})
-	out.notify("ready", func() { close(ready) })
+	out.onOutput("ready", func() { close(ready) })
 	cmd := exec.Command("/proc/self/exe", "agent", f.taskID, f.Cgroup, script)
 	cmd.Stdout = &out
 	cmd.WaitDelay = time.Millisecond
@@ -149,44 +149,44 @@ func killAgent(t *testing.T, f *fixture, script string) {
 	}
 	select {
 	case <-ready:
-	case <-time.After(patience):
-		t.Error("the agent's command was not ready")
+	case <-time.After(maxWait):
+		t.Error("timeout while waiting for the agent's command")
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Error(err)
 	}
 	if err := cmd.Wait(); err == nil {
-		t.Error("the agent ended well")
+		t.Error("the killed agent has exit code 0")
 	}
 	for line := range strings.Lines(out.String()) {
 		var p handlers.Process
-		if n, _ := fmt.Sscanf(line, "spawned %d %d %s", &p.PID, &p.StartTime, &p.Cgroup); n >= 2 {
-			f.spawned = append(f.spawned, p)
+		if n, _ := fmt.Sscanf(line, "recorded %d %d %s", &p.PID, &p.StartTime, &p.Cgroup); n >= 2 {
+			f.recorded = append(f.recorded, p)
 		}
 	}
-	if len(f.spawned) == 0 {
-		t.Fatalf("spawned %v", f.spawned)
+	if len(f.recorded) == 0 {
+		t.Fatalf("recorded %v", f.recorded)
 	}
 }
 
-func TestAgentKilled(t *testing.T) {
+func TestKilledAgentLeavesNoProcess(t *testing.T) {
 	t.Parallel()
 	for name, script := range trees() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			each(t, func(t *testing.T, f *fixture) {
+			withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
 				killAgent(t, f, script)
-				waitFor(t, "the supervisor ends the tree", func() bool {
-					// Of an orphan that has ended PID 1 may let a zombie stand for a while.
-					args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", f.spawned[0].PID))
-					return (err != nil || len(args) == 0) && len(f.left()) == 0
+				waitFor(t, "the supervisor to end the tree", func() bool {
+					// PID 1 may leave a zombie for a while.
+					args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", f.recorded[0].PID))
+					return (err != nil || len(args) == 0) && len(f.remaining()) == 0
 				})
 			})
 		})
 	}
 }
 
-func TestLeftovers(t *testing.T) {
+func TestLeftoversKillTheTree(t *testing.T) {
 	t.Parallel()
 	for name, script := range trees() {
 		if name == "ever detaching" || name == "no environment" {
@@ -194,47 +194,47 @@ func TestLeftovers(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			each(t, func(t *testing.T, f *fixture) {
-				left := process.Leftovers{Endpoint: endpoint, Grace: 200 * time.Millisecond, Log: f.Log}
+			withAndWithoutCgroup(t, func(t *testing.T, f *fixture) {
+				leftovers := process.Leftovers{Endpoint: endpoint, Grace: 200 * time.Millisecond, Log: f.Log}
 				killAgent(t, f, script)
 				if err := syscall.Kill(f.process(0).PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 					t.Error(err)
 				}
-				if err := left.Kill(t.Context(), f.spawned, f.taskID); err != nil {
+				if err := leftovers.Kill(t.Context(), f.recorded, f.taskID); err != nil {
 					t.Error(err)
 				}
-				if pids := f.left(); len(pids) > 0 {
-					t.Errorf("left: %v", pids)
+				if pids := f.remaining(); len(pids) > 0 {
+					t.Errorf("processes still run: %v", pids)
 				}
 			})
 		})
 	}
 }
 
-func TestLeftoversSpareOthers(t *testing.T) {
+func TestLeftoversSpareOtherTasks(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
 	ready := make(chan struct{})
-	f.out.notify("ready", func() { close(ready) })
+	f.out.onOutput("ready", func() { close(ready) })
 	go func() {
 		_, err := f.Run(ctx, f.sh("echo ready; exec sleep 1000"))
 		done <- err
 	}()
 	<-ready
 	other := handlers.Process{PID: f.process(1).PID, StartTime: f.process(1).StartTime - 1, Cgroup: "/sys/fs/cgroup"}
-	for _, left := range []process.Leftovers{
+	for _, leftovers := range []process.Leftovers{
 		{Endpoint: endpoint, Log: f.Log},
 		{Endpoint: "another", Log: f.Log},
 	} {
-		if err := left.Kill(t.Context(), []handlers.Process{other}, f.taskID+"-another"); err != nil {
+		if err := leftovers.Kill(t.Context(), []handlers.Process{other}, f.taskID+"-another"); err != nil {
 			t.Error(err)
 		}
 	}
-	// While it turns into sleep, its environment cannot be seen.
-	waitFor(t, "it is there still", func() bool { return len(f.left()) == 1 })
+	// During the exec of sleep, the environment cannot be read.
+	waitFor(t, "the command to be found", func() bool { return len(f.remaining()) == 1 })
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)

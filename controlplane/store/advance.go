@@ -220,8 +220,8 @@ func skip(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) error {
 // because it or this one is exclusive: one that is under way or being rolled back,
 // or one that waits and came earlier.
 func blocker(ctx context.Context, c *sqldb.Conn, r *rolloutRow) (string, error) {
-	query := `SELECT t.type, t.identifier, o.endpoint, x.rollback_task FROM rollouts x` + c.UseIndex("rollouts_claiming") + c.StraightJoin() + `tasks t` + c.StraightJoin() +
-		`responses o` + c.StraightJoin() + `responses mine
+	query := `SELECT t.type, t.identifier, o.endpoint, x.rollback_task FROM rollouts x` + c.UseIndex("rollouts_claiming") + c.StraightJoin + `tasks t` + c.StraightJoin +
+		`responses o` + c.StraightJoin + `responses mine
 		WHERE x.claims >= ? AND (x.claims = ? OR x.task_id < ?) AND x.task_id <> ? AND (x.exclusive = 1 OR 1 = ?)
 		AND (x.rollback_task = '' OR EXISTS (SELECT 1 FROM tasks u WHERE u.id = x.rollback_task AND u.finished_at IS NULL))
 		AND t.id = x.task_id AND o.task_id = x.task_id AND mine.task_id = ? AND mine.endpoint = o.endpoint LIMIT 1`

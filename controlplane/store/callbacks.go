@@ -3,7 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
+	"fmt"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
@@ -44,28 +48,23 @@ type Callbacks struct{ db *database }
 
 // ClaimCalls returns up to limit due callbacks, oldest first, and holds them.
 func (c *Callbacks) ClaimCalls(ctx context.Context, limit int) ([]Call, error) {
-	var calls []Call
-	err := c.db.update(ctx, "claim callbacks", func(tx *tx) error {
-		calls = nil
-		query := "SELECT id, task_id, event, url, at, data, attempts FROM callbacks WHERE next_at <= ? ORDER BY next_at LIMIT ?" + tx.SkipLocked()
-		err := tx.Query(ctx, query, []any{tx.Now, limit}, func(r *sql.Rows) error {
-			call := Call{Now: tx.Now.Time()}
+	return updateReturning(ctx, c.db, "claim callbacks", func(tx *tx) ([]Call, error) {
+		query := "SELECT id, task_id, event, url, at, data, attempts FROM callbacks WHERE next_at <= ? ORDER BY next_at LIMIT ?" + tx.SkipLocked
+		calls, err := sqldb.List(ctx, &tx.Conn, query, []any{tx.Now, limit}, func(r *sql.Rows, call *Call) error {
 			var at sqldb.Micros
 			err := r.Scan(&call.ID, &call.TaskID, &call.Event, &call.URL, &at, &call.Data, &call.Attempt)
-			call.At, call.Attempt = at.Time(), call.Attempt+1
-			calls = append(calls, call)
+			call.At, call.Attempt, call.Now = at.Time(), call.Attempt+1, tx.Now.Time()
 			return err
 		})
 		if err != nil || len(calls) == 0 {
-			return err
+			return nil, err
 		}
 		args := []any{tx.Now.Add(CallbackHold)}
 		for _, call := range calls {
 			args = append(args, call.ID)
 		}
-		return tx.Exec(ctx, "UPDATE callbacks SET next_at = ?, attempts = attempts + 1 WHERE id IN ("+sqldb.Placeholders(len(calls))+")", args...)
+		return calls, tx.Exec(ctx, "UPDATE callbacks SET next_at = ?, attempts = attempts + 1 WHERE id IN ("+sqldb.Placeholders(len(calls))+")", args...)
 	})
-	return calls, err
 }
 
 // SettleCall stores the outcome of an attempt, unless the claim has expired and
@@ -89,10 +88,8 @@ func (c *Callbacks) SettleCall(ctx context.Context, outcome Called) error {
 
 // Deliveries lists the callbacks of a task in the order of their events.
 func (c *Callbacks) Deliveries(ctx context.Context, id string) ([]tasker.Delivery, error) {
-	var list []tasker.Delivery
 	query := "SELECT id, event, at, attempts, next_at, delivered_at, last_error FROM callbacks WHERE task_id = ? ORDER BY id"
-	err := c.db.Reader().Query(ctx, query, []any{id}, func(r *sql.Rows) error {
-		d := tasker.Delivery{Status: tasker.DeliveryGivenUp}
+	list, err := sqldb.List(ctx, c.db.Reader(), query, []any{id}, func(r *sql.Rows, d *tasker.Delivery) error {
 		var at, next, delivered sqldb.Micros
 		err := r.Scan(&d.ID, &d.Event, &at, &d.Attempts, &next, &delivered, &d.LastError)
 		d.At, d.NextAttemptAt, d.DeliveredAt = at.Time(), next.TimeOrNil(), delivered.TimeOrNil()
@@ -101,9 +98,65 @@ func (c *Callbacks) Deliveries(ctx context.Context, id string) ([]tasker.Deliver
 			d.Status = tasker.DeliveryDelivered
 		case next != 0:
 			d.Status = tasker.DeliveryWaiting
+		default:
+			d.Status = tasker.DeliveryGivenUp
 		}
-		list = append(list, d)
 		return err
 	})
 	return list, c.db.Wrap("read the callbacks of a task", err)
+}
+
+// callbackEvents returns the events of the task's change that its callback wants.
+func (t *taskRow) callbackEvents() []tasker.CallbackEvent {
+	var events []tasker.CallbackEvent
+	add := func(e tasker.CallbackEvent, happened bool) {
+		if happened && t.Callback.HasEvent(e) {
+			events = append(events, e)
+		}
+	}
+	add(tasker.CallbackPaused, t.paused && !t.wasPaused)
+	add(tasker.CallbackIncomplete, t.Status == tasker.TaskIncomplete && t.wasStatus != tasker.TaskIncomplete)
+	add(tasker.CallbackFinished, t.FinishedAt != nil && (!t.wasFinished || t.Status != t.wasStatus))
+	return events
+}
+
+// callbackTask is the task in a callback, without its large, constant fields.
+type callbackTask struct {
+	tasker.Task
+	Payload   *struct{} `json:"payload,omitempty"`
+	Endpoints *struct{} `json:"endpoints,omitempty"`
+}
+
+// insertCallbacks stores the callbacks for a task that has changed.
+func insertCallbacks(ctx context.Context, cs *changeSet, t *taskRow) error {
+	events := t.callbackEvents()
+	if len(events) == 0 {
+		return nil
+	}
+	task := callbackTask{Task: t.Task}
+	if t.pacing != pacedNever {
+		r, err := lockRollout(ctx, cs, t.ID)
+		if err != nil {
+			return err
+		}
+		task.Rollout = &r.Rollout
+	}
+	data, err := json.Marshal(task)
+	if err != nil {
+		return fmt.Errorf("write the callback of task %s: %w", t.ID, err)
+	}
+	var rows [][]any
+	for _, event := range events {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("make an id: %w", err)
+		}
+		rows = append(rows, []any{id.String(), t.ID, string(event), t.Callback.URL, cs.Now, data, 0, cs.Now, ""})
+	}
+	cs.commit.Callbacks = true
+	columns := []string{"id", "task_id", "event", "url", "at", "data", "attempts", "next_at", "last_error"}
+	if err := cs.Insert(ctx, "callbacks", columns, rows); err != nil {
+		return fmt.Errorf("write the callback of task %s: %w", t.ID, err)
+	}
+	return nil
 }

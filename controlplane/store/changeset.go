@@ -29,7 +29,7 @@ type changeSet struct {
 func lockTasks(ctx context.Context, t *tx, ids []string) (*changeSet, error) {
 	cs := &changeSet{tx: t, tasks: map[string]*taskRow{}, responses: map[responseKey]*responseRow{}, rollouts: map[string]*rolloutRow{}}
 	slices.Sort(ids)
-	rows, err := taskColumns.SelectIn(ctx, &t.Conn, "FROM tasks WHERE id", slices.Compact(ids), " ORDER BY id"+t.ForUpdate())
+	rows, err := taskColumns.SelectIn(ctx, &t.Conn, "FROM tasks WHERE id", slices.Compact(ids), " ORDER BY id"+t.ForUpdate)
 	if err != nil {
 		return nil, fmt.Errorf("lock tasks: %w", err)
 	}
@@ -65,7 +65,7 @@ func (cs *changeSet) load(ctx context.Context, keys []responseKey) error {
 
 // loadWhere reads and locks the responses, of tasks that are locked, that match.
 func (cs *changeSet) loadWhere(ctx context.Context, where string, args ...any) error {
-	rows, err := responseColumns.Select(ctx, &cs.Conn, "FROM responses WHERE "+where+" ORDER BY task_id, endpoint"+cs.ForUpdate(), args...)
+	rows, err := responseColumns.Select(ctx, &cs.Conn, "FROM responses WHERE "+where+" ORDER BY task_id, endpoint"+cs.ForUpdate, args...)
 	if err != nil {
 		return fmt.Errorf("lock responses: %w", err)
 	}
@@ -96,41 +96,34 @@ func (cs *changeSet) endLost(r *responseRow, reason string) {
 // write writes the changes, and returns the tasks that they finished, without
 // payload and endpoints.
 func (cs *changeSet) write(ctx context.Context) ([]tasker.Task, error) {
-	for _, r := range cs.responses {
-		if r.changed {
-			t := cs.tasks[r.TaskID]
-			if r.Status != r.countedStatus {
-				t.Counts.Transition(r.countedStatus, r.Status)
-				r.countedStatus = r.Status
-				t.FinishedAt = nil // the task finishes now, if it has finished
-			}
-			t.change()
-		}
-	}
+	cs.countResponses()
 	var finished []tasker.Task
 	var dirty []*taskRow
 	var paced []string
 	for _, id := range slices.Sorted(maps.Keys(cs.tasks)) {
 		t := cs.tasks[id]
-		if t.changed {
-			t.deriveStatus(cs.Now)
-			cs.commit.Tasks = append(cs.commit.Tasks, id)
-			if t.pacing == pacedNow {
-				paced = append(paced, id)
-			}
-			if t.FinishedAt != nil && !t.wasFinished {
-				finished = append(finished, t.Task)
-			}
-			if err := insertCallbacks(ctx, cs, t); err != nil {
-				return nil, err
-			}
-		}
 		if t.changed || t.dirty {
 			dirty = append(dirty, t)
 		}
+		if !t.changed {
+			continue
+		}
+		t.deriveStatus(cs.Now)
+		cs.commit.Tasks = append(cs.commit.Tasks, id)
+		if t.pacing == pacedNow {
+			paced = append(paced, id)
+		}
+		if t.FinishedAt != nil && !t.wasFinished {
+			finished = append(finished, t.Task)
+		}
+		if err := insertCallbacks(ctx, cs, t); err != nil {
+			return nil, err
+		}
 	}
-	if err := cs.writeTasks(ctx, dirty); err != nil {
-		return nil, err
+	for tasks := range slices.Chunk(dirty, tasksPerStatement) {
+		if err := cs.updateTasks(ctx, tasks); err != nil {
+			return nil, fmt.Errorf("write tasks: %w", err)
+		}
 	}
 	if err := cs.writeResponses(ctx); err != nil {
 		return nil, err
@@ -138,42 +131,53 @@ func (cs *changeSet) write(ctx context.Context) ([]tasker.Task, error) {
 	return finished, scheduleRollouts(ctx, cs, paced)
 }
 
-// writeTasks updates many tasks in one statement, in the columns that changed. It is
-// not an upsert because on MySQL those lock gaps of the index of identifiers.
-func (cs *changeSet) writeTasks(ctx context.Context, tasks []*taskRow) error {
-	for tasks := range slices.Chunk(tasks, tasksPerStatement) {
-		var sets []string
-		var args, ids []any
-		values := make([][]any, len(tasks))
-		for i, t := range tasks {
-			ids = append(ids, t.ID)
-			var err error
-			if values[i], err = mutableTaskColumns.Values(t); err != nil {
-				return fmt.Errorf("write task %s: %w", t.ID, err)
-			}
-		}
-		for c, column := range mutableTaskColumns.Names() {
-			changed := false
-			for i, t := range tasks {
-				changed = changed || t.storedValues[c] != values[i][c]
-			}
-			if !changed {
-				continue
-			}
-			sets = append(sets, column+" = CASE id"+strings.Repeat(" WHEN ? THEN ?", len(tasks))+" END")
-			for i, t := range tasks {
-				args = append(args, t.ID, values[i][c])
-			}
-		}
-		if len(sets) == 0 {
+// countResponses moves changed responses to their new status in their tasks' counts.
+func (cs *changeSet) countResponses() {
+	for _, r := range cs.responses {
+		if !r.changed {
 			continue
 		}
-		query := "UPDATE tasks SET " + strings.Join(sets, ", ") + " WHERE id IN (" + sqldb.Placeholders(len(ids)) + ")"
-		if err := cs.Exec(ctx, query, append(args, ids...)...); err != nil {
-			return fmt.Errorf("write tasks: %w", err)
+		t := cs.tasks[r.TaskID]
+		if r.Status != r.countedStatus {
+			t.Counts.Transition(r.countedStatus, r.Status)
+			r.countedStatus = r.Status
+			t.FinishedAt = nil // the task finishes now, if it has finished
+		}
+		t.change()
+	}
+}
+
+// updateTasks updates the columns that changed in any of the tasks. It is not an
+// upsert because on MySQL those lock gaps of the index of identifiers.
+func (cs *changeSet) updateTasks(ctx context.Context, tasks []*taskRow) error {
+	ids := make([]any, len(tasks))
+	values := make([][]any, len(tasks))
+	for i, t := range tasks {
+		ids[i] = t.ID
+		var err error
+		if values[i], err = mutableTaskColumns.Values(t); err != nil {
+			return err
 		}
 	}
-	return nil
+	var sets []string
+	var args []any
+	for c, column := range mutableTaskColumns.Names() {
+		changed := false
+		var cases []any
+		for i, t := range tasks {
+			changed = changed || t.storedValues[c] != values[i][c]
+			cases = append(cases, t.ID, values[i][c])
+		}
+		if changed {
+			sets = append(sets, column+" = CASE id"+strings.Repeat(" WHEN ? THEN ?", len(tasks))+" END")
+			args = append(args, cases...)
+		}
+	}
+	if len(sets) == 0 {
+		return nil
+	}
+	query := "UPDATE tasks SET " + strings.Join(sets, ", ") + " WHERE id IN (" + sqldb.Placeholders(len(ids)) + ")"
+	return cs.Exec(ctx, query, append(args, ids...)...)
 }
 
 func (cs *changeSet) writeResponses(ctx context.Context) error {

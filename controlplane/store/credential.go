@@ -24,7 +24,7 @@ func (c Credential) applyTo(e tasker.Endpoint) tasker.Endpoint {
 }
 
 // readCredentials reads the credentials of endpoints; endpoints without one are left
-// out. lock is empty or Conn.ForUpdate.
+// out. lock is empty or Syntax.ForUpdate.
 func readCredentials(ctx context.Context, c *sqldb.Conn, endpoints []string, lock string) (map[string]Credential, error) {
 	if len(endpoints) == 0 {
 		return map[string]Credential{}, nil
@@ -58,7 +58,7 @@ func queryCredentials(ctx context.Context, c *sqldb.Conn, where string, args ...
 func lockCredential(ctx context.Context, t *tx, endpoint string) (c Credential, ok bool, err error) {
 	credentials, err := readCredentials(ctx, &t.Conn, []string{endpoint}, "")
 	if err == nil && len(credentials) > 0 {
-		credentials, err = readCredentials(ctx, &t.Conn, []string{endpoint}, t.ForUpdate())
+		credentials, err = readCredentials(ctx, &t.Conn, []string{endpoint}, t.ForUpdate)
 	}
 	c, ok = credentials[endpoint]
 	return c, ok, err

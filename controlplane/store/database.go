@@ -54,6 +54,15 @@ func (d *database) update(ctx context.Context, action string, fn func(*tx) error
 	return nil
 }
 
+// updateReturning is update for an fn that returns a value.
+func updateReturning[T any](ctx context.Context, d *database, action string, fn func(*tx) (T, error)) (out T, err error) {
+	err = d.update(ctx, action, func(t *tx) (err error) {
+		out, err = fn(t)
+		return err
+	})
+	return out, err
+}
+
 // updateUnique is update for an fn that inserts a row which another transaction may
 // insert as well: fn then runs once more and sees that row.
 func (d *database) updateUnique(ctx context.Context, action string, fn func(*tx) error) error {

@@ -107,7 +107,7 @@ func (d *Deadlines) ExpireSilent(ctx context.Context, after time.Duration, limit
 	err := d.db.update(ctx, "end responses of silent endpoints", func(tx *tx) error {
 		changed = 0
 		since := tx.Now.Add(-after)
-		keys, err := queryKeys(ctx, &tx.Conn, `SELECT r.task_id, r.endpoint FROM endpoints e`+tx.UseIndex("endpoints_by_silence")+tx.StraightJoin()+`responses r
+		keys, err := queryKeys(ctx, &tx.Conn, `SELECT r.task_id, r.endpoint FROM endpoints e`+tx.UseIndex("endpoints_by_silence")+tx.StraightJoin+`responses r
 			WHERE e.silent_at <= ? AND e.last_seen <= ? AND r.endpoint = e.name AND r.`+statusIn(isWithAgent)+` LIMIT ?`, tx.Now, since, limit)
 		if err != nil || len(keys) == 0 {
 			return err

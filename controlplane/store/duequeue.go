@@ -43,13 +43,10 @@ func (q dueQueue) lockDue(ctx context.Context, t *tx, limit int) ([]Claim, error
 	}
 	due := q.isDue(t.Now)
 	query := "SELECT " + id + ", " + endpoint + ", attempt, " + q.tries + " FROM " + q.table +
-		" WHERE " + due.where + " ORDER BY " + q.column + " LIMIT ?" + t.SkipLocked()
-	var claims []Claim
-	err := t.Query(ctx, query, append(due.args, limit), func(r *sql.Rows) error {
-		c := Claim{Cancel: q.cancel, heldUntil: t.Now.Add(ClaimHold)}
-		err := r.Scan(&c.TaskID, &c.Endpoint, &c.Attempt, &c.Tries)
-		claims = append(claims, c)
-		return err
+		" WHERE " + due.where + " ORDER BY " + q.column + " LIMIT ?" + t.SkipLocked
+	claims, err := sqldb.List(ctx, &t.Conn, query, append(due.args, limit), func(r *sql.Rows, c *Claim) error {
+		c.Cancel, c.heldUntil = q.cancel, t.Now.Add(ClaimHold)
+		return r.Scan(&c.TaskID, &c.Endpoint, &c.Attempt, &c.Tries)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read due %s of %s: %w", q.column, q.table, err)

@@ -60,7 +60,7 @@ func (e *endpointRow) reportedInterval() time.Duration {
 }
 
 // readEndpoints reads endpoints by name; unknown ones are left out. lock is empty or
-// Conn.ForUpdate.
+// Syntax.ForUpdate.
 func readEndpoints(ctx context.Context, c *sqldb.Conn, names []string, lock string) (map[string]*endpointRow, error) {
 	rows, err := endpointColumns.SelectIn(ctx, c, "FROM endpoints WHERE name", names, " ORDER BY name"+lock)
 	if err != nil {

@@ -52,7 +52,7 @@ func (b *endpointBatch) write(ctx context.Context) error {
 	}
 	slices.Sort(names)
 	var err error
-	if b.endpoints, err = readEndpoints(ctx, &b.Conn, slices.Compact(names), b.ForUpdate()); err != nil {
+	if b.endpoints, err = readEndpoints(ctx, &b.Conn, slices.Compact(names), b.ForUpdate); err != nil {
 		return err
 	}
 	if len(b.hellos) > 0 || len(b.heartbeats) > 0 {

@@ -130,7 +130,7 @@ func (e *Enrolment) RevokeEndpoint(ctx context.Context, endpoint, by string) ([]
 	defer e.clearCaches()
 	var finished []tasker.Task
 	err := e.db.updateUnique(ctx, "revoke an endpoint", func(tx *tx) error {
-		endpoints, err := readEndpoints(ctx, &tx.Conn, []string{endpoint}, tx.ForUpdate())
+		endpoints, err := readEndpoints(ctx, &tx.Conn, []string{endpoint}, tx.ForUpdate)
 		if err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func queryTokens(ctx context.Context, c *sqldb.Conn, where string, args ...any) 
 // enrolled with the token stay enrolled.
 func (e *Enrolment) RevokeEnrolToken(ctx context.Context, id string) error {
 	return e.db.update(ctx, "revoke an enrolment token", func(tx *tx) error {
-		if err := tx.QueryRow(ctx, "SELECT id FROM enrol_tokens WHERE id = ?"+tx.ForUpdate(), []any{id}, new(string)); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT id FROM enrol_tokens WHERE id = ?"+tx.ForUpdate, []any{id}, new(string)); err != nil {
 			return err
 		}
 		return tx.Exec(ctx, "UPDATE enrol_tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", tx.Now, id)
@@ -72,7 +72,7 @@ func (e *Enrolment) RevokeEnrolToken(ctx context.Context, id string) error {
 // lockToken reads and locks the token with the digest, or returns ErrToken. The lock
 // serializes concurrent enrolments with the same token.
 func lockToken(ctx context.Context, t *tx, digest Digest) (tasker.EnrolToken, error) {
-	tokens, err := queryTokens(ctx, &t.Conn, "hash = ?"+t.ForUpdate(), digest[:])
+	tokens, err := queryTokens(ctx, &t.Conn, "hash = ?"+t.ForUpdate, digest[:])
 	switch {
 	case err != nil:
 		return tasker.EnrolToken{}, fmt.Errorf("read an enrolment token: %w", err)

@@ -13,9 +13,6 @@ import (
 // most: in a larger fleet the interval grows. Agents send up to a tenth earlier.
 const maxHeartbeatRate = 45
 
-// maxCount bounds the rows that are counted, and with them the cost.
-const maxCount = 100_000
-
 // heartbeatRate chooses the interval of heartbeats by the size of the fleet.
 type heartbeatRate struct {
 	shortest time.Duration
@@ -43,12 +40,4 @@ func (h *heartbeatRate) interval(ctx context.Context, c *sqldb.Conn, now sqldb.M
 
 func (h *heartbeatRate) byCount() time.Duration {
 	return max(h.shortest, time.Duration(h.connected)*time.Second/maxHeartbeatRate)
-}
-
-// countConnected counts the connected endpoints, up to maxCount.
-func countConnected(ctx context.Context, c *sqldb.Conn, now sqldb.Micros) (int, error) {
-	var n int
-	err := c.QueryRow(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM endpoints WHERE silent_at > ? AND connected = 1 LIMIT ?) AS present",
-		[]any{now, maxCount}, &n)
-	return n, err
 }

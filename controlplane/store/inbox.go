@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/groupcommit"
 )
 
 // Applied is the outcome of a batch of reports.
@@ -30,4 +31,65 @@ func (i *Inbox) Apply(ctx context.Context, reports []tasker.Report) (Applied, er
 		return Applied{}, nil
 	}
 	return i.writer.writeReports(ctx, reports)
+}
+
+// maxBatch bounds the reports and deliveries that are written in one transaction.
+const maxBatch = 2000
+
+// batchWriter writes the reports and deliveries of concurrent calls in shared
+// transactions.
+type batchWriter struct {
+	db      *database
+	orders  orderBuilder
+	rate    *heartbeatRate
+	batches *groupcommit.Group[*batchItem]
+}
+
+func newBatchWriter(db *database, orders orderBuilder, rate *heartbeatRate) *batchWriter {
+	w := &batchWriter{db: db, orders: orders, rate: rate}
+	w.batches = groupcommit.New(maxBatch, retryIndividually, w.write)
+	return w
+}
+
+// batchItem is one call: its reports or its deliveries.
+type batchItem struct {
+	reports    []tasker.Report
+	deliveries []delivery
+	applied    Applied
+}
+
+func (w *batchWriter) writeReports(ctx context.Context, reports []tasker.Report) (Applied, error) {
+	item := &batchItem{reports: reports}
+	err := w.batches.Do(ctx, item, len(reports))
+	return item.applied, err
+}
+
+func (w *batchWriter) writeDeliveries(ctx context.Context, deliveries []delivery) error {
+	if len(deliveries) == 0 {
+		return nil
+	}
+	return w.batches.Do(ctx, &batchItem{deliveries: deliveries}, len(deliveries))
+}
+
+// write writes the items. The first one with reports gets the outcome of all.
+func (w *batchWriter) write(ctx context.Context, items []*batchItem) error {
+	var all batchItem
+	var first *batchItem
+	for _, item := range items {
+		all.reports, all.deliveries = append(all.reports, item.reports...), append(all.deliveries, item.deliveries...)
+		if first == nil && len(item.reports) > 0 {
+			first = item
+		}
+	}
+	var b *batch
+	err := w.db.update(ctx, "write reports and deliveries", func(tx *tx) error {
+		b = newBatch(tx, w, all)
+		return b.write(ctx)
+	})
+	if err != nil || first == nil {
+		return err
+	}
+	first.applied = b.applied
+	w.db.flights.reported(b.cs.responses)
+	return nil
 }

@@ -48,7 +48,7 @@ func (l *Leases) ReleaseLease(ctx context.Context, lease Lease) error {
 func lockLease(ctx context.Context, t *tx, lease Lease) error {
 	var holder string
 	var until sqldb.Micros
-	err := t.QueryRow(ctx, "SELECT holder, until_at FROM leases WHERE name = ?"+t.ForUpdate(), []any{lease.Name}, &holder, &until)
+	err := t.QueryRow(ctx, "SELECT holder, until_at FROM leases WHERE name = ?"+t.ForUpdate, []any{lease.Name}, &holder, &until)
 	switch {
 	case err != nil:
 		return err

@@ -124,7 +124,7 @@ func lockRollout(ctx context.Context, cs *changeSet, task string) (*rolloutRow, 
 	if row := cs.rollouts[task]; row != nil {
 		return row, nil
 	}
-	rows, err := rolloutColumns.Select(ctx, &cs.Conn, "FROM rollouts WHERE task_id = ?"+cs.ForUpdate(), task)
+	rows, err := rolloutColumns.Select(ctx, &cs.Conn, "FROM rollouts WHERE task_id = ?"+cs.ForUpdate, task)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("lock a rollout: %w", err)

@@ -30,7 +30,7 @@ func (k *SigningKeys) key(ctx context.Context, name string, offered [32]byte) ([
 			if err := tx.InsertMissing(ctx, "signing_keys", []string{"name", "seed", "created_at"}, 1, [][]any{row}); err != nil {
 				return err
 			}
-			return tx.QueryRow(ctx, query+tx.ForUpdate(), []any{name}, &seed)
+			return tx.QueryRow(ctx, query+tx.ForUpdate, []any{name}, &seed)
 		})
 	}
 	return seed, k.db.Wrap("read a signing key", err)

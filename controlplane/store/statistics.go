@@ -47,14 +47,28 @@ func (s *Statistics) count(ctx context.Context) (out Stats, err error) {
 	if out.Connected, err = countConnected(ctx, c, now); err != nil {
 		return out, err
 	}
-	if err := c.QueryRow(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM callbacks WHERE next_at > 0 LIMIT ?) AS due", []any{maxCount}, &out.Callbacks); err != nil {
+	if out.Callbacks, err = countRows(ctx, c, "callbacks WHERE next_at > 0"); err != nil {
 		return out, err
 	}
-	if err := c.QueryRow(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM tasks WHERE finished_at IS NULL LIMIT ?) AS open", []any{maxCount}, &out.Open); err != nil {
+	if out.Open, err = countRows(ctx, c, "tasks WHERE finished_at IS NULL"); err != nil {
 		return out, err
 	}
 	out.Rollouts, err = countRollouts(ctx, c)
 	return out, err
+}
+
+// maxCount bounds the rows that are counted, and with them the cost.
+const maxCount = 100_000
+
+// countRows counts the rows of FROM and the clauses that follow, up to maxCount.
+func countRows(ctx context.Context, c *sqldb.Conn, from string, args ...any) (n int, err error) {
+	err = c.QueryRow(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM "+from+" LIMIT ?) AS counted", append(args, maxCount), &n)
+	return n, err
+}
+
+// countConnected counts the connected endpoints, up to maxCount.
+func countConnected(ctx context.Context, c *sqldb.Conn, now sqldb.Micros) (int, error) {
+	return countRows(ctx, c, "endpoints WHERE silent_at > ? AND connected = 1", now)
 }
 
 // countDue counts the due orders and returns how long the oldest has been due.

@@ -61,13 +61,11 @@ func (o *Output) add(chunk tasker.Chunk) {
 
 // Controls lists what people have requested of a task, oldest first.
 func (r *TaskReader) Controls(ctx context.Context, id string) ([]tasker.Control, error) {
-	list := []tasker.Control{}
-	err := r.db.Reader().Query(ctx, "SELECT action, at, by_whom FROM controls WHERE task_id = ? ORDER BY version", []any{id}, func(rows *sql.Rows) error {
-		var c tasker.Control
+	query := "SELECT action, at, by_whom FROM controls WHERE task_id = ? ORDER BY version"
+	list, err := sqldb.List(ctx, r.db.Reader(), query, []any{id}, func(rows *sql.Rows, c *tasker.Control) error {
 		var at sqldb.Micros
 		err := rows.Scan(&c.Action, &at, &c.By)
 		c.At = at.Time()
-		list = append(list, c)
 		return err
 	})
 	return list, r.db.Wrap("read the requests on a task", err)

@@ -52,13 +52,10 @@ func (c Columns[R]) String() string { return c.list }
 
 // Select reads the rows of SELECT with these columns and the clauses that follow.
 func (c Columns[R]) Select(ctx context.Context, conn *Conn, clauses string, args ...any) ([]*R, error) {
-	var list []*R
-	err := conn.Query(ctx, "SELECT "+c.list+" "+clauses, args, func(rows *sql.Rows) error {
-		r := new(R)
-		list = append(list, r)
-		return c.Scan(rows, r)
+	return List(ctx, conn, "SELECT "+c.list+" "+clauses, args, func(rows *sql.Rows, r **R) error {
+		*r = new(R)
+		return c.scan(rows, *r)
 	})
-	return list, err
 }
 
 // SelectIn is Select for clauses that end with a column's name, of which the value is
@@ -105,8 +102,7 @@ func (c Columns[R]) values(table string, rows []*R) ([][]any, error) {
 	return values, nil
 }
 
-// Scan reads the current row of a query of these columns into r.
-func (c Columns[R]) Scan(rows *sql.Rows, r *R) error {
+func (c Columns[R]) scan(rows *sql.Rows, r *R) error {
 	dest := make([]any, len(c.columns))
 	for i, column := range c.columns {
 		dest[i] = column.dest(r)

@@ -19,12 +19,16 @@ const (
 
 // Conn runs statements, in a transaction or outside of one.
 type Conn struct {
+	*Syntax
 	dialect *dialect
-	q       interface {
-		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	}
-	trace func(query string, args []any)
+	q       querier
+	trace   func(query string, args []any)
+}
+
+// querier is a sql.DB or a sql.Tx.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
 // Query calls scan for each row.
@@ -63,10 +67,15 @@ func (c *Conn) QueryRow(ctx context.Context, query string, args []any, dest ...a
 
 // QueryStrings reads a query of one text column.
 func (c *Conn) QueryStrings(ctx context.Context, query string, args ...any) ([]string, error) {
-	var list []string
+	return List(ctx, c, query, args, func(r *sql.Rows, v *string) error { return r.Scan(v) })
+}
+
+// List reads the rows of a query; scan reads one row into a value.
+func List[T any](ctx context.Context, c *Conn, query string, args []any, scan func(*sql.Rows, *T) error) ([]T, error) {
+	var list []T
 	err := c.Query(ctx, query, args, func(r *sql.Rows) error {
-		var v string
-		err := r.Scan(&v)
+		var v T
+		err := scan(r, &v)
 		list = append(list, v)
 		return err
 	})
@@ -148,20 +157,6 @@ func insertStatement(table string, columns []string, n int) string {
 	}
 	return b.String()
 }
-
-// ForUpdate ends a SELECT that locks the rows it reads.
-func (c *Conn) ForUpdate() string { return c.dialect.forUpdate }
-
-// SkipLocked ends a SELECT that locks the rows it reads and leaves out those that
-// another transaction has locked.
-func (c *Conn) SkipLocked() string { return c.dialect.skipLocked }
-
-// UseIndex follows a table's name and names the index to use, for a statement
-// whose plan an optimiser without table statistics gets wrong.
-func (c *Conn) UseIndex(index string) string { return c.dialect.useIndex(index) }
-
-// StraightJoin joins two tables in the order as written.
-func (c *Conn) StraightJoin() string { return c.dialect.straightJoin }
 
 // Placeholders returns n placeholders: ?,?,?.
 func Placeholders(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }

@@ -18,12 +18,14 @@ import (
 
 func mysqlDialect() *dialect {
 	return &dialect{
-		name:         "mysql",
-		goose:        goose.DialectMySQL,
-		forUpdate:    " FOR UPDATE",
-		skipLocked:   " FOR UPDATE SKIP LOCKED",
-		useIndex:     func(index string) string { return " FORCE INDEX (" + index + ")" },
-		straightJoin: " STRAIGHT_JOIN ",
+		name:  "mysql",
+		goose: goose.DialectMySQL,
+		Syntax: Syntax{
+			ForUpdate:    " FOR UPDATE",
+			SkipLocked:   " FOR UPDATE SKIP LOCKED",
+			UseIndex:     func(index string) string { return " FORCE INDEX (" + index + ")" },
+			StraightJoin: " STRAIGHT_JOIN ",
+		},
 		onConflict: func(key, columns []string) string {
 			if len(columns) == 0 {
 				return " ON DUPLICATE KEY UPDATE " + key[0] + "=" + key[0]
@@ -36,7 +38,8 @@ func mysqlDialect() *dialect {
 		},
 		now: func(ctx context.Context, c *Conn) (Micros, error) {
 			var now Micros
-			return now, c.QueryRow(ctx, "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)", nil, &now)
+			err := c.QueryRow(ctx, "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)", nil, &now)
+			return now, err
 		},
 		classify:      classifyMySQL,
 		snapshot:      sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},

@@ -22,11 +22,12 @@ const sqliteBusyTimeout = 10 * time.Second
 
 func sqliteDialect(file string) *dialect {
 	return &dialect{
-		name:     "sqlite",
-		goose:    goose.DialectSQLite3,
-		useIndex: func(index string) string { return " INDEXED BY " + index },
-		// SQLite's CROSS JOIN keeps the order as written.
-		straightJoin: " CROSS JOIN ",
+		name:  "sqlite",
+		goose: goose.DialectSQLite3,
+		Syntax: Syntax{
+			UseIndex:     func(index string) string { return " INDEXED BY " + index },
+			StraightJoin: " CROSS JOIN ", // keeps the order as written
+		},
 		onConflict: func(key, columns []string) string {
 			if len(columns) == 0 {
 				return " ON CONFLICT DO NOTHING"

@@ -37,7 +37,7 @@ func (db *DB) tryUpdate(ctx context.Context, fn func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
-	t := &Tx{Conn: Conn{dialect: db.dialect, q: q, trace: db.trace}}
+	t := &Tx{Conn: db.conn(q)}
 	if t.Now, err = db.NowOn(ctx, &t.Conn); err == nil {
 		err = fn(t)
 	}
@@ -56,13 +56,21 @@ func (db *DB) View(ctx context.Context, action string, fn func(*Conn) error) err
 	if err != nil {
 		return db.Wrap(action, err)
 	}
-	err = fn(&Conn{dialect: db.dialect, q: q, trace: db.trace})
+	c := db.conn(q)
+	err = fn(&c)
 	_ = q.Rollback() // nothing was written
 	return db.Wrap(action, err)
 }
 
 // Reader runs single statements that only read.
-func (db *DB) Reader() *Conn { return &Conn{dialect: db.dialect, q: db.reader, trace: db.trace} }
+func (db *DB) Reader() *Conn {
+	c := db.conn(db.reader)
+	return &c
+}
+
+func (db *DB) conn(q querier) Conn {
+	return Conn{Syntax: &db.dialect.Syntax, dialect: db.dialect, q: q, trace: db.trace}
+}
 
 // Now reads the database's clock.
 func (db *DB) Now(ctx context.Context) (Micros, error) { return db.NowOn(ctx, db.Reader()) }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
@@ -19,14 +20,7 @@ func (k responseKey) compare(o responseKey) int {
 
 // queryKeys reads a query of the columns task_id and endpoint.
 func queryKeys(ctx context.Context, c *sqldb.Conn, query string, args ...any) ([]responseKey, error) {
-	var keys []responseKey
-	err := c.Query(ctx, query, args, func(r *sql.Rows) error {
-		var k responseKey
-		err := r.Scan(&k.task, &k.endpoint)
-		keys = append(keys, k)
-		return err
-	})
-	return keys, err
+	return sqldb.List(ctx, c, query, args, func(r *sql.Rows, k *responseKey) error { return r.Scan(&k.task, &k.endpoint) })
 }
 
 func taskIDs(keys []responseKey) []string {
@@ -90,4 +84,30 @@ func keyConditions(keys []responseKey) []condition {
 	}
 	flush()
 	return conditions
+}
+
+// statusIn returns the condition that a response has one of the statuses that match.
+func statusIn(match func(tasker.ResponseStatus) bool) string {
+	list := slices.DeleteFunc(tasker.ResponseStatuses(), func(s tasker.ResponseStatus) bool { return !match(s) })
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = quote(s)
+	}
+	return "status IN (" + strings.Join(quoted, ",") + ")"
+}
+
+// quote returns the status as a literal.
+func quote(s tasker.ResponseStatus) string { return "'" + string(s) + "'" }
+
+// isUnended reports whether a response with this status can still change.
+func isUnended(s tasker.ResponseStatus) bool { return !s.Ended() }
+
+// isWithAgent reports whether an agent has received the assignment and not ended it.
+func isWithAgent(s tasker.ResponseStatus) bool {
+	return s.Rank() >= tasker.Received.Rank() && !s.Ended()
+}
+
+// isFailure reports whether tasker.Counts.Failures counts the status.
+func isFailure(s tasker.ResponseStatus) bool {
+	return s.Ended() && s != tasker.Succeeded && s != tasker.Skipped
 }

@@ -46,7 +46,7 @@ gets a new credential.`,
 		Example: `  tasker-agent enrol --server https://tasker.example.net:8888 --token TOKEN
   tasker-agent enrol --server https://tasker.example.net:8888 --token-file /root/token --endpoint loadbalancer-1`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.run(cmd, src.Chosen())
+			return f.run(cmd, src.Resolve())
 		},
 	}
 	flags := cmd.Flags()

@@ -8,74 +8,77 @@ import (
 
 // Agent is the configuration of tasker-agent.
 type Agent struct {
-	// Endpoint is the name under which tasks reach this server. There is no default,
-	// but an agent that is enrolled has its name from there.
+	// Endpoint is the name of this server in tasks; default: the name under which the
+	// server is enrolled.
 	Endpoint string `yaml:"endpoint"`
-	// Server is of use to agents that are not enrolled.
+	// Server is the server to connect to, for agents that are not enrolled.
 	Server Server `yaml:"server"`
-	// DataDir is where the journal is kept; /var/lib/tasker-agent.
+	// DataDir is the directory of the journal; default: /var/lib/tasker-agent.
 	DataDir string `yaml:"data_dir"`
-	// Labels describe the server; none.
+	// Labels describe the server; default: none.
 	Labels   map[string]string `yaml:"labels"`
 	Metrics  Metrics           `yaml:"metrics"`
 	Handlers Handlers          `yaml:"handlers"`
-	// Concurrency is how many tasks of one type run at a time; 8.
+	// Concurrency is the number of tasks of one type that run at a time; default: 8.
 	Concurrency int `yaml:"concurrency"`
-	// KillGrace is the time between SIGTERM and SIGKILL; 10s.
+	// KillGrace is the time between SIGTERM and SIGKILL; default: 10s.
 	KillGrace tasker.Duration `yaml:"kill_grace"`
-	// StopTimeout is how long a stopping agent lets running tasks finish; 30s.
+	// StopTimeout is how long a stopping agent waits for running tasks; default: 30s.
 	StopTimeout tasker.Duration `yaml:"stop_timeout"`
 	Log         Log             `yaml:"log"`
 }
 
-// Server is where the agent connects to.
+// Server is the section of the server to which the agent connects.
 type Server struct {
 	// URI is the control plane's "http(s)://HOST:PORT" or the broker's
-	// "amqp(s)://USER:PASSWORD@HOST:PORT/VHOST"; http://127.0.0.1:8888.
+	// "amqp(s)://USER:PASSWORD@HOST:PORT/VHOST"; default: http://127.0.0.1:8888.
 	URI URI `yaml:"uri"`
-	// TokenFile holds the agent's token for http(s); none.
+	// TokenFile contains the agent's token for http(s); default: none.
 	TokenFile string `yaml:"token_file"`
-	// CAFile holds the certificates, in PEM, that are trusted beside the system's; none.
+	// CAFile contains PEM certificates to trust in addition to those of the system; default:
+	// none.
 	CAFile string `yaml:"ca_file"`
 }
 
-// Token reads the token file; without one there is no token.
+// Token reads the token file. Without a file the token is empty.
 func (s Server) Token() (Secret, error) { return readToken(s.TokenFile) }
 
-// Enrolled is what is known of an agent beside its configuration, by its identity
-// or because it is to enrol when it starts. It is zero for one that does neither.
+// Enrolled describes the enrolment of an agent: its identity, or the file with which it
+// enrols when it starts. It is zero for an agent without enrolment.
 type Enrolled struct {
-	// File is where it is from.
+	// File is the file of the identity or of the enrolment.
 	File string
-	// Endpoint is the name; it may be empty for an agent that is yet to enrol.
+	// Endpoint is the name of the agent. It may be empty before the agent has enrolled.
 	Endpoint string
-	// Servers are the control plane and, where that is another, what the agent
-	// connects to.
+	// Servers are the control plane and, if it is another one, the server to which the agent
+	// connects.
 	Servers []URI
 }
 
-// Enrol is the file beside an agent's configuration with which it enrols when it
-// starts, and which is removed then.
+// Enrol is the file beside an agent's configuration with which the agent enrols when it
+// starts. The agent removes the file after its enrolment.
 type Enrol struct {
-	// Server is the control plane's http(s)://HOST:PORT; there is no default.
+	// Server is the http(s)://HOST:PORT of the control plane; required.
 	Server URI `yaml:"server"`
-	// Token is the enrolment token; there is no default.
+	// Token is the enrolment token; required.
 	Token Secret `yaml:"token"`
-	// Endpoint is the name to enrol under; the configuration's, or else the host name.
+	// Endpoint is the name to enrol under; default: that of the configuration, or else the
+	// host name.
 	Endpoint string `yaml:"endpoint"`
-	// CAFile holds the certificates, in PEM, that are trusted beside the system's; none.
+	// CAFile contains PEM certificates to trust in addition to those of the system; default:
+	// none.
 	CAFile string `yaml:"ca_file"`
 }
 
-// Metrics is where Prometheus scrapes the agent.
+// Metrics is the section of the metrics endpoint.
 type Metrics struct {
-	// Address is 127.0.0.1.
+	// Address is the IP address to listen on; default: 127.0.0.1.
 	Address string `yaml:"address"`
-	// Port is 9464; 0 turns the metrics off.
+	// Port is the port to listen on; default: 9464. 0 turns the metrics off.
 	Port int `yaml:"port"`
 }
 
-// Handlers are the settings of the built-in handlers.
+// Handlers is the section of the built-in handlers.
 type Handlers struct {
 	Command  Command  `yaml:"command"`
 	File     File     `yaml:"file"`
@@ -85,44 +88,44 @@ type Handlers struct {
 	Service  Service  `yaml:"service"`
 }
 
-// Command is what the command handler may start.
+// Command is the section of the command handler.
 type Command struct {
-	// Allow lists the command lines, argument by argument; "*" stands for any one
-	// argument. Nothing is allowed by default.
+	// Allow lists the allowed command lines as arguments; "*" stands for any one argument.
+	// Default: none.
 	Allow [][]string `yaml:"allow"`
 }
 
-// File is where the file handler may write.
+// File is the section of the file handler.
 type File struct {
-	// Allow lists the directories, by absolute paths, in which and below which files
-	// may be written and removed. Nothing is allowed by default.
+	// Allow lists the absolute paths of the directories in and below which files may be
+	// written and removed; default: none.
 	Allow []string `yaml:"allow"`
 }
 
-// Script is where the script handler looks.
+// Script is the section of the script handler.
 type Script struct {
-	// Directory holds the executables, named as the task types;
+	// Directory contains the executables, which have the names of task types; default:
 	// /etc/tasker-agent/handlers.d.
 	Directory string `yaml:"directory"`
 }
 
-// Artifact is where the artifact handler deploys to.
+// Artifact is the section of the artifact handler.
 type Artifact struct {
-	// Allow lists the directories, by absolute paths. There are none by default.
+	// Allow lists the absolute paths of the directories to which releases may be deployed;
+	// default: none.
 	Allow []string `yaml:"allow"`
 }
 
-// Package is what the package handler may touch.
+// Package is the section of the package handler.
 type Package struct {
-	// Allow lists the packages, by names or patterns like "app-*". There are none by
-	// default.
+	// Allow lists the packages, by names or patterns like "app-*"; default: none.
 	Allow []string `yaml:"allow"`
 }
 
-// Service is what the handler service, and artifact, may do with units of systemd.
+// Service is the section of the service handler.
 type Service struct {
-	// Allow lists the units, by names or patterns like "app@*.service"; .service may be
-	// left out. There are none by default.
+	// Allow lists the systemd units that the handlers service and artifact may control, by
+	// names or patterns like "app@*.service"; .service may be omitted. Default: none.
 	Allow []string `yaml:"allow"`
 }
 

@@ -1,11 +1,10 @@
-// Package config is what the operators of tasker write: the types of the
-// configuration files, their defaults, and the loading, which is strict and
-// says of everything that is wrong in which file, line and column it is, under
-// which key, and what to do about it.
+// Package config reads the configuration files of tasker. It defines their types and their
+// defaults, and reports all problems of a file with their line, column and key, and with
+// advice.
 //
 // A file is YAML. "${NAME}" in a value stands for the environment variable NAME,
-// which must be set; "$${" stands for "${" itself. What a variable holds is
-// always text, never YAML.
+// which must be set; "$${" stands for "${" itself. The value of a variable is always
+// text, never YAML.
 package config
 
 import (
@@ -16,141 +15,140 @@ import (
 
 // ControlPlane is the configuration of tasker-controlplane.
 type ControlPlane struct {
-	// TaskTypes are the kinds of tasks that can be POSTed; there is no default.
+	// TaskTypes are the types of the tasks that the API accepts; required.
 	TaskTypes []TaskType `yaml:"task_types"`
-	// Handlers are names of further handlers, which the agents have compiled in; none.
+	// Handlers are the names of additional handlers of the agents; default: none.
 	Handlers []string `yaml:"handlers"`
-	// DataDir is where tokens and the SQLite file are kept; /var/lib/tasker.
+	// DataDir is the directory of the tokens and the SQLite file; default: /var/lib/tasker.
 	DataDir string `yaml:"data_dir"`
 	API     API    `yaml:"api"`
-	// Database is where tasks are kept.
+	// Database stores the tasks.
 	Database Database `yaml:"database"`
-	// MessageQueue is how agents are reached.
+	// MessageQueue connects the control plane with the agents.
 	MessageQueue MessageQueue `yaml:"message_queue"`
-	// RabbitMQ is the broker's superuser, used by initialize, and for the users of
-	// agents that enrol.
+	// RabbitMQ is the broker's superuser. It is used by initialize, and to create the users
+	// of agents that enrol.
 	RabbitMQ RabbitMQ `yaml:"rabbitmq"`
-	// Prometheus is what the gates of rollouts may ask.
+	// Prometheus is the Prometheus that the gates of rollouts query.
 	Prometheus Prometheus `yaml:"prometheus"`
-	// Callbacks is whom tasks may have called.
+	// Callbacks restricts the callbacks of tasks.
 	Callbacks Callbacks `yaml:"callbacks"`
-	// Gates is which URLs the gates of rollouts may ask.
+	// Gates restricts the URLs of the gates of rollouts.
 	Gates Gates `yaml:"gates"`
 	Log   Log   `yaml:"log"`
 }
 
-// TaskType is one entry of task_types: a name, or an object.
+// TaskType is one entry of task_types, which may be written as its name alone.
 type TaskType struct {
 	Name string `yaml:"name"`
-	// Handler performs it on the agents; the built-in of that name, where there
-	// is one, else script.
+	// Handler is the handler on the agents; default: the built-in handler with the name of
+	// the type, or else script.
 	Handler string `yaml:"handler"`
-	// Timeout bounds the execution; none.
+	// Timeout bounds the execution; default: none.
 	Timeout tasker.Duration `yaml:"timeout"`
 }
 
-// shorthand is what a bare text in place of the object sets.
+// shorthand returns the field that a single value sets.
 func (t *TaskType) shorthand() any { return &t.Name }
 
-// API is how the control plane is spoken to.
+// API is the section of the HTTP API.
 type API struct {
-	// Address is the IP address to listen on; 127.0.0.1.
+	// Address is the IP address to listen on; default: 127.0.0.1.
 	Address string `yaml:"address"`
-	// Port is 8888.
+	// Port is the port to listen on; default: 8888.
 	Port int `yaml:"port"`
-	// WaitForEndpointsTimeout is the time in which all endpoints should receive a
-	// task, unless the task names its own; 30s.
+	// WaitForEndpointsTimeout is the time in which all endpoints should receive a task,
+	// unless the task sets its own; default: 30s.
 	WaitForEndpointsTimeout tasker.Duration `yaml:"wait_for_endpoints_timeout"`
-	// LostAfter is how long an agent may be silent before what it was at counts
-	// as interrupted; 1h.
+	// LostAfter is the time without heartbeats after which the running assignments of an
+	// agent count as interrupted; default: 1h.
 	LostAfter tasker.Duration `yaml:"lost_after"`
-	// Heartbeat is the interval of the agents' heartbeats; 10s. An endpoint is
-	// connected while it is not silent for three of them.
+	// Heartbeat is the interval of the agents' heartbeats; default: 10s. An endpoint counts
+	// as disconnected after three intervals without a heartbeat.
 	Heartbeat tasker.Duration `yaml:"heartbeat"`
-	// Auth is whether callers need a token; on. It can be off on loopback only.
+	// Auth requires callers to have a token; default: on. It can be off on loopback only.
 	Auth Switch `yaml:"auth"`
-	// TLS is whether the API speaks https; auto.
+	// TLS configures https; default: auto.
 	TLS TLS `yaml:"tls"`
 }
 
-// TLS is auto, off, or an object that names the PEM files of a certificate and
-// its key. Auto is https, with a certificate that the control plane makes itself,
-// unless it listens on loopback only.
+// TLS is auto, off, or an object that names the PEM files of a certificate and its key.
+// With auto, the API uses https with a self-signed certificate, unless it listens on
+// loopback only.
 type TLS struct {
 	Mode string `yaml:"mode"`
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
 }
 
-// The modes of TLS without files.
+// The values of TLS.Mode.
 const (
 	tlsAuto = "auto"
 	tlsOff  = "off"
 )
 
-// shorthand is what a bare text in place of the object sets.
+// shorthand returns the field that a single value sets.
 func (t *TLS) shorthand() any { return &t.Mode }
 
-// Files says whether there are files of a certificate.
-func (t TLS) Files() bool { return t.Cert != "" }
+// HasFiles reports whether TLS names the files of a certificate.
+func (t TLS) HasFiles() bool { return t.Cert != "" }
 
-// SelfCertified says whether the API speaks https with a certificate that it makes
-// itself.
+// SelfCertified reports whether the API uses https with a self-signed certificate.
 func (a API) SelfCertified() bool {
-	return a.TLS.Mode == tlsAuto && !a.TLS.Files() && !IsLoopback(a.Address)
+	return a.TLS.Mode == tlsAuto && !a.TLS.HasFiles() && !IsLoopback(a.Address)
 }
 
-// Database is where tasks are kept.
+// Database is the section of the database.
 type Database struct {
 	// URI is "sqlite:FILE", relative to the data directory, or
-	// "mysql://USER:PASSWORD@HOST:PORT/DATABASE"; sqlite:tasker.db.
+	// "mysql://USER:PASSWORD@HOST:PORT/DATABASE"; default: sqlite:tasker.db.
 	URI URI `yaml:"uri"`
 }
 
-// MessageQueue is how agents are reached.
+// MessageQueue is the section of the message queue.
 type MessageQueue struct {
-	// URI is "amqp(s)://USER:PASSWORD@HOST:PORT/VHOST", or empty, the default, for
-	// agents that connect to the API.
+	// URI is "amqp(s)://USER:PASSWORD@HOST:PORT/VHOST". If it is empty (the default), the
+	// agents connect to the API.
 	URI URI `yaml:"uri"`
-	// AgentsURI is where agents that enrol are told to connect to,
-	// "amqp(s)://HOST:PORT" without user; that of URI when empty.
+	// AgentsURI is the "amqp(s)://HOST:PORT", without user, that agents receive when they
+	// enrol; default: the host and port of URI.
 	AgentsURI URI `yaml:"agents_uri"`
 }
 
-// RabbitMQ is the broker's management API and a superuser of it.
+// RabbitMQ is the section of the broker's management API.
 type RabbitMQ struct {
-	// APIURL is http://localhost:15672/api.
+	// APIURL is the URL of the API; default: http://localhost:15672/api.
 	APIURL URI `yaml:"apiurl"`
-	// Username and Password are guest.
+	// Username and Password belong to a superuser; default: guest.
 	Username string `yaml:"username"`
 	Password Secret `yaml:"password"`
 }
 
-// Prometheus is where the gates of rollouts are asked.
+// Prometheus is the section of Prometheus.
 type Prometheus struct {
-	// URI is its "http(s)://HOST:PORT"; none.
+	// URI is its "http(s)://HOST:PORT"; default: none.
 	URI URI `yaml:"uri"`
 }
 
-// Callbacks is whom tasks may have called.
+// Callbacks is the section of the callbacks.
 type Callbacks struct {
-	// Allow are URLs: a callback must be one of them or below one. Empty, the
-	// default, is every https URL, and http to this machine.
+	// Allow lists URLs. A callback URL must be equal to one of them or below one. By
+	// default, every https URL is allowed, and http to this machine.
 	Allow []string `yaml:"allow"`
 }
 
-// Gates is which URLs the gates of rollouts may ask.
+// Gates is the section of the gates of rollouts.
 type Gates struct {
-	// Allow are URLs: that of a gate must be one of them or below one. Empty, the
-	// default, is every https URL, and http to this machine.
+	// Allow lists URLs. The URL of a gate must be equal to one of them or below one. By
+	// default, every https URL is allowed, and http to this machine.
 	Allow []string `yaml:"allow"`
 }
 
-// Log is what is logged and how.
+// Log is the section of the log.
 type Log struct {
-	// Level is debug, info, warn or error; info.
+	// Level is debug, info, warn or error; default: info.
 	Level string `yaml:"level"`
-	// Format is text, json, or auto, the default: text on a terminal, else JSON.
+	// Format is text, json, or auto (the default): text on a terminal, else JSON.
 	Format string `yaml:"format"`
 }
 
@@ -174,7 +172,7 @@ func defaultControlPlane() *ControlPlane {
 
 func defaultLog() Log { return Log{Level: "info", Format: "auto"} }
 
-// Types are the configured task types, each with its handler.
+// Types returns the configured task types, each with its handler.
 func (c *ControlPlane) Types() []tasker.TaskType {
 	types := make([]tasker.TaskType, 0, len(c.TaskTypes))
 	for _, t := range c.TaskTypes {

@@ -12,8 +12,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 )
 
-// known loads a configuration of an agent of which something is known beside it.
-func known(t *testing.T, content string, e config.Enrolled) (*config.Agent, error) {
+// loadEnrolled loads the configuration of an enrolled agent.
+func loadEnrolled(t *testing.T, content string, e config.Enrolled) (*config.Agent, error) {
 	t.Helper()
 	a, _, err := config.LoadAgent(config.Source{File: write(t, content), Env: env}, func(string, *config.Agent) (config.Enrolled, error) { return e, nil })
 	return a, err
@@ -23,7 +23,7 @@ func enrolled() config.Enrolled {
 	return config.Enrolled{File: "/d/identity.json", Endpoint: "web-1", Servers: []config.URI{"https://cp:8888", "amqps://mq/tasker"}}
 }
 
-func TestAnEnrolledAgentNeedsNoNameAndNoServer(t *testing.T) {
+func TestEnrolledAgentNeedsNoEndpointAndServer(t *testing.T) {
 	t.Parallel()
 	for _, content := range []string{
 		"data_dir: /d\n",
@@ -31,26 +31,26 @@ func TestAnEnrolledAgentNeedsNoNameAndNoServer(t *testing.T) {
 		"endpoint: web-1\n",
 		"server: {uri: \"https://CP:8888/\"}\n",
 		"server: {uri: \"amqps://web-9:hunter2@mq:5671/tasker\"}\n",
-		"server: {token_file: /none}\n", // the identity has taken its place
+		"server: {token_file: /none}\n", // An enrolled agent does not need it.
 	} {
-		a, err := known(t, content, enrolled())
+		a, err := loadEnrolled(t, content, enrolled())
 		if err != nil || a.Endpoint != "web-1" || a.Server.URI == "" {
 			t.Errorf("%q: %+v, %v", content, a, err)
 		}
 	}
-	if a, err := known(t, "", enrolled()); err != nil || a.Server.URI != "amqps://mq/tasker" {
+	if a, err := loadEnrolled(t, "", enrolled()); err != nil || a.Server.URI != "amqps://mq/tasker" {
 		t.Errorf("connects to %s, %v", a.Server.URI, err)
 	}
-	// One that enrols when it starts may be named then.
-	if a, err := known(t, "", config.Enrolled{File: "enrol.yaml", Servers: []config.URI{"https://cp:8888"}}); err != nil || a.Endpoint != "" {
+	// An agent that enrols when it starts may get its name then.
+	if a, err := loadEnrolled(t, "", config.Enrolled{File: "enrol.yaml", Servers: []config.URI{"https://cp:8888"}}); err != nil || a.Endpoint != "" {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
 
-func TestConfigurationsThatContradictTheIdentity(t *testing.T) {
+func TestAgentContradictsItsIdentity(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []bad{
-		{"another name", "data_dir: /d\nendpoint: web-2\n", 2, "endpoint", `is "web-2", but by /d/identity.json this server is "web-1"; remove the key`},
+	for _, tt := range []badConfig{
+		{"another name", "data_dir: /d\nendpoint: web-2\n", 2, "endpoint", `is "web-2", but according to /d/identity.json this server is "web-1"; remove the key`},
 		{"another server", "endpoint: web-1\nserver: {uri: \"http://cp:8888\"}\n", 2, "server.uri", "enrolled at https://cp:8888"},
 		{"another port", "server:\n  uri: https://cp\n", 2, "server.uri", "--force"},
 		{"another vhost", "server:\n  uri: amqps://u:hunter2@mq/other\n", 2, "server.uri", "remove the key"},
@@ -58,13 +58,13 @@ func TestConfigurationsThatContradictTheIdentity(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := known(t, tt.content, enrolled())
-			tt.run(t, err)
+			_, err := loadEnrolled(t, tt.content, enrolled())
+			tt.check(t, err)
 		})
 	}
 }
 
-func TestAnAgentThatCannotKnowWhoItIs(t *testing.T) {
+func TestAgentWithoutIdentity(t *testing.T) {
 	t.Parallel()
 	_, err := agent(t, "data_dir: /d\n")
 	for _, help := range []string{"not enrolled", "tasker-agent enrol --server URL --token TOKEN", "tasker enrol-token create", "endpoint: loadbalancer-1"} {
@@ -79,7 +79,7 @@ func TestAnAgentThatCannotKnowWhoItIs(t *testing.T) {
 	}
 }
 
-func TestEnrol(t *testing.T) {
+func TestLoadEnrol(t *testing.T) {
 	t.Parallel()
 	got, err := config.LoadEnrol(config.Source{File: write(t, "server: https://cp:8888\ntoken: ${PORT}\nendpoint: web-1\n"), Env: env})
 	want := &config.Enrol{Server: "https://cp:8888", Token: "9999", Endpoint: "web-1"}
@@ -89,7 +89,7 @@ func TestEnrol(t *testing.T) {
 	if _, err := config.LoadEnrol(config.Source{File: filepath.Join(t.TempDir(), "enrol.yaml")}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	for _, tt := range []bad{
+	for _, tt := range []badConfig{
 		{"no server", "token: hunter2\n", 1, "server", "is missing"},
 		{"no URL", "token: hunter2\nserver: cp\n", 2, "server", "https://HOST:PORT"},
 		{"no token", "server: http://cp\n", 1, "token", "tasker enrol-token create"},
@@ -101,7 +101,7 @@ func TestEnrol(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			_, err := config.LoadEnrol(config.Source{File: write(t, tt.content), Env: env})
-			tt.run(t, err)
+			tt.check(t, err)
 		})
 	}
 }

@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
+// variable matches the name of an environment variable.
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// expand replaces each ${NAME} by the variable's value and each $${ by ${. What
-// comes out of a variable is not looked at again.
+// expand replaces each ${NAME} by the value of the variable, and each $${ by ${. It does
+// not expand the values.
 func expand(s string, env func(string) (string, bool)) (string, error) {
 	var b strings.Builder
 	for {
@@ -28,7 +29,7 @@ func expand(s string, env func(string) (string, bool)) (string, error) {
 		case !closed:
 			return "", fmt.Errorf("%q has no closing brace; write $${ for a literal ${", "${"+after)
 		case !variable.MatchString(name):
-			return "", fmt.Errorf("%q is no name of an environment variable; write $${ for a literal ${", name)
+			return "", fmt.Errorf("%q is not the name of an environment variable; write $${ for a literal ${", name)
 		}
 		value, ok := env(name)
 		if !ok {

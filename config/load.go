@@ -8,79 +8,82 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/goccy/go-yaml/token"
 )
 
-// shipped are the files for the modes development and production.
+// shipped contains the files for the modes development and production.
 //
 //go:embed *.config.yaml agent/*.config.yaml
 var shipped embed.FS
 
-// Source says where a configuration comes from.
+// Source describes where to find a configuration.
 type Source struct {
-	// File is read when it is set.
+	// File is the file to read. If it is set, Mode is ignored.
 	File string
-	// Mode otherwise picks config/<mode>.config.yaml, for an agent
-	// config/agent/<mode>.config.yaml: the one below the working directory, or else
-	// the shipped one, which exists for development and production.
+	// Mode selects config/<mode>.config.yaml, or for an agent
+	// config/agent/<mode>.config.yaml: the file below the working directory, or else the
+	// shipped one, which exists for development and production.
 	Mode string
-	// Packaged is read when neither is set and it exists; else the mode is development.
+	// Packaged is the file to read if neither File nor Mode is set. If it does not exist,
+	// the mode is development.
 	Packaged string
-	// Env looks up environment variables; nil is os.LookupEnv.
+	// Env returns the value of an environment variable; nil is os.LookupEnv.
 	Env func(string) (string, bool)
 }
 
-// LoadControlPlane returns the configuration of a control plane and the name of
-// the file it came from. An error about the file's content is of type Problems.
-// Handlers are the names of the handlers that exist, script among them.
+// LoadControlPlane returns the configuration of a control plane and the name of its file.
+// An invalid configuration is an error of type Problems. Handlers are the names of all
+// known handlers, including script.
 func LoadControlPlane(src Source, handlers []string) (*ControlPlane, string, error) {
 	c := defaultControlPlane()
-	file, err := src.load("config", c, func(d *document) { d.checkControlPlane(c, handlers) })
+	file, err := src.load("config", c, func(v *validator) { v.checkControlPlane(c, handlers) })
 	return c, file, err
 }
 
-// LoadAgent returns the configuration of an agent and the name of the file it
-// came from. An error about the file's content is of type Problems. Enrolled is
-// asked, when the file could be read, what is known of the agent beside it; it may
-// be nil. A configuration that contradicts that is an error.
+// LoadAgent returns the configuration of an agent and the name of its file. An invalid
+// configuration is an error of type Problems. If enrolled is not nil, it is called after
+// the file was parsed and returns the agent's enrolment; a configuration that contradicts
+// it is invalid.
 func LoadAgent(src Source, enrolled func(file string, a *Agent) (Enrolled, error)) (*Agent, string, error) {
 	a := defaultAgent()
-	var failed error
-	file, err := src.load("config/agent", a, func(d *document) {
+	var enrolErr error
+	file, err := src.load("config/agent", a, func(v *validator) {
 		var e Enrolled
 		if enrolled != nil {
-			e, failed = enrolled(d.file, a)
+			e, enrolErr = enrolled(v.file, a)
 		}
-		if failed == nil {
-			d.checkAgent(a, e)
+		if enrolErr == nil {
+			v.checkAgent(a, e)
 		}
 	})
-	if failed != nil {
-		return a, file, failed
+	if enrolErr != nil {
+		return a, file, enrolErr
 	}
 	return a, file, err
 }
 
-// LoadEnrol reads a file with which an agent enrols when it starts. Its error is
-// fs.ErrNotExist if there is none.
+// LoadEnrol reads the file with which an agent enrols when it starts. The error wraps
+// fs.ErrNotExist if there is no file.
 func LoadEnrol(src Source) (*Enrol, error) {
 	e := &Enrol{}
-	_, err := src.load("", e, func(d *document) { d.checkEnrol(e) })
+	_, err := src.load("", e, func(v *validator) { v.checkEnrol(e) })
 	return e, err
 }
 
-// LoadClient returns the configuration of the CLI. A file that does not exist is
-// the same as an empty one.
+// LoadClient returns the configuration of the CLI. A missing file is the same as an empty
+// one.
 func LoadClient(src Source) (*Client, error) {
 	c := &Client{}
-	_, err := src.load("", c, func(d *document) { d.checkClient(c) })
+	_, err := src.load("", c, func(v *validator) { v.checkClient(c) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
 	return c, err
 }
 
-// Chosen is the source with what it chooses where neither file nor mode is set.
-func (s Source) Chosen() Source {
+// Resolve returns the source with its file or mode set.
+func (s Source) Resolve() Source {
 	if s.File != "" || s.Mode != "" {
 		return s
 	}
@@ -92,22 +95,24 @@ func (s Source) Chosen() Source {
 	return s
 }
 
-func (s Source) load(dir string, target any, check func(*document)) (string, error) {
-	file, content, err := s.Chosen().read(dir)
+// load reads and decodes the file, and then calls check. It returns the name of the file.
+func (s Source) load(dir string, target any, check func(*validator)) (string, error) {
+	file, content, err := s.Resolve().read(dir)
 	if err != nil {
 		return file, err
 	}
-	d := &document{file: file, env: s.Env}
+	r := &report{file: file, positions: map[string]token.Position{}}
+	d := decoder{report: r, env: s.Env}
 	if d.env == nil {
 		d.env = os.LookupEnv
 	}
-	if d.decode(content, target); d.readable() {
-		check(d)
+	if d.decode(content, target); r.isReadable() {
+		check(&validator{r})
 	}
-	return file, d.err()
+	return file, r.err()
 }
 
-// read returns the content of the file and its name.
+// read returns the name of the file and its content.
 func (s Source) read(dir string) (string, []byte, error) {
 	if s.File != "" {
 		content, err := os.ReadFile(s.File)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Secret is a text that is hidden wherever it is printed, logged or marshalled.
+// Secret is a string that is hidden wherever it is printed, logged or marshalled.
 type Secret string
 
 const hidden = "********"
@@ -33,10 +33,10 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // marshalled.
 type URI string
 
-// Reveal returns the whole URI.
+// Reveal returns the URI with its password.
 func (u URI) Reveal() string { return string(u) }
 
-// Scheme is what stands before the first colon, in lower case.
+// Scheme returns the scheme in lower case.
 func (u URI) Scheme() string {
 	scheme, _, found := strings.Cut(string(u), ":")
 	if !found {
@@ -54,7 +54,7 @@ func (u URI) String() string {
 	if _, ok := parsed.User.Password(); !ok {
 		return string(u)
 	}
-	// Built by hand, because url.URL would escape the stars.
+	// url.URL.String would escape the stars.
 	user := url.User(parsed.User.Username()).String()
 	parsed.User = nil
 	return strings.Replace(parsed.String(), "://", "://"+user+":"+hidden+"@", 1)
@@ -66,7 +66,7 @@ func (u URI) GoString() string { return fmt.Sprintf("%q", u.String()) }
 // MarshalText hides the password.
 func (u URI) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
-// Switch is written on or off.
+// Switch is a value that is written as on or off.
 type Switch bool
 
 // UnmarshalText reads on or off, or true or false.
@@ -82,7 +82,7 @@ func (s *Switch) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// readToken returns the text of a file without the white space around it.
+// readToken returns the token in a file, without the white space around it.
 func readToken(file string) (Secret, error) {
 	if file == "" {
 		return "", nil
@@ -93,7 +93,7 @@ func readToken(file string) (Secret, error) {
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("read the token: %s does not hold exactly one word", file)
+		return "", fmt.Errorf("read the token: %s does not contain exactly one word", file)
 	}
 	return Secret(token), nil
 }

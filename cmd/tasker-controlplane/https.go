@@ -16,7 +16,7 @@ import (
 func https(c *config.ControlPlane) (conf *tls.Config, fingerprint string, err error) {
 	var cert tls.Certificate
 	switch {
-	case c.API.TLS.Files():
+	case c.API.TLS.HasFiles():
 		if cert, err = tls.LoadX509KeyPair(c.API.TLS.Cert, c.API.TLS.Key); err != nil {
 			return nil, "", fmt.Errorf("read api.tls: %w", err)
 		}

@@ -57,7 +57,7 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		Prometheus: c.Prometheus.URI.Reveal(), Callbacks: c.Callbacks.Allow, Gates: c.Gates.Allow,
 		Log: log, Registry: registry,
 		Listening: func(address net.Addr) {
-			if err := announce(c, address, c.API.TLS.Files() || c.API.SelfCertified()); err != nil {
+			if err := announce(c, address, c.API.TLS.HasFiles() || c.API.SelfCertified()); err != nil {
 				log.Warn("the command line on this machine has to be told the URL", "error", err)
 			}
 			notify.Ready()

@@ -2,14 +2,14 @@ package config
 
 import "strings"
 
-// formerKeys are the keys of the first, Python, tasker that are called otherwise
-// or gone, with what to do about each.
+// formerKeys returns the keys of the first tasker, which was written in Python, that were
+// renamed or removed, each with advice.
 func formerKeys() map[string]string {
-	queue := "is part of message_queue.uri now: amqp://USERNAME:PASSWORD@HOST:PORT/VIRTUAL_HOST"
-	named := "is gone: exchanges and queues are named after task types and endpoints; remove it"
+	queue := "is now part of message_queue.uri: amqp://USERNAME:PASSWORD@HOST:PORT/VIRTUAL_HOST"
+	named := "was removed: exchanges and queues are named after task types and endpoints; remove the key"
 	return map[string]string{
-		"manager.db.uri":                     "is called database.uri now",
-		"manager.db.verbose":                 "is gone; for more in the log set log.level to debug",
+		"manager.db.uri":                     "is now called database.uri",
+		"manager.db.verbose":                 "was removed; set log.level to debug for a more detailed log",
 		"manager.message_queue.host":         queue,
 		"manager.message_queue.port":         queue,
 		"manager.message_queue.username":     queue,
@@ -21,13 +21,13 @@ func formerKeys() map[string]string {
 	}
 }
 
-// formerKey returns what to do about a former key.
+// formerKey returns the advice for a former key.
 func formerKey(path string) (string, bool) {
 	advice, ok := formerKeys()[path]
 	return advice, ok
 }
 
-// hasFormerKeys says whether a section had keys that are called otherwise now.
+// hasFormerKeys reports whether a section had former keys.
 func hasFormerKeys(path string) bool {
 	for key := range formerKeys() {
 		if strings.HasPrefix(key, path+".") {

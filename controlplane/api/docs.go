@@ -39,7 +39,7 @@ func registerDocs(mux *http.ServeMux, root Root, document []byte) {
 			"displayRequestDuration":   "true",
 			"tryItOutEnabled":          "true",
 			"requestInterceptor":       "sendToken",
-			"responseInterceptor":      "askForToken",
+			"responseInterceptor":      "promptForToken",
 		},
 	})
 	servePage := func(w http.ResponseWriter, r *http.Request) {

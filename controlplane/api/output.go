@@ -43,7 +43,7 @@ type Output struct {
 
 func (r outputResource) register() {
 	op := r.operation(http.MethodGet, "/{ref}/responses/{endpoint}/output", "output", "Get the output of the handler",
-		"The output of the handler in the last attempt. The beginning and the end are kept; a line between them tells how many bytes were left out. "+
+		"The output of the handler in the last attempt. The beginning and the end are kept; a line between them shows how many bytes were left out. "+
 			"As JSON: the pieces that were kept, with their offsets (`data` is base64).")
 	number, boolean := &huma.Schema{Type: huma.TypeInteger}, &huma.Schema{Type: huma.TypeBoolean}
 	schemas := r.huma.OpenAPI().Components.Schemas

@@ -33,7 +33,7 @@ func (p *taskParser) labels() (string, tasker.Selector) {
 	return text, s
 }
 
-// action returns Plan for a dry run.
+// action returns DryRun if the field dry_run is true.
 func (p *taskParser) action() tasker.Action {
 	raw, found := p.field("dry_run")
 	var dryRun bool
@@ -102,7 +102,7 @@ func (p *taskParser) gate(raw json.RawMessage) *tasker.Gate {
 	g := &tasker.Gate{}
 	p.decodeFields("rollout.gate", fields, map[string]any{"promql": &g.PromQL, "url": &g.URL, "for": &g.For})
 	switch {
-	case (g.PromQL == "") == (g.URL == ""): // RolloutSpec.Faults rejects this
+	case (g.PromQL == "") == (g.URL == ""): // RolloutSpec.Validate rejects this
 	case g.URL != "":
 		if err := p.opts.CheckGate(g.URL); err != nil {
 			p.reject("rollout.gate.url", "%v", err)

@@ -79,7 +79,7 @@ func (r taskResource) register() error {
 
 	r.registerControl("cancel", "Cancel a task",
 		"A response that was not sent yet ends at once. A running response is `cancelled` when the endpoint has ended all of its processes. "+
-			"A rollout that waits to be rolled back, and of which something still runs, is not rolled back; its reason tells this. Cancelling a finished task changes nothing.",
+			"A rollout that waits to be rolled back, and of which something still runs, is not rolled back; its reason explains this. Cancelling a finished task changes nothing.",
 		r.store.CancelTask)
 	r.registerControl("retry", "Retry where the task did not succeed",
 		"Makes a new attempt on each endpoint that did not succeed. A rollout forms new waves of these endpoints. 409 while an attempt is still open, or if there is nothing to retry.",

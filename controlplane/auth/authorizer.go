@@ -27,7 +27,7 @@ type AuthorizerOptions struct {
 	Hosts []string
 }
 
-// Authorizer checks who sends a request and whether the sender may do so. It is safe
+// Authorizer identifies the caller of a request and checks the caller's role. It is safe
 // for concurrent use.
 type Authorizer struct {
 	disabled     bool

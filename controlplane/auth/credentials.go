@@ -12,10 +12,10 @@ func (e *Enroller) Identify(ctx context.Context, secret string) (endpoint string
 	return e.opts.Store.Identify(ctx, digest(secret))
 }
 
-// CheckShared returns nil if a shared credential (the agents' token, or the control
+// CheckSharedCredential returns nil if a shared credential (the agents' token, or the control
 // plane's own user at the message queue) is accepted for the endpoint. ErrTaken means
 // that the endpoint is enrolled, ErrRevoked that it is revoked.
-func (e *Enroller) CheckShared(ctx context.Context, endpoint string) error {
+func (e *Enroller) CheckSharedCredential(ctx context.Context, endpoint string) error {
 	c, err := e.opts.Store.Credential(ctx, endpoint)
 	switch {
 	case err != nil:
@@ -28,9 +28,9 @@ func (e *Enroller) CheckShared(ctx context.Context, endpoint string) error {
 	return nil
 }
 
-// CheckOwn returns nil if an endpoint is accepted that has already proved its identity
+// CheckOwnCredential returns nil if an endpoint is accepted that has already proved its identity
 // with its own credential. ErrRevoked means that the endpoint is revoked.
-func (e *Enroller) CheckOwn(ctx context.Context, endpoint string) error {
+func (e *Enroller) CheckOwnCredential(ctx context.Context, endpoint string) error {
 	c, err := e.opts.Store.Credential(ctx, endpoint)
 	if err == nil && c.RevokedAt != nil {
 		err = revokedError(endpoint, *c.RevokedAt)

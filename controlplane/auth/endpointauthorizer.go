@@ -34,11 +34,11 @@ func (a *EndpointAuthorizer) SetEnroller(e *Enroller) { a.enroller.Store(e) }
 func (a *EndpointAuthorizer) AuthorizeRequest(r *http.Request, endpoint string) error {
 	switch caller := CallerFrom(r.Context()); {
 	case !a.tokensRequired || caller.Endpoint == endpoint:
-		return a.check(r.Context(), endpoint, (*Enroller).CheckOwn)
+		return a.check(r.Context(), endpoint, (*Enroller).CheckOwnCredential)
 	case caller.Endpoint != "":
 		return fmt.Errorf("this is the secret of endpoint %s, which is valid for no other endpoint", caller.Endpoint)
 	default:
-		return a.check(r.Context(), endpoint, (*Enroller).CheckShared)
+		return a.check(r.Context(), endpoint, (*Enroller).CheckSharedCredential)
 	}
 }
 
@@ -46,9 +46,9 @@ func (a *EndpointAuthorizer) AuthorizeRequest(r *http.Request, endpoint string) 
 // endpoint's own or the control plane's.
 func (a *EndpointAuthorizer) AuthorizeUser(ctx context.Context, user, endpoint string) error {
 	if user == endpoint {
-		return a.check(ctx, endpoint, (*Enroller).CheckOwn)
+		return a.check(ctx, endpoint, (*Enroller).CheckOwnCredential)
 	}
-	return a.check(ctx, endpoint, (*Enroller).CheckShared)
+	return a.check(ctx, endpoint, (*Enroller).CheckSharedCredential)
 }
 
 func (a *EndpointAuthorizer) check(ctx context.Context, endpoint string, check func(*Enroller, context.Context, string) error) error {

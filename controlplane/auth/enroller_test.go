@@ -211,7 +211,7 @@ func TestRevoke(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
 	token, ctx := f.token(t, 2), t.Context()
-	for _, check := range []func(context.Context, string) error{f.CheckShared, f.CheckOwn} {
+	for _, check := range []func(context.Context, string) error{f.CheckSharedCredential, f.CheckOwnCredential} {
 		if err := check(ctx, "web-1"); err != nil {
 			t.Errorf("before the enrolment: %v", err)
 		}
@@ -219,19 +219,19 @@ func TestRevoke(t *testing.T) {
 	if _, _, err := f.Enrol(ctx, token, enrolRequest("web-1", "a")); err != nil {
 		t.Fatal(err)
 	}
-	if shared, own := f.CheckShared(ctx, "web-1"), f.CheckOwn(ctx, "web-1"); !errors.Is(shared, auth.ErrTaken) || own != nil {
+	if shared, own := f.CheckSharedCredential(ctx, "web-1"), f.CheckOwnCredential(ctx, "web-1"); !errors.Is(shared, auth.ErrTaken) || own != nil {
 		t.Errorf("enrolled: shared %v, own %v", shared, own)
 	}
 	if err := f.Revoke(ctx, "web-1", "admin"); err != nil || f.broker.has("web-1") || !slices.Equal(f.disconnected, []string{"web-1"}) {
 		t.Errorf("revoked: %v, an account: %t, disconnected: %q", err, f.broker.has("web-1"), f.disconnected)
 	}
-	if shared, own := f.CheckShared(ctx, "web-1"), f.CheckOwn(ctx, "web-1"); !errors.Is(shared, auth.ErrRevoked) || !errors.Is(own, auth.ErrRevoked) {
+	if shared, own := f.CheckSharedCredential(ctx, "web-1"), f.CheckOwnCredential(ctx, "web-1"); !errors.Is(shared, auth.ErrRevoked) || !errors.Is(own, auth.ErrRevoked) {
 		t.Errorf("revoked: shared %v, own %v", shared, own)
 	}
 	if _, _, err := f.Enrol(ctx, token, enrolRequest("web-1", "a")); !errors.Is(err, auth.ErrRevoked) {
 		t.Errorf("enrolled with the revoked secret: %v", err)
 	}
-	if _, repeated, err := f.Enrol(ctx, token, enrolRequest("web-1", "b")); err != nil || repeated || f.CheckOwn(ctx, "web-1") != nil {
+	if _, repeated, err := f.Enrol(ctx, token, enrolRequest("web-1", "b")); err != nil || repeated || f.CheckOwnCredential(ctx, "web-1") != nil {
 		t.Errorf("enrolled with a new secret: %t, %v", repeated, err)
 	}
 	for _, name := range []string{"unknown", "Not A Name"} {

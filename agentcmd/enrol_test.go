@@ -335,7 +335,7 @@ func TestWhoIsShutOutIsToldHowToEnrol(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(&said, nil))
 	o := observe(log, agent.NewMetrics(prometheus.NewRegistry()), sysservice.NewNotifier(log))
 	for range 2 {
-		o(fmt.Errorf("wrapped: %w: revoked at noon", transport.ErrShutOut))
+		o(fmt.Errorf("wrapped: %w: revoked at noon", transport.ErrUnauthorized))
 	}
 	o(errors.New("connection refused"))
 	o(nil)

@@ -86,7 +86,7 @@ func observe(log *slog.Logger, metrics *agent.Metrics, notify *sysservice.Notifi
 			log.Info("connected to the control plane")
 			notify.Status("connected to the control plane")
 		case err.Error() == said:
-		case errors.Is(err, transport.ErrShutOut):
+		case errors.Is(err, transport.ErrUnauthorized):
 			said = err.Error()
 			log.Error("shut out by the control plane; trying again, slowly", "reason", err, "help", enrolAgain)
 			notify.Status("shut out by the control plane; " + enrolAgain + ": " + said)

@@ -20,7 +20,7 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 	if c.MessageQueue.URI == "" {
 		hub := httplink.NewHub(httplink.HubOptions{
 			Types: c.Types(), Heartbeat: c.API.Heartbeat.D(), Log: opts.Log, Metrics: httplink.NewMetrics(opts.Registry),
-			Speaker: opts.EndpointAuthorizer.AuthorizeRequest,
+			Authorize: opts.EndpointAuthorizer.AuthorizeRequest,
 		})
 		opts.Hub, opts.Agents, opts.Disconnect = hub, hub.Handler(), hub.Disconnect
 		return hub.Close, nil
@@ -38,7 +38,7 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 	}
 	opts.Transport = controlplane.NewStanding(opts.Log)
 	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
-		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: opts.Log, Speaker: opts.EndpointAuthorizer.AuthorizeUser,
+		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: opts.Log, Authorize: opts.EndpointAuthorizer.AuthorizeUser,
 		Observer: opts.Transport.Observe, Metrics: rabbitmq.NewMetrics(opts.Registry),
 	})
 	if err != nil {

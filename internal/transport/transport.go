@@ -1,6 +1,7 @@
-// Package transport is the seam between tasker and the wire. Control plane and
-// agents know these three methods and no wire; httplink and rabbitmq implement
-// them, and transporttest is the suite that both pass.
+// Package transport defines the interface between tasker and its message transports.
+// The control plane and the agents use Hub and Link and know no protocol; the packages
+// httplink and rabbitmq implement them, package wire holds the code that both share,
+// and package transporttest is the conformance suite that both pass.
 package transport
 
 import (
@@ -11,62 +12,61 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// Conn is one end of a transport. Its methods may be called concurrently, but
-// Receive by one goroutine at a time.
+// Conn is one end of a transport. Its methods may be called concurrently, except that
+// only one goroutine may call Receive at a time.
 //
-// A Conn connects by itself and reconnects for as long as it is open, with
-// capped exponential back-off and full jitter; an outage is never an error of
-// Receive.
+// A Conn connects in the background and reconnects until it is closed, with capped
+// exponential back-off and full jitter. Receive does not return an error for an outage.
 type Conn[Out, In any] interface {
-	// Send returns nil once custody of every message has passed to the other
-	// side. A *SendError names by index those for which it has not, and why; any
-	// other error means that it has passed for none as far as is known. What has
-	// not passed may have arrived all the same: sending again must be safe.
+	// Send returns nil after the other side has accepted responsibility for every
+	// message. A *SendError names by index the messages for which it has not, and why;
+	// any other error means that no message is known to be accepted. A message that
+	// failed may have arrived nevertheless, so it must be safe to send it again.
 	Send(ctx context.Context, msgs ...Out) error
 
-	// Receive hands over batches until ctx is done or the Conn is closed, and
-	// then returns ctx's error or ErrClosed; batch and its messages belong to
-	// handle until it returns. A nil from handle acknowledges the batch. An error
-	// means "cannot store now": the transport holds the batch and hands the same
-	// one over again with back-off; it never gives it back to the wire.
+	// Receive passes batches to handle until ctx is done or the Conn is closed, then
+	// returns ctx's error or ErrClosed. The batch and its messages belong to handle
+	// until it returns. If handle returns nil, the batch is acknowledged. An error means
+	// that the batch cannot be stored now: the transport keeps it and delivers the same
+	// batch again with back-off. It never requeues a batch.
 	//
-	// On a Link, handle is first called with an empty batch whenever a session
-	// begins: the cue to send a hello. Orders follow when the control plane has
-	// taken it.
+	// A Link calls handle with an empty batch whenever a session begins, as the signal to
+	// send a hello. Orders follow after the control plane has received the hello.
 	Receive(ctx context.Context, handle func(ctx context.Context, batch []In) error) error
 
-	// Close ends a Receive under way, waits for it, and frees everything.
+	// Close ends Receive, waits for it to return, and releases all resources.
 	Close() error
 }
 
-// Hub is the control plane's end, Link is an agent's.
+// Hub is the control plane's end of a transport, Link is the end of an agent.
 type (
 	Hub  = Conn[tasker.Order, tasker.Report]
 	Link = Conn[tasker.Report, tasker.Order]
 )
 
-// Errors of Send, alone or inside a *SendError; match them with errors.Is.
+// Send returns these errors, alone or inside a *SendError; match them with errors.Is.
 var (
-	// ErrClosed: the Conn was closed.
+	// ErrClosed means that the Conn was closed.
 	ErrClosed = errors.New("transport is closed")
-	// ErrUnavailable: the other side or the broker cannot be reached now.
+	// ErrUnavailable means that the other side or the broker cannot be reached now.
 	ErrUnavailable = errors.New("transport is unavailable")
-	// ErrOffline: the endpoint is not connected (only where nothing queues for it).
+	// ErrOffline means that the endpoint is not connected and the transport does not
+	// queue messages for it.
 	ErrOffline = errors.New("endpoint is not connected")
-	// ErrUnroutable: nobody subscribes to this type under this name.
+	// ErrUnroutable means that the endpoint does not subscribe to the task type.
 	ErrUnroutable = errors.New("unroutable")
-	// ErrRefused: the other side took the message and said no; sending the same
-	// one again is of no use.
+	// ErrRefused means that the other side received and rejected the message; it will
+	// reject the same message again.
 	ErrRefused = errors.New("refused")
 )
 
-// ErrShutOut: the other side does not let this agent in, or not speak in its name:
-// its credential is wrong, revoked, or another's. It is in what a Link tells its
-// Observer, and in the ErrUnavailable of its Send, because what it has to say
-// passes once it is let in. A Link that is shut out tries again, but slowly.
-var ErrShutOut = errors.New("shut out")
+// ErrUnauthorized means that the other side does not accept the agent's credential for
+// this endpoint: it is wrong, revoked, or belongs to another endpoint. A Link passes the
+// error to its Observer, and Send returns it wrapped in ErrUnavailable, because the
+// reports are accepted after the credential is corrected. The Link retries slowly.
+var ErrUnauthorized = errors.New("unauthorized")
 
-// SendError says for which messages of one Send custody has not passed.
+// SendError names the messages of one Send that were not accepted.
 type SendError struct {
 	// Failed maps the index of a message to the reason.
 	Failed map[int]error
@@ -74,7 +74,7 @@ type SendError struct {
 	Of int
 }
 
-// Error names one of the reasons.
+// Error returns one of the reasons.
 func (e *SendError) Error() string {
 	for _, err := range e.Failed {
 		return fmt.Sprintf("%d of %d messages not sent, one of them: %v", len(e.Failed), e.Of, err)
@@ -91,7 +91,7 @@ func (e *SendError) Unwrap() []error {
 	return errs
 }
 
-// Observer is told by a Conn how it stands: nil when a session has begun, the
-// reason when it could not begin or has ended. Calls come from one goroutine at
-// a time and must not block.
+// Observer receives the connection state of a Conn: nil after a session has begun, or the
+// reason why a session could not begin or has ended. A Conn makes one call at a time; an
+// Observer must not block.
 type Observer func(err error)

@@ -31,13 +31,14 @@ type HubOptions struct {
 	// that the agent is behind: until it has read what waits for it, it gets nothing
 	// more, and holds up nobody else.
 	Patience time.Duration
-	// Speaker says why a request may not speak for the endpoint it names; nil
-	// believes every one. An error with transport.ErrUnavailable in it says that
-	// this cannot be told now. It is asked anew when a stream stands and when the
-	// reports of a request have been read, so that one who is shut out at any time
-	// is either refused by it or met by Disconnect.
-	Speaker func(r *http.Request, endpoint string) error
-	Log     *slog.Logger
+	// Authorize returns an error if a request may not use the endpoint name in its
+	// header; nil authorizes every request. An error that wraps
+	// transport.ErrUnavailable means that this cannot be decided now. The Hub calls
+	// Authorize again after it has opened a stream and after it has read the reports of
+	// a request. So a revoked agent is either refused or stopped by Disconnect,
+	// whenever it is revoked.
+	Authorize func(r *http.Request, endpoint string) error
+	Log       *slog.Logger
 	// Metrics may be nil.
 	Metrics *Metrics
 	// Clock is time.Now unless set; the silence of agents and the expiry of
@@ -113,7 +114,7 @@ func (h *Hub) Close() error {
 	return nil
 }
 
-// Disconnect ends the endpoint's stream at once. Speaker decides whether its agent
+// Disconnect ends the endpoint's stream at once. Authorize decides whether its agent
 // may open another.
 func (h *Hub) Disconnect(endpoint string) {
 	h.mu.Lock()

@@ -154,7 +154,7 @@ func TestRequestsThatGetNoStream(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.newHub(t, func(o *httplink.HubOptions) {
-		o.Speaker = func(_ *http.Request, endpoint string) error {
+		o.Authorize = func(_ *http.Request, endpoint string) error {
 			if endpoint != "web-1" {
 				return fmt.Errorf("this token is not that of %s", endpoint)
 			}

@@ -163,7 +163,7 @@ func explain(resp *http.Response) error {
 		p.Detail = fmt.Sprintf("%s answered %s", resp.Request.URL.Redacted(), resp.Status)
 	}
 	if p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden && p.Report == nil {
-		return fmt.Errorf("%w: %w", transport.ErrShutOut, p)
+		return fmt.Errorf("%w: %w", transport.ErrUnauthorized, p)
 	}
 	return p
 }

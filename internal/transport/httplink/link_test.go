@@ -156,7 +156,7 @@ func TestWhyThereIsNoStream(t *testing.T) {
 	}{
 		"a wrong token": {func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "no", http.StatusUnauthorized)
-		}, "shut out: the control plane does not accept the token"},
+		}, "unauthorized: the control plane does not accept the token"},
 		"a problem": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, `{"detail":"this token is web-2's"}`)

@@ -121,10 +121,10 @@ func (h *Hub) speaker(r *http.Request) (string, *problem) {
 
 // allow says why a request may not speak for the endpoint.
 func (h *Hub) allow(r *http.Request, endpoint string) *problem {
-	if h.opts.Speaker == nil {
+	if h.opts.Authorize == nil {
 		return nil
 	}
-	switch err := h.opts.Speaker(r, endpoint); {
+	switch err := h.opts.Authorize(r, endpoint); {
 	case err == nil:
 		return nil
 	case errors.Is(err, transport.ErrUnavailable):

@@ -47,7 +47,7 @@ func (l *Link) Receive(ctx context.Context, handle func(context.Context, []taske
 			tries = 0
 		}
 		wait := reconnect()
-		if errors.Is(err, transport.ErrShutOut) {
+		if errors.Is(err, transport.ErrUnauthorized) {
 			wait = admission()
 		}
 		if wait.Sleep(ctx, tries) != nil {

@@ -25,8 +25,8 @@ const (
 )
 
 // ErrCredentials: the broker does not know the user, or not with this password.
-// It is a transport.ErrShutOut.
-var ErrCredentials = fmt.Errorf("%w: the user is unknown, or the password is wrong", transport.ErrShutOut)
+// It is a transport.ErrUnauthorized.
+var ErrCredentials = fmt.Errorf("%w: the user is unknown, or the password is wrong", transport.ErrUnauthorized)
 
 // address is where a broker is and who we are there.
 type address struct {
@@ -98,7 +98,7 @@ func explain(at address, err error) error {
 	case errors.Is(err, amqp.ErrCredentials):
 		return fmt.Errorf("RabbitMQ at %s refuses user %q: %w", at.where, at.user, ErrCredentials)
 	case errors.As(err, &refused) && refused.Code == amqp.NotAllowed && strings.Contains(refused.Reason, "refused for user"):
-		return fmt.Errorf("%w: RabbitMQ at %s gives user %q no access to the vhost; tasker-controlplane initialize --rabbitmq does for the control plane's, tasker-agent enrol for an agent's: %w", transport.ErrShutOut, at.where, at.user, err)
+		return fmt.Errorf("%w: RabbitMQ at %s gives user %q no access to the vhost; tasker-controlplane initialize --rabbitmq does for the control plane's, tasker-agent enrol for an agent's: %w", transport.ErrUnauthorized, at.where, at.user, err)
 	case errors.As(err, &refused) && refused.Code == amqp.NotAllowed:
 		return fmt.Errorf("RabbitMQ at %s lets user %q not in; tasker-controlplane initialize --rabbitmq makes vhost and permissions: %w", at.where, at.user, err)
 	}

@@ -25,14 +25,14 @@ type HubOptions struct {
 	URI string
 	// Types are the configured task types.
 	Types []tasker.TaskType
-	// Speaker says why a RabbitMQ user, the endpoint's own or the control plane's,
-	// may not introduce an agent of the endpoint; nil believes everyone. An error
-	// with transport.ErrUnavailable in it says that this cannot be told now. It is
-	// asked when the endpoint's queue has been made, which is deleted again if it
-	// may not: so a queue that is deleted because its endpoint was shut out is not
-	// made again by a hello that was on its way.
-	Speaker func(ctx context.Context, user, endpoint string) error
-	Log     *slog.Logger
+	// Authorize returns an error if a RabbitMQ user (the endpoint's own or the control
+	// plane's) may not send a hello for the endpoint; nil authorizes every user. An
+	// error that wraps transport.ErrUnavailable means that this cannot be decided now.
+	// The Hub calls Authorize after it has declared the endpoint's queue, and deletes
+	// the queue if the user is not authorized. So a late hello cannot restore the queue
+	// of a revoked endpoint.
+	Authorize func(ctx context.Context, user, endpoint string) error
+	Log       *slog.Logger
 	// Observer may be nil.
 	Observer transport.Observer
 	// Metrics may be nil.

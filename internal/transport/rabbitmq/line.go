@@ -81,7 +81,7 @@ func (l *line) run() {
 		}
 		l.log.Debug("no connection to RabbitMQ; trying again", "connection", l.name, "broker", l.at.where, "error", err)
 		wait := reconnect()
-		if l.shutOut != nil && errors.Is(err, transport.ErrShutOut) {
+		if l.shutOut != nil && errors.Is(err, transport.ErrUnauthorized) {
 			wait = *l.shutOut
 		}
 		if wait.Sleep(l.ctx, tries) != nil {

@@ -105,7 +105,7 @@ func (l *Link) takeQueue(ctx context.Context, s *session, greet func() error) (*
 			err = fmt.Errorf("endpoint name %q is in use by another agent, or by one that RabbitMQ gives up only %s after it fell silent", l.opts.Endpoint, patience)
 			l.contend(began, tries, err)
 		case refusedWith(err, amqp.AccessRefused):
-			return nil, fmt.Errorf("%w: RabbitMQ user %q may not read queue %s; does it belong to another endpoint? %w", transport.ErrShutOut, l.user, orders.queue, err)
+			return nil, fmt.Errorf("%w: RabbitMQ user %q may not read queue %s; does it belong to another endpoint? %w", transport.ErrUnauthorized, l.user, orders.queue, err)
 		default:
 			return nil, err
 		}

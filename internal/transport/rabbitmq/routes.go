@@ -37,7 +37,7 @@ type bound struct {
 }
 
 func newRoutes(o HubOptions, ready func(context.Context, []string)) *routes {
-	return &routes{types: o.Types, log: o.Log, speaker: o.Speaker, ready: ready, bound: map[string]bound{}}
+	return &routes{types: o.Types, log: o.Log, speaker: o.Authorize, ready: ready, bound: map[string]bound{}}
 }
 
 // known says whether a type is configured.

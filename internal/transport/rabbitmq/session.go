@@ -67,7 +67,7 @@ func lost(err *amqp.Error) error {
 		return errors.New("the connection was closed")
 	}
 	if err.Code == amqp.AccessRefused {
-		return fmt.Errorf("%w: the broker denies the user a right that it needs: %w", transport.ErrShutOut, err)
+		return fmt.Errorf("%w: the broker denies the user a right that it needs: %w", transport.ErrUnauthorized, err)
 	}
 	return fmt.Errorf("the connection was lost: %w", err)
 }

@@ -202,9 +202,9 @@ func TestAnAdmittedAgentWorksUntilItIsExpelled(t *testing.T) {
 		t.Errorf("Send to an expelled endpoint returned %v, want ErrUnroutable", err)
 	}
 	wait.For(t, "the connection to be cut", session.IsClosed)
-	wait.For(t, "the agent to know", func() bool { return errors.Is(first.standing(), transport.ErrShutOut) })
-	if err := first.Send(t.Context(), update(name, "after")); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrShutOut) {
-		t.Errorf("Send of the expelled agent returned %v, want ErrUnavailable and ErrShutOut", err)
+	wait.For(t, "the agent to know", func() bool { return errors.Is(first.standing(), transport.ErrUnauthorized) })
+	if err := first.Send(t.Context(), update(name, "after")); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrUnauthorized) {
+		t.Errorf("Send of the expelled agent returned %v, want ErrUnavailable and ErrUnauthorized", err)
 	}
 	if err := a.Expel(t.Context(), name); err != nil {
 		t.Errorf("Expel, repeated, returned %v", err)
@@ -219,8 +219,8 @@ func TestAnAdmittedAgentWorksUntilItIsExpelled(t *testing.T) {
 	})
 	wait.For(t, "its report", func() bool { return h.has(name + " three") })
 	wait.For(t, "it to be content", func() bool { return second.standing() == nil })
-	if !errors.Is(first.standing(), transport.ErrShutOut) {
-		t.Errorf("the expelled one was told %v, want ErrShutOut", first.standing())
+	if !errors.Is(first.standing(), transport.ErrUnauthorized) {
+		t.Errorf("the expelled one was told %v, want ErrUnauthorized", first.standing())
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// gate is a Speaker that lets everyone in until it is shut.
+// gate is an Authorize function that accepts every request until it is shut.
 type gate struct {
 	why atomic.Pointer[error]
 	// asked is called with the number of each question, from 1, once it has been
@@ -43,7 +43,7 @@ func (g *gate) speaker(*http.Request, string) error {
 	return nil
 }
 
-func (g *gate) of(o *httplink.HubOptions) { o.Speaker = g.speaker }
+func (g *gate) of(o *httplink.HubOptions) { o.Authorize = g.speaker }
 
 // shutOut says whether the last word was that, in words that contain text.
 func (o *observer) shutOut(text string) bool {
@@ -53,7 +53,7 @@ func (o *observer) shutOut(text string) bool {
 		return false
 	}
 	last := o.told[len(o.told)-1]
-	return errors.Is(last, transport.ErrShutOut) && strings.Contains(last.Error(), text)
+	return errors.Is(last, transport.ErrUnauthorized) && strings.Contains(last.Error(), text)
 }
 
 var errRevoked = errors.New("endpoint web-1 was revoked")
@@ -87,9 +87,9 @@ func TestShutOutAndLetInAgain(t *testing.T) {
 	if err := hub.Send(t.Context(), assignment("web-1", 2)); !errors.Is(err, transport.ErrOffline) {
 		t.Errorf("Send to an endpoint that is shut out returned %v, want ErrOffline", err)
 	}
-	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("shut out: endpoint web-1 was revoked") })
-	if err := link.Send(t.Context(), update("web-1", 1)); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrShutOut) {
-		t.Errorf("Send of the agent returned %v, want ErrUnavailable and ErrShutOut", err)
+	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("unauthorized: endpoint web-1 was revoked") })
+	if err := link.Send(t.Context(), update("web-1", 1)); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrUnauthorized) {
+		t.Errorf("Send of the agent returned %v, want ErrUnavailable and ErrUnauthorized", err)
 	}
 
 	g.open()
@@ -130,7 +130,7 @@ func TestOneWhoMayNotSpeakTakesNoStreamAway(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	hub := s.newHub(t, func(o *httplink.HubOptions) {
-		o.Speaker = func(r *http.Request, endpoint string) error {
+		o.Authorize = func(r *http.Request, endpoint string) error {
 			if r.Header.Get("User-Agent") == "intruder" {
 				return fmt.Errorf("this token is not that of %s", endpoint)
 			}
@@ -234,8 +234,8 @@ func TestWhoMaySpeakCannotBeTold(t *testing.T) {
 		t.Errorf("a report is answered %d", got)
 	}
 	err := newLink(t, s.url, "web-1").Send(t.Context(), update("web-1", 1))
-	if !errors.Is(err, transport.ErrUnavailable) || errors.Is(err, transport.ErrShutOut) {
-		t.Errorf("Send returned %v, want ErrUnavailable and not ErrShutOut", err)
+	if !errors.Is(err, transport.ErrUnavailable) || errors.Is(err, transport.ErrUnauthorized) {
+		t.Errorf("Send returned %v, want ErrUnavailable and not ErrUnauthorized", err)
 	}
 }
 
@@ -255,11 +255,11 @@ func TestWhichAnswersShutOut(t *testing.T) {
 			listen(t, link)
 			wait.For(t, "the observer to be told", func() bool { return seen.heard("") })
 			seen.mu.Lock()
-			if got := slices.ContainsFunc(seen.told, func(err error) bool { return errors.Is(err, transport.ErrShutOut) }); got != want {
+			if got := slices.ContainsFunc(seen.told, func(err error) bool { return errors.Is(err, transport.ErrUnauthorized) }); got != want {
 				t.Errorf("the observer was told %v", seen.told)
 			}
 			seen.mu.Unlock()
-			if err := link.Send(t.Context(), update("web-1", 1)); errors.Is(err, transport.ErrShutOut) != want {
+			if err := link.Send(t.Context(), update("web-1", 1)); errors.Is(err, transport.ErrUnauthorized) != want {
 				t.Errorf("Send returned %v", err)
 			}
 		})

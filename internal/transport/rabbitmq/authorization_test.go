@@ -24,7 +24,7 @@ func (s *standing) shutOut(want string) bool {
 		return false
 	}
 	last := s.told[len(s.told)-1]
-	return errors.Is(last, transport.ErrShutOut) && strings.Contains(last.Error(), want)
+	return errors.Is(last, transport.ErrUnauthorized) && strings.Contains(last.Error(), want)
 }
 
 func TestALinkThatIsShutOut(t *testing.T) {
@@ -74,7 +74,7 @@ func TestALinkThatMayNotReport(t *testing.T) {
 		if !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("Send returned %v, want ErrUnavailable", err)
 		}
-		return errors.Is(err, transport.ErrShutOut)
+		return errors.Is(err, transport.ErrUnauthorized)
 	})
 	receive(t, link, &inbox[tasker.Order]{})
 	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("a right that it needs") })

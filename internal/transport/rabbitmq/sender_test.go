@@ -26,7 +26,7 @@ func TestAHelloOfOneWhoMayNotSpeak(t *testing.T) {
 	var let atomic.Bool
 	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
 		o.Metrics = rabbitmq.NewMetrics(reg)
-		o.Speaker = func(_ context.Context, user, endpoint string) error {
+		o.Authorize = func(_ context.Context, user, endpoint string) error {
 			if user != b.Username {
 				t.Errorf("user %q vouches for %s, want %q", user, endpoint, b.Username)
 			}
@@ -70,7 +70,7 @@ func TestShutOutWhileAHelloIsTaken(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
-		o.Speaker = func(context.Context, string, string) error {
+		o.Authorize = func(context.Context, string, string) error {
 			b.DeleteQueue(t, rabbitmq.Queue("web-1"))
 			return nil
 		}
@@ -92,7 +92,7 @@ func TestWhoMaySpeakCannotBeTold(t *testing.T) {
 			b := rabbitmqtest.New(t)
 			var asked, handed atomic.Int32
 			hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
-				o.Speaker = func(context.Context, string, string) error {
+				o.Authorize = func(context.Context, string, string) error {
 					if asked.Add(1) > 3 {
 						return nil
 					}

@@ -134,23 +134,22 @@ func typeOf(v any) string {
 	}
 }
 
-func withArticle(typ string) string {
-	switch typ {
-	case "null":
-		return typ
-	case "array", "object", "integer":
-		return "an " + typ
-	default:
-		return "a " + typ
-	}
-}
-
 func joinTypes(types []string) string {
 	nouns := make([]string, len(types))
 	for i, t := range types {
 		nouns[i] = withArticle(t)
 	}
 	return strings.Join(nouns, " or ")
+}
+
+func withArticle(typ string) string {
+	switch typ {
+	case "null":
+		return typ
+	case "array", "object", "integer":
+		return "an " + typ
+	}
+	return "a " + typ
 }
 
 // joinPath returns the path of a field. It quotes a name in which a dot would mislead.

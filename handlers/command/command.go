@@ -1,6 +1,8 @@
 package command
 
 import (
+	_ "embed" // the payload schema
+
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
@@ -55,6 +57,9 @@ func New(o Options) (handlers.Handler, error) {
 	return handlers.Typed(Info(), c.handle), nil
 }
 
+//go:embed payload.schema.json
+var payloadSchema []byte
+
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
@@ -63,39 +68,6 @@ func Info() handlers.Info {
 		CanDryRun:    true,
 		CanUndo:      true,
 		UndoRequires: "undo",
-		Schema: []byte(`{
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object",
-  "properties": {
-    "argv": {
-      "description": "the program, by its absolute path or its last element, and its arguments",
-      "type": "array", "minItems": 1, "items": {"type": "string"}
-    },
-    "env": {
-      "description": "environment variables in addition to PATH, HOME, LANG and TASKER_…",
-      "type": "object", "additionalProperties": {"type": "string"}
-    },
-    "cwd": {"description": "the working directory, an absolute path; / if left out", "type": "string"},
-    "stdin": {"description": "the program's standard input", "type": "string"},
-    "creates": {
-      "description": "an absolute path; if it exists, nothing is run",
-      "type": "string", "pattern": "^/", "maxLength": 4096
-    },
-    "unless": {
-      "description": "a command, as argv; if it ends with exit code 0, argv is not run",
-      "type": "array", "minItems": 1, "items": {"type": "string"}
-    },
-    "plan": {
-      "description": "a command, as argv, that reports what argv would change, and changes nothing",
-      "type": "array", "minItems": 1, "items": {"type": "string"}
-    },
-    "undo": {
-      "description": "a command, as argv, that restores the state from before argv",
-      "type": "array", "minItems": 1, "items": {"type": "string"}
-    }
-  },
-  "required": ["argv"],
-  "additionalProperties": false
-}`),
+		Schema:       payloadSchema,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
 // Leftovers ends the processes that an earlier agent process has left running.
@@ -39,7 +40,7 @@ func (l Leftovers) Kill(ctx context.Context, recorded []handlers.Process, taskID
 	// After the grace, the supervisor needs a moment to kill and reap.
 	waitCtx, cancel := context.WithTimeout(ctx, cmp.Or(l.Grace, handlers.DefaultKillGrace)+time.Second)
 	defer cancel()
-	for slices.ContainsFunc(recorded, isAlive) && pause(waitCtx, 20*time.Millisecond) {
+	for slices.ContainsFunc(recorded, isAlive) && backoff.Sleep(waitCtx, 20*time.Millisecond) == nil {
 	}
 	return l.sweep(ctx, recorded, taskID)
 }
@@ -69,7 +70,7 @@ func (l Leftovers) sweep(ctx context.Context, recorded []handlers.Process, taskI
 			_ = kill(s)
 		}
 		l.Log.Warn("killed leftover processes of a command", "task", taskID, "endpoint", l.Endpoint, "processes", len(left))
-		if !pause(ctx, delay) {
+		if backoff.Sleep(ctx, delay) != nil {
 			return fmt.Errorf("%d processes of task %s still run, such as %v: %w", len(left), taskID, firstPIDs(left), context.Cause(ctx))
 		}
 	}
@@ -134,16 +135,4 @@ func firstPIDs(processes []stat) []int {
 		pids = append(pids, s.pid)
 	}
 	return pids
-}
-
-// pause waits for d. It returns false at once when ctx is done.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	_ "embed" // the payload schema
 	"errors"
 	"log/slog"
 	"strings"
@@ -91,6 +92,9 @@ func (v verb) predict(s State) State {
 // maxSettle is the upper limit of Payload.Settle.
 const maxSettle = 10 * time.Minute
 
+//go:embed payload.schema.json
+var payloadSchema []byte
+
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
@@ -100,27 +104,7 @@ func Info() handlers.Info {
 		Detached:  true,
 		CanDryRun: true,
 		CanUndo:   true,
-		Schema: []byte(`{
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object",
-  "properties": {
-    "unit": {
-      "description": "the unit; .service is added where the name has no suffix",
-      "type": "string", "pattern": "^[A-Za-z0-9:_.\\\\][A-Za-z0-9:_.\\\\@-]*$", "maxLength": 240
-    },
-    "verb": {
-      "description": "the action, as in systemctl",
-      "type": "string", "enum": ["start", "stop", "restart", "reload", "enable", "disable", "status"]
-    },
-    "now": {"description": "with enable, start it too; with disable, stop it too", "type": "boolean"},
-    "settle": {
-      "description": "how long it must stay active after a start, a restart or a reload, like 10s; 2s if left out, 10m at most",
-      "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m))+$", "maxLength": 20
-    }
-  },
-  "required": ["unit", "verb"],
-  "additionalProperties": false
-}`),
+		Schema:    payloadSchema,
 	}
 }
 

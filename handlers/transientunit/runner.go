@@ -3,6 +3,7 @@ package transientunit
 import (
 	"cmp"
 	"context"
+	_ "embed" // the record script
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/systemd"
+	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
 
 // Runner runs commands in transient units. It is safe for concurrent use.
@@ -47,13 +49,9 @@ const retention = 30 * 24 * time.Hour
 
 // recordScript writes the exit of the command. systemd runs it when the command has ended,
 // with the exit in its environment: see ExecStopPost= in systemd.service(5).
-const recordScript = `set -eu
-exec 2>/dev/null # errors would overwrite the beginning of the output
-cd "${0%/*}"
-printf '%s %s %s\n' "${SERVICE_RESULT-}" "${EXIT_CODE-}" "${EXIT_STATUS-}" >exit.new
-sync exit.new
-mv exit.new exit
-`
+//
+//go:embed record.sh
+var recordScript []byte
 
 var unitName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$`)
 
@@ -108,21 +106,12 @@ func createDir(dir string, note []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"record": []byte(recordScript), "note": note} {
-		if err := writeFile(filepath.Join(dir, name), content); err != nil {
+	for name, content := range map[string][]byte{"record": recordScript, "note": note} {
+		if err := atomicfile.Replace(filepath.Join(dir, name), content); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func writeFile(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // removeOld removes the directories of units that ended long ago.

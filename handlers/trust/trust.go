@@ -45,24 +45,23 @@ const maxLinks = 40
 // the directory or replace it. A user can replace it if the user can change a directory
 // above it or a symbolic link on the way to it. A missing directory is no error.
 func CheckDir(dir string) (string, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	links := maxLinks
-	return walk(dir, &links, checkDirectory)
+	return walkFromRoot(dir, checkDirectory)
 }
 
 // CheckFile returns an error if another user can change or replace a file, in the sense of
 // CheckDir. If the path is a symbolic link, its target is checked.
 func CheckFile(file string) error {
-	file, err := filepath.Abs(file)
+	_, err := walkFromRoot(file, CheckInfo)
+	return err
+}
+
+func walkFromRoot(path string, check func(string, fs.FileInfo) error) (string, error) {
+	path, err := filepath.Abs(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	links := maxLinks
-	_, err = walk(file, &links, CheckInfo)
-	return err
+	return walk(path, &links, check)
 }
 
 // walk resolves path. It applies check to the last element and checkParent to every

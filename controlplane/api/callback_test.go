@@ -77,7 +77,7 @@ func TestCallback(t *testing.T) {
 	if err != nil || len(calls) != 1 {
 		t.Fatalf("%d calls, %v", len(calls), err)
 	}
-	if err := s.store.SettleCall(t.Context(), store.Called{Call: calls[0]}); err != nil {
+	if err := s.store.RecordCall(t.Context(), store.CallResult{Call: calls[0]}); err != nil {
 		t.Fatal(err)
 	}
 	list := get().Callbacks

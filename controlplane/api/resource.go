@@ -41,13 +41,13 @@ func (r resource) problem(ctx context.Context, err error, notFound string) error
 	case errors.Is(err, store.ErrCursor):
 		const message = "is not the next of another page"
 		return fieldProblem(http.StatusUnprocessableEntity, "query.cursor "+message, "query.cursor", message)
-	case errors.Is(err, store.ErrOpen):
+	case errors.Is(err, store.ErrUnfinished):
 		return problem(http.StatusConflict, "the last attempt has not ended; wait for it or cancel it first")
 	case errors.Is(err, store.ErrNoRollout):
 		return problem(http.StatusConflict, "the task has no rollout, so it cannot be paused between waves; cancel ends it")
 	case errors.Is(err, store.ErrNothingToRetry):
 		return problem(http.StatusConflict, "there is nothing to retry: every endpoint succeeded")
-	case errors.Is(err, store.ErrOver), errors.Is(err, store.ErrNotPaused), errors.Is(err, store.ErrNothingToUndo), errors.Is(err, store.ErrUndoing), errors.Is(err, errCannotUndo):
+	case errors.Is(err, store.ErrRolloutEnded), errors.Is(err, store.ErrNotPaused), errors.Is(err, store.ErrNothingToUndo), errors.Is(err, store.ErrUndoing), errors.Is(err, errCannotUndo):
 		return problem(http.StatusConflict, err.Error())
 	case ctx.Err() != nil:
 		return problem(http.StatusServiceUnavailable, "the request was cancelled")

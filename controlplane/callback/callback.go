@@ -40,7 +40,7 @@ var errStopped = errors.New("the control plane was stopped meanwhile")
 // Calls is the part of the store that holds the calls.
 type Calls interface {
 	ClaimCalls(ctx context.Context, limit int) ([]store.Call, error)
-	SettleCall(ctx context.Context, c store.Called) error
+	RecordCall(ctx context.Context, c store.CallResult) error
 }
 
 // Options say what a Caller works with.
@@ -132,14 +132,14 @@ func (c *Caller) round(ctx context.Context) (more bool, err error) {
 func (c *Caller) attempt(ctx context.Context, call store.Call) {
 	after, err := c.call(ctx, call)
 	log := c.opts.Log.With("task", call.TaskID, "event", call.Event, "callback", call.ID, "attempt", call.Attempt)
-	called, outcome := store.Called{Call: call}, delivered
+	called, outcome := store.CallResult{Call: call}, delivered
 	if err != nil {
 		called.Error, outcome = err.Error(), givenUp
 		if again := max(after, c.retry.Wait(call.Attempt-1)); ctx.Err() != nil {
 			again, called.Error = 0, errStopped.Error()
-			called.Again, outcome = &again, failed
-		} else if !errors.Is(err, errGone) && call.Now.Add(again).Before(call.At.Add(life)) {
-			called.Again, outcome = &again, failed
+			called.RetryAfter, outcome = &again, failed
+		} else if !errors.Is(err, errGone) && call.StartedAt.Add(again).Before(call.At.Add(life)) {
+			called.RetryAfter, outcome = &again, failed
 		}
 	}
 	c.opts.Metrics.attempt(outcome)
@@ -147,13 +147,13 @@ func (c *Caller) attempt(ctx context.Context, call store.Call) {
 	case delivered:
 		log.Debug("callback delivered")
 	case failed:
-		log.Debug("callback failed; it is tried again", "after", called.Again.String(), "error", called.Error)
+		log.Debug("callback failed; it is tried again", "after", called.RetryAfter.String(), "error", called.Error)
 	case givenUp:
 		log.Warn("callback given up", "error", called.Error)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	if err := c.opts.Calls.SettleCall(ctx, called); err != nil {
+	if err := c.opts.Calls.RecordCall(ctx, called); err != nil {
 		log.Warn("how a callback went could not be stored, so it is made again", "error", err)
 	}
 }

@@ -64,7 +64,7 @@ func (c *Caller) request(ctx context.Context, call store.Call) (*http.Request, e
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
-	timestamp := strconv.FormatInt(call.Now.Unix(), 10)
+	timestamp := strconv.FormatInt(call.StartedAt.Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "tasker/"+c.opts.Version)
 	req.Header.Set("Webhook-Id", call.ID)

@@ -16,7 +16,7 @@ import (
 
 // Sink is the part of the store that takes reports.
 type Sink interface {
-	Apply(ctx context.Context, reports []tasker.Report) (store.Applied, error)
+	Apply(ctx context.Context, reports []tasker.Report) (store.ApplyResult, error)
 	Check(ctx context.Context) error
 }
 

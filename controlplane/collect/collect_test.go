@@ -27,17 +27,17 @@ type sink struct {
 	events     []string
 }
 
-func (s *sink) Apply(_ context.Context, reports []tasker.Report) (store.Applied, error) {
+func (s *sink) Apply(_ context.Context, reports []tasker.Report) (store.ApplyResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tries++
 	if s.away != nil {
-		return store.Applied{}, s.away
+		return store.ApplyResult{}, s.away
 	}
-	var applied store.Applied
+	var applied store.ApplyResult
 	for _, r := range reports {
 		if r.Endpoint == "bad" {
-			return store.Applied{}, errors.New("this report cannot be stored")
+			return store.ApplyResult{}, errors.New("this report cannot be stored")
 		}
 		if r.Hello != nil {
 			applied.Orders = append(applied.Orders, tasker.Order{Endpoint: r.Endpoint, Welcome: &tasker.Welcome{Session: r.Hello.Session}})

@@ -48,7 +48,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) applied(reports []tasker.Report, applied store.Applied, took time.Duration) {
+func (m *Metrics) applied(reports []tasker.Report, applied store.ApplyResult, took time.Duration) {
 	if m == nil {
 		return
 	}

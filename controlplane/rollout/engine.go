@@ -20,7 +20,7 @@ import (
 
 // Plans is the part of the store that holds the rollouts.
 type Plans interface {
-	TakeLease(ctx context.Context, l store.Lease, ttl time.Duration) error
+	AcquireLease(ctx context.Context, l store.Lease, ttl time.Duration) error
 	ReleaseLease(ctx context.Context, l store.Lease) error
 	DueRollouts(ctx context.Context, limit int) ([]string, error)
 	GatingRollout(ctx context.Context, id string) (*store.Gating, error)
@@ -140,7 +140,7 @@ func (e *Engine) lead(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	began := time.Now()
-	err := e.opts.Plans.TakeLease(ctx, e.lease, e.opts.Lease)
+	err := e.opts.Plans.AcquireLease(ctx, e.lease, e.opts.Lease)
 	if err != nil && !errors.Is(err, store.ErrLease) {
 		return false, err
 	}

@@ -83,7 +83,7 @@ func (c *crowd) one(r *rapid.T) string {
 
 // advance moves on, in any order, what is due, and sends what is to be sent.
 func (c *crowd) advance(r *rapid.T) {
-	must(c.t, c.store.TakeLease(c.t.Context(), c.lease, time.Hour))
+	must(c.t, c.store.AcquireLease(c.t.Context(), c.lease, time.Hour))
 	due, err := c.store.DueRollouts(c.t.Context(), 1_000_000)
 	must(c.t, err)
 	due = slices.DeleteFunc(due, func(id string) bool { return !slices.Contains(c.ids, id) })
@@ -145,7 +145,7 @@ func (c *crowd) cancel(r *rapid.T) {
 
 func (c *crowd) retry(r *rapid.T) {
 	_, err := c.store.RetryTask(c.t.Context(), "ping", c.one(r), "somebody")
-	if err != nil && !errors.Is(err, store.ErrOpen) && !errors.Is(err, store.ErrNothingToRetry) && !errors.Is(err, store.ErrUndoing) {
+	if err != nil && !errors.Is(err, store.ErrUnfinished) && !errors.Is(err, store.ErrNothingToRetry) && !errors.Is(err, store.ErrUndoing) {
 		r.Fatal(err)
 	}
 }

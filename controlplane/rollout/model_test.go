@@ -120,12 +120,12 @@ func (m *model) begin(r *rapid.T) {
 func (m *model) restart(*rapid.T) {
 	m.now = m.now.Add(6 * time.Second)
 	m.lease = store.Lease{Name: "rollouts", Holder: fmt.Sprint("holder-", m.now.UnixNano())}
-	must(m.t, m.store.TakeLease(m.t.Context(), m.lease, 5*time.Second))
+	must(m.t, m.store.AcquireLease(m.t.Context(), m.lease, 5*time.Second))
 }
 
 func (m *model) advance(r *rapid.T) {
 	m.gate = rapid.IntRange(0, 9).Draw(r, "gate") > 0
-	must(m.t, m.store.TakeLease(m.t.Context(), m.lease, 5*time.Second))
+	must(m.t, m.store.AcquireLease(m.t.Context(), m.lease, 5*time.Second))
 	if !m.due() {
 		return
 	}
@@ -215,7 +215,7 @@ func (m *model) expire(*rapid.T) {
 
 func (m *model) wait(r *rapid.T) {
 	m.now = m.now.Add(time.Duration(rapid.IntRange(1, 40).Draw(r, "seconds")) * time.Second)
-	must(m.t, m.store.TakeLease(m.t.Context(), m.lease, 5*time.Second))
+	must(m.t, m.store.AcquireLease(m.t.Context(), m.lease, 5*time.Second))
 }
 
 func (m *model) pause(r *rapid.T) { m.ask(r, m.store.PauseTask) }
@@ -233,7 +233,7 @@ func (m *model) retry(r *rapid.T) {
 	switch _, err := m.store.RetryTask(m.t.Context(), "ping", m.id, "somebody"); {
 	case err == nil:
 		m.waves, m.known = 0, map[string]tasker.Response{}
-	case !errors.Is(err, store.ErrOpen) && !errors.Is(err, store.ErrNothingToRetry) && !errors.Is(err, store.ErrUndoing):
+	case !errors.Is(err, store.ErrUnfinished) && !errors.Is(err, store.ErrNothingToRetry) && !errors.Is(err, store.ErrUndoing):
 		r.Fatal(err)
 	}
 }
@@ -241,7 +241,7 @@ func (m *model) retry(r *rapid.T) {
 // ask has a person ask for something, in time or not.
 func (m *model) ask(r *rapid.T, f func(ctx context.Context, taskType, ref, by string) (tasker.Task, error)) {
 	_, err := f(m.t.Context(), "ping", m.id, "somebody")
-	if err != nil && !errors.Is(err, store.ErrOver) && !errors.Is(err, store.ErrNotPaused) {
+	if err != nil && !errors.Is(err, store.ErrRolloutEnded) && !errors.Is(err, store.ErrNotPaused) {
 		r.Fatal(err)
 	}
 }
@@ -308,7 +308,7 @@ func (m *model) end(r *rapid.T) {
 		m.now = m.now.Add(10 * time.Second)
 		m.expire(r)
 		m.restart(r)
-		must(m.t, m.store.TakeLease(m.t.Context(), m.lease, 5*time.Second))
+		must(m.t, m.store.AcquireLease(m.t.Context(), m.lease, 5*time.Second))
 		if m.due() {
 			_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(v store.RolloutView) store.RolloutStep {
 				return next(v, &Verdict{Holds: true})

@@ -18,7 +18,7 @@ func TestWhatARolloutWaitsForIsAChange(t *testing.T) {
 		n.Rollout.SetDefaults()
 		task := f.create(t, n)
 		lease := store.Lease{Name: "rollouts", Holder: "me"}
-		must(t, f.TakeLease(t.Context(), lease, time.Minute))
+		must(t, f.AcquireLease(t.Context(), lease, time.Minute))
 		until := f.Now().Add(time.Hour)
 		version := task.Version
 		for _, step := range []struct {
@@ -46,7 +46,7 @@ func TestWhatARolloutWaitsForIsAChange(t *testing.T) {
 func TestRollbackKeepsOthersOff(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		lease := store.Lease{Name: "rollouts", Holder: "me"}
-		must(t, f.TakeLease(t.Context(), lease, time.Minute))
+		must(t, f.AcquireLease(t.Context(), lease, time.Minute))
 		rollout := func(identifier string) tasker.Task {
 			n := request(identifier, "lb-1")
 			n.Rollout = &tasker.RolloutSpec{Exclusive: true}
@@ -98,7 +98,7 @@ func TestWhoFailedIsNamed(t *testing.T) {
 		n.Rollout.SetDefaults()
 		task := f.create(t, n)
 		lease := store.Lease{Name: "rollouts", Holder: "me"}
-		must(t, f.TakeLease(t.Context(), lease, 24*time.Hour))
+		must(t, f.AcquireLease(t.Context(), lease, 24*time.Hour))
 		failed := func() (named []string) {
 			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(v store.RolloutView) store.RolloutStep {
 				named = v.Failed

@@ -28,7 +28,7 @@ type batch struct {
 	updates []update
 	cs      *changeSet
 	chunks  []outputChunk
-	applied Applied
+	applied ApplyResult
 }
 
 type update struct {
@@ -46,7 +46,7 @@ type outputChunk struct {
 func newBatch(tx *tx, w *batchWriter, items batchItem) *batch {
 	b := &batch{
 		tx: tx, types: w.orders.types, endpoints: newEndpointBatch(tx, w.orders, w.rate), deliveries: items.deliveries,
-		applied: Applied{Updates: map[string]int{}},
+		applied: ApplyResult{Updates: map[string]int{}},
 	}
 	for _, r := range items.reports {
 		if tasker.ValidateEndpoint(r.Endpoint) != nil {

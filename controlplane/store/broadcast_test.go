@@ -90,7 +90,7 @@ func TestBroadcastToNobody(t *testing.T) {
 		claims := f.claim(t, 1)
 		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "unroutable", After: time.Second}}))
 		f.want(t, task.ID, "pending")
-		if _, err := f.RetryTask(t.Context(), "ping", "all", ""); !errors.Is(err, store.ErrOpen) {
+		if _, err := f.RetryTask(t.Context(), "ping", "all", ""); !errors.Is(err, store.ErrUnfinished) {
 			t.Errorf("retry while it is open = %v", err)
 		}
 		f.Add(31 * time.Second)

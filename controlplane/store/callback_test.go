@@ -156,7 +156,7 @@ func TestPauseIsTold(t *testing.T) {
 		_, err := f.ResumeTask(t.Context(), "ping", "x", "me")
 		must(t, err)
 		l := store.Lease{Name: "rollouts", Holder: "test"}
-		must(t, f.TakeLease(t.Context(), l, time.Hour))
+		must(t, f.AcquireLease(t.Context(), l, time.Hour))
 		step := func(s store.RolloutStep) {
 			t.Helper()
 			_, err := f.AdvanceRollout(t.Context(), l, task.ID, func(v store.RolloutView) store.RolloutStep {
@@ -225,18 +225,18 @@ func TestCallIsHeldAndSettled(t *testing.T) {
 		if second.ID != first.ID || second.Attempt != 2 || string(second.Data) != string(first.Data) {
 			t.Errorf("claimed again it is %+v, it was %+v", second, first)
 		}
-		must(t, other.SettleCall(t.Context(), store.Called{Call: first, Error: "too late"}))
+		must(t, other.RecordCall(t.Context(), store.CallResult{Call: first, Error: "too late"}))
 		delivery(tasker.DeliveryWaiting, 2, "")
 		waiting(1)
 
 		after := 5 * time.Second
-		must(t, f.SettleCall(t.Context(), store.Called{Call: second, Error: "503", Again: &after}))
+		must(t, f.RecordCall(t.Context(), store.CallResult{Call: second, Error: "503", RetryAfter: &after}))
 		if d := delivery(tasker.DeliveryWaiting, 2, "503"); !d.NextAttemptAt.Equal(f.Now().Add(after).Truncate(time.Microsecond)) {
 			t.Errorf("it is tried again at %v", d.NextAttemptAt)
 		}
 		claim(f.Store, 0)
 		f.Add(after)
-		must(t, f.SettleCall(t.Context(), store.Called{Call: claim(f.Store, 1)[0]}))
+		must(t, f.RecordCall(t.Context(), store.CallResult{Call: claim(f.Store, 1)[0]}))
 		if d := delivery(tasker.DeliveryDelivered, 3, "503"); d.DeliveredAt == nil || d.NextAttemptAt != nil {
 			t.Errorf("delivered it is %+v", d)
 		}
@@ -248,7 +248,7 @@ func TestCallIsHeldAndSettled(t *testing.T) {
 		}
 		gone := f.create(t, calling("y", tasker.CallbackEvents(), "a"))
 		f.apply(t, update("a", gone.ID, 1, 1, tasker.Failed))
-		must(t, f.SettleCall(t.Context(), store.Called{Call: claim(f.Store, 1)[0], Error: "410"}))
+		must(t, f.RecordCall(t.Context(), store.CallResult{Call: claim(f.Store, 1)[0], Error: "410"}))
 		f.Add(24 * time.Hour)
 		claim(f.Store, 0)
 		if list, err := f.Deliveries(t.Context(), gone.ID); err != nil || len(list) != 1 || list[0].Status != tasker.DeliveryGivenUp {

@@ -29,18 +29,18 @@ type Call struct {
 	// At is the time of the event, Data the task at that time as JSON.
 	At   time.Time
 	Data []byte
-	// Attempt is the number of this attempt, from 1; Now is when it begins.
-	Attempt int
-	Now     time.Time
+	// Attempt is the number of this attempt, from 1; StartedAt is when it began.
+	Attempt   int
+	StartedAt time.Time
 }
 
-// Called is the outcome of an attempt.
-type Called struct {
+// CallResult is the outcome of an attempt.
+type CallResult struct {
 	Call
 	// Error is the reason of a failure, for people; empty after a success.
 	Error string
-	// Again is the delay before the next attempt; nil is no further attempt.
-	Again *time.Duration
+	// RetryAfter is the delay before the next attempt; nil is no further attempt.
+	RetryAfter *time.Duration
 }
 
 // Callbacks stores the events of tasks until they are delivered.
@@ -53,7 +53,7 @@ func (c *Callbacks) ClaimCalls(ctx context.Context, limit int) ([]Call, error) {
 		calls, err := sqldb.List(ctx, &tx.Conn, query, []any{tx.Now, limit}, func(r *sql.Rows, call *Call) error {
 			var at sqldb.Micros
 			err := r.Scan(&call.ID, &call.TaskID, &call.Event, &call.URL, &at, &call.Data, &call.Attempt)
-			call.At, call.Attempt, call.Now = at.Time(), call.Attempt+1, tx.Now.Time()
+			call.At, call.Attempt, call.StartedAt = at.Time(), call.Attempt+1, tx.Now.Time()
 			return err
 		})
 		if err != nil || len(calls) == 0 {
@@ -67,9 +67,9 @@ func (c *Callbacks) ClaimCalls(ctx context.Context, limit int) ([]Call, error) {
 	})
 }
 
-// SettleCall stores the outcome of an attempt, unless the claim has expired and
+// RecordCall stores the outcome of an attempt, unless the claim has expired and
 // another attempt has begun.
-func (c *Callbacks) SettleCall(ctx context.Context, outcome Called) error {
+func (c *Callbacks) RecordCall(ctx context.Context, outcome CallResult) error {
 	return c.db.update(ctx, "store the outcome of a callback", func(tx *tx) error {
 		set, args := "", []any{}
 		if outcome.Error == "" {
@@ -77,8 +77,8 @@ func (c *Callbacks) SettleCall(ctx context.Context, outcome Called) error {
 		} else {
 			set, args = "last_error = ?", append(args, truncate(outcome.Error, maxCallError))
 		}
-		if outcome.Error != "" && outcome.Again != nil {
-			set, args = set+", next_at = ?", append(args, tx.Now.Add(*outcome.Again))
+		if outcome.Error != "" && outcome.RetryAfter != nil {
+			set, args = set+", next_at = ?", append(args, tx.Now.Add(*outcome.RetryAfter))
 		} else {
 			set += ", next_at = NULL, data = NULL"
 		}

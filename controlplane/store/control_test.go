@@ -163,8 +163,8 @@ func TestRetry(t *testing.T) {
 			_, err := f.RetryTask(t.Context(), "ping", "a", "bob")
 			return err
 		}
-		if err := retry(); !errors.Is(err, store.ErrOpen) {
-			t.Errorf("retry of an open task = %v, want ErrOpen", err)
+		if err := retry(); !errors.Is(err, store.ErrUnfinished) {
+			t.Errorf("retry of an open task = %v, want ErrUnfinished", err)
 		}
 		f.send(t, 3)
 		f.cancel(t, "a")

@@ -244,7 +244,7 @@ func everything(t *testing.T, f *fixture) {
 	f.apply(t, update("ep-0005", told.ID, 1, 1, tasker.Succeeded))
 	calls, err := f.ClaimCalls(ctx, 10)
 	must(t, err)
-	must(t, f.SettleCall(ctx, store.Called{Call: calls[0]}))
+	must(t, f.RecordCall(ctx, store.CallResult{Call: calls[0]}))
 	_, err = f.Deliveries(ctx, told.ID)
 	must(t, err)
 	must(t, f.RevokeEnrolToken(ctx, "id-of-t"))

@@ -7,8 +7,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/groupcommit"
 )
 
-// Applied is the outcome of a batch of reports.
-type Applied struct {
+// ApplyResult is the outcome of a batch of reports.
+type ApplyResult struct {
 	// Orders are to be sent in response: welcomes, and assignments of open broadcasts
 	// for agents that connected late.
 	Orders []tasker.Order
@@ -26,9 +26,9 @@ type Inbox struct {
 
 // Apply writes reports in one transaction, which concurrent calls share. Reports of
 // an endpoint whose name is invalid count as unknown.
-func (i *Inbox) Apply(ctx context.Context, reports []tasker.Report) (Applied, error) {
+func (i *Inbox) Apply(ctx context.Context, reports []tasker.Report) (ApplyResult, error) {
 	if len(reports) == 0 {
-		return Applied{}, nil
+		return ApplyResult{}, nil
 	}
 	return i.writer.writeReports(ctx, reports)
 }
@@ -55,10 +55,10 @@ func newBatchWriter(db *database, orders orderBuilder, rate *heartbeatRate) *bat
 type batchItem struct {
 	reports    []tasker.Report
 	deliveries []delivery
-	applied    Applied
+	applied    ApplyResult
 }
 
-func (w *batchWriter) writeReports(ctx context.Context, reports []tasker.Report) (Applied, error) {
+func (w *batchWriter) writeReports(ctx context.Context, reports []tasker.Report) (ApplyResult, error) {
 	item := &batchItem{reports: reports}
 	err := w.batches.Do(ctx, item, len(reports))
 	return item.applied, err

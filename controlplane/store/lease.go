@@ -22,9 +22,9 @@ var errLapsed = fmt.Errorf("%w: it has expired", ErrLease)
 // Leases stores leases.
 type Leases struct{ db *database }
 
-// TakeLease acquires or renews a lease for ttl, or returns ErrLease while another
+// AcquireLease acquires or renews a lease for ttl, or returns ErrLease while another
 // process holds it.
-func (l *Leases) TakeLease(ctx context.Context, lease Lease, ttl time.Duration) error {
+func (l *Leases) AcquireLease(ctx context.Context, lease Lease, ttl time.Duration) error {
 	return l.db.updateUnique(ctx, "acquire the lease of "+lease.Name, func(tx *tx) error {
 		switch err := lockLease(ctx, tx, lease); {
 		case errors.Is(err, ErrNotFound):

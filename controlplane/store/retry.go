@@ -19,7 +19,7 @@ func retryTask(ctx context.Context, cs *changeSet, t *taskRow, by string) error 
 	case err != nil:
 		return err
 	case t.closesAt != 0 || t.Counts.Ended() < total:
-		return ErrOpen
+		return ErrUnfinished
 	case total > 0 && succeeded == total:
 		return ErrNothingToRetry
 	}

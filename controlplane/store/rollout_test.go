@@ -24,7 +24,7 @@ func (f *fixture) inWaves(t testing.TB, identifier string, exclusive bool, endpo
 // step decides once, and keeps what was seen.
 func (f *fixture) step(t testing.TB, id string, step store.RolloutStep) store.RolloutView {
 	t.Helper()
-	must(t, f.TakeLease(t.Context(), leader(), time.Minute))
+	must(t, f.AcquireLease(t.Context(), leader(), time.Minute))
 	var seen store.RolloutView
 	first := true
 	_, err := f.AdvanceRollout(t.Context(), leader(), id, func(v store.RolloutView) store.RolloutStep {
@@ -88,8 +88,8 @@ func TestSkipAndRetry(t *testing.T) {
 			func() error { _, err := f.PauseTask(t.Context(), "ping", "x", "me"); return err },
 			func() error { _, err := f.ResumeTask(t.Context(), "ping", "x", "me"); return err },
 		} {
-			if err := change(); !errors.Is(err, store.ErrOver) {
-				t.Errorf("%v, want ErrOver", err)
+			if err := change(); !errors.Is(err, store.ErrRolloutEnded) {
+				t.Errorf("%v, want ErrRolloutEnded", err)
 			}
 		}
 		again, err := f.RetryTask(t.Context(), "ping", "x", "me")
@@ -177,8 +177,8 @@ func TestRetryBeforeTheRollback(t *testing.T) {
 		f.step(t, task.ID, running())
 		f.send(t, 1)
 		f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutRollingBack, Reason: "x", Skip: true})
-		if _, err := f.PauseTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrOver) || !strings.Contains(err.Error(), "rolled back") {
-			t.Errorf("%v, want ErrOver, because it is being rolled back", err)
+		if _, err := f.PauseTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrRolloutEnded) || !strings.Contains(err.Error(), "rolled back") {
+			t.Errorf("%v, want ErrRolloutEnded, because it is being rolled back", err)
 		}
 		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Failed))
 		if _, err := f.RetryTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrUndoing) {
@@ -194,8 +194,8 @@ func TestStoppedIsNotPaused(t *testing.T) {
 		f.step(t, task.ID, running())
 		f.send(t, 1)
 		f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "1 failed", Skip: true})
-		if _, err := f.PauseTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrOver) {
-			t.Errorf("%v, want ErrOver", err)
+		if _, err := f.PauseTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrRolloutEnded) {
+			t.Errorf("%v, want ErrRolloutEnded", err)
 		}
 		if now, _ := f.task(t, task.ID); now.Rollout.State != tasker.RolloutStopped || now.Status == tasker.TaskPaused {
 			t.Errorf("%s, %s: %s", now.Status, now.Rollout.State, now.Rollout.Reason)
@@ -349,7 +349,7 @@ func TestLease(t *testing.T) {
 		a, b := store.Lease{Name: "l", Holder: "a"}, store.Lease{Name: "l", Holder: "b"}
 		take := func(l store.Lease, want error) {
 			t.Helper()
-			if err := f.TakeLease(t.Context(), l, 5*time.Second); !errors.Is(err, want) {
+			if err := f.AcquireLease(t.Context(), l, 5*time.Second); !errors.Is(err, want) {
 				t.Errorf("%s takes it: %v, want %v", l.Holder, err, want)
 			}
 		}

@@ -46,11 +46,11 @@ func (c *TaskController) changeRollout(ctx context.Context, action, taskType, re
 		case err != nil:
 			return err
 		case t.pacing != pacedNow, r.State.Ended():
-			return ErrOver
+			return ErrRolloutEnded
 		case t.CancelRequestedAt != nil:
-			return fmt.Errorf("%w: it was cancelled", ErrOver)
+			return fmt.Errorf("%w: it was cancelled", ErrRolloutEnded)
 		case r.State == tasker.RolloutRollingBack:
-			return fmt.Errorf("%w: it is being rolled back", ErrOver)
+			return fmt.Errorf("%w: it is being rolled back", ErrRolloutEnded)
 		}
 		if err := fn(cs, t, r); err != nil {
 			return err

@@ -24,14 +24,14 @@ var (
 	ErrNotFound = sqldb.ErrNotFound
 	// ErrConflict: another request has created a task with this identifier.
 	ErrConflict = errors.New("identifier is taken by a different task")
-	// ErrOpen: the last attempt has not ended, so no new one can begin.
-	ErrOpen = errors.New("the last attempt has not ended")
+	// ErrUnfinished: the last attempt has not ended, so no new one can begin.
+	ErrUnfinished = errors.New("the last attempt has not ended")
 	// ErrNothingToRetry: every response succeeded.
 	ErrNothingToRetry = errors.New("nothing to retry")
 	// ErrNoRollout: the task has no waves.
 	ErrNoRollout = errors.New("is not a rollout")
-	// ErrOver: the rollout is over.
-	ErrOver = errors.New("the rollout is over")
+	// ErrRolloutEnded: the rollout has ended.
+	ErrRolloutEnded = errors.New("the rollout has ended")
 	// ErrNotPaused: the rollout is not paused.
 	ErrNotPaused = errors.New("the rollout is not paused")
 	// ErrUndoing: the task is being undone, so it cannot be retried yet.

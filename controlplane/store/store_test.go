@@ -172,7 +172,7 @@ func (f *fixture) send(t testing.TB, want int) []store.Claim {
 	return claims
 }
 
-func (f *fixture) apply(t testing.TB, reports ...tasker.Report) store.Applied {
+func (f *fixture) apply(t testing.TB, reports ...tasker.Report) store.ApplyResult {
 	t.Helper()
 	a, err := f.Apply(t.Context(), reports)
 	if err != nil {

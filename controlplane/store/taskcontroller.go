@@ -55,7 +55,7 @@ func (c *TaskController) UndoTask(ctx context.Context, taskType, ref, by string)
 	var undo string
 	_, err := c.change(ctx, "undo a task", taskType, ref, func(cs *changeSet, t *taskRow) error {
 		if t.FinishedAt == nil {
-			return ErrOpen
+			return ErrUnfinished
 		}
 		id, created, err := createUndo(ctx, cs.tx, t)
 		if undo = id; err != nil || !created {

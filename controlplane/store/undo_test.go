@@ -14,8 +14,8 @@ func TestUndo(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("x", "lb-1", "lb-2", "lb-3"))
 		f.send(t, 3)
-		if _, err := f.UndoTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrOpen) {
-			t.Errorf("%v, want ErrOpen", err)
+		if _, err := f.UndoTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrUnfinished) {
+			t.Errorf("%v, want ErrUnfinished", err)
 		}
 		started := update("lb-1", task.ID, 1, 1, tasker.Failed)
 		now := f.Now()

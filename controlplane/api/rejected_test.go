@@ -96,7 +96,7 @@ func TestRejectedRequests(t *testing.T) {
 		{"duplicate endpoint", post, "/ping", `{"identifier":"1","endpoints":["a","b","a"]}`, nil, 422, "body.endpoints[2]", "the same as endpoints[0]"},
 		{"too many endpoints", post, "/ping", `{"identifier":"1","endpoints":` + many + `}`, nil, 422, "body.endpoints", "10001 names"},
 
-		{"reserved identifier of an undo task", post, "/ping", `{"identifier":"undo-019ceb9f-4c48-7d2e-9b0a-5f1f4d0c8a11-1"}`, nil, 422, "body.identifier", "what tasker names the tasks that undo others"},
+		{"reserved identifier of an undo task", post, "/ping", `{"identifier":"undo-019ceb9f-4c48-7d2e-9b0a-5f1f4d0c8a11-1"}`, nil, 422, "body.identifier", "reserved for tasks that undo other tasks"},
 
 		// rollout, labels, not_before, dry_run
 		{"labels a list", post, "/ping", `{"identifier":"1","labels":["a=b"]}`, nil, 422, "body.labels", "is a list"},
@@ -109,13 +109,13 @@ func TestRejectedRequests(t *testing.T) {
 		{"not_before too far", post, "/ping", `{"identifier":"1","not_before":"2999-01-01T00:00:00Z"}`, nil, 422, "body.not_before", "ahead"},
 		{"rollout a list", post, "/ping", `{"identifier":"1","rollout":[]}`, nil, 422, "body.rollout", "is a list"},
 		{"rollout unknown field", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"waves":1}}`, nil, 422, "body.rollout.waves", "known fields are batch"},
-		{"rollout canary", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":"few"}}`, nil, 422, "body.rollout.canary", "no amount"},
+		{"rollout canary", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":"few"}}`, nil, 422, "body.rollout.canary", "not an amount"},
 		{"rollout batch empty", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[1,0]}}`, nil, 422, "body.rollout.batch[1]", "at least one"},
 		{"rollout batch of no endpoint", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"0%"}}`, nil, 422, "body.rollout.batch", "at least one"},
 		{"rollout empty batch list", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[]}}`, nil, 422, "body.rollout.batch", "empty list"},
 		{"rollout too many batches", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":[1` + strings.Repeat(",1", 1000) + `]}}`, nil, 422, "body.rollout.batch", "at most 1000"},
-		{"rollout batch over 100%", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"101%"}}`, nil, 422, "body.rollout.batch", "no amount"},
-		{"rollout max_failures", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"max_failures":-1}}`, nil, 422, "body.rollout.max_failures", "no amount"},
+		{"rollout batch over 100%", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"batch":"101%"}}`, nil, 422, "body.rollout.batch", "not an amount"},
+		{"rollout max_failures", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"max_failures":-1}}`, nil, 422, "body.rollout.max_failures", "not an amount"},
 		{"rollout pause_between", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"pause_between":"200h"}}`, nil, 422, "body.rollout.pause_between", "at most"},
 		{"rollout pause_after_canary a text", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":1,"pause_after_canary":"no"}}`, nil, 422, "body.rollout.pause_after_canary", "must be a boolean"},
 		{"rollout without a canary to pause after", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"pause_after_canary":true}}`, nil, 422, "body.rollout.pause_after_canary", "no canary"},
@@ -131,13 +131,13 @@ func TestRejectedRequests(t *testing.T) {
 		{"gate with a user", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"url":"http://u:p@x/"}}}`, nil, 422, "body.rollout.gate.url", "user"},
 		{"gate of another machine by http", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"url":"http://169.254.169.254/latest"}}}`, nil, 422, "body.rollout.gate.url", "what gates.allow in the configuration"},
 		{"gate too long", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"promql":"` + strings.Repeat("x", 4097) + `"}}}`, nil, 422, "body.rollout.gate.promql", "4097 bytes"},
-		{"gate for", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"url":"https://x/","for":"a while"}}}`, nil, 422, "body.rollout.gate.for", "no duration"},
+		{"gate for", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"url":"https://x/","for":"a while"}}}`, nil, 422, "body.rollout.gate.for", "not a duration"},
 
 		// receive_timeout and timeout
 		{"receive_timeout a boolean", post, "/ping", `{"identifier":"1","receive_timeout":true}`, nil, 422, "body.receive_timeout", "is a boolean"},
 		{"receive_timeout a list", post, "/ping", `{"identifier":"1","receive_timeout":[30]}`, nil, 422, "body.receive_timeout", "is a list"},
 		{"invalid receive_timeout", post, "/ping", `{"identifier":"1","receive_timeout":"soon"}`, nil, 422, "body.receive_timeout", "soon"},
-		{"receive_timeout empty", post, "/ping", `{"identifier":"1","receive_timeout":""}`, nil, 422, "body.receive_timeout", "no duration"},
+		{"receive_timeout empty", post, "/ping", `{"identifier":"1","receive_timeout":""}`, nil, 422, "body.receive_timeout", "not a duration"},
 		{"receive_timeout negative", post, "/ping", `{"identifier":"1","receive_timeout":-1}`, nil, 422, "body.receive_timeout", "negative"},
 		{"receive_timeout zero", post, "/ping", `{"identifier":"1","receive_timeout":0}`, nil, 422, "body.receive_timeout", "between"},
 		{"receive_timeout too long", post, "/ping", `{"identifier":"1","receive_timeout":"8760h"}`, nil, 422, "body.receive_timeout", "between"},

@@ -1,7 +1,11 @@
-// Package agentcmd is tasker-agent as a function, so that a program of your own
-// can be an agent with further handlers compiled in:
+// Package agentcmd is the program tasker-agent as a function. A program of your own calls
+// [Main] to be an agent with further handlers:
 //
 //	func main() { os.Exit(agentcmd.Main("1.0", myhandler.New())) }
+//
+// The program takes the same command line and configuration as tasker-agent. Build it with
+// CGO_ENABLED=0 and install it in place of tasker-agent. To use a handler, also add its
+// name to handlers and to task_types in the configuration of the control plane.
 package agentcmd
 
 import (
@@ -15,10 +19,9 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
 )
 
-// Main is the whole program: it runs the command line and returns the exit code.
-// Extra handlers are added to the built-in ones; their names must differ. It is
-// to be called at the top of main, since the program also is the supervisor of
-// the processes that it starts.
+// Main runs the command line of the process and returns its exit code. The extra handlers
+// are added to the built-in ones; every name must be unique. Main must be called first in
+// main, because the program also serves as the supervisor of the processes it starts.
 func Main(version string, extra ...handlers.Handler) int {
 	if len(os.Args) > 1 && os.Args[1] == "supervise" {
 		return process.Supervise(os.Args[2:])
@@ -30,17 +33,17 @@ func newRoot(version string, extra []handlers.Handler) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tasker-agent",
 		Short: "Perform tasks on this server",
-		Long: `tasker-agent subscribes under its endpoint's name and performs the tasks that the
-control plane assigns to it.
+		Long: `tasker-agent connects to the control plane under the name of its endpoint, and
+performs the tasks that the control plane assigns to it.
 
-Exit codes: 0 stopped in order, 1 failed, 2 wrong command line or configuration.`,
+Exit codes: 0 stopped normally, 1 failed, 2 invalid command line or configuration.`,
 		Version: version,
 		Args:    cobra.NoArgs,
 	}
 	src := daemon.AddSource(root, "config/agent", packagedConfig)
 	root.AddCommand(
 		&cobra.Command{
-			Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
+			Use: "run", Short: "Run the agent until it receives SIGINT or SIGTERM", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				s, err := load(*src)
 				if err != nil {
@@ -52,13 +55,13 @@ Exit codes: 0 stopped in order, 1 failed, 2 wrong command line or configuration.
 			},
 		},
 		&cobra.Command{
-			Use: "check-config", Short: "Say what is wrong with the configuration, without starting", Args: cobra.NoArgs,
+			Use: "check-config", Short: "Report errors in the configuration, without starting", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				s, err := load(*src)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), s.says())
+				fmt.Fprintln(cmd.OutOrStdout(), s.summary())
 				return nil
 			},
 		},

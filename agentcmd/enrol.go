@@ -2,7 +2,6 @@ package agentcmd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,16 +14,15 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
 	"github.com/MatthiasWiesner/tasker/internal/identity"
-	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
 const (
-	// packagedConfig is the configuration that packages install and the unit reads.
+	// packagedConfig is the configuration file that packages install and the unit reads.
 	packagedConfig = "/etc/tasker-agent/config.yaml"
 	tokenVariable  = "TASKER_ENROL_TOKEN"
 )
 
-// enrolFlags are those of the command enrol.
+// enrolFlags are the flags of the command enrol.
 type enrolFlags struct {
 	server, token, tokenFile, endpoint, caFile string
 	noStart, force                             bool
@@ -33,16 +31,17 @@ type enrolFlags struct {
 func enrolCommand(src *config.Source) *cobra.Command {
 	f := &enrolFlags{}
 	cmd := &cobra.Command{
-		Use: "enrol", Short: "Give this server a name and a credential of its own", Args: cobra.NoArgs,
-		Long: `enrol asks a control plane for a name and a credential of this server's own, and
-keeps them in the data_dir of the configuration, in identity.json. Then it enables
-and restarts the service, where it is installed and reads the same configuration.
+		Use: "enrol", Short: "Get a name and a credential for this server", Args: cobra.NoArgs,
+		Long: `enrol requests a name and a credential for this server from a control plane. It
+stores them in identity.json in the data_dir of the configuration. Then it enables
+and restarts the service, if the service is installed and reads this configuration.
 
-At the control plane ` + "`tasker enrol-token create`" + ` prints the token that is needed. Where
-other users may see the command line, put it into a file or into ` + tokenVariable + `.
+On the control plane, ` + "`tasker enrol-token create`" + ` prints the required token. If
+other users can see the command line, pass the token in a file or in the environment
+variable ` + tokenVariable + `.
 
-Enrolling may be repeated, after an error too; a server whose endpoint was revoked
-gets a new credential.`,
+enrol may be repeated, also after an error. A server whose endpoint was revoked gets a
+new credential.`,
 		Example: `  tasker-agent enrol --server https://tasker.example.net:8888 --token TOKEN
   tasker-agent enrol --server https://tasker.example.net:8888 --token-file /root/token --endpoint loadbalancer-1`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,14 +49,14 @@ gets a new credential.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.server, "server", "", "the control plane's `URL`, like https://HOST:8888")
+	flags.StringVar(&f.server, "server", "", "`URL` of the control plane, such as https://HOST:8888")
 	flags.StringVar(&f.token, "token", "", "enrolment `token`")
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the enrolment token")
-	flags.StringVar(&f.endpoint, "endpoint", "", "`name` under which tasks reach this server (default: the configuration's, the one of before, or the host name)")
-	flags.StringVar(&f.caFile, "ca-file", "", "`file` with certificates, in PEM, that are trusted beside the system's")
+	flags.StringVar(&f.endpoint, "endpoint", "", "`name` under which tasks reach this server (default: from the configuration, the last enrolment, or the host name)")
+	flags.StringVar(&f.caFile, "ca-file", "", "`file` with CA certificates in PEM, trusted in addition to the system's")
 	flags.BoolVar(&f.noStart, "no-start", false, "do not enable and restart the service")
-	flags.BoolVar(&f.force, "force", false, "replace an identity under another name or at another control plane")
-	_ = cmd.MarkFlagRequired("server") // it exists
+	flags.BoolVar(&f.force, "force", false, "replace an identity with another name or control plane")
+	_ = cmd.MarkFlagRequired("server")
 	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
 	return cmd
 }
@@ -72,12 +71,12 @@ func (f *enrolFlags) run(cmd *cobra.Command, src config.Source) error {
 	if err != nil {
 		return err
 	}
-	c, err := f.configuration(src)
+	c, err := f.loadConfig(src)
 	if err != nil {
 		return err
 	}
 	if i, err := identity.Load(c.DataDir); err == nil && c.Endpoint == "" {
-		c.Endpoint = i.Endpoint // as before
+		c.Endpoint = i.Endpoint
 	}
 	request, err := newRequest(c, config.Enrol{Server: config.URI(f.server), Token: config.Secret(token), Endpoint: f.endpoint, CAFile: f.caFile})
 	if err != nil {
@@ -89,23 +88,23 @@ func (f *enrolFlags) run(cmd *cobra.Command, src config.Source) error {
 	if err != nil {
 		return daemon.Failed(err)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "this server is enrolled as endpoint %s; %s keeps its credential\n", i.Endpoint, identity.File(c.DataDir))
-	// The configuration must not say otherwise, or the agent would not start.
+	fmt.Fprintf(cmd.OutOrStdout(), "this server is enrolled as endpoint %s; its credential is in %s\n", i.Endpoint, identity.File(c.DataDir))
+	// The agent does not start if the configuration contradicts its identity.
 	if _, err := load(src); err != nil {
 		return err
 	}
 	return daemon.Failed(f.start(cmd.Context(), cmd.OutOrStdout(), src))
 }
 
-// start has the service run with the new identity, where there is one.
+// start restarts the service with the new identity, or prints how to start the agent.
 func (f *enrolFlags) start(ctx context.Context, out io.Writer, src config.Source) error {
 	switch {
 	case src.File != packagedConfig || !serviceInstalled(ctx):
-		by := "--mode " + src.Mode
+		flag := "--mode " + src.Mode
 		if src.File != "" {
-			by = "--config " + src.File
+			flag = "--config " + src.File
 		}
-		fmt.Fprintf(out, "start the agent, or start it again: tasker-agent run %s\n", by)
+		fmt.Fprintf(out, "start or restart the agent: tasker-agent run %s\n", flag)
 		return nil
 	case f.noStart:
 		fmt.Fprintln(out, "start the agent: systemctl enable "+service+" && systemctl restart "+service)
@@ -114,7 +113,7 @@ func (f *enrolFlags) start(ctx context.Context, out io.Writer, src config.Source
 	if err := startService(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "the agent runs")
+	fmt.Fprintln(out, "the agent is running")
 	return nil
 }
 
@@ -131,24 +130,24 @@ func (f *enrolFlags) readToken() (string, error) {
 		token = os.Getenv(tokenVariable)
 	}
 	if token = strings.TrimSpace(token); token == "" {
-		return "", errors.New("an enrolment token is needed: --token, --token-file or " + tokenVariable + "; `tasker enrol-token create` prints one at the control plane")
+		return "", errors.New("an enrolment token is required: --token, --token-file or " + tokenVariable + "; `tasker enrol-token create` on the control plane prints one")
 	}
 	return token, nil
 }
 
-// configuration reads the configuration, which must not contradict the flags.
-func (f *enrolFlags) configuration(src config.Source) (*config.Agent, error) {
+// loadConfig reads the configuration, which must not contradict the flags.
+func (f *enrolFlags) loadConfig(src config.Source) (*config.Agent, error) {
 	c, _, err := config.LoadAgent(src, func(_ string, c *config.Agent) (config.Enrolled, error) {
 		e := config.Enrolled{File: "the command line", Endpoint: f.endpoint, Servers: []config.URI{config.URI(f.server)}}
 		if strings.HasPrefix(c.Server.URI.Scheme(), "amqp") {
-			e.Servers = append(e.Servers, c.Server.URI) // the control plane may lead to it
+			e.Servers = append(e.Servers, c.Server.URI) // the control plane may direct the agent to it
 		}
 		return e, nil
 	})
 	return c, err
 }
 
-// newRequest is what the agent of a configuration asks for.
+// newRequest returns the enrolment request of an agent with this configuration.
 func newRequest(c *config.Agent, e config.Enrol) (identity.Request, error) {
 	r := identity.Request{Server: e.Server.Reveal(), Token: e.Token.Reveal(), Endpoint: e.Endpoint}
 	if r.Endpoint == "" {
@@ -161,32 +160,23 @@ func newRequest(c *config.Agent, e config.Enrol) (identity.Request, error) {
 		}
 		r.Endpoint = name
 	}
-	file := e.CAFile
-	if file != "" {
-		pem, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	if e.CAFile != "" {
+		pem, err := os.ReadFile(e.CAFile) //nolint:gosec // the operator names the file
 		if err != nil {
-			return r, fmt.Errorf("read the certificates to trust: %w", err)
+			return r, fmt.Errorf("read the trusted certificates: %w", err)
 		}
 		r.CA = string(pem)
 	} else {
 		r.Fingerprint = identity.Fingerprint(r.Token)
 	}
 	var err error
-	r.TLS, err = trust(c.Server.CAFile, r.CA, r.Fingerprint)
+	r.TLS, err = trustControlPlane(c.Server.CAFile, r.CA, r.Fingerprint)
 	return r, err
 }
 
-// trust is how a control plane is known: by the fingerprint of its own certificate,
-// or by the system's authorities and those named beside them.
-func trust(file, ca, fingerprint string) (*tls.Config, error) {
-	if fingerprint != "" {
-		return selfcert.Trust(fingerprint), nil
-	}
-	return authorities(file, ca)
-}
-
+// warnOfPlainHTTP warns if the credential would be sent unencrypted to another machine.
 func warnOfPlainHTTP(out io.Writer, name, server string) {
 	if u, err := url.Parse(server); err == nil && u.Scheme == "http" && !config.IsLoopback(u.Hostname()) {
-		fmt.Fprintf(out, "%s: warning: %s is not encrypted: who listens on the way gets this server's credential; use https\n", name, server)
+		fmt.Fprintf(out, "%s: warning: the connection to %s is not encrypted and exposes this server's credential; use https\n", name, server)
 	}
 }

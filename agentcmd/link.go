@@ -10,14 +10,15 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/agent"
+	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 )
 
-// newLink chooses the wire by the scheme of the server. An agent that is enrolled
-// connects with its own credential, whatever the configuration has.
+// newLink returns a link for the scheme of the server's URI. An enrolled agent uses the
+// server and the credential of its identity instead of those in the configuration.
 func (s *setup) newLink(instance string, observer transport.Observer, log *slog.Logger) (transport.Link, error) {
 	server, ca, fingerprint := s.config.Server.URI.Reveal(), "", ""
 	token := func() (string, error) {
@@ -29,7 +30,7 @@ func (s *setup) newLink(instance string, observer transport.Observer, log *slog.
 		token = func() (string, error) { return i.Secret.Reveal(), nil }
 	}
 	if strings.HasPrefix(strings.ToLower(server), "amqp") {
-		conf, err := authorities(s.config.Server.CAFile, ca)
+		conf, err := trustCAs(s.config.Server.CAFile, ca)
 		if err != nil {
 			return nil, err
 		}
@@ -37,7 +38,7 @@ func (s *setup) newLink(instance string, observer transport.Observer, log *slog.
 			URI: server, Endpoint: s.config.Endpoint, Instance: instance, TLS: conf, Log: log, Observer: observer,
 		})
 	}
-	conf, err := trust(s.config.Server.CAFile, ca, fingerprint)
+	conf, err := trustControlPlane(s.config.Server.CAFile, ca, fingerprint)
 	if err != nil {
 		return nil, err
 	}
@@ -46,54 +47,63 @@ func (s *setup) newLink(instance string, observer transport.Observer, log *slog.
 	})
 }
 
-// authorities adds the certificates of server.ca_file, and those in ca, to the
-// system's. It is nil where there are none to add.
-func authorities(file, ca string) (*tls.Config, error) {
-	if file == "" && ca == "" {
+// trustControlPlane returns the TLS configuration for a control plane: it trusts only the
+// certificate with the fingerprint or, without a fingerprint, the CAs.
+func trustControlPlane(caFile, ca, fingerprint string) (*tls.Config, error) {
+	if fingerprint != "" {
+		return selfcert.Trust(fingerprint), nil
+	}
+	return trustCAs(caFile, ca)
+}
+
+// trustCAs returns a TLS configuration that trusts the system's CAs and, in PEM, those in
+// the file server.ca_file and in ca. It returns nil if both are empty.
+func trustCAs(caFile, ca string) (*tls.Config, error) {
+	if caFile == "" && ca == "" {
 		return nil, nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	if file != "" {
-		pem, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile) //nolint:gosec // the operator names the file
 		if err != nil {
 			return nil, fmt.Errorf("read server.ca_file: %w", err)
 		}
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read server.ca_file: %s holds no certificate in PEM", file)
+			return nil, fmt.Errorf("read server.ca_file: %s contains no certificate in PEM", caFile)
 		}
 	}
 	if ca != "" && !pool.AppendCertsFromPEM([]byte(ca)) {
-		return nil, errors.New("the file with the certificates to trust holds none in PEM")
+		return nil, errors.New("the file with the trusted certificates contains none in PEM")
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
 }
 
-// enrolAgain is what helps an agent that is shut out.
+// enrolAgain is the advice for an agent that the control plane refuses.
 const enrolAgain = "enrol again: tasker-agent enrol --server URL --token TOKEN"
 
-// observe logs each change of the connection once, counts it and tells the
-// service manager.
-func observe(log *slog.Logger, metrics *agent.Metrics, notify *sysservice.Notifier) transport.Observer {
-	said := ""
+// newObserver returns an observer that counts every change of the connection, and logs
+// each once and passes it to the service manager.
+func newObserver(log *slog.Logger, metrics *agent.Metrics, notify *sysservice.Notifier) transport.Observer {
+	logged := ""
 	return func(err error) {
 		metrics.ObserveLink(err)
 		switch {
 		case err == nil:
-			said = ""
+			logged = ""
 			log.Info("connected to the control plane")
 			notify.Status("connected to the control plane")
-		case err.Error() == said:
+		case err.Error() == logged:
 		case errors.Is(err, transport.ErrUnauthorized):
-			said = err.Error()
-			log.Error("shut out by the control plane; trying again, slowly", "reason", err, "help", enrolAgain)
-			notify.Status("shut out by the control plane; " + enrolAgain + ": " + said)
+			logged = err.Error()
+			log.Error("refused by the control plane; retrying at long intervals", "reason", err, "help", enrolAgain)
+			notify.Status("refused by the control plane; " + enrolAgain + ": " + logged)
 		default:
-			said = err.Error()
-			log.Warn("not connected; trying again", "reason", err)
-			notify.Status("not connected; trying again: " + said)
+			logged = err.Error()
+			log.Warn("not connected; retrying", "reason", err)
+			notify.Status("not connected; retrying: " + logged)
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 )
 
-// serveMetrics shows the registry to Prometheus, and returns the address it is
-// at. Port 0 shows nothing.
+// serveMetrics serves the registry to Prometheus, and returns the address and a function
+// that stops it. With port 0 it does nothing.
 func serveMetrics(c config.Metrics, registry *prometheus.Registry, log *slog.Logger) (string, func(), error) {
 	if c.Port == 0 {
 		return "", func() {}, nil
@@ -23,7 +23,7 @@ func serveMetrics(c config.Metrics, registry *prometheus.Registry, log *slog.Log
 	address := net.JoinHostPort(c.Address, strconv.Itoa(c.Port))
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return "", nil, fmt.Errorf("listen on metrics.address and metrics.port (0 turns the metrics off): %w", err)
+		return "", nil, fmt.Errorf("listen on metrics.address and metrics.port (port 0 turns the metrics off): %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", metricsHandler(registry))
@@ -39,11 +39,11 @@ func serveMetrics(c config.Metrics, registry *prometheus.Registry, log *slog.Log
 	}, nil
 }
 
-// metricsHandler writes the text format, which every Prometheus reads. promhttp
-// knows the other formats too, for 300 KB more of program.
-func metricsHandler(from prometheus.Gatherer) http.HandlerFunc {
+// metricsHandler serves the text format, which every version of Prometheus reads.
+// promhttp supports further formats, but adds 300 KB to the program.
+func metricsHandler(gatherer prometheus.Gatherer) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		families, err := from.Gather()
+		families, err := gatherer.Gather()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

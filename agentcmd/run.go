@@ -19,18 +19,19 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 )
 
+// run runs the agent until ctx is done.
 func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra []handlers.Handler) (err error) {
 	notify := sysservice.NewNotifier(log)
 	defer notify.StoppingWith(ctx)()
 	s, err = s.enrol(ctx, log, notify)
 	switch {
 	case ctx.Err() != nil:
-		return nil // stopped before it had a name
+		return nil // stopped while it was enrolling
 	case err != nil:
 		return err
 	}
 	c := s.config
-	plain := log // the agent adds its name itself
+	agentLog := log // the agent adds the endpoint itself
 	log = log.With("endpoint", c.Endpoint)
 	var keys []ed25519.PublicKey
 	if s.identity != nil {
@@ -53,7 +54,7 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 	}
 	defer stopMetrics()
 	metrics := agent.NewMetrics(registry)
-	link, err := s.newLink(records.Instance(), observe(log, metrics, notify), log)
+	link, err := s.newLink(records.Instance(), newObserver(log, metrics, notify), log)
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 		Link: link, Journal: records, Handlers: mux, Keys: keys,
 		Leftovers:   process.Leftovers{Endpoint: c.Endpoint, Grace: c.KillGrace.D(), Log: log},
 		Concurrency: c.Concurrency, KillGrace: c.KillGrace.D(), StopTimeout: c.StopTimeout.D(),
-		Log: plain, Metrics: metrics,
+		Log: agentLog, Metrics: metrics,
 		Started: notify.Ready,
 	})
 	if err != nil {
@@ -77,7 +78,7 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 func newMux(c *config.Agent, log *slog.Logger, extra []handlers.Handler) (*handlers.Mux, error) {
 	cgroup, err := process.FindCgroupRoot()
 	if err != nil {
-		log.Info("tasks run without a cgroup of their own", "reason", err)
+		log.Info("tasks share the cgroup of the agent", "reason", err)
 	}
 	all, err := builtin.New(builtin.Options{
 		AllowCommands:  c.Handlers.Command.Allow,

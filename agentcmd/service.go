@@ -13,13 +13,13 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 )
 
-// unitText is the unit file, as packages install it too.
+// unitText is a copy of the unit file that packages install.
 //
 //go:embed tasker-agent.service
 var unitText string
 
-// serviceCommand manages the unit of this program, where it lies now. The service
-// reads the configuration that --config names, or the packages' one.
+// serviceCommand manages a systemd unit for this program, at its current path. The service
+// reads the configuration file of --config, or that of the packages.
 func serviceCommand(src *config.Source) *cobra.Command {
 	cmd := sysservice.Command(func() (*sysservice.Unit, error) {
 		program, err := os.Executable()
@@ -37,9 +37,9 @@ func serviceCommand(src *config.Source) *cobra.Command {
 		}
 		return sysservice.NewUnit(o)
 	})
-	for _, verb := range cmd.Commands() {
-		run := verb.RunE
-		verb.RunE = func(cmd *cobra.Command, args []string) error { return daemon.Failed(run(cmd, args)) }
+	for _, sub := range cmd.Commands() {
+		run := sub.RunE
+		sub.RunE = func(cmd *cobra.Command, args []string) error { return daemon.Failed(run(cmd, args)) }
 	}
 	return cmd
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A program can only embed what is in its own module: the copy must not differ.
-func TestUnitIsThatOfThePackages(t *testing.T) {
+// The packages are a module of their own, so the unit file cannot be embedded from there.
+func TestUnitEqualsThePackagedOne(t *testing.T) {
 	t.Parallel()
 	const packaged = "../packaging/units/tasker-agent.service"
 	text, err := os.ReadFile(packaged)

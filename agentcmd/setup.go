@@ -10,24 +10,24 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/identity"
 )
 
-// requestFile lies beside the configuration file; with it the agent enrols when it
-// starts.
+// requestFile is the name of a file beside the configuration. If it exists, the agent
+// enrols with its content at the start.
 const requestFile = "enrol.yaml"
 
-// setup is what an agent is started with.
+// setup is all that an agent reads from files at its start.
 type setup struct {
 	src    config.Source
 	config *config.Agent
-	// file is where the configuration is from.
+	// file is the configuration file.
 	file string
-	// identity is nil for an agent that is not enrolled.
+	// identity is nil if the agent has not enrolled.
 	identity *identity.Identity
-	// request is nil where there is no requestFile.
+	// request is nil if there is no requestFile.
 	request *config.Enrol
 }
 
-// load reads the configuration and who this server is. An agent that is not
-// enrolled and would not become so has to be named by its configuration.
+// load reads the configuration, the request file and the identity. The configuration must
+// name the endpoint if there is neither of the others.
 func load(src config.Source) (*setup, error) {
 	s := &setup{src: src}
 	var err error
@@ -40,13 +40,14 @@ func load(src config.Source) (*setup, error) {
 		if err != nil {
 			return config.Enrolled{}, err
 		}
-		return s.standing(c)
+		return s.loadIdentity(c)
 	})
 	return s, err
 }
 
-// standing is what is known of the agent beside its configuration.
-func (s *setup) standing(c *config.Agent) (config.Enrolled, error) {
+// loadIdentity reads the identity, and returns what it, or else the request file, says
+// about the endpoint and the servers.
+func (s *setup) loadIdentity(c *config.Agent) (config.Enrolled, error) {
 	var err error
 	s.identity, err = identity.Load(c.DataDir)
 	switch {
@@ -66,13 +67,13 @@ func (s *setup) standing(c *config.Agent) (config.Enrolled, error) {
 
 func (s *setup) requestFile() string { return filepath.Join(filepath.Dir(s.file), requestFile) }
 
-// says is what check-config has to say of a setup that is in order.
-func (s *setup) says() string {
+// summary describes a valid setup for check-config.
+func (s *setup) summary() string {
 	switch {
 	case s.identity != nil:
-		return fmt.Sprintf("%s is in order; this server is enrolled as %s", s.file, s.identity.Endpoint)
+		return fmt.Sprintf("%s is valid; this server is enrolled as %s", s.file, s.identity.Endpoint)
 	case s.request != nil:
-		return fmt.Sprintf("%s is in order; this server enrols with %s when the agent starts", s.file, s.requestFile())
+		return fmt.Sprintf("%s is valid; this server enrols with %s when the agent starts", s.file, s.requestFile())
 	}
-	return s.file + " is in order"
+	return s.file + " is valid"
 }

@@ -11,7 +11,7 @@ import (
 
 const service = "tasker-agent.service"
 
-// serviceInstalled says whether this machine runs systemd, which knows the agent.
+// serviceInstalled reports whether systemd runs and has loaded the agent's unit.
 func serviceInstalled(ctx context.Context) bool {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return false
@@ -20,17 +20,16 @@ func serviceInstalled(ctx context.Context) bool {
 	return err == nil && strings.TrimSpace(string(state)) == "loaded"
 }
 
-// startService enables the service and starts it anew; it returns when it is
-// active.
+// startService enables and restarts the service, and returns when it is active.
 func startService(ctx context.Context) error {
 	for _, args := range [][]string{
 		{"enable", "--quiet", service},
-		{"restart", service}, // waits until the agent says that it is ready
+		{"restart", service}, // waits until the agent reports that it is ready
 		{"is-active", "--quiet", service},
 	} {
 		out, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput() //nolint:gosec // the arguments above
 		if err != nil {
-			return fmt.Errorf("this server is enrolled, but `systemctl %s` failed: %w: %s; `journalctl --unit=%s` may say why",
+			return fmt.Errorf("this server is enrolled, but `systemctl %s` failed: %w: %s; `journalctl --unit=%s` may show why",
 				strings.Join(args, " "), err, bytes.TrimSpace(out), service)
 		}
 	}

@@ -35,7 +35,7 @@ func TestProgramsTellSystemd(t *testing.T) {
 		{
 			"an agent without its control plane", "tasker-agent",
 			fmt.Sprintf("endpoint: loadbalancer-1\nserver: {uri: %q}\ndata_dir: %q\nmetrics: {port: 0}\n", "http://"+nobody, t.TempDir()),
-			[]string{"READY=1", "STATUS=not connected; trying again: ", "WATCHDOG=1"},
+			[]string{"READY=1", "STATUS=not connected; retrying: ", "WATCHDOG=1"},
 		},
 	}
 	for _, test := range tests {

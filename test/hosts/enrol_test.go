@@ -88,8 +88,8 @@ func TestRevoke(t *testing.T) {
 			if a := f.ends(task); a.Task.Status != tasker.TaskFailed || a.of(t, two).Status != tasker.Succeeded {
 				t.Errorf("the task: %+v", a)
 			}
-			wait.For(t, "the agent to know that it is shut out", func() bool {
-				return strings.Contains(f.sh(one, "systemctl show --value --property=StatusText "+agent), "shut out")
+			wait.For(t, "the agent to report that it is refused", func() bool {
+				return strings.Contains(f.sh(one, "systemctl show --value --property=StatusText "+agent), "refused by the control plane")
 			})
 			var late tasker.Task
 			body := `{"identifier":"late","endpoints":["loadbalancer-1","loadbalancer-2"],"receive_timeout":1}`

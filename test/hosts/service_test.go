@@ -46,7 +46,7 @@ func TestServiceCommand(t *testing.T) {
 	}
 	service("start", "tasker-agent is started")
 	service("status", "tasker-agent is running")
-	if got := l.sh(one, "systemctl show --value --property=StatusText tasker-agent"); !strings.HasPrefix(got, "not connected; trying again") && !strings.HasPrefix(got, "connecting") {
+	if got := l.sh(one, "systemctl show --value --property=StatusText tasker-agent"); !strings.HasPrefix(got, "not connected; retrying") && !strings.HasPrefix(got, "connecting") {
 		t.Errorf("systemctl status says %q", got)
 	}
 	before := l.sh(one, "systemctl show --value --property=MainPID tasker-agent")

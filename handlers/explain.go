@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -40,14 +39,10 @@ func (e explainer) explain(path string, s *jsonschema.Schema, v any) []Problem {
 			problems = append(problems, e.explainChild(fmt.Sprintf("%s[%d]", path, i), itemSchema, item)...)
 		}
 	}
-	if len(problems) == 0 && s.Enum != nil && !slices.ContainsFunc(s.Enum, func(x any) bool { return reflect.DeepEqual(x, v) }) {
-		b, err := json.Marshal(s.Enum)
-		if err == nil {
-			problems = []Problem{{path, "must be one of " + string(b)}}
-		}
-	}
 	if len(problems) == 0 {
-		problems = explainBounds(path, s, v)
+		if msg := explainValue(s, v); msg != "" {
+			problems = []Problem{{path, msg}}
+		}
 	}
 	return problems[:min(len(problems), maxProblems)]
 }

@@ -119,14 +119,14 @@ func killChildrenAfter(pid int) {
 	}
 }
 
-// signalDescendants sends sig to the process group of every descendant of this process. It
-// skips the groups in sent and adds the groups that it signals. A fork within a group cannot
-// outrun a signal to the group. The groups contain only descendants, because the command
-// began a session and groups do not span sessions.
+// signalDescendants sends sig to the process group of every descendant of this process. A
+// fork within a group cannot outrun a signal to the group. The groups contain only
+// descendants, because the command began a session and groups do not span sessions.
 //
 // Each process is signalled as soon as it is found, in the order of the PIDs. So a process
 // that keeps forking and detaching has little time to escape.
-func signalDescendants(sig syscall.Signal, sent map[int]bool) error {
+func signalDescendants(sig syscall.Signal) error {
+	sent := make(map[int]bool)
 	self, own := os.Getpid(), syscall.Getpgrp()
 	tree := map[int]bool{self: true}
 	for {

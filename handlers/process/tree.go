@@ -88,7 +88,7 @@ func (t *tree) wait(closed <-chan struct{}, exits <-chan commandExit) ending {
 // process that a SIGTERM handler starts to clean up gets no SIGTERM.
 func (t *tree) end(exits <-chan commandExit, end *ending) {
 	// An error means that /proc is unreadable now. The SIGKILL below tries again.
-	_ = signalDescendants(syscall.SIGTERM, make(map[int]bool))
+	_ = signalDescendants(syscall.SIGTERM)
 	timer := time.NewTimer(t.grace)
 	defer timer.Stop()
 	for delay := time.Millisecond; ; {
@@ -103,7 +103,7 @@ func (t *tree) end(exits <-chan commandExit, end *ending) {
 		}
 		t.killing.Store(true)
 		killCgroup(t.cgroup)
-		_ = signalDescendants(syscall.SIGKILL, make(map[int]bool))
+		_ = signalDescendants(syscall.SIGKILL)
 		timer.Reset(delay)
 		delay = min(2*delay, 100*time.Millisecond)
 	}

@@ -39,7 +39,7 @@ func writeUnits(t *testing.T, files map[string]string) {
 // do applies a verb to a unit and ignores the result of the job.
 func do(t *testing.T, verb string, unit ...string) {
 	t.Helper()
-	c, err := connect(t.Context())
+	c, err := systemd.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,12 +35,12 @@ func (m *Manager) Restart(ctx context.Context, unit string) error { return m.run
 
 // State returns the state of a unit. It returns an error for a unit that is not loaded.
 func (m *Manager) State(ctx context.Context, unit string) (State, error) {
-	c, err := connect(ctx)
+	c, err := systemd.Connect(ctx)
 	if err != nil {
 		return State{}, err
 	}
 	defer c.Close()
-	s, err := c.state(ctx, unit)
+	s, err := stateOf(ctx, c, unit)
 	if err == nil && s.load != "loaded" {
 		err = fmt.Errorf("the unit %s cannot be used: %s", unit, s.loadProblem())
 	}
@@ -54,32 +54,24 @@ func (m *Manager) Journal(ctx context.Context, unit string, since time.Time) []s
 }
 
 func (m *Manager) run(ctx context.Context, v verb, unit string) error {
-	c, err := connect(ctx)
+	c, err := systemd.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	s, err := c.state(ctx, unit)
+	s, err := stateOf(ctx, c, unit)
 	if err != nil {
 		return err
 	}
 	if s.load != "loaded" {
 		return fmt.Errorf("the unit %s cannot be %s: %s", unit, v.participle(), s.loadProblem())
 	}
-	return c.apply(ctx, v, unit, s, m.Settle)
-}
-
-// conn is a connection to systemd.
-type conn struct{ *systemd.Conn }
-
-func connect(ctx context.Context) (conn, error) {
-	c, err := systemd.Connect(ctx)
-	return conn{c}, err
+	return apply(ctx, c, v, unit, s, m.Settle)
 }
 
 // apply starts, stops, restarts or reloads a unit in the given state and waits for the
 // outcome.
-func (c conn) apply(ctx context.Context, v verb, unit string, before unitState, settle time.Duration) error {
+func apply(ctx context.Context, c *systemd.Conn, v verb, unit string, before unitState, settle time.Duration) error {
 	if before.needsDaemonReload {
 		// systemd would use the old contents of the unit's file.
 		if err := c.ReloadContext(ctx); err != nil {

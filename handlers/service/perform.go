@@ -114,7 +114,7 @@ func (op *operation) run(ctx context.Context, steps []verb) error {
 	if errors.As(err, &failed) {
 		op.outcome.Journal = failed.Journal
 	}
-	s, stateErr := op.state(context.WithoutCancel(ctx), op.unit)
+	s, stateErr := stateOf(context.WithoutCancel(ctx), op.Conn, op.unit)
 	if stateErr != nil {
 		return errors.Join(err, stateErr)
 	}
@@ -142,7 +142,7 @@ func (op *operation) step(ctx context.Context, v verb) error {
 		return op.reloadLinks(ctx, v, len(changes), err)
 	}
 	op.outcome.Changed = op.outcome.Changed || v == restart || v == reload
-	if err := op.apply(ctx, v, op.unit, op.current, op.settle); err != nil {
+	if err := apply(ctx, op.Conn, v, op.unit, op.current, op.settle); err != nil {
 		return op.abort(ctx, err)
 	}
 	return nil
@@ -169,7 +169,7 @@ func (op *operation) abort(ctx context.Context, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), systemd.Timeout)
 	defer cancel()
-	if stopErr := op.apply(ctx, stop, op.unit, op.current, 0); stopErr != nil {
+	if stopErr := apply(ctx, op.Conn, stop, op.unit, op.current, 0); stopErr != nil {
 		return fmt.Errorf("%w\n%w", err, stopErr)
 	}
 	return fmt.Errorf("%w\nit was not active before, so it was stopped again", err)

@@ -129,7 +129,7 @@ type handler Options
 
 // operation is one call of the handler.
 type operation struct {
-	conn
+	*systemd.Conn
 	snapshots *snapshot.Store
 	log       *slog.Logger
 	call      handlers.Call
@@ -145,17 +145,17 @@ func (h handler) handle(ctx context.Context, p Payload, call handlers.Call) (han
 	if err := h.check(unit, p); err != nil {
 		return handlers.Result{}, err
 	}
-	c, err := connect(ctx)
+	c, err := systemd.Connect(ctx)
 	if err != nil {
 		return handlers.Result{}, err
 	}
 	defer c.Close()
-	op := &operation{conn: c, snapshots: h.Snapshots, log: h.Log, call: call, unit: unit, settle: DefaultSettle}
+	op := &operation{Conn: c, snapshots: h.Snapshots, log: h.Log, call: call, unit: unit, settle: DefaultSettle}
 	if p.Settle != nil {
 		op.settle = p.Settle.D()
 	}
 	// Even if ctx is done: the request of an earlier process must still be ended.
-	if op.current, err = c.state(context.WithoutCancel(ctx), unit); err != nil {
+	if op.current, err = stateOf(context.WithoutCancel(ctx), c, unit); err != nil {
 		return handlers.Result{}, err
 	}
 	op.outcome = Outcome{Unit: unit, Plan: call.Action == tasker.DryRun, From: op.current.State, To: op.current.State}

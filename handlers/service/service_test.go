@@ -14,6 +14,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
+	"github.com/MatthiasWiesner/tasker/handlers/systemd"
 )
 
 func TestSchema(t *testing.T) {
@@ -261,12 +262,12 @@ func TestResumeDoesNotRestartTwice(t *testing.T) {
 		if !errors.Is(err, handlers.ErrStopping) {
 			t.Fatalf("got %v", err)
 		}
-		conn, err := connect(t.Context())
+		conn, err := systemd.Connect(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		s, err := conn.state(t.Context(), unit)
+		s, err := stateOf(t.Context(), conn, unit)
 		if err != nil || s.Active != "activating" {
 			t.Fatalf("it is %s, %v: systemd does not continue", s, err)
 		}
@@ -277,7 +278,7 @@ func TestResumeDoesNotRestartTwice(t *testing.T) {
 		}
 		release()
 		_, o, err := c.call(ctx, payload, resumed)
-		after, stateErr := conn.state(t.Context(), unit)
+		after, stateErr := stateOf(t.Context(), conn, unit)
 		cancel(nil)
 		if stateErr != nil || after.invocation != s.invocation {
 			t.Errorf("cancelled %v: the unit was restarted twice, %v", cancelled, stateErr)

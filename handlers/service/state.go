@@ -57,8 +57,7 @@ type unitState struct {
 	startTimeout                 time.Duration
 }
 
-// state returns the state of a unit.
-func (c conn) state(ctx context.Context, unit string) (unitState, error) {
+func stateOf(ctx context.Context, c *systemd.Conn, unit string) (unitState, error) {
 	p, err := c.Properties(ctx, unit)
 	if err != nil {
 		return unitState{}, err

@@ -31,7 +31,7 @@ func (e *FailedError) Error() string {
 
 // waiter waits for the outcome of one job of a unit.
 type waiter struct {
-	conn
+	conn   *systemd.Conn
 	verb   verb
 	unit   string
 	settle time.Duration
@@ -62,7 +62,7 @@ func (w *waiter) wait(ctx context.Context) error {
 		case <-ctx.Done():
 			return w.giveUp(ctx)
 		}
-		s, err := w.state(ctx, w.unit)
+		s, err := stateOf(ctx, w.conn, w.unit)
 		switch {
 		case ctx.Err() != nil:
 			return w.giveUp(ctx)
@@ -82,7 +82,7 @@ func (w *waiter) giveUp(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), systemd.Timeout)
 	defer cancel()
-	s, err := w.state(ctx, w.unit)
+	s, err := stateOf(ctx, w.conn, w.unit)
 	if err != nil {
 		return fmt.Errorf("%w; the state of %s is unknown: %w", cause, w.unit, err)
 	}

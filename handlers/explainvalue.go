@@ -1,8 +1,11 @@
 package handlers
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -13,37 +16,38 @@ import (
 // maxExcerpt is the number of characters of a string that a message quotes.
 const maxExcerpt = 80
 
-// explainBounds returns the limit of s that v violates, or nil if v violates none of the
-// limits that this function checks.
-func explainBounds(path string, s *jsonschema.Schema, v any) []Problem {
-	problem := func(format string, args ...any) []Problem {
-		return []Problem{{path, fmt.Sprintf(format, args...)}}
+// explainValue returns a message about the enumeration or limit of s that v violates, or ""
+// if v violates none of those that this function checks.
+func explainValue(s *jsonschema.Schema, v any) string {
+	isV := func(x any) bool { return reflect.DeepEqual(x, v) }
+	if enum, err := json.Marshal(s.Enum); err == nil && s.Enum != nil && !slices.ContainsFunc(s.Enum, isV) {
+		return "must be one of " + string(enum)
 	}
+	return explainLimits(s, v)
+}
+
+func explainLimits(s *jsonschema.Schema, v any) string {
 	switch v := v.(type) {
 	case string:
-		if msg := explainString(s, v); msg != "" {
-			return problem("%s", msg)
-		}
+		return explainString(s, v)
 	case float64:
 		switch {
 		case s.Minimum != nil && v < *s.Minimum:
-			return problem("is %s, but must be at least %s", formatNumber(v), formatNumber(*s.Minimum))
+			return fmt.Sprintf("is %s, but must be at least %s", formatNumber(v), formatNumber(*s.Minimum))
 		case s.Maximum != nil && v > *s.Maximum:
-			return problem("is %s, but must be at most %s", formatNumber(v), formatNumber(*s.Maximum))
+			return fmt.Sprintf("is %s, but must be at most %s", formatNumber(v), formatNumber(*s.Maximum))
 		}
 	case []any:
-		if msg := explainCount(len(v), "item", s.MinItems, s.MaxItems); msg != "" {
-			return problem("%s", msg)
-		}
+		return explainCount(len(v), "item", s.MinItems, s.MaxItems)
 	case map[string]any:
 		if msg := explainCount(len(v), "field", s.MinProperties, s.MaxProperties); msg != "" {
-			return problem("%s", msg)
+			return msg
 		}
 		if names := exclusiveFields(s.OneOf); len(names) > 0 && countPresent(v, names) != 1 {
-			return problem("must have exactly one of %s", strings.Join(names, ", "))
+			return "must have exactly one of " + strings.Join(names, ", ")
 		}
 	}
-	return nil
+	return ""
 }
 
 func explainString(s *jsonschema.Schema, v string) string {

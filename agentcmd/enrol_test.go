@@ -36,7 +36,7 @@ func TestEnrolAndCheckConfig(t *testing.T) {
 		t.Errorf("again, with the same name: %v\n%s", err, out)
 	}
 	_, err = execute(t, "enrol", "--config", src.File, "--server", url, "--token", goodToken, "--endpoint", "web-2")
-	if !errors.Is(err, identity.ErrEnrolled) || !strings.Contains(err.Error(), "--force") {
+	if !errors.Is(err, identity.ErrAlreadyEnrolled) || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("another name: %v", err)
 	}
 	if out, err = execute(t, "enrol", "--config", src.File, "--server", url, "--token", goodToken, "--endpoint", "web-2", "--force"); err != nil {

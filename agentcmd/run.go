@@ -22,7 +22,7 @@ import (
 // run runs the agent until ctx is done.
 func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra []handlers.Handler) (err error) {
 	notify := sysservice.NewNotifier(log)
-	defer notify.StoppingWith(ctx)()
+	defer notify.StoppingWhenDone(ctx)()
 	s, err = s.enrol(ctx, log, notify)
 	switch {
 	case ctx.Err() != nil:

@@ -47,7 +47,7 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		return err
 	}
 	notify := sysservice.NewNotifier(log)
-	defer notify.StoppingWith(ctx)()
+	defer notify.StoppingWhenDone(ctx)()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	opts := controlplane.Options{

@@ -1,5 +1,5 @@
-// Package daemon is what the command lines of the two daemons have in common:
-// where the configuration comes from, the logger, and the exit codes.
+// Package daemon contains the common parts of the command lines of both daemons: the flags
+// of the configuration, the logger, and the exit codes.
 package daemon
 
 import (
@@ -23,17 +23,21 @@ import (
 // The exit codes.
 const (
 	ExitFailed = 1
-	// ExitUsage: the command line or the configuration is wrong.
+	// ExitUsage means that the command line or the configuration is invalid.
 	ExitUsage = 2
 )
 
-// errFailed marks errors of the work itself, as against those of its input.
+// failedError is an error that is not caused by the command line or the configuration.
 type failedError struct{ err error }
 
+// Error returns the text of the error itself.
 func (e failedError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error itself.
 func (e failedError) Unwrap() error { return e.err }
 
-// Failed marks err as one that is not about the command line or configuration.
+// Failed marks an error that is not caused by the command line or the configuration. The
+// exit code is then ExitFailed.
 func Failed(err error) error {
 	if err == nil {
 		return nil
@@ -41,7 +45,7 @@ func Failed(err error) error {
 	return failedError{err}
 }
 
-// Main runs a command until it ends or the process is told to stop, and returns
+// Main runs a command until it ends or the process receives SIGINT or SIGTERM, and returns
 // the exit code. A second signal ends the process at once.
 func Main(cmd *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -62,38 +66,38 @@ func Main(cmd *cobra.Command) int {
 	return ExitUsage
 }
 
-// AddSource adds the flags that say where the configuration comes from. Packaged is
-// the file that the program's package installs.
+// AddSource adds the flags that select the configuration. Packaged is the file that the
+// package of the program installs.
 func AddSource(cmd *cobra.Command, dir, packaged string) *config.Source {
 	src := &config.Source{Packaged: packaged}
-	cmd.PersistentFlags().StringVar(&src.File, "config", "", "configuration `file` (default: "+packaged+" where there is one)")
+	cmd.PersistentFlags().StringVar(&src.File, "config", "", "configuration `file` (default: "+packaged+" if it exists)")
 	cmd.PersistentFlags().StringVar(&src.Mode, "mode", "",
-		"instead: which "+dir+"/<mode>.config.yaml to read, here or as shipped (development, the default elsewhere, or production)")
+		"read "+dir+"/<mode>.config.yaml instead, from the working directory or as shipped: development (the default without a package) or production")
 	return src
 }
 
-// NewLogger makes the logger that the configuration asks for.
+// NewLogger returns the logger that the configuration describes.
 func NewLogger(c config.Log, out *os.File) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo // the configuration was checked
+		level = slog.LevelInfo // The configuration has been checked.
 	}
-	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: formatDuration}
 	if c.Format == "text" || c.Format == "auto" && term.IsTerminal(int(out.Fd())) { //nolint:gosec // a file descriptor fits
 		return slog.New(slog.NewTextHandler(out, opts))
 	}
 	return slog.New(slog.NewJSONHandler(out, opts))
 }
 
-// readable writes durations with their unit, in JSON too.
-func readable(_ []string, a slog.Attr) slog.Attr {
+// formatDuration formats durations with their units, also in JSON.
+func formatDuration(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	}
 	return a
 }
 
-// VersionCommand prints the version and what the program was built with.
+// VersionCommand returns the command that prints the version and the version of Go.
 func VersionCommand(version string) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,

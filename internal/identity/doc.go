@@ -1,4 +1,4 @@
-// Package identity is how a server becomes an endpoint: it chooses a secret, has it
-// accepted by the control plane for an enrolment token, and keeps who it is then,
-// its identity, in a file of the agent's data directory.
+// Package identity enrols an agent at a control plane, and stores the agent's identity. It
+// chooses a secret, exchanges an enrolment token for the acceptance of that secret, and
+// keeps the result in a file of the agent's data directory.
 package identity

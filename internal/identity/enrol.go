@@ -15,47 +15,48 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// The errors of Enrol, beside those of files; match them with errors.Is. Their text
-// says what to do, and holds no secret.
+// The errors of Enrol, besides those of files; match them with errors.Is. The messages
+// contain advice, and no secrets.
 var (
-	// ErrUnreachable: no control plane answers at the URL.
+	// ErrUnreachable means that no control plane responds at the URL.
 	ErrUnreachable = errors.New("the control plane cannot be reached")
-	// ErrUnavailable: the control plane cannot enrol anyone now; later it can.
+	// ErrUnavailable means that the control plane cannot enrol servers at the moment.
 	ErrUnavailable = errors.New("the control plane cannot enrol now")
-	// ErrToken: the control plane does not take the enrolment token.
-	ErrToken = errors.New("the enrolment token is not accepted")
-	// ErrTaken: the name is another server's.
-	ErrTaken = errors.New("the control plane does not give out this name")
-	// ErrRefused: the control plane does not take the request, for another reason.
-	ErrRefused = errors.New("the control plane refuses")
-	// ErrEnrolled: this server has another identity already.
-	ErrEnrolled = errors.New("this server is enrolled already")
+	// ErrInvalidToken means that the control plane does not accept the enrolment token.
+	ErrInvalidToken = errors.New("the enrolment token is not accepted")
+	// ErrNameTaken means that the name belongs to another server.
+	ErrNameTaken = errors.New("the control plane does not assign this name")
+	// ErrRefused means that the control plane does not accept the request for another
+	// reason.
+	ErrRefused = errors.New("the control plane refuses the request")
+	// ErrAlreadyEnrolled means that this server already has another identity.
+	ErrAlreadyEnrolled = errors.New("this server is already enrolled")
 )
 
-// Request says where and as whom a server enrols.
+// Request describes an enrolment.
 type Request struct {
-	// Server is the control plane's http(s)://HOST:PORT.
+	// Server is the http(s)://HOST:PORT of the control plane.
 	Server   string
 	Token    string
 	Endpoint string
-	// TLS is how the control plane is trusted; nil trusts the system's authorities.
+	// TLS verifies the control plane; nil trusts the certificate authorities of the system.
 	TLS *tls.Config
-	// CA and Fingerprint are kept in the identity.
+	// CA and Fingerprint are stored in the identity.
 	CA          string
 	Fingerprint string
-	// Replace lets the new identity take the place of one under another name or at
-	// another control plane.
+	// Replace allows the new identity to replace one with another name or at another control
+	// plane.
 	Replace bool
 }
 
-// Fingerprint is what an enrolment token says of the certificate that the control
-// plane has made itself; it is empty where it has not.
+// Fingerprint returns the fingerprint of the control plane's self-signed certificate, which
+// is a part of the enrolment token. It is empty if the token has none.
 func Fingerprint(token string) string {
-	_, known, _ := strings.Cut(token, ".")
-	return known
+	_, fingerprint, _ := strings.Cut(token, ".")
+	return fingerprint
 }
 
-// HostName is the name of this server, as a name for its endpoint.
+// HostName returns the host name of this server in the form of an endpoint name.
 func HostName() (string, error) {
 	name, err := os.Hostname()
 	if err != nil {
@@ -63,18 +64,18 @@ func HostName() (string, error) {
 	}
 	name = strings.ToLower(name)
 	if err := tasker.ValidateEndpoint(name); err != nil {
-		return "", fmt.Errorf("this server's host name cannot be its endpoint's: %w; choose one with --endpoint", err)
+		return "", fmt.Errorf("the host name of this server is not a valid endpoint name: %w; choose a name with --endpoint", err)
 	}
 	return name, nil
 }
 
-// Enrol asks the control plane for an identity and keeps it in dir. It may be
-// repeated, after an error or a crash too: the secret is kept before it is sent, so
-// that the same enrolment is asked for again. A server that is enrolled so already
-// keeps its secret, unless that was revoked.
+// Enrol enrols the server at the control plane and stores its identity in dir. Enrol can be
+// repeated, also after an error or a crash: it stores the secret before it sends it, and
+// then repeats the same request. A server that is already enrolled with this name keeps its
+// secret, unless the secret was revoked.
 func Enrol(ctx context.Context, dir string, r Request) (*Identity, error) {
 	var err error
-	if r.Server, err = normal(r.Server); err != nil {
+	if r.Server, err = normalizeURL(r.Server); err != nil {
 		return nil, err
 	}
 	if err := r.check(); err != nil {
@@ -87,24 +88,24 @@ func Enrol(ctx context.Context, dir string, r Request) (*Identity, error) {
 		return nil, err
 	case err == nil && (old.Endpoint != r.Endpoint || old.ControlPlane != r.Server):
 		if !r.Replace {
-			return nil, fmt.Errorf("%w, as endpoint %s at %s (%s); --force gives it another identity", ErrEnrolled, old.Endpoint, old.ControlPlane, File(dir))
+			return nil, fmt.Errorf("%w, as endpoint %s at %s (%s); --force gives it another identity", ErrAlreadyEnrolled, old.Endpoint, old.ControlPlane, File(dir))
 		}
 		old = nil
 	}
 	if old != nil {
-		if i, err := r.complete(ctx, dir, old.Secret); !errors.Is(err, ErrTaken) {
+		if i, err := r.complete(ctx, dir, old.Secret); !errors.Is(err, ErrNameTaken) {
 			return i, err
 		}
-		// The secret was revoked: only a new one may have the name again.
+		// The secret was revoked: only a new secret can get the name again.
 	}
-	secret, err := r.pending(dir, old)
+	secret, err := r.pendingSecret(dir, old)
 	if err != nil {
 		return nil, err
 	}
 	i, err := r.complete(ctx, dir, secret)
-	if err == nil || errors.Is(err, ErrTaken) {
-		// A secret that was not taken never will be.
-		err = errors.Join(err, forget(dir))
+	if err == nil || errors.Is(err, ErrNameTaken) {
+		// A secret that was not accepted now will never be.
+		err = errors.Join(err, removePending(dir))
 	}
 	return i, err
 }
@@ -114,20 +115,20 @@ func (r Request) check() error {
 		return err
 	}
 	if r.Token == "" || strings.ContainsFunc(r.Token, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return errors.New("the enrolment token is not one word; `tasker enrol-token create` prints one at the control plane")
+		return errors.New("the enrolment token is not one word; create one with `tasker enrol-token create` at the control plane")
 	}
 	if !strings.HasPrefix(r.Token, tasker.EnrolTokenPrefix) {
-		return errors.New("this is no enrolment token: one begins with " + tasker.EnrolTokenPrefix + "; `tasker enrol-token create` prints one at the control plane")
+		return errors.New("this is not an enrolment token, which begins with " + tasker.EnrolTokenPrefix + "; create one with `tasker enrol-token create` at the control plane")
 	}
 	if r.Fingerprint != "" && strings.HasPrefix(r.Server, "http://") {
-		return fmt.Errorf("the enrolment token is of a control plane that speaks https; write https://%s", strings.TrimPrefix(r.Server, "http://"))
+		return fmt.Errorf("the enrolment token belongs to a control plane with https; use https://%s", strings.TrimPrefix(r.Server, "http://"))
 	}
 	return nil
 }
 
-// pending returns the secret of an enrolment that was begun and not completed, or
-// begins one.
-func (r Request) pending(dir string, old *Identity) (Secret, error) {
+// pendingSecret returns the secret of an enrolment that was not completed, or chooses and
+// stores a new one.
+func (r Request) pendingSecret(dir string, old *Identity) (Secret, error) {
 	file := filepath.Join(dir, pendingFile)
 	p, err := read(file)
 	if err == nil && p.Endpoint == r.Endpoint && p.ControlPlane == r.Server && (old == nil || p.Secret != old.Secret.Reveal()) {
@@ -141,38 +142,38 @@ func (r Request) pending(dir string, old *Identity) (Secret, error) {
 	return Secret(secret), write(dir, pendingFile, record{Endpoint: r.Endpoint, ControlPlane: r.Server, Secret: secret})
 }
 
-func forget(dir string) error {
+func removePending(dir string) error {
 	if err := os.Remove(filepath.Join(dir, pendingFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove what was kept for enrolling: %w", err)
+		return fmt.Errorf("remove the secret of the enrolment: %w", err)
 	}
 	return nil
 }
 
-// complete makes the request and keeps the answer.
+// complete sends the request and stores the identity.
 func (r Request) complete(ctx context.Context, dir string, secret Secret) (*Identity, error) {
 	e, err := r.post(ctx, secret)
 	if err != nil {
 		return nil, err
 	}
-	kept := record{
+	identity := record{
 		Endpoint: e.Endpoint, ControlPlane: r.Server, Server: e.Server, Secret: secret.Reveal(), Keys: e.Keys,
 		CA: r.CA, Fingerprint: r.Fingerprint,
 	}
-	if kept.Server == "" {
-		kept.Server = r.Server
+	if identity.Server == "" {
+		identity.Server = r.Server
 	}
-	err = kept.check()
+	err = identity.check()
 	switch {
 	case err != nil:
 	case e.Endpoint != r.Endpoint:
-		err = errors.New("it names another endpoint")
+		err = errors.New("it contains another endpoint")
 	case len(e.Keys) == 0:
-		err = errors.New("it has no key that orders are signed with")
+		err = errors.New("it contains no key for the signatures of orders")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: the answer of %s is not valid: %w", ErrRefused, r.Server, err)
+		return nil, fmt.Errorf("%w: the response of %s is not valid: %w", ErrRefused, r.Server, err)
 	}
-	if err := write(dir, identityFile, kept); err != nil {
+	if err := write(dir, identityFile, identity); err != nil {
 		return nil, err
 	}
 	return Load(dir)

@@ -11,7 +11,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
 
-// openPrivate opens a regular file that nobody but its owner may read.
+// openPrivate opens a regular file that only its owner may read.
 func openPrivate(file string) (*os.File, error) {
 	info, err := os.Lstat(file)
 	if err != nil {
@@ -19,19 +19,19 @@ func openPrivate(file string) (*os.File, error) {
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return nil, errors.New("it is no regular file")
+		return nil, errors.New("it is not a regular file")
 	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("others than its owner may read or write it (mode %04o); after `chmod 600 %s` it is taken, but who has read it can speak for this server: better enrol again", info.Mode().Perm(), file)
+		return nil, fmt.Errorf("other users than its owner may read or write it (mode %04o); `chmod 600 %s` makes it valid, but whoever has read it can impersonate this server: better enrol again", info.Mode().Perm(), file)
 	}
 	return os.Open(file) //nolint:gosec // below the data directory
 }
 
-// write writes a file whole or not at all, and durably. It belongs to whom the
-// directory does: a person may enrol as root for an agent with a user of its own.
+// write replaces a file atomically and durably. The file gets the owner of the directory,
+// because root may enrol an agent that runs as another user.
 func write(dir, name string, r record) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("keep who this server is: %w", err)
+			err = fmt.Errorf("store the identity of this server: %w", err)
 		}
 	}()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -41,10 +41,11 @@ func write(dir, name string, r record) (err error) {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Replace(filepath.Join(dir, name), append(content, '\n'), func(f *os.File) error { return give(f, dir) })
+	return atomicfile.Replace(filepath.Join(dir, name), append(content, '\n'), func(f *os.File) error { return copyOwner(f, dir) })
 }
 
-func give(f *os.File, dir string) error {
+// copyOwner changes the owner of a file to that of a directory.
+func copyOwner(f *os.File, dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err

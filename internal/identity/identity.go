@@ -1,6 +1,3 @@
-// Package identity is the agent's side of enrolment: it asks a control plane for a
-// credential of this server's own, and keeps what came of it in the agent's data
-// directory.
 package identity
 
 import (
@@ -19,8 +16,8 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// The files in the data directory. The pending one holds a secret that was chosen
-// and may not have been taken; it makes way for the identity.
+// The files in the data directory. The pending file contains a secret that the control
+// plane may not have accepted yet; it is removed when the identity is complete.
 const (
 	identityFile = "identity.json"
 	pendingFile  = "enrolling.json"
@@ -47,26 +44,26 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
 // MarshalText hides the secret.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
-// Identity is who this server is since it has enrolled.
+// Identity is the identity of an enrolled server.
 type Identity struct {
 	Endpoint string
-	// ControlPlane is the URL of the control plane at which it has enrolled.
+	// ControlPlane is the URL of the control plane at which the server has enrolled.
 	ControlPlane string
-	// Server is where the agent connects to: that URL, or the message queue's
-	// amqp(s)://HOST:PORT/VHOST.
+	// Server is the URI to which the agent connects: that of the control plane, or the
+	// amqp(s)://HOST:PORT/VHOST of the message queue.
 	Server string
 	Secret Secret
-	// Keys are those that orders are signed with.
+	// Keys verify the signatures of orders.
 	Keys []ed25519.PublicKey
-	// CA are certificates, in PEM, that are trusted beside the system's. Fingerprint
-	// is that of the control plane's own certificate, which then is the only one
-	// that is trusted there. Both may be empty.
+	// CA contains PEM certificates to trust in addition to those of the system. If
+	// Fingerprint is not empty, only the control plane's self-signed certificate with this
+	// fingerprint is trusted. Both may be empty.
 	CA          string
 	Fingerprint string
 }
 
-// URI is Server with the user and password that the message queue wants; over
-// http(s) the secret is the bearer token instead.
+// URI returns Server with the user and password for the message queue. For http(s), the
+// secret is the bearer token instead.
 func (i *Identity) URI() string {
 	scheme, rest, _ := strings.Cut(i.Server, "://")
 	if !strings.HasPrefix(scheme, "amqp") {
@@ -75,7 +72,7 @@ func (i *Identity) URI() string {
 	return scheme + "://" + url.UserPassword(i.Endpoint, i.Secret.Reveal()).String() + "@" + rest
 }
 
-// record is an Identity as it stands in its file.
+// record is the encoding of an Identity in its file.
 type record struct {
 	Endpoint     string   `json:"endpoint"`
 	ControlPlane string   `json:"control_plane"`
@@ -86,18 +83,18 @@ type record struct {
 	Fingerprint  string   `json:"fingerprint,omitempty"`
 }
 
-// File is where the identity of an agent with this data directory is.
+// File returns the path of the identity in a data directory.
 func File(dir string) string { return filepath.Join(dir, identityFile) }
 
-// Load reads the identity of an agent; its error is fs.ErrNotExist if there is none.
-// A file that others may read, or that is not as Enrol has written it, is an error.
+// Load reads the identity of an agent. The error wraps fs.ErrNotExist if there is none. A
+// file that others may read, or that Enrol has not written like this, is an error.
 func Load(dir string) (*Identity, error) {
 	r, err := read(File(dir))
 	if err == nil && (r.Server == "" || len(r.Keys) == 0) {
-		err = errors.New("it is not complete")
+		err = errors.New("it is incomplete")
 	}
 	if err != nil {
-		return nil, broken(File(dir), err)
+		return nil, loadError(File(dir), err)
 	}
 	i := &Identity{
 		Endpoint: r.Endpoint, ControlPlane: r.ControlPlane, Server: r.Server, Secret: Secret(r.Secret),
@@ -109,17 +106,18 @@ func Load(dir string) (*Identity, error) {
 	return i, nil
 }
 
-func broken(file string, err error) error {
+// loadError explains how to repair a file that cannot be loaded.
+func loadError(file string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read who this server is: %w", err)
+		return fmt.Errorf("read the identity of this server: %w", err)
 	}
-	return fmt.Errorf("read who this server is: %s: %w; put it right, or remove it and enrol again", file, err)
+	return fmt.Errorf("read the identity of this server: %s: %w; repair the file, or remove it and enrol again", file, err)
 }
 
-// limit is more than an identity ever has.
-const limit = 1 << 20
+// maxSize bounds the size of an identity in bytes.
+const maxSize = 1 << 20
 
-// read reads a file that holds a secret, and checks what is in it.
+// read reads and checks a file that contains a secret.
 func read(file string) (record, error) {
 	f, err := openPrivate(file)
 	if err != nil {
@@ -127,13 +125,13 @@ func read(file string) (record, error) {
 	}
 	defer func() { _ = f.Close() }()
 	var r record
-	d := json.NewDecoder(io.LimitReader(f, limit))
+	d := json.NewDecoder(io.LimitReader(f, maxSize))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
-		return record{}, fmt.Errorf("it is not what was written: %w", err)
+		return record{}, fmt.Errorf("it is damaged: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return record{}, errors.New("it is not what was written: there is more after its end")
+		return record{}, errors.New("it is damaged: there is more after its end")
 	}
 	return r, r.check()
 }
@@ -145,8 +143,8 @@ func (r record) check() error {
 	if err := tasker.ValidateSecret(r.Secret); err != nil {
 		return err
 	}
-	if at, err := normal(r.ControlPlane); err != nil || at != r.ControlPlane {
-		return errors.New("control_plane is no URL of a control plane")
+	if normalized, err := normalizeURL(r.ControlPlane); err != nil || normalized != r.ControlPlane {
+		return errors.New("control_plane is not the URL of a control plane")
 	}
 	if r.Server != "" && r.Server != r.ControlPlane {
 		if err := checkQueue(r.Server); err != nil {
@@ -159,22 +157,22 @@ func (r record) check() error {
 		}
 	}
 	if r.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(r.CA)) {
-		return errors.New("ca holds no certificate in PEM")
+		return errors.New("ca contains no PEM certificate")
 	}
 	return nil
 }
 
-// checkQueue checks the address of a message queue, which has no user in it.
+// checkQueue checks the URI of a message queue, which must not contain a user.
 func checkQueue(server string) error {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme != "amqp" && u.Scheme != "amqps" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return errors.New("server is no amqp(s)://HOST:PORT/VHOST without user")
+		return errors.New("server is not an amqp(s)://HOST:PORT/VHOST without user")
 	}
 	return nil
 }
 
-// normal is the one way in which the URL of a control plane is written.
-func normal(server string) (string, error) {
+// normalizeURL returns the canonical form of the URL of a control plane.
+func normalizeURL(server string) (string, error) {
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
 		u.User != nil || u.RawQuery != "" || u.Fragment != "" {

@@ -18,26 +18,26 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// requestTimeout bounds the whole request; the control plane may have to speak to
-// its message queue.
+// requestTimeout bounds the request, in which the control plane may have to create a user
+// of its message queue.
 const requestTimeout = 30 * time.Second
 
-// post makes the request once.
+// post sends the request once.
 func (r Request) post(ctx context.Context, secret Secret) (tasker.Enrolment, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	body, err := json.Marshal(tasker.EnrolRequest{Endpoint: r.Endpoint, Secret: secret.Reveal()})
 	if err != nil {
-		return tasker.Enrolment{}, fmt.Errorf("make the request to enrol: %w", err)
+		return tasker.Enrolment{}, fmt.Errorf("create the request to enrol: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Server+"/enrol", bytes.NewReader(body))
 	if err != nil {
-		return tasker.Enrolment{}, fmt.Errorf("make the request to enrol: %w", err)
+		return tasker.Enrolment{}, fmt.Errorf("create the request to enrol: %w", err)
 	}
-	token, _, _ := strings.Cut(r.Token, ".") // the rest is for this side
+	token, _, _ := strings.Cut(r.Token, ".") // The rest is the fingerprint.
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
-	wire := &http.Transport{
+	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSClientConfig:     r.TLS,
@@ -45,8 +45,8 @@ func (r Request) post(ctx context.Context, secret Secret) (tasker.Enrolment, err
 		DisableKeepAlives:   true,
 	}
 	client := &http.Client{
-		Transport: wire,
-		// The token is for this control plane and no other.
+		Transport: transport,
+		// Do not send the token to another server.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
@@ -54,77 +54,78 @@ func (r Request) post(ctx context.Context, secret Secret) (tasker.Enrolment, err
 		return tasker.Enrolment{}, r.unreachable(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxSize))
 	if err != nil {
 		return tasker.Enrolment{}, r.unreachable(err)
 	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
-		return tasker.Enrolment{}, r.refusal(resp, answer, secret)
+		return tasker.Enrolment{}, r.refusal(resp, body, secret)
 	}
 	var e tasker.Enrolment
-	if err := json.Unmarshal(answer, &e); err != nil {
-		return tasker.Enrolment{}, fmt.Errorf("%w: what answers at %s is no control plane: %w", ErrRefused, r.Server, err)
+	if err := json.Unmarshal(body, &e); err != nil {
+		return tasker.Enrolment{}, fmt.Errorf("%w: the server at %s is not a control plane: %w", ErrRefused, r.Server, err)
 	}
 	return e, nil
 }
 
-// unreachable says why there is no answer, and what may help.
+// unreachable explains why there is no response, with advice.
 func (r Request) unreachable(err error) error {
 	var (
-		plain     tls.RecordHeaderError
-		authority x509.UnknownAuthorityError
-		name      x509.HostnameError
+		noTLS            tls.RecordHeaderError
+		unknownAuthority x509.UnknownAuthorityError
+		wrongName        x509.HostnameError
 	)
-	help := "is it running, and is this its URL as seen from here? (it listens on 127.0.0.1 only, unless api.address says otherwise)"
+	advice := "is it running, and is this its URL as seen from here? (by default it listens on 127.0.0.1 only, see api.address)"
 	switch {
-	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		help = "it does not speak https; write http:// if that is meant"
-	case errors.As(err, &authority):
-		help = "its certificate is not known here; see that the token is whole, as it was printed; name the one that has signed it with --ca-file (ca_file in enrol.yaml), or create the token at a control plane that makes its own certificate, whose tokens say how it is known"
-	case errors.As(err, &name):
-		help = "use a name for it that its certificate has"
+	case errors.As(err, &noTLS), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		advice = "it does not use https; write http:// if that is intended"
+	case errors.As(err, &unknownAuthority):
+		advice = "its certificate is not trusted here; check that the token is complete; name the certificate of its authority with --ca-file (ca_file in enrol.yaml), or create the token at a control plane with a self-signed certificate, whose tokens contain the fingerprint"
+	case errors.As(err, &wrongName):
+		advice = "use a host name that its certificate contains"
 	case r.Fingerprint != "" && strings.Contains(err.Error(), "certificate"):
-		help = "the token is not whole or belongs to another control plane, or something stands in between; if that is a proxy with a certificate of its own, cut the token off before the dot"
+		advice = "the token is incomplete or belongs to another control plane, or there is a proxy in between; if the proxy has its own certificate, cut the token off before the dot"
 	}
-	return fmt.Errorf("%w at %s: %w; %s", ErrUnreachable, r.Server, err, help)
+	return fmt.Errorf("%w at %s: %w; %s", ErrUnreachable, r.Server, err, advice)
 }
 
-// refusal makes an error of an answer that is no success.
-func (r Request) refusal(resp *http.Response, answer []byte, secret Secret) error {
-	detail := r.detail(answer, secret)
-	said := func(kind error, help string) error {
-		return fmt.Errorf("%w: %s answered %d%s%s", kind, r.Server, resp.StatusCode, detail, help)
+// refusal returns the error of a response with an unsuccessful status.
+func (r Request) refusal(resp *http.Response, body []byte, secret Secret) error {
+	detail := r.detail(body, secret)
+	refused := func(kind error, advice string) error {
+		return fmt.Errorf("%w: %s responded with %d%s%s", kind, r.Server, resp.StatusCode, detail, advice)
 	}
 	switch status := resp.StatusCode; {
 	case status == http.StatusUnauthorized:
-		return said(ErrToken, "; `tasker enrol-token create` makes another one at the control plane")
+		return refused(ErrInvalidToken, "; create another one with `tasker enrol-token create` at the control plane")
 	case status == http.StatusConflict:
-		help := "; choose another with --endpoint, or make this one free first: tasker endpoint revoke " + r.Endpoint
+		advice := "; choose another with --endpoint, or release this name first: tasker endpoint revoke " + r.Endpoint
 		if strings.Contains(detail, "--endpoint") {
-			help = "" // it says so itself
+			advice = "" // The control plane has given it.
 		}
-		return said(ErrTaken, help)
+		return refused(ErrNameTaken, advice)
 	case status == http.StatusUnprocessableEntity:
-		return said(ErrRefused, "; are agent and control plane of the same version?")
+		return refused(ErrRefused, "; are agent and control plane of the same version?")
 	case status == http.StatusNotImplemented:
-		return said(ErrRefused, "")
+		return refused(ErrRefused, "")
 	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed:
-		return said(ErrRefused, "; is this the control plane's URL, and is it of a version at which servers enrol?")
+		return refused(ErrRefused, "; is this the control plane's URL, and does its version support enrolment?")
 	case status/100 == 3:
-		return fmt.Errorf("%w: it is elsewhere; use what leads to %s", ErrRefused, resp.Header.Get("Location"))
+		return fmt.Errorf("%w: it redirects to %s; use that URL", ErrRefused, resp.Header.Get("Location"))
 	case status/100 == 5, status == http.StatusTooManyRequests:
-		return said(ErrUnavailable, "; its database or message queue may be away: try again later")
+		return refused(ErrUnavailable, "; its database or message queue may be unavailable: try again later")
 	case strings.Contains(detail, "HTTP request to an HTTPS server"):
-		return said(ErrRefused, "; write https://")
+		return refused(ErrRefused, "; write https://")
 	}
-	return said(ErrRefused, "")
+	return refused(ErrRefused, "")
 }
 
-// detail is what a problem says, fit for a terminal and without what was sent.
-func (r Request) detail(answer []byte, secret Secret) string {
+// detail returns the text of a problem response, without control characters and without
+// the secrets of the request.
+func (r Request) detail(body []byte, secret Secret) string {
 	var p struct{ Title, Detail string }
-	if json.Unmarshal(answer, &p) != nil || p.Detail == "" && p.Title == "" {
-		p.Detail = string(answer[:min(len(answer), 200)]) // not one of ours: a proxy, or another server
+	if json.Unmarshal(body, &p) != nil || p.Detail == "" && p.Title == "" {
+		p.Detail = string(body[:min(len(body), 200)]) // For example from a proxy.
 	} else if p.Detail == "" {
 		p.Detail = p.Title
 	}

@@ -6,22 +6,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Command is `service install|uninstall|start|stop|restart|status` for the unit
-// that unit makes. It is made at the call, so that a failure to make it is the
-// call's and not the program's.
-func Command(unit func() (*Unit, error)) *cobra.Command {
+// Command returns the command `service install|uninstall|start|stop|restart|status`. It
+// calls newUnit only when the command runs, so that its error affects no other command.
+func Command(newUnit func() (*Unit, error)) *cobra.Command {
 	root := &cobra.Command{
-		Use: "service", Short: "Be a service of systemd, where no package has made it one", Args: cobra.NoArgs,
-		Long: `service installs this program, where it lies now, as a service of systemd. It is for
-servers on which no package is installed: with one, the service is there already.
+		Use: "service", Short: "Manage the systemd service of a program that no package has installed", Args: cobra.NoArgs,
+		Long: `install makes this program, at its current path, a service of systemd. Use it on servers
+on which no package has installed the program; a package contains the service already.
 
-uninstall removes only what install has made; configuration and data stay.`,
+uninstall removes only the unit that install has written. Configuration and data stay.`,
 	}
 	for _, c := range []struct {
 		use, short, done string
 		act              func(*Unit) error
 	}{
-		{"install", "Write the unit and enable it; it starts with the next boot, or by `service start`", "installed", (*Unit).Install},
+		{"install", "Write and enable the unit; it starts at the next boot, or with `service start`", "installed", (*Unit).Install},
 		{"uninstall", "Stop the service and remove its unit", "uninstalled", (*Unit).Uninstall},
 		{"start", "Start the service", "started", (*Unit).Start},
 		{"stop", "Stop the service", "stopped", (*Unit).Stop},
@@ -30,7 +29,7 @@ uninstall removes only what install has made; configuration and data stay.`,
 		root.AddCommand(&cobra.Command{
 			Use: c.use, Short: c.short, Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				u, err := unit()
+				u, err := newUnit()
 				if err != nil {
 					return err
 				}
@@ -43,9 +42,9 @@ uninstall removes only what install has made; configuration and data stay.`,
 		})
 	}
 	root.AddCommand(&cobra.Command{
-		Use: "status", Short: "Say whether the service is running, stopped or failed", Args: cobra.NoArgs,
+		Use: "status", Short: "Show whether the service is running, stopped or failed", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			u, err := unit()
+			u, err := newUnit()
 			if err != nil {
 				return err
 			}

@@ -1,5 +1,5 @@
-// Package sysservice is how a program is a service of the operating system: what
-// it tells the service manager about itself, and how it is installed as one.
+// Package sysservice runs a program as a service of systemd: it reports the state of the
+// program to systemd, and installs the program as a unit. Both daemons use it.
 package sysservice
 
 import (
@@ -11,76 +11,74 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Notifier tells systemd how the program stands; see sd_notify(3). Where the
-// program was not started by a unit that wants to know (NOTIFY_SOCKET is not
-// set), it does nothing. It may be used from several goroutines.
+// Notifier reports the state of the program to systemd; see sd_notify(3). It does nothing
+// if NOTIFY_SOCKET is not set, because then systemd does not expect reports. It is safe for
+// concurrent use.
 type Notifier struct {
 	log *slog.Logger
 }
 
-// NewNotifier makes a Notifier. It logs what cannot be told, since there is
-// nothing else to be done about it.
+// NewNotifier returns a Notifier, which logs its errors.
 func NewNotifier(log *slog.Logger) *Notifier { return &Notifier{log: log} }
 
-// Ready says that the start is complete.
-func (n *Notifier) Ready() { n.tell(daemon.SdNotifyReady) }
+// Ready reports that the start is complete.
+func (n *Notifier) Ready() { n.notify(daemon.SdNotifyReady) }
 
-// Waiting says that the start is complete but for what the program waits for. It
-// is to be called at each try, as it feeds the watchdog too.
+// Waiting reports that the start is complete, except that the program waits for something.
+// It must be called at each attempt, because it also resets the watchdog.
 func (n *Notifier) Waiting(reason string) {
-	n.tell(daemon.SdNotifyReady, daemon.SdNotifyWatchdog, statusLine("waiting for "+reason))
+	n.notify(daemon.SdNotifyReady, daemon.SdNotifyWatchdog, statusLine("waiting for "+reason))
 }
 
-// Status is what `systemctl status` shows for a person.
-func (n *Notifier) Status(status string) { n.tell(statusLine(status)) }
+// Status sets the text that `systemctl status` shows.
+func (n *Notifier) Status(status string) { n.notify(statusLine(status)) }
 
-// Stopping says that the program has begun to stop.
-func (n *Notifier) Stopping() { n.tell(daemon.SdNotifyStopping, statusLine("stopping")) }
+// Stopping reports that the program has begun to stop.
+func (n *Notifier) Stopping() { n.notify(daemon.SdNotifyStopping, statusLine("stopping")) }
 
-// StoppingWith says so when ctx is done. Whoever calls release before that takes it
-// back; after that, release returns when it has been said.
-func (n *Notifier) StoppingWith(ctx context.Context) (release func()) {
-	said := make(chan struct{})
+// StoppingWhenDone calls Stopping when ctx is done. Release cancels this; if ctx is done
+// already, release returns after the report.
+func (n *Notifier) StoppingWhenDone(ctx context.Context) (release func()) {
+	reported := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(said)
+		defer close(reported)
 		n.Stopping()
 	})
 	return func() {
 		if !stop() {
-			<-said
+			<-reported
 		}
 	}
 }
 
-func (n *Notifier) tell(lines ...string) {
+func (n *Notifier) notify(lines ...string) {
 	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
-		n.log.Warn("the service manager cannot be told", "error", err)
+		n.log.Warn("cannot notify the service manager", "error", err)
 	}
 }
 
-// statusLine keeps a status from smuggling in further assignments.
+// statusLine returns the assignment of a status, which must not contain further ones.
 func statusLine(status string) string {
 	return "STATUS=" + strings.ReplaceAll(status, "\n", "; ")
 }
 
-// Watchdog feeds the watchdog of the unit (WatchdogSec=) until stop is called,
-// each time alive has returned true. An alive that returns false, or hangs,
-// starves it: then systemd ends the program and starts it again. The context that
-// alive is given ends when the watchdog would bark, or at stop, which waits for
-// alive. Where no watchdog is set, alive is never called.
-func (n *Notifier) Watchdog(alive func(context.Context) bool) (stop func()) {
-	limit, err := daemon.SdWatchdogEnabled(false)
+// Watchdog resets the watchdog of the unit (WatchdogSec=) each time isAlive has returned
+// true, until stop is called. If isAlive returns false or hangs, systemd restarts the
+// program. The context of isAlive is done when the watchdog expires, or when stop is called;
+// stop waits for isAlive. Without a watchdog, isAlive is never called.
+func (n *Notifier) Watchdog(isAlive func(context.Context) bool) (stop func()) {
+	timeout, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		n.log.Warn("the watchdog cannot be fed", "error", err)
+		n.log.Warn("cannot reset the watchdog", "error", err)
 	}
-	if err != nil || limit == 0 {
+	if err != nil || timeout == 0 {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		n.watch(ctx, limit, alive)
+		n.watch(ctx, timeout, isAlive)
 	}()
 	return func() {
 		cancel()
@@ -88,12 +86,12 @@ func (n *Notifier) Watchdog(alive func(context.Context) bool) (stop func()) {
 	}
 }
 
-func (n *Notifier) watch(ctx context.Context, limit time.Duration, alive func(context.Context) bool) {
-	// Three probes to the interval, so that one that is late does no harm.
-	tick := time.NewTicker(limit / 3)
+func (n *Notifier) watch(ctx context.Context, timeout time.Duration, isAlive func(context.Context) bool) {
+	// Three probes in each interval, so that a late one does no harm.
+	tick := time.NewTicker(timeout / 3)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		n.feed(ctx, limit, alive)
+		n.probe(ctx, timeout, isAlive)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -101,13 +99,14 @@ func (n *Notifier) watch(ctx context.Context, limit time.Duration, alive func(co
 	}
 }
 
-func (n *Notifier) feed(ctx context.Context, limit time.Duration, alive func(context.Context) bool) {
-	probe, cancel := context.WithTimeout(ctx, limit)
+// probe calls isAlive once, and resets the watchdog if it returns true.
+func (n *Notifier) probe(ctx context.Context, timeout time.Duration, isAlive func(context.Context) bool) {
+	probeCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	switch {
-	case alive(probe):
-		n.tell(daemon.SdNotifyWatchdog)
+	case isAlive(probeCtx):
+		n.notify(daemon.SdNotifyWatchdog)
 	case ctx.Err() == nil:
-		n.log.Error("no sign of life; the service manager will start the program again", "waited", limit)
+		n.log.Error("the program does not respond; the service manager will restart it", "waited", timeout)
 	}
 }

@@ -12,45 +12,44 @@ import (
 	"github.com/kardianos/service"
 )
 
-// The errors of a Unit that a caller may want to tell apart.
+// The errors of a Unit.
 var (
 	ErrPackaged     = errors.New("the service belongs to a package")
-	ErrNotOurs      = errors.New("the unit file was not made by this program")
+	ErrForeign      = errors.New("the unit file was not written by this program")
 	ErrNotInstalled = errors.New("the service is not installed")
-	ErrInstalled    = errors.New("the service is installed already")
+	ErrInstalled    = errors.New("the service is already installed")
 )
 
-// Unit is the program as a service of systemd where no package has made it one.
+// Unit is the systemd service of a program that no package has installed.
 type Unit struct {
 	name, program, text string
-	// config is the configuration that was named; empty is that of the packages.
+	// config is the configuration file; empty for that of the packages.
 	config string
-	// local is where the administrator's units are, packaged those of packages.
+	// local is the directory of the administrator's units; packaged are those of packages.
 	local    string
 	packaged []string
 	service  service.Service
 }
 
-// UnitOptions say what a Unit is made of.
+// UnitOptions describe a Unit.
 type UnitOptions struct {
-	// Name is the unit's, without ".service".
+	// Name is the name of the unit without ".service".
 	Name string
-	// Text is the unit file as a package installs it.
+	// Text is the unit file of the package.
 	Text string
-	// Program is put in the place of the first word of ExecStart=, as it lies
-	// elsewhere than a package would have it; an absolute path.
+	// Program is the absolute path of the program. It replaces the path in Text.
 	Program string
-	// Config is put in the place of the file after --config in ExecStart=, an absolute
-	// path; empty leaves that one.
+	// Config is the absolute path of the configuration file. It replaces the path after
+	// --config in Text, unless it is empty.
 	Config string
-	// Root is put before the folders of units; empty but in tests.
+	// Root is a prefix of the directories of units; empty except in tests.
 	Root string
 }
 
-// marker is the first line of the unit files made here, by which they are known.
+// marker is the first line of the unit files that Install writes. It identifies them.
 const marker = "# Made by `%s service install`; `%[1]s service uninstall` removes it.\n"
 
-// NewUnit makes a Unit; nothing is touched yet.
+// NewUnit returns a Unit. It does not change anything.
 func NewUnit(o UnitOptions) (*Unit, error) {
 	u := &Unit{name: o.Name, program: o.Program, config: o.Config, local: filepath.Join(o.Root, "/etc/systemd/system")}
 	for _, dir := range []string{"/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system"} {
@@ -64,7 +63,7 @@ func NewUnit(o UnitOptions) (*Unit, error) {
 		return nil, err
 	}
 	u.text = fmt.Sprintf(marker, o.Name) + text
-	u.service, err = service.New(nothing{}, &service.Config{
+	u.service, err = service.New(noProgram{}, &service.Config{
 		Name: o.Name, Executable: o.Program,
 		Option: service.KeyValue{"SystemdScript": u.text},
 	})
@@ -74,11 +73,10 @@ func NewUnit(o UnitOptions) (*Unit, error) {
 	return u, nil
 }
 
-// withProgram replaces the program that a unit starts. Wherever else the unit
-// names it (ExecStartPre= …), it is replaced too.
+// withProgram replaces the program of a unit in all of its settings.
 func withProgram(text, program string) (string, error) {
-	if !plain(program) {
-		return "", fmt.Errorf("the program's path %q cannot stand in a unit: move it to a plain absolute path", program)
+	if !isPlainPath(program) {
+		return "", fmt.Errorf("a unit cannot contain the program's path %q: move the program to a plain absolute path", program)
 	}
 	match := regexp.MustCompile(`(?m)^ExecStart=[-@:+!]*(\S+)`).FindStringSubmatch(text)
 	if match == nil {
@@ -87,10 +85,10 @@ func withProgram(text, program string) (string, error) {
 	return strings.ReplaceAll(text, match[1], program), nil
 }
 
-// withConfig replaces the configuration that the program of a unit reads.
+// withConfig replaces the configuration file of a unit.
 func withConfig(text, config string) (string, error) {
-	if !plain(config) {
-		return "", fmt.Errorf("the configuration's path %q cannot stand in a unit: move it to a plain absolute path", config)
+	if !isPlainPath(config) {
+		return "", fmt.Errorf("a unit cannot contain the configuration's path %q: move the file to a plain absolute path", config)
 	}
 	at := regexp.MustCompile(`(?m)^ExecStart=.*\s--config\s+(\S+)`).FindStringSubmatchIndex(text)
 	if at == nil {
@@ -99,42 +97,43 @@ func withConfig(text, config string) (string, error) {
 	return text[:at[2]] + config + text[at[3]:], nil
 }
 
-// plain says whether a path means itself in a unit, without quotes.
-func plain(path string) bool {
+// isPlainPath reports whether a path needs no quotes in a unit.
+func isPlainPath(path string) bool {
 	return filepath.IsAbs(path) && !strings.ContainsAny(path, " \t\n\"'\\%$;")
 }
 
-// Install writes the unit, enables it, and does not start it. A configuration that was
-// named must be there.
+// Install writes and enables the unit. It does not start the service. If Config is set, the
+// file must exist.
 func (u *Unit) Install() error {
 	if file, ok := u.packagedFile(); ok {
-		return fmt.Errorf("%w: %s is there, use `systemctl enable --now %s`", ErrPackaged, file, u.name)
+		return fmt.Errorf("%w: %s exists; use `systemctl enable --now %s`", ErrPackaged, file, u.name)
 	}
 	switch text, err := os.ReadFile(u.file()); {
 	case err == nil && string(text) == u.text:
 		return fmt.Errorf("%w: %s", ErrInstalled, u.file())
 	case err == nil:
-		return fmt.Errorf("%w: %s is there with other content; remove it first", ErrInstalled, u.file())
+		return fmt.Errorf("%w: %s exists with other content; remove it first", ErrInstalled, u.file())
 	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("look for the unit: %w", err)
+		return fmt.Errorf("read the unit: %w", err)
 	}
 	if u.config != "" {
 		if _, err := os.Stat(u.config); err != nil {
 			return fmt.Errorf("the service could not read its configuration: %w; write it first, or name another one with --config", err)
 		}
 	}
-	if err := u.onSystemd(); err != nil {
+	if err := u.checkSystemd(); err != nil {
 		return err
 	}
 	if err := u.service.Install(); err != nil {
-		return errors.Join(fmt.Errorf("install the service: %w", err), u.remove())
+		return errors.Join(fmt.Errorf("install the service: %w", err), u.removeFile())
 	}
 	return nil
 }
 
-// Uninstall stops the service and removes its unit, if Install has written it.
+// Uninstall stops the service and removes its unit. It refuses a unit that Install has not
+// written.
 func (u *Unit) Uninstall() error {
-	if err := u.ours(); err != nil {
+	if err := u.checkWritten(); err != nil {
 		return err
 	}
 	if err := u.service.Stop(); err != nil {
@@ -146,19 +145,19 @@ func (u *Unit) Uninstall() error {
 	return nil
 }
 
-// Start starts the service, be it of a package or not.
-func (u *Unit) Start() error { return u.act("start", u.service.Start) }
+// Start starts the service, whether a package has installed it or not.
+func (u *Unit) Start() error { return u.control("start", u.service.Start) }
 
 // Stop stops the service.
-func (u *Unit) Stop() error { return u.act("stop", u.service.Stop) }
+func (u *Unit) Stop() error { return u.control("stop", u.service.Stop) }
 
 // Restart stops and starts the service.
-func (u *Unit) Restart() error { return u.act("restart", u.service.Restart) }
+func (u *Unit) Restart() error { return u.control("restart", u.service.Restart) }
 
-// Status is "running", "stopped" or "failed"; ErrNotInstalled where there is no
-// such service.
+// Status returns "running", "stopped" or "failed". Its error is ErrNotInstalled if the
+// service does not exist.
 func (u *Unit) Status() (string, error) {
-	if err := u.installed(); err != nil {
+	if err := u.checkInstalled(); err != nil {
 		return "", err
 	}
 	switch status, err := u.service.Status(); {
@@ -173,12 +172,13 @@ func (u *Unit) Status() (string, error) {
 	}
 }
 
-func (u *Unit) act(what string, act func() error) error {
-	if err := u.installed(); err != nil {
+// control runs a control function of an installed service.
+func (u *Unit) control(verb string, run func() error) error {
+	if err := u.checkInstalled(); err != nil {
 		return err
 	}
-	if err := act(); err != nil {
-		return fmt.Errorf("%s the service: systemctl: %w; `journalctl --unit=%s` may say why", what, err, u.name)
+	if err := run(); err != nil {
+		return fmt.Errorf("%s the service: systemctl: %w; `journalctl --unit=%s` may show the reason", verb, err, u.name)
 	}
 	return nil
 }
@@ -195,34 +195,35 @@ func (u *Unit) packagedFile() (string, bool) {
 	return "", false
 }
 
-// onSystemd refuses the other service managers, for which there is no unit.
-func (u *Unit) onSystemd() error {
+// checkSystemd returns an error if the service manager is not systemd.
+func (u *Unit) checkSystemd() error {
 	if p := u.service.Platform(); p != "linux-systemd" {
 		return fmt.Errorf("the service manager here is %s: only systemd is supported; start `%s run` from its own configuration", p, u.program)
 	}
 	return nil
 }
 
-// remove takes back a unit that Install could not enable.
-func (u *Unit) remove() error {
+// removeFile removes a unit that Install could not enable.
+func (u *Unit) removeFile() error {
 	if err := os.Remove(u.file()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the unit again: %w", err)
+		return fmt.Errorf("remove the unit: %w", err)
 	}
 	return nil
 }
 
-func (u *Unit) installed() error {
+// checkInstalled returns an error if the service does not exist.
+func (u *Unit) checkInstalled() error {
 	if _, ok := u.packagedFile(); ok {
-		return u.onSystemd()
+		return u.checkSystemd()
 	}
 	if _, err := os.Stat(u.file()); err != nil {
-		return fmt.Errorf("%w: there is no %s; `%s service install` makes it", ErrNotInstalled, u.file(), u.program)
+		return fmt.Errorf("%w: there is no %s; `%s service install` creates it", ErrNotInstalled, u.file(), u.program)
 	}
-	return u.onSystemd()
+	return u.checkSystemd()
 }
 
-// ours says whether Install has written the unit.
-func (u *Unit) ours() error {
+// checkWritten returns an error unless Install has written the unit.
+func (u *Unit) checkWritten() error {
 	text, err := os.ReadFile(u.file())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -231,15 +232,19 @@ func (u *Unit) ours() error {
 		}
 		return fmt.Errorf("%w: there is no %s", ErrNotInstalled, u.file())
 	case err != nil:
-		return fmt.Errorf("look at the unit: %w", err)
+		return fmt.Errorf("read the unit: %w", err)
 	case !strings.HasPrefix(string(text), fmt.Sprintf(marker, u.name)):
-		return fmt.Errorf("%w: %s; remove it by hand", ErrNotOurs, u.file())
+		return fmt.Errorf("%w: %s; remove it by hand", ErrForeign, u.file())
 	}
-	return u.onSystemd()
+	return u.checkSystemd()
 }
 
-// nothing is the program that the library would run; here it only manages units.
-type nothing struct{}
+// noProgram stands for the program that the library could run; only its management of
+// units is used.
+type noProgram struct{}
 
-func (nothing) Start(service.Service) error { return nil }
-func (nothing) Stop(service.Service) error  { return nil }
+// Start does nothing.
+func (noProgram) Start(service.Service) error { return nil }
+
+// Stop does nothing.
+func (noProgram) Stop(service.Service) error { return nil }

@@ -14,19 +14,19 @@ import (
 
 const text = "[Service]\nExecStartPre=/usr/bin/thing check\nExecStart=/usr/bin/thing run\n"
 
-// What needs systemd itself (install, start, …) is tested on the test hosts.
-func TestUnitKeepsOffWhatIsNotItsOwn(t *testing.T) {
+// The operations that need systemd are tested on the test hosts.
+func TestUnitRefusesForeignUnits(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, file, content string
 		act                 func(*sysservice.Unit) error
 		want                error
 	}{
-		{"install beside a package", "usr/lib/systemd/system", text, (*sysservice.Unit).Install, sysservice.ErrPackaged},
-		{"install beside an old package", "lib/systemd/system", text, (*sysservice.Unit).Install, sysservice.ErrPackaged},
+		{"install over a package", "usr/lib/systemd/system", text, (*sysservice.Unit).Install, sysservice.ErrPackaged},
+		{"install over an old package", "lib/systemd/system", text, (*sysservice.Unit).Install, sysservice.ErrPackaged},
 		{"install over a unit", "etc/systemd/system", text, (*sysservice.Unit).Install, sysservice.ErrInstalled},
-		{"uninstall what a package installed", "usr/lib/systemd/system", text, (*sysservice.Unit).Uninstall, sysservice.ErrPackaged},
-		{"uninstall what an administrator wrote", "etc/systemd/system", text, (*sysservice.Unit).Uninstall, sysservice.ErrNotOurs},
+		{"uninstall a unit of a package", "usr/lib/systemd/system", text, (*sysservice.Unit).Uninstall, sysservice.ErrPackaged},
+		{"uninstall a unit of the administrator", "etc/systemd/system", text, (*sysservice.Unit).Uninstall, sysservice.ErrForeign},
 		{"uninstall nothing", "", "", (*sysservice.Unit).Uninstall, sysservice.ErrNotInstalled},
 		{"start nothing", "", "", (*sysservice.Unit).Start, sysservice.ErrNotInstalled},
 		{"stop nothing", "", "", (*sysservice.Unit).Stop, sysservice.ErrNotInstalled},
@@ -62,8 +62,8 @@ func TestUnitKeepsOffWhatIsNotItsOwn(t *testing.T) {
 	}
 }
 
-// What is installed is the packages' unit, with this program and its configuration.
-func TestUnitNamesProgramAndConfiguration(t *testing.T) {
+// Install writes the unit of the package with another program and configuration.
+func TestUnitContainsProgramAndConfiguration(t *testing.T) {
 	t.Parallel()
 	const packaged = "[Service]\nExecStart=/usr/bin/thing run --config /etc/thing.yaml\nEnvironmentFile=-/etc/thing.yaml.d\n"
 	for config, want := range map[string]string{"": "/etc/thing.yaml", "/srv/a.yaml": "/srv/a.yaml"} {
@@ -72,9 +72,9 @@ func TestUnitNamesProgramAndConfiguration(t *testing.T) {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			t.Fatal(err)
 		}
-		there := "# Made by `thing service install`; `thing service uninstall` removes it.\n" +
+		installed := "# Made by `thing service install`; `thing service uninstall` removes it.\n" +
 			"[Service]\nExecStart=/opt/thing run --config " + want + "\nEnvironmentFile=-/etc/thing.yaml.d\n"
-		if err := os.WriteFile(filepath.Join(dir, "thing.service"), []byte(there), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "thing.service"), []byte(installed), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		u, err := sysservice.NewUnit(sysservice.UnitOptions{Name: "thing", Text: packaged, Program: "/opt/thing", Config: config, Root: root})
@@ -82,12 +82,12 @@ func TestUnitNamesProgramAndConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := u.Install(); !errors.Is(err, sysservice.ErrInstalled) || strings.Contains(err.Error(), "other content") {
-			t.Errorf("--config %q is not what is installed: %v", config, err)
+			t.Errorf("--config %q does not match the installed unit: %v", config, err)
 		}
 	}
 }
 
-func TestInstallAsksForTheConfiguration(t *testing.T) {
+func TestInstallRequiresTheConfiguration(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	u, err := sysservice.NewUnit(sysservice.UnitOptions{
@@ -102,15 +102,15 @@ func TestInstallAsksForTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestNewUnitRefuses(t *testing.T) {
+func TestNewUnitInvalid(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, text, program, config, want string }{
 		{"a relative program", text, "thing", "", "plain absolute path"},
 		{"a program with a space", text, "/opt/my thing", "", "plain absolute path"},
 		{"a program with a specifier", text, "/opt/%n", "", "plain absolute path"},
 		{"a configuration with a space", text, "/opt/thing", "/etc/my thing.yaml", "plain absolute path"},
-		{"a unit that starts nothing", "[Service]\n", "/opt/thing", "", "ExecStart"},
-		{"a unit that reads no configuration", text, "/opt/thing", "/etc/thing.yaml", "--config"},
+		{"a unit without a program", "[Service]\n", "/opt/thing", "", "ExecStart"},
+		{"a unit without a configuration", text, "/opt/thing", "/etc/thing.yaml", "--config"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestNewUnitRefuses(t *testing.T) {
 	}
 }
 
-func TestCommandReturnsWhyThereIsNoUnit(t *testing.T) {
+func TestCommandReturnsTheErrorOfNewUnit(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	for _, verb := range []string{"install", "uninstall", "start", "stop", "restart", "status"} {

@@ -65,7 +65,7 @@ func TestArtifact(t *testing.T) {
 	f.deployed(f.post(artifactType, "second", f.release("1.1", ""), one), "1.0", "1.1")
 	f.deployed(f.post(artifactType, "again", f.release("1.1", ""), one), "1.1", "1.1")
 
-	f.switchedBack(f.post(artifactType, "sick", f.release("1.2", sick), one), "1.1", "http://127.0.0.1:8080/ answered 500 Said", "the database is gone")
+	f.switchedBack(f.post(artifactType, "sick", f.release("1.2", sick), one), "1.1", "http://127.0.0.1:8080/ responded with 500 Said", "the database is gone")
 	f.switchedBack(f.post(artifactType, "broken", f.release("1.3", "die 'no library';"), one), "1.1", "app.service did not ", "no library")
 
 	other := f.release("1.4", "")

@@ -38,7 +38,7 @@ func TestServiceCommand(t *testing.T) {
 	refuses("status", "not installed")
 	refuses("start", "not installed")
 	service("install", "tasker-agent is installed")
-	refuses("install", "installed already")
+	refuses("install", "already installed")
 	service("status", "tasker-agent is stopped")
 	if got := l.sh(one, "systemctl is-enabled tasker-agent; systemctl show --property=ExecStart,Delegate,Type tasker-agent"); !strings.Contains(got, "enabled") ||
 		!strings.Contains(got, "path="+program+" ;") || !strings.Contains(got, "Delegate=yes") || !strings.Contains(got, "Type=notify") {
@@ -76,5 +76,5 @@ func TestServiceCommand(t *testing.T) {
 	refuses("uninstall", "belongs to a package")
 	l.sh(one, "mv /usr/lib/systemd/system/tasker-agent.service /etc/systemd/system/; systemctl daemon-reload")
 	refuses("install", "remove it first")
-	refuses("uninstall", "was not made by this program")
+	refuses("uninstall", "was not written by this program")
 }

@@ -81,7 +81,7 @@ func (r enrolmentResource) register() {
 	huma.Register(r.huma, op, r.enrol)
 
 	op = operation(endpointTag, "revoke-endpoint", "/endpoints/{name}/revoke", "Revoke an endpoint",
-		"Invalidates the secret of the endpoint at once. Its open responses become `interrupted`. Its name can be enrolled again with another secret. Repeating the call changes nothing.")
+		"Invalidates the secret of the endpoint at once. Responses that its agent has received and not ended become `interrupted`. Its name can be enrolled again with another secret. Repeating the call changes nothing.")
 	op.Method, op.Middlewares = http.MethodPost, huma.Middlewares{r.rejectBody}
 	op.Errors = append(op.Errors, http.StatusNotFound, http.StatusNotImplemented)
 	huma.Register(r.huma, op, r.revokeEndpoint)

@@ -16,7 +16,7 @@ const introduction = "tasker performs a task on a set of servers (endpoints) and
 	"`succeeded`, `failed`, `timed_out`, `cancelled`, `rejected` or `interrupted`. It is `missing` if the endpoint did not receive the task in time, and `skipped` if a rollout stopped before it.\n" +
 	"* The status of a task follows from its responses: `pending`, `sent`, `running`, or `paused` for a rollout, then `succeeded`, `failed`, `cancelled` or `incomplete` (an endpoint is missing).\n\n" +
 	"Errors are `application/problem+json` (RFC 9457); `errors[].location` names the invalid field. " +
-	"While the database is unavailable, calls answer 503 with `Retry-After`. Repeating a request is always safe."
+	"While the database is unavailable, calls answer 503 with `Retry-After`. Repeating a request is safe: tasks with the same `identifier` are created once."
 
 // The tags of the operations outside the task types.
 const (

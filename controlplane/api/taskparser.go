@@ -2,16 +2,13 @@ package api
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"reflect"
 	"slices"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/strictjson"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -22,6 +19,9 @@ const (
 	maxEndpoints = 10_000
 	minTimeout   = 100 * time.Millisecond
 	maxTimeout   = 30 * 24 * time.Hour
+	maxLabels    = 1024 // bytes
+	// maxSchedule bounds the time until a task begins.
+	maxSchedule = 366 * 24 * time.Hour
 )
 
 // taskFields are the fields of a request for a task.
@@ -187,34 +187,85 @@ func (p *taskParser) duration(field string, standard, highest time.Duration) tim
 	return d.D()
 }
 
-// fingerprint is equal for requests that ask for the same task. White space, the order
-// of keys and endpoints, and explicit defaults make no difference.
-func (p *taskParser) fingerprint(n store.NewTask) ([sha256.Size]byte, error) {
-	canonical := map[string]any{}
+func (p *taskParser) labels() (string, tasker.Selector) {
+	text, found := p.text("labels", "a selector like role=loadbalancer,zone!=b")
+	if !found {
+		return "", nil
+	}
+	if len(text) > maxLabels {
+		p.reject("labels", "has %d bytes; at most %d are allowed", len(text), maxLabels)
+		return "", nil
+	}
+	s, err := tasker.ParseSelector(text)
+	if err != nil {
+		p.reject("labels", "is not valid: %v", err)
+	}
+	return text, s
+}
+
+// action returns DryRun if the field dry_run is true.
+func (p *taskParser) action() tasker.Action {
+	raw, found := p.field("dry_run")
+	var dryRun bool
+	if found && json.Unmarshal(raw, &dryRun) != nil {
+		p.reject("dry_run", "is %s, but must be true or false", jsonType(raw))
+	}
+	if dryRun {
+		return tasker.DryRun
+	}
+	return tasker.Perform
+}
+
+// notBefore returns when the task begins; nil is at once.
+func (p *taskParser) notBefore() *time.Time {
+	text, found := p.text("not_before", "a time like 2026-01-02T03:04:05Z")
+	if !found {
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
 	switch {
-	case n.Rollout != nil && n.Rollout.Order == tasker.OrderListed:
-		canonical["endpoints"] = n.Endpoints // their order is the order of the waves
-	case n.Endpoints != nil:
-		canonical["endpoints"] = slices.Sorted(slices.Values(n.Endpoints))
+	case err != nil:
+		p.reject("not_before", "is not a time of RFC 3339: write it like 2026-01-02T03:04:05Z or 2026-01-02T03:04:05+01:00")
+	case time.Until(at) > maxSchedule:
+		p.reject("not_before", "is more than %d days ahead", int(maxSchedule.Hours())/24)
+	default:
+		at = at.UTC().Truncate(time.Microsecond)
+		return &at
 	}
-	if n.ReceiveTimeout != p.opts.ReceiveTimeout {
-		canonical["receive_timeout"] = n.ReceiveTimeout
+	return nil
+}
+
+// callback returns the URL that receives events of the task; nil is none. The field is a
+// URL, or an object with a URL and the events it receives.
+func (p *taskParser) callback() *tasker.Callback {
+	raw, found := p.field("callback")
+	if !found {
+		return nil
 	}
-	if n.Timeout != p.taskType.Timeout {
-		canonical["timeout"] = n.Timeout
+	c, urlField := &tasker.Callback{}, "callback"
+	if json.Unmarshal(raw, &c.URL) != nil {
+		fields, ok := p.object("callback", raw)
+		if !ok {
+			return nil
+		}
+		p.decodeFields("callback", fields, map[string]any{"url": &c.URL, "events": &c.Events})
+		urlField = "callback.url"
 	}
-	for field, v := range map[string]any{"labels": n.Labels, "dry_run": n.Action, "not_before": n.NotBefore, "rollout": n.Rollout, "callback": n.Callback} {
-		if !reflect.ValueOf(v).IsZero() {
-			canonical[field] = v
+	if err := p.opts.CheckCallback(c.URL); err != nil {
+		p.reject(urlField, "%v", err)
+	}
+	for i, e := range c.Events {
+		if msg := tasker.CheckOneOf(e, tasker.CallbackEvents()...); msg != "" {
+			p.reject(fmt.Sprintf("callback.events[%d]", i), "%s", msg)
 		}
 	}
-	var err error
-	if canonical["payload"], err = strictjson.Value(n.Payload); err != nil {
-		return [sha256.Size]byte{}, fmt.Errorf("canonical payload: %w", err)
+	switch requested := c.Events; {
+	case requested == nil:
+		c.Events = tasker.CallbackEvents()
+	case len(requested) == 0:
+		p.reject("callback.events", "is empty; leave it out to receive all events")
+	default:
+		c.Events = slices.DeleteFunc(tasker.CallbackEvents(), func(e tasker.CallbackEvent) bool { return !slices.Contains(requested, e) })
 	}
-	data, err := json.Marshal(canonical)
-	if err != nil {
-		return [sha256.Size]byte{}, fmt.Errorf("canonical request: %w", err)
-	}
-	return sha256.Sum256(data), nil
+	return c
 }

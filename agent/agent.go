@@ -4,7 +4,7 @@
 //
 // An assignment passes through these parts, from top to bottom:
 //
-//	receiver   orders.go, batch.go, signature.go   verifies, records and acknowledges orders
+//	receiver   orders.go, batch.go                  verifies, records and acknowledges orders
 //	decide     decide.go, refusal.go               decides what becomes of an assignment
 //	scheduler  runqueue.go                         queues assignments and starts them
 //	performer  perform.go, outcome.go, output.go   calls the handler, records the outcome
@@ -31,14 +31,20 @@ import (
 
 // Agent performs the assignments of one endpoint.
 type Agent struct {
-	opts      *Options
-	clock     *clock
-	registry  *registry
+	*shared
 	performer *performer
 	scheduler *scheduler
 	reporter  *reporter
 	receiver  *receiver
 	restarter *restarter
+}
+
+// shared is what all parts of an Agent use.
+type shared struct {
+	opts     *Options
+	clock    *clock
+	registry *registry
+	reports  *reportQueue
 }
 
 // New returns an Agent; Run starts it.
@@ -68,26 +74,16 @@ func New(opts Options) (*Agent, error) {
 		opts.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
 	opts.Log = opts.Log.With("endpoint", opts.Endpoint)
-	return assemble(&opts), nil
-}
-
-// assemble makes the parts of an Agent; each uses only parts made before it.
-func assemble(opts *Options) *Agent {
-	c, reg, reports := newClock(opts.Clock), newRegistry(), newReportQueue()
-	p := &performer{opts: opts, registry: reg, reports: reports, clock: c}
-	s := &scheduler{opts: opts, registry: reg, performer: p, queues: map[string]*runQueue{}}
-	rep := &reporter{
-		opts: opts, registry: reg, scheduler: s, reports: reports,
-		updates: &updateSender{opts: opts, registry: reg, reports: reports}, probe: make(chan struct{}),
+	s := &shared{opts: &opts, clock: newClock(opts.Clock), registry: newRegistry(), reports: newReportQueue()}
+	a := &Agent{shared: s, performer: &performer{shared: s}}
+	a.scheduler = &scheduler{shared: s, performer: a.performer, queues: map[string]*runQueue{}}
+	a.reporter = &reporter{shared: s, scheduler: a.scheduler, updates: &updateSender{s}, probe: make(chan struct{})}
+	a.receiver = &receiver{
+		shared: s, scheduler: a.scheduler, performer: a.performer, reporter: a.reporter,
+		logged: map[string]time.Duration{},
 	}
-	return &Agent{
-		opts: opts, clock: c, registry: reg, performer: p, scheduler: s, reporter: rep,
-		receiver: &receiver{
-			opts: opts, registry: reg, scheduler: s, performer: p, reporter: rep, reports: reports, clock: c,
-			logged: map[string]time.Duration{},
-		},
-		restarter: &restarter{opts: opts, registry: reg, scheduler: s, performer: p, reports: reports, clock: c},
-	}
+	a.restarter = &restarter{shared: s, scheduler: a.scheduler, performer: a.performer}
+	return a, nil
 }
 
 // Run performs assignments until ctx is done; it may be called once. Then it starts no

@@ -74,7 +74,7 @@ func (b *batch) addAssignment(o tasker.Order) {
 	}
 	recorded, latest, tombstone := b.lookup(journal.Ref{TaskID: as.TaskID, Attempt: as.Attempt})
 	d := decide(facts{
-		stage: stageReceived, attempt: as.Attempt, latest: latest, tombstone: tombstone, recorded: recorded != nil,
+		attempt: as.Attempt, latest: latest, tombstone: tombstone, recorded: recorded != nil,
 		timeKnown: timeKnown, late: timeKnown && now.After(as.Deadline),
 		refusal: func() string { return refusal(b.opts.Handlers, o) },
 	})

@@ -4,27 +4,14 @@ import (
 	"fmt"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/agent/journal"
 	"github.com/MatthiasWiesner/tasker/handlers"
-)
-
-// stage is where an assignment is when the agent decides what becomes of it.
-type stage int
-
-const (
-	// stageReceived: its order has just arrived.
-	stageReceived stage = iota
-	// stageHeld: it was recorded while the control plane's time was unknown. Now the time
-	// is known.
-	stageHeld
-	// stageQueued: it is in its run queue, and the agent is about to start handlers.
-	stageQueued
-	// stageLeftover: an earlier agent process has started its handler.
-	stageLeftover
 )
 
 // facts are all that a decision about an assignment depends on.
 type facts struct {
-	stage   stage
+	// phase is the assignment's phase in the journal; "" if its order has just arrived.
+	phase   journal.Phase
 	attempt int
 	// latest is the highest attempt of the task that was accepted, tombstone the
 	// highest that was cancelled; zero is none.
@@ -37,8 +24,9 @@ type facts struct {
 	// refusal returns why the agent cannot perform the assignment; "" if it can.
 	refusal func() string
 
-	// The following facts are about leftovers: the handler's restart contract, whether
-	// its work continues without the agent, and why its processes could not be killed.
+	// The following facts are about assignments that an earlier agent process has started:
+	// the handler's restart contract, whether its work continues without the agent, and
+	// why its processes could not be killed.
 	restart  handlers.Restart
 	detached bool
 	killErr  error
@@ -77,18 +65,18 @@ type decision struct {
 
 // decide returns what becomes of an assignment.
 func decide(f facts) decision {
-	switch f.stage {
-	case stageReceived:
-		return decideReceived(f)
-	case stageHeld:
+	switch f.phase {
+	case journal.Held: // and now the control plane's time is known
 		if f.late {
 			return decision{action: actionDrop, outcome: outcomeExpired}
 		}
 		return decision{action: actionRun, outcome: outcomeAccepted}
-	case stageQueued:
-		return decideQueued(f)
-	default:
+	case journal.Accepted:
+		return decideAccepted(f)
+	case journal.Starting:
 		return decideLeftover(f)
+	default:
+		return decideReceived(f)
 	}
 }
 
@@ -113,9 +101,10 @@ func decideReceived(f facts) decision {
 	return decision{action: actionRun, outcome: outcomeAccepted}
 }
 
-// decideQueued covers what happened while the agent could not end an assignment: it was
-// not running, or did not know the control plane's time.
-func decideQueued(f facts) decision {
+// decideAccepted decides about an assignment in its run queue before the agent starts
+// handlers. The agent could not end it before, because it was not running or did not know
+// the control plane's time.
+func decideAccepted(f facts) decision {
 	switch {
 	case f.tombstone >= f.attempt:
 		return decision{action: actionEnd, status: tasker.Cancelled, reason: reasonNotStarted}
@@ -128,6 +117,7 @@ func decideQueued(f facts) decision {
 	return decision{action: actionRun}
 }
 
+// decideLeftover decides about an assignment that an earlier agent process has started.
 func decideLeftover(f facts) decision {
 	switch {
 	case f.killErr != nil:

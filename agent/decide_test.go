@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/agent/journal"
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
@@ -17,91 +18,91 @@ func TestDecide(t *testing.T) {
 		want  decision
 	}{
 		"received/accept": {
-			facts{stage: stageReceived, timeKnown: true},
+			facts{timeKnown: true},
 			decision{action: actionRun, outcome: outcomeAccepted},
 		},
 		"received/repeat_the_last_report_of_a_duplicate": {
-			facts{stage: stageReceived, recorded: true, latest: 2, tombstone: 2, late: true, refusal: unsupported},
+			facts{recorded: true, latest: 2, tombstone: 2, late: true, refusal: unsupported},
 			decision{action: actionRepeat, outcome: outcomeDuplicate},
 		},
 		"received/drop_an_attempt_older_than_the_latest": {
-			facts{stage: stageReceived, latest: 2, tombstone: 2},
+			facts{latest: 2, tombstone: 2},
 			decision{action: actionDrop, outcome: outcomeStale},
 		},
 		"received/hold_while_the_time_is_unknown": {
-			facts{stage: stageReceived, tombstone: 1},
+			facts{tombstone: 1},
 			decision{action: actionHold},
 		},
 		"received/hold_a_refusal_while_the_time_is_unknown": {
-			facts{stage: stageReceived, refusal: unsupported},
+			facts{refusal: unsupported},
 			decision{action: actionHold, reason: "no handler"},
 		},
 		"received/drop_after_the_deadline": {
-			facts{stage: stageReceived, timeKnown: true, late: true, tombstone: 1, refusal: unsupported},
+			facts{timeKnown: true, late: true, tombstone: 1, refusal: unsupported},
 			decision{action: actionDrop, outcome: outcomeExpired},
 		},
 		"received/end_a_cancelled_attempt": {
-			facts{stage: stageReceived, timeKnown: true, tombstone: 1, refusal: unsupported},
+			facts{timeKnown: true, tombstone: 1, refusal: unsupported},
 			decision{actionEnd, outcomeCancelled, tasker.Cancelled, "cancelled before it was received"},
 		},
 		"received/reject_what_no_handler_supports": {
-			facts{stage: stageReceived, timeKnown: true, refusal: unsupported},
+			facts{timeKnown: true, refusal: unsupported},
 			decision{actionEnd, outcomeRejected, tasker.Rejected, "no handler"},
 		},
 		"held/accept": {
-			facts{stage: stageHeld, timeKnown: true, tombstone: 1, latest: 2},
+			facts{phase: journal.Held, timeKnown: true, tombstone: 1, latest: 2},
 			decision{action: actionRun, outcome: outcomeAccepted},
 		},
 		"held/drop_after_the_deadline": {
-			facts{stage: stageHeld, timeKnown: true, late: true},
+			facts{phase: journal.Held, timeKnown: true, late: true},
 			decision{action: actionDrop, outcome: outcomeExpired},
 		},
-		"queued/keep": {
-			facts{stage: stageQueued, recorded: true, latest: 1},
+		"accepted/keep": {
+			facts{phase: journal.Accepted, recorded: true, latest: 1},
 			decision{action: actionRun},
 		},
-		"queued/end_a_cancelled_attempt": {
-			facts{stage: stageQueued, tombstone: 1, latest: 2, refusal: unsupported},
+		"accepted/end_a_cancelled_attempt": {
+			facts{phase: journal.Accepted, tombstone: 1, latest: 2, refusal: unsupported},
 			decision{action: actionEnd, status: tasker.Cancelled, reason: "cancelled before it was started"},
 		},
-		"queued/end_a_replaced_attempt": {
-			facts{stage: stageQueued, latest: 2, refusal: unsupported},
+		"accepted/end_a_replaced_attempt": {
+			facts{phase: journal.Accepted, latest: 2, refusal: unsupported},
 			decision{action: actionEnd, status: tasker.Cancelled, reason: "attempt 2 has taken its place"},
 		},
-		"queued/reject_what_was_refused_while_held": {
-			facts{stage: stageQueued, latest: 1, refusal: unsupported},
+		"accepted/reject_what_was_refused_while_held": {
+			facts{phase: journal.Accepted, latest: 1, refusal: unsupported},
 			decision{action: actionEnd, status: tasker.Rejected, reason: "no handler"},
 		},
-		"leftover/interrupt_by_default": {
-			facts{stage: stageLeftover, latest: 1},
+		"starting/interrupt_by_default": {
+			facts{phase: journal.Starting, latest: 1},
 			decision{action: actionEnd, status: tasker.Interrupted, reason: "agent was restarted"},
 		},
-		"leftover/interrupt_if_the_handler_must_never_restart": {
-			facts{stage: stageLeftover, restart: handlers.RestartNever},
+		"starting/interrupt_if_the_handler_must_never_restart": {
+			facts{phase: journal.Starting, restart: handlers.RestartNever},
 			decision{action: actionEnd, status: tasker.Interrupted, reason: "agent was restarted"},
 		},
-		"leftover/run_again": {
-			facts{stage: stageLeftover, restart: handlers.RestartRetry},
+		"starting/run_again": {
+			facts{phase: journal.Starting, restart: handlers.RestartRetry},
 			decision{action: actionRun},
 		},
-		"leftover/resume": {
-			facts{stage: stageLeftover, restart: handlers.RestartResume},
+		"starting/resume": {
+			facts{phase: journal.Starting, restart: handlers.RestartResume},
 			decision{action: actionResume},
 		},
-		"leftover/end_a_cancelled_attempt": {
-			facts{stage: stageLeftover, tombstone: 1, restart: handlers.RestartRetry},
+		"starting/end_a_cancelled_attempt": {
+			facts{phase: journal.Starting, tombstone: 1, restart: handlers.RestartRetry},
 			decision{action: actionEnd, status: tasker.Cancelled, reason: "cancelled while it was running"},
 		},
-		"leftover/end_a_replaced_attempt": {
-			facts{stage: stageLeftover, latest: 2, restart: handlers.RestartResume},
+		"starting/end_a_replaced_attempt": {
+			facts{phase: journal.Starting, latest: 2, restart: handlers.RestartResume},
 			decision{action: actionEnd, status: tasker.Cancelled, reason: "cancelled while it was running"},
 		},
-		"leftover/let_the_handler_end_detached_work": {
-			facts{stage: stageLeftover, tombstone: 1, detached: true, restart: handlers.RestartResume},
+		"starting/let_the_handler_end_detached_work": {
+			facts{phase: journal.Starting, tombstone: 1, detached: true, restart: handlers.RestartResume},
 			decision{action: actionReattach},
 		},
-		"leftover/never_run_beside_processes_that_survive": {
-			facts{stage: stageLeftover, tombstone: 1, detached: true, restart: handlers.RestartRetry, killErr: errors.New("permission denied")},
+		"starting/never_run_beside_processes_that_survive": {
+			facts{phase: journal.Starting, tombstone: 1, detached: true, restart: handlers.RestartRetry, killErr: errors.New("permission denied")},
 			decision{
 				action: actionEnd, status: tasker.Interrupted,
 				reason: "agent was restarted, and cannot kill the processes it had started: permission denied",

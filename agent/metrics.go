@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/agent/journal"
@@ -45,34 +46,27 @@ type Metrics struct {
 
 // NewMetrics returns the metrics of an agent, registered at reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
+	factory := promauto.With(reg)
 	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tasker_agent_" + name, Help: help})
-		reg.MustRegister(g)
-		return g
+		return factory.NewGauge(prometheus.GaugeOpts{Name: "tasker_agent_" + name, Help: help})
 	}
 	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tasker_agent_" + name, Help: help}, labels)
-		reg.MustRegister(g)
-		return g
+		return factory.NewGaugeVec(prometheus.GaugeOpts{Name: "tasker_agent_" + name, Help: help}, labels)
 	}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tasker_agent_" + name, Help: help}, labels)
-		reg.MustRegister(c)
-		return c
+		return factory.NewCounterVec(prometheus.CounterOpts{Name: "tasker_agent_" + name, Help: help}, labels)
 	}
-	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "tasker_agent_assignment_duration_seconds",
-		Help:    "How long handlers ran.",
-		Buckets: []float64{0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400},
-	}, []string{"type"})
-	reg.MustRegister(seconds)
 	m := &Metrics{
 		up:           gauge("connected", "1 while the agent is connected to its control plane or broker."),
 		ordersTotal:  counters("assignments_total", "Assignments received, and cancels of assignments not received, by immediate outcome.", "outcome"),
 		refusedTotal: counters("orders_refused_total", "Orders that were refused without being processed.", "reason"),
 		running:      gauges("assignments_running", "Assignments whose handler is running.", "type"),
 		waiting:      gauges("assignments_waiting", "Assignments accepted and not yet started.", "type"),
-		seconds:      seconds,
+		seconds: factory.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "tasker_agent_assignment_duration_seconds",
+			Help:    "How long handlers ran.",
+			Buckets: []float64{0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400},
+		}, []string{"type"}),
 		endedTotal:   counters("assignments_finished_total", "Assignments that have ended, by status.", "type", "status"),
 		reportsTotal: counters("reports_total", "Reports about assignments, by the result of sending them.", "result"),
 		entries:      gauge("journal_entries", "Assignments in the journal, including those that have ended."),

@@ -12,75 +12,74 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// Handlers is what an agent needs of a *handlers.Mux.
+// Handlers finds handlers by name. *handlers.Mux implements it.
 type Handlers interface {
 	Lookup(name string) (handlers.Handler, bool)
-	// Names lists the handlers, Scripts the task types that the script handler
-	// can perform at this moment.
+	// Names lists the handlers, Scripts the task types for which the script handler has a
+	// script now.
 	Names() []string
 	Scripts() []string
 	Validate(name string, payload json.RawMessage) error
-	// Restart is the restart contract of a handler for a task type.
+	// Restart returns the restart contract of a handler for a task type.
 	Restart(name, taskType string) handlers.Restart
-	// Detached says whether a handler's work goes on without the agent.
+	// Detached reports whether a handler's work continues without the agent.
 	Detached(name string) bool
 }
 
-// Leftovers ends what an earlier agent process has left running.
+// Leftovers kills processes that an earlier agent process has left running.
 type Leftovers interface {
-	// Kill returns when nothing of the task's processes is left. The list may
-	// lack one that was started when the agent was killed.
+	// Kill returns nil when no process of the task is left. The list may lack a process
+	// that was started while the agent was killed.
 	Kill(ctx context.Context, processes []handlers.Process, taskID string) error
 }
 
-// Options say what an Agent is and works with.
+// Options configure an Agent.
 type Options struct {
-	// Endpoint is the name under which the agent subscribes.
+	// Endpoint is the name of the endpoint.
 	Endpoint string
-	// Version is the program's.
+	// Version is the version of the program.
 	Version string
 	Labels  map[string]string
-	// MetricsAddress is stated to the control plane, so that it can be scraped.
+	// MetricsAddress is reported to the control plane, for scraping.
 	MetricsAddress string
 
-	// Keys are the control plane's: an order that is signed with none of them is
-	// refused. Without any, every order is taken.
+	// Keys are the public keys of the control plane. The agent refuses orders that are
+	// signed with none of them. Without keys it accepts every order.
 	Keys []ed25519.PublicKey
 
-	// Link and Journal are the caller's to close, after Run.
+	// Link and Journal must be closed by the caller, after Run.
 	Link     transport.Link
 	Journal  *journal.Journal
 	Handlers Handlers
-	// Leftovers may be nil where no handler starts processes.
+	// Leftovers may be nil if no handler starts processes.
 	Leftovers Leftovers
 
-	// Concurrency bounds how many assignments of one task type run at a time;
-	// zero is 8.
+	// Concurrency is how many assignments of one task type run at a time; zero is 8.
 	Concurrency int
 	// KillGrace is how long handlers may take to end their processes; zero is
 	// handlers.DefaultKillGrace.
 	KillGrace time.Duration
-	// StopTimeout is how long a stop waits for running assignments before it
-	// ends them; zero is 30 s.
+	// StopTimeout is how long a stop waits for running handlers before it interrupts
+	// them; zero is 30 s.
 	StopTimeout time.Duration
 
-	// Started is told when Run has read the journal and the link begins to
-	// connect; it may be nil.
+	// Started is called when Run has read the journal and the link begins to connect. It
+	// may be nil.
 	Started func()
 
-	// Clock is the time since boot, suspends included; nil is the system's.
+	// Clock returns the time since boot, including suspends; nil is the system's clock.
 	Clock func() time.Duration
 	// Log and Metrics may be nil.
 	Log     *slog.Logger
 	Metrics *Metrics
 }
 
-// The defaults of Options, and limits of a stop.
+// The defaults of Options, and the time limits of a stop.
 const (
 	DefaultConcurrency = 8
 	DefaultStopTimeout = 30 * time.Second
 
 	flushTimeout = 5 * time.Second
-	// returnGrace is added to KillGrace when handlers are waited for.
+	// returnGrace is how long handlers may take to return, in addition to KillGrace.
 	returnGrace = 5 * time.Second
 )

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/ed25519"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -9,15 +10,12 @@ import (
 
 // receiver handles the orders of the control plane.
 type receiver struct {
-	opts      *Options
-	registry  *registry
+	*shared
 	scheduler *scheduler
 	performer *performer
 	reporter  *reporter
-	reports   *reportQueue
-	clock     *clock
-	// logged is when an unsigned order of a kind was last logged, as time since boot.
-	// Only receive uses it, which the link calls once at a time.
+	// logged is when an unsigned order of a kind was last logged, as time since boot. The
+	// registry's mutex guards it.
 	logged map[string]time.Duration
 }
 
@@ -72,4 +70,54 @@ func describe(o tasker.Order) (kind, taskID string) {
 		return "welcome", ""
 	}
 	return "none", ""
+}
+
+// refusedSignature is the reason of a refused order, as a metric label.
+const refusedSignature = "signature"
+
+// refusalLogInterval limits the log: a sender of unsigned orders can send many.
+const refusalLogInterval = time.Minute
+
+// splitBySignature separates the orders that are signed with one of the keys from the
+// others. Without keys, every order passes.
+func splitBySignature(orders []tasker.Order, keys []ed25519.PublicKey) (signed, unsigned []tasker.Order) {
+	if len(keys) == 0 {
+		return orders, nil
+	}
+	signed = make([]tasker.Order, 0, len(orders))
+	for _, o := range orders {
+		if o.Verify(keys) == nil {
+			signed = append(signed, o)
+		} else {
+			unsigned = append(unsigned, o)
+		}
+	}
+	return signed, unsigned
+}
+
+// refuse counts unsigned orders, and logs one of each kind per refusalLogInterval.
+func (r *receiver) refuse(unsigned []tasker.Order) {
+	for _, o := range unsigned {
+		r.opts.Metrics.countRefused(refusedSignature)
+		kind, taskID := describe(o)
+		if !r.startRefusalLog(kind) {
+			continue
+		}
+		r.opts.Log.Error("order refused: it is not signed by the control plane at which this agent has enrolled",
+			"kind", kind, "task", taskID, "type", o.Type,
+			"help", "if that control plane was set up again, enrol again; if not, another party sends orders")
+	}
+}
+
+// startRefusalLog reports whether an unsigned order of a kind should be logged, and
+// starts the interval in which no other should.
+func (r *receiver) startRefusalLog(kind string) bool {
+	r.registry.mu.Lock()
+	defer r.registry.mu.Unlock()
+	now := r.opts.Clock()
+	if last, ok := r.logged[kind]; ok && now-last < refusalLogInterval {
+		return false
+	}
+	r.logged[kind] = now
+	return true
 }

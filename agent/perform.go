@@ -17,10 +17,7 @@ import (
 
 // performer calls the handlers of assignments and records how the assignments end.
 type performer struct {
-	opts     *Options
-	registry *registry
-	reports  *reportQueue
-	clock    *clock
+	*shared
 	// base is done when the agent no longer waits for the journal.
 	base context.Context
 }

@@ -26,10 +26,8 @@ const (
 // lists the unfinished assignments, and the control plane counts those that are missing
 // as lost. So no report of a later assignment may overtake a hello.
 type reporter struct {
-	opts      *Options
-	registry  *registry
+	*shared
 	scheduler *scheduler
-	reports   *reportQueue
 	updates   *updateSender
 	// probe is received from in every round of run.
 	probe chan struct{}

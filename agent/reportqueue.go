@@ -157,21 +157,18 @@ func (q *reportQueue) next() time.Time {
 	return next
 }
 
-// succeed records that a batch was sent, and fail that it was not, which delays the next
-// one. Both return how many batches had failed in a row before.
-func (q *reportQueue) succeed() (failures int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	failures, q.failures = q.failures, 0
-	return failures
-}
-
-func (q *reportQueue) fail() (failures int) {
+// recordResult records whether a batch was sent; a failure delays the next batch. It
+// returns how many batches had failed in a row before.
+func (q *reportQueue) recordResult(sent bool) (failures int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	failures = q.failures
-	q.retryAt = time.Now().Add(resendDelay(failures))
+	if sent {
+		q.failures = 0
+		return failures
+	}
 	q.failures++
+	q.retryAt = time.Now().Add(resendDelay(failures))
 	return failures
 }
 

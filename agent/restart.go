@@ -16,12 +16,9 @@ import (
 // at its start, and of those that arrive before the control plane's time is known. Then
 // it lets handlers start.
 type restarter struct {
-	opts      *Options
-	registry  *registry
+	*shared
 	scheduler *scheduler
 	performer *performer
-	reports   *reportQueue
-	clock     *clock
 }
 
 // load reads the journal into the registry.
@@ -122,7 +119,7 @@ func (r *restarter) admitHeld(ctx context.Context) bool {
 		if a.deadline.IsZero() {
 			a.deadline = arrival
 		}
-		d := decide(facts{stage: stageHeld, timeKnown: true, late: arrival.After(a.deadline)})
+		d := decide(facts{phase: journal.Held, timeKnown: true, late: arrival.After(a.deadline)})
 		if d.action == actionDrop {
 			expired, refs = append(expired, a), append(refs, a.ref)
 			continue
@@ -159,7 +156,7 @@ func (r *restarter) resume(ctx context.Context, leftovers []*assignment) {
 		r.registry.mu.Lock()
 		// The output after the last report is lost.
 		a.update.OutputTruncated = a.update.OutputBytes > 0
-		d := r.decideLocked(stageLeftover, a)
+		d := r.decideLocked(a, journal.Starting)
 		if d.action != actionEnd {
 			a.resumed = d.action == actionResume || d.action == actionReattach
 			a.detached = d.action == actionReattach
@@ -179,7 +176,7 @@ func (r *restarter) endSuperseded() {
 	var endings []ending
 	r.registry.mu.Lock()
 	for _, a := range r.registry.selectLocked(func(_ *task, a *assignment) bool { return a.waiting && !a.detached }) {
-		if d := r.decideLocked(stageQueued, a); d.action == actionEnd {
+		if d := r.decideLocked(a, journal.Accepted); d.action == actionEnd {
 			r.scheduler.removeLocked(a)
 			endings = append(endings, ending{a, outcome{status: d.status, reason: d.reason}})
 		}
@@ -189,10 +186,10 @@ func (r *restarter) endSuperseded() {
 }
 
 // decideLocked decides what becomes of an assignment in the registry.
-func (r *restarter) decideLocked(s stage, a *assignment) decision {
+func (r *restarter) decideLocked(a *assignment, phase journal.Phase) decision {
 	t := r.registry.tasks[a.ref.TaskID]
 	return decide(facts{
-		stage: s, attempt: a.ref.Attempt, latest: t.latest(), tombstone: t.tombstone, recorded: true, timeKnown: true,
+		phase: phase, attempt: a.ref.Attempt, latest: t.latest(), tombstone: t.tombstone, recorded: true, timeKnown: true,
 		refusal: func() string { return a.update.Reason }, restart: r.opts.Handlers.Restart(a.handler, a.taskType),
 		detached: r.opts.Handlers.Detached(a.handler), killErr: a.killErr,
 	})

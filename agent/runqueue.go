@@ -17,8 +17,7 @@ type runQueue struct {
 // scheduler starts the assignments in the run queues: per type in the order of
 // acceptance and up to Options.Concurrency, and one attempt of a task at a time.
 type scheduler struct {
-	opts      *Options
-	registry  *registry
+	*shared
 	performer *performer
 	// performing counts the goroutines in which handlers run.
 	performing sync.WaitGroup

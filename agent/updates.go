@@ -18,9 +18,7 @@ const (
 
 // updateSender sends the updates of assignments in batches.
 type updateSender struct {
-	opts     *Options
-	registry *registry
-	reports  *reportQueue
+	*shared
 }
 
 // pendingUpdate is the update of an assignment in a batch.
@@ -204,15 +202,13 @@ func (s *updateSender) confirm(assignments []*assignment) error {
 // retry puts assignments back into the queue, and logs when sending begins to fail and
 // when it works again.
 func (s *updateSender) retry(ctx context.Context, assignments []*assignment, reason error) {
-	if len(assignments) == 0 {
-		if s.reports.succeed() > 0 {
-			s.opts.Log.Info("reports are sent again")
-		}
-		return
-	}
-	failures := s.reports.fail()
+	sent := len(assignments) == 0
+	failures := s.reports.recordResult(sent)
 	s.reports.add(assignments...)
-	if failures == 0 && ctx.Err() == nil {
+	switch {
+	case sent && failures > 0:
+		s.opts.Log.Info("reports are sent again")
+	case !sent && failures == 0 && ctx.Err() == nil:
 		s.opts.Log.Warn("reports not sent; they are kept and will be sent again", "reports", len(assignments), "error", reason)
 	}
 }

@@ -40,7 +40,7 @@ func names(n int) []string {
 	return list
 }
 
-// One round claims 200 orders of one task and marks them as sent.
+// One round claims 200 orders of one task.
 func BenchmarkClaimDue(b *testing.B) {
 	benchmark(b, func(b *testing.B, f *fixture) {
 		n := request("a", names(200)...)
@@ -55,7 +55,7 @@ func BenchmarkClaimDue(b *testing.B) {
 	})
 }
 
-// One round is 200 updates, of one task or of 200.
+// One round applies 200 updates, of one task or of 200.
 func BenchmarkApply200(b *testing.B) {
 	for _, tasks := range []int{1, 200} {
 		b.Run(fmt.Sprintf("tasks=%d", tasks), func(b *testing.B) {

@@ -26,7 +26,7 @@ func TestBroadcast(t *testing.T) {
 		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Running), update("lb-2", task.ID, 1, 2, tasker.Succeeded))
 		f.want(t, task.ID, "running", "lb-1", "running", "lb-2", "succeeded")
 		f.apply(t, update("lb-1", task.ID, 1, 2, tasker.Succeeded))
-		f.want(t, task.ID, "running", "lb-1", "succeeded", "lb-2", "succeeded") // others may come
+		f.want(t, task.ID, "running", "lb-1", "succeeded", "lb-2", "succeeded") // other endpoints may still receive it
 		f.Add(31 * time.Second)
 		if finished := f.expire(t, 1); len(finished) != 1 || finished[0].Status != "succeeded" || finished[0].ID != task.ID {
 			t.Errorf("finished %+v", finished)
@@ -36,13 +36,13 @@ func TestBroadcast(t *testing.T) {
 	})
 }
 
-func TestBroadcastRowsOnlyOfThoseWhoServeIt(t *testing.T) {
+func TestBroadcastIgnoresEndpointsThatDoNotServeIt(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		n := request("all")
 		n.Type = "update"
 		task := f.create(t, n)
 		f.apply(t, hello("lb-1", "s"))
-		a := f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Running), update("unheard-of", task.ID, 1, 1, tasker.Running))
+		a := f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Running), update("unknown", task.ID, 1, 1, tasker.Running))
 		if a.Updates["unknown"] != 2 {
 			t.Errorf("updates %v, want 2 unknown", a.Updates)
 		}
@@ -55,11 +55,11 @@ func TestBroadcastRowsOnlyOfThoseWhoServeIt(t *testing.T) {
 	})
 }
 
-// Who comes while a broadcast is open gets it with the welcome.
-func TestBroadcastToLateComers(t *testing.T) {
+// An agent that connects while a broadcast is open receives it after the welcome.
+func TestBroadcastReachesLateAgents(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("all"))
-		cancelled := f.create(t, request("cancelled"))
+		f.create(t, request("cancelled"))
 		f.send(t, 2)
 		f.cancel(t, "cancelled")
 		f.send(t, 1)
@@ -74,24 +74,23 @@ func TestBroadcastToLateComers(t *testing.T) {
 		}
 		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Running))
 		if a := f.apply(t, hello("lb-1", "s2", tasker.AssignmentRef{TaskID: task.ID, Attempt: 1})); len(a.Orders) != 1 {
-			t.Errorf("orders to who has it: %+v", a.Orders)
+			t.Errorf("orders to an endpoint with a response: %+v", a.Orders)
 		}
 		f.Add(time.Minute)
 		if a := f.apply(t, hello("lb-2", "s")); len(a.Orders) != 1 {
 			t.Errorf("orders after the deadline: %+v", a.Orders)
 		}
-		_ = cancelled
 	})
 }
 
-func TestBroadcastToNobody(t *testing.T) {
+func TestBroadcastWithoutSubscriber(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("all"))
 		claims := f.claim(t, 1)
 		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "unroutable", After: time.Second}}))
 		f.want(t, task.ID, "pending")
 		if _, err := f.RetryTask(t.Context(), "ping", "all", ""); !errors.Is(err, store.ErrUnfinished) {
-			t.Errorf("retry while it is open = %v", err)
+			t.Errorf("retry of an open broadcast = %v", err)
 		}
 		f.Add(31 * time.Second)
 		f.claim(t, 0)
@@ -111,7 +110,7 @@ func TestBroadcastToNobody(t *testing.T) {
 		f.apply(t, heartbeat("lb-1"))
 		f.Add(time.Minute)
 		f.expire(t, 1)
-		// The report is late: it was received before the deadline.
+		// A late report: the order was received before the deadline.
 		f.apply(t, update("lb-1", task.ID, 2, 1, tasker.Running))
 		f.want(t, task.ID, "running", "lb-1", "running")
 		f.apply(t, update("lb-1", task.ID, 2, 2, tasker.Failed))
@@ -122,7 +121,7 @@ func TestBroadcastToNobody(t *testing.T) {
 		_, err = f.RetryTask(t.Context(), "ping", "all", "")
 		must(t, err)
 		if c := f.send(t, 1); c[0].Order.Endpoint != "lb-1" || c[0].Attempt != 3 {
-			t.Errorf("a retry goes to %+v, want lb-1 only", c[0])
+			t.Errorf("the retry goes to %+v, want lb-1 only", c[0])
 		}
 		f.want(t, task.ID, "sent", "lb-1", "sent")
 	})
@@ -147,7 +146,7 @@ func TestCancelBroadcast(t *testing.T) {
 		if diff := cmp.Diff(map[string]bool{"lb-1": false, tasker.AllEndpoints: true}, to); diff != "" {
 			t.Errorf("cancels (-want +got):\n%s", diff)
 		}
-		// Received before the cancel, reported after it.
+		// The order is received before the cancel and reported after it.
 		f.apply(t, update("lb-1", task.ID, 1, 2, tasker.Cancelled), update("lb-2", task.ID, 1, 1, tasker.Running))
 		if c := f.send(t, 1); c[0].Order.Endpoint != "lb-2" || c[0].Order.Cancel == nil {
 			t.Errorf("claim %+v", c[0])

@@ -9,15 +9,15 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// TestWhoSpeaksIsLookedUpOnce counts queries: on SQLite one, until a credential
-// changes; on MySQL, where other control planes change them, too, one each time.
-func TestWhoSpeaksIsLookedUpOnce(t *testing.T) {
+// On SQLite a credential is read once until it changes. On MySQL, where other control
+// planes change credentials too, every call reads it.
+func TestCredentialsAreCached(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.token(t, "t", 9)
 		_, err := f.Enrol(t.Context(), digest("t"), "web-1", digest("s"))
 		must(t, err)
 		var queries atomic.Int32
-		ask := func(enrolled, revoked bool, owner string) int {
+		countQueries := func(enrolled, revoked bool, owner string) int {
 			t.Helper()
 			f.Trace(func(string, []any) { queries.Add(1) })
 			defer f.Trace(nil)
@@ -31,59 +31,59 @@ func TestWhoSpeaksIsLookedUpOnce(t *testing.T) {
 			for range 3 {
 				name, err := f.Identify(t.Context(), digest("s"))
 				if name != owner || (err != nil) != (owner == "") {
-					t.Errorf("the secret is that of %q, %v; want %q", name, err, owner)
+					t.Errorf("the secret belongs to %q, %v; want %q", name, err, owner)
 				}
 			}
 			return int(queries.Load())
 		}
-		once, twice := 6, 6
+		first, second := 6, 6
 		if f.Dialect() == "sqlite" {
-			once, twice = 2, 0
+			first, second = 2, 0
 		}
-		if got := ask(true, false, "web-1"); got != once {
-			t.Errorf("%d queries, want %d", got, once)
+		if got := countQueries(true, false, "web-1"); got != first {
+			t.Errorf("%d queries, want %d", got, first)
 		}
-		if got := ask(true, false, "web-1"); got != twice {
-			t.Errorf("%d queries the second time, want %d", got, twice)
+		if got := countQueries(true, false, "web-1"); got != second {
+			t.Errorf("%d queries the second time, want %d", got, second)
 		}
 		_, err = f.RevokeEndpoint(t.Context(), "web-1", "admin")
 		must(t, err)
-		ask(true, true, "")
-		_, err = f.Enrol(t.Context(), digest("t"), "web-1", digest("anew"))
+		countQueries(true, true, "")
+		_, err = f.Enrol(t.Context(), digest("t"), "web-1", digest("new"))
 		must(t, err)
-		ask(true, false, "")
-		if name, err := f.Identify(t.Context(), digest("anew")); name != "web-1" || err != nil {
-			t.Errorf("the new secret is that of %q, %v", name, err)
+		countQueries(true, false, "")
+		if name, err := f.Identify(t.Context(), digest("new")); name != "web-1" || err != nil {
+			t.Errorf("the new secret belongs to %q, %v", name, err)
 		}
 	})
 }
 
-// A change that is stored while something is being read may not have been seen.
-func TestWhatWasReadDuringAChangeIsNotKept(t *testing.T) {
+// A value that was read while the cache was cleared may be outdated.
+func TestCacheDropsValuesReadDuringClear(t *testing.T) {
 	t.Parallel()
-	k := store.NewCache()
+	cache := store.NewCache()
 	get := func(value string, during func()) string {
-		got, err := k.Get("web-1", func() (string, error) {
+		got, err := cache.Get("web-1", func() (string, error) {
 			during()
 			return value, nil
 		})
 		must(t, err)
 		return got
 	}
-	if got := get("before", k.Clear); got != "before" {
-		t.Errorf("read %q", got)
+	if got := get("before", cache.Clear); got != "before" {
+		t.Errorf("got %q", got)
 	}
 	if got := get("after", func() {}); got != "after" {
-		t.Errorf("after the change %q is known", got)
+		t.Errorf("after the change %q is cached", got)
 	}
 	if got := get("later", func() {}); got != "after" {
-		t.Errorf("read %q again", got)
+		t.Errorf("got %q, want the cached value", got)
 	}
-	k.Clear()
-	if _, err := k.Get("web-1", func() (string, error) { return "", context.Canceled }); !errors.Is(err, context.Canceled) {
-		t.Errorf("returned %v", err)
+	cache.Clear()
+	if _, err := cache.Get("web-1", func() (string, error) { return "", context.Canceled }); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
 	}
-	if got := get("well", func() {}); got != "well" {
-		t.Errorf("after an error %q is known", got)
+	if got := get("fixed", func() {}); got != "fixed" {
+		t.Errorf("after an error %q is cached", got)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// No statement reads a whole table or index: every one that the store runs is
-// explained by the database, on tables that are not tiny.
+// No statement reads a whole table or index: the database explains every statement of
+// the store, on tables of realistic size.
 func TestEveryStatementUsesAnIndex(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		fill(t, f)
@@ -26,7 +26,7 @@ func TestEveryStatementUsesAnIndex(t *testing.T) {
 		f.Trace(func(query string, args []any) {
 			statements[list.ReplaceAllString(query, "(?)")+fmt.Sprint(len(args))] = statement{query, args}
 		})
-		everything(t, f)
+		callEverything(t, f)
 		f.Trace(nil)
 		shapes := map[string]bool{}
 		for key, s := range statements {
@@ -40,12 +40,12 @@ func TestEveryStatementUsesAnIndex(t *testing.T) {
 			}
 		}
 		if len(shapes) < 25 {
-			t.Errorf("%d statements were seen, there are more", len(shapes))
+			t.Errorf("%d statements ran, want at least 25", len(shapes))
 		}
 	})
 }
 
-// explain returns what is bad about the plan of a statement.
+// explain returns the parts of a statement's query plan that scan a table or index.
 func explain(t *testing.T, f *fixture, query string, args []any) string {
 	t.Helper()
 	prefix := "EXPLAIN QUERY PLAN "
@@ -74,14 +74,14 @@ func explain(t *testing.T, f *fixture, query string, args []any) string {
 			}
 		}
 		if f.Dialect() == "mysql" {
-			// That index has a row per endpoint, however long the history.
+			// This index has one row per endpoint, however long the history.
 			perEndpoint := row["type"] == "index" && row["key"] == "endpoints_by_silence"
 			derived := strings.HasPrefix(row["table"], "<") // the bounded inner query of a count
 			if (row["type"] == "ALL" || row["type"] == "index") && !derived && !perEndpoint {
 				bad = append(bad, fmt.Sprint(row))
 			}
 		} else if d := row["detail"]; strings.HasPrefix(d, "SCAN ") && d != "SCAN due" && d != "SCAN counted" && d != "SCAN CONSTANT ROW" {
-			// A scan of the partial index of what waits is what it is there for.
+			// A partial index of due rows is meant to be scanned.
 			if !regexp.MustCompile(`^SCAN (tasks|responses) USING (COVERING )?INDEX \w+_due$`).MatchString(d) {
 				bad = append(bad, d)
 			}
@@ -91,7 +91,7 @@ func explain(t *testing.T, f *fixture, query string, args []any) string {
 	return strings.Join(bad, "\n  ")
 }
 
-// fill loads what a control plane has after a while: mostly what has ended.
+// fill loads the data of a control plane that has run for a while: mostly ended tasks.
 func fill(t *testing.T, f *fixture) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
@@ -100,7 +100,7 @@ func fill(t *testing.T, f *fixture) {
 		names[i] = fmt.Sprintf("ep-%04d", i)
 		f.apply(t, heartbeat(names[i]))
 	}
-	f.apply(t, f.others()...)
+	f.apply(t, f.heartbeats()...)
 	var reports []tasker.Report
 	tasks := 1500
 	if f.Dialect() == "sqlite" {
@@ -144,17 +144,17 @@ func fill(t *testing.T, f *fixture) {
 	}
 }
 
-// others are signs of life of the endpoints that have no part in a task.
-func (f *fixture) others() []tasker.Report {
-	var beats []tasker.Report
+// heartbeats are heartbeats of endpoints without tasks.
+func (f *fixture) heartbeats() []tasker.Report {
+	var reports []tasker.Report
 	for i := 100; i < 1000; i++ {
-		beats = append(beats, heartbeat(fmt.Sprintf("ep-%04d", i)))
+		reports = append(reports, heartbeat(fmt.Sprintf("ep-%04d", i)))
 	}
-	return beats
+	return reports
 }
 
-// everything calls every method so that each of its statements runs.
-func everything(t *testing.T, f *fixture) {
+// callEverything calls every method so that each statement runs.
+func callEverything(t *testing.T, f *fixture) {
 	t.Helper()
 	ctx := t.Context()
 	task := f.create(t, request("x", "ep-0000", "ep-0001", "ep-0002"))
@@ -205,13 +205,13 @@ func everything(t *testing.T, f *fixture) {
 	must(t, err)
 	_, err = f.Endpoint(ctx, "ep-0100")
 	must(t, err)
-	rollouts(t, f)
+	callRollouts(t, f)
 	f.Add(time.Minute)
 	if n, _, err := f.ExpireMissing(ctx, time.Time{}, 50); err != nil || n == 0 {
 		t.Fatalf("ExpireMissing = %d, %v", n, err)
 	}
 	f.Add(2 * time.Hour)
-	f.apply(t, f.others()...)
+	f.apply(t, f.heartbeats()...)
 	if n, _, err := f.ExpireSilent(ctx, time.Hour, 50); err != nil || n == 0 {
 		t.Fatalf("ExpireSilent = %d, %v", n, err)
 	}
@@ -234,24 +234,24 @@ func everything(t *testing.T, f *fixture) {
 	must(t, err)
 	_, err = f.RevokeEndpoint(ctx, "ep-2000", "")
 	must(t, err)
-	_, err = f.Enrol(ctx, digest("t"), "ep-2000", digest("anew"))
+	_, err = f.Enrol(ctx, digest("t"), "ep-2000", digest("new"))
 	must(t, err)
 	_, err = f.RevokeEndpoint(ctx, "ep-0002", "")
 	must(t, err)
 	_, err = f.SigningKey(ctx, [32]byte{})
 	must(t, err)
-	told := f.create(t, calling("told", tasker.CallbackEvents(), "ep-0005"))
-	f.apply(t, update("ep-0005", told.ID, 1, 1, tasker.Succeeded))
+	called := f.create(t, withCallback("called", tasker.CallbackEvents(), "ep-0005"))
+	f.apply(t, update("ep-0005", called.ID, 1, 1, tasker.Succeeded))
 	calls, err := f.ClaimCalls(ctx, 10)
 	must(t, err)
 	must(t, f.RecordCall(ctx, store.CallResult{Call: calls[0]}))
-	_, err = f.Deliveries(ctx, told.ID)
+	_, err = f.Deliveries(ctx, called.ID)
 	must(t, err)
 	must(t, f.RevokeEnrolToken(ctx, "id-of-t"))
 }
 
-// rollouts takes two through everything that is done with them.
-func rollouts(t *testing.T, f *fixture) {
+// callRollouts calls every method of rollouts.
+func callRollouts(t *testing.T, f *fixture) {
 	t.Helper()
 	ctx := t.Context()
 	task := f.inWaves(t, "waves", true, "ep-0000", "ep-0001", "ep-0002")

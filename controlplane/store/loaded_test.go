@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -10,11 +11,11 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// loaded is how many finished tasks of ten responses the benchmarks of a loaded
-// database begin with.
+// loaded is the number of finished tasks with ten responses in the database of
+// BenchmarkLoaded.
 var loaded = flag.Int("loaded", 2000, "finished tasks in the database of BenchmarkLoaded")
 
-// load puts n finished tasks of ten responses into the database: copies of one.
+// load inserts n finished tasks with ten responses: copies of one task.
 func load(tb testing.TB, f *fixture, n int) {
 	tb.Helper()
 	ctx := tb.Context()
@@ -27,7 +28,7 @@ func load(tb testing.TB, f *fixture, n int) {
 		reports = append(reports, update(e, task.ID, 1, 1, tasker.Succeeded))
 	}
 	f.apply(tb, reports...)
-	// Numbered are k's numbers from first on, behind a prefix.
+	// numbered is an expression: the prefix and a number of table k, from first on.
 	numbered := func(prefix string, first int) string {
 		if f.Dialect() == "mysql" {
 			return fmt.Sprintf("CONCAT('%s', LPAD(k.n + %d, 12, '0'))", prefix, first)
@@ -37,16 +38,16 @@ func load(tb testing.TB, f *fixture, n int) {
 	columns := func(table string, replaced map[string]string) (list, values string) {
 		rows, err := f.DB().QueryContext(ctx, "SELECT * FROM "+table+" WHERE 1 = 0")
 		must(tb, err)
+		defer func() { must(tb, errors.Join(rows.Err(), rows.Close())) }()
 		names, err := rows.Columns()
 		must(tb, err)
-		must(tb, rows.Close())
-		taken := make([]string, len(names))
+		selected := make([]string, len(names))
 		for i, c := range names {
-			if taken[i] = "t." + c; replaced[c] != "" {
-				taken[i] = replaced[c]
+			if selected[i] = "t." + c; replaced[c] != "" {
+				selected[i] = replaced[c]
 			}
 		}
-		return strings.Join(names, ", "), strings.Join(taken, ", ")
+		return strings.Join(names, ", "), strings.Join(selected, ", ")
 	}
 	exec := func(query string, args ...any) {
 		_, err := f.Writer().ExecContext(ctx, query, args...)
@@ -59,20 +60,18 @@ func load(tb testing.TB, f *fixture, n int) {
 	}
 	for first := 0; first < n; first += step {
 		id := numbered("00000000-0000-7000-8000-", first) // older than any other
-		tasks, of := columns("tasks", map[string]string{"id": id, "identifier": numbered("loaded-", first)})
-		responses, ofThose := columns("responses", map[string]string{"task_id": id})
-		exec("INSERT INTO tasks ("+tasks+") SELECT "+of+" FROM tasks t, k WHERE t.id = ?", task.ID)
-		exec("INSERT INTO responses ("+responses+") SELECT "+ofThose+" FROM responses t, k WHERE t.task_id = ? ORDER BY k.n", task.ID)
+		tasks, taskValues := columns("tasks", map[string]string{"id": id, "identifier": numbered("loaded-", first)})
+		responses, responseValues := columns("responses", map[string]string{"task_id": id})
+		exec("INSERT INTO tasks ("+tasks+") SELECT "+taskValues+" FROM tasks t, k WHERE t.id = ?", task.ID)
+		exec("INSERT INTO responses ("+responses+") SELECT "+responseValues+" FROM responses t, k WHERE t.task_id = ? ORDER BY k.n", task.ID)
 	}
 	exec("DROP TABLE k")
 	if f.Dialect() == "mysql" {
-		rows, err := f.DB().QueryContext(ctx, "ANALYZE TABLE tasks, responses")
-		must(tb, err)
-		must(tb, rows.Close())
+		exec("ANALYZE TABLE tasks, responses")
 	}
 }
 
-// operations are what a control plane does all the time.
+// operations are the frequent operations of a control plane.
 func operations(tb testing.TB, f *fixture) map[string]func(i int) {
 	tb.Helper()
 	ctx := tb.Context()
@@ -104,7 +103,7 @@ func operations(tb testing.TB, f *fixture) map[string]func(i int) {
 	}
 }
 
-// go test -run '^$' -bench Loaded -loaded 1000000 ./controlplane/store
+// Run it with go test -run '^$' -bench Loaded -loaded 1000000 ./controlplane/store
 func BenchmarkLoaded(b *testing.B) {
 	benchmark(b, func(b *testing.B, f *fixture) {
 		load(b, f, *loaded)
@@ -121,8 +120,8 @@ func BenchmarkLoaded(b *testing.B) {
 	})
 }
 
-// However many tasks there are, an operation takes as many statements.
-func TestStatementsAreAsManyWithMoreTasks(t *testing.T) {
+// The number of statements of an operation does not grow with the number of tasks.
+func TestStatementsDoNotGrowWithTasks(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		count := func(round int) map[string]int {
 			counts := map[string]int{}

@@ -12,8 +12,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 )
 
-// Whatever happens in whatever order: counts and status are those of the
-// responses, versions only grow, and what an agent has ended stays as it is.
+// After any sequence of operations: counts and status match the responses, versions only
+// grow, and a response that an agent has ended does not change.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
@@ -22,10 +22,10 @@ func TestModel(t *testing.T) {
 			f := newFixture(t, options(t))
 			rapid.Check(t, func(r *rapid.T) {
 				must(t, f.Clear(t.Context()))
-				m := &model{f: f, t: t, known: map[string]*modelTask{}}
+				m := &model{f: f, t: t, tasks: map[string]*modelTask{}}
 				r.Repeat(map[string]func(*rapid.T){
-					"create": m.create, "claim": m.claim, "settle": m.settle, "report": m.report, "hello": m.hello,
-					"cancel": m.cancel, "retry": m.retry, "wait": m.wait, "expire": m.expire, "": m.now,
+					"create": m.create, "claim": m.claim, "deliver": m.deliver, "report": m.report, "hello": m.hello,
+					"cancel": m.cancel, "retry": m.retry, "wait": m.wait, "expire": m.expire, "": m.checkSometimes,
 				})
 				m.check(r)
 			})
@@ -33,12 +33,12 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// model is what the test knows of the store.
+// model is the state of the store as the test expects it.
 type model struct {
 	f      *fixture
 	t      *testing.T
 	ids    []string
-	known  map[string]*modelTask
+	tasks  map[string]*modelTask
 	claims []store.Claim
 	seq    int64
 	steps  int
@@ -48,9 +48,9 @@ type modelTask struct {
 	task      tasker.Task
 	responses map[string]tasker.Response
 	attempt   int
-	// sent: a broadcast's order was confirmed.
+	// sent: the order of the broadcast was sent.
 	sent bool
-	// retried since the last check, so that an attempt began anew.
+	// retried: a new attempt has begun since the last check.
 	retried bool
 }
 
@@ -63,7 +63,7 @@ func (m *model) create(r *rapid.T) {
 	}
 	task := m.f.create(m.t, n)
 	m.ids = append(m.ids, task.ID)
-	m.known[task.ID] = &modelTask{task: task, responses: map[string]tasker.Response{}, attempt: 1}
+	m.tasks[task.ID] = &modelTask{task: task, responses: map[string]tasker.Response{}, attempt: 1}
 }
 
 func (m *model) claim(r *rapid.T) {
@@ -80,8 +80,8 @@ func (m *model) claim(r *rapid.T) {
 	m.claims = append(m.claims, claims...)
 }
 
-// settle marks one of the claims, perhaps long after it was made.
-func (m *model) settle(r *rapid.T) {
+// deliver marks one of the claims as sent or unsent, perhaps long after it was claimed.
+func (m *model) deliver(r *rapid.T) {
 	if len(m.claims) == 0 {
 		r.Skip("no claim")
 	}
@@ -93,7 +93,7 @@ func (m *model) settle(r *rapid.T) {
 		return
 	}
 	must(m.t, m.f.MarkSent(m.t.Context(), []store.Claim{c}))
-	if k := m.known[c.TaskID]; c.Endpoint == "" && !c.Cancel && c.Attempt == k.attempt {
+	if k := m.tasks[c.TaskID]; c.Endpoint == "" && !c.Cancel && c.Attempt == k.attempt {
 		k.sent = true
 	}
 }
@@ -114,7 +114,7 @@ func (m *model) report(r *rapid.T) {
 		status := rapid.SampledFrom([]tasker.ResponseStatus{
 			tasker.Received, tasker.Running, tasker.Running, tasker.Succeeded, tasker.Failed, tasker.Cancelled, tasker.Missing,
 		}).Draw(r, "status")
-		attempt := m.known[id].attempt + rapid.SampledFrom([]int{0, 0, 0, 0, -1, 1}).Draw(r, "attempt")
+		attempt := m.tasks[id].attempt + rapid.SampledFrom([]int{0, 0, 0, 0, -1, 1}).Draw(r, "attempt")
 		batch = append(batch, update(rapid.SampledFrom(m.names()).Draw(r, "endpoint"), id, attempt, seq, status))
 	}
 	a := m.f.apply(m.t, batch...)
@@ -133,7 +133,7 @@ func (m *model) hello(r *rapid.T) {
 	var unfinished []tasker.AssignmentRef
 	for _, id := range m.ids {
 		if rapid.IntRange(0, 3).Draw(r, "lost") > 0 {
-			unfinished = append(unfinished, tasker.AssignmentRef{TaskID: id, Attempt: m.known[id].attempt})
+			unfinished = append(unfinished, tasker.AssignmentRef{TaskID: id, Attempt: m.tasks[id].attempt})
 		}
 	}
 	a := m.f.apply(m.t, hello(name, fmt.Sprint(m.seq), unfinished...))
@@ -150,7 +150,7 @@ func (m *model) cancel(r *rapid.T) {
 func (m *model) retry(r *rapid.T) {
 	id := m.pick(r)
 	if _, err := m.f.RetryTask(m.t.Context(), "ping", id, "somebody"); err == nil {
-		k := m.known[id]
+		k := m.tasks[id]
 		k.attempt, k.sent, k.retried = k.attempt+1, false, true
 	}
 }
@@ -166,9 +166,9 @@ func (m *model) expire(r *rapid.T) {
 	must(m.t, err)
 }
 
-// now checks after every third step: what must not happen in one step must not
-// happen in three.
-func (m *model) now(r *rapid.T) {
+// checkSometimes checks after every third step: the invariants hold for one step and for
+// three.
+func (m *model) checkSometimes(r *rapid.T) {
 	if m.steps++; m.steps%3 == 0 {
 		m.check(r)
 	}
@@ -176,7 +176,7 @@ func (m *model) now(r *rapid.T) {
 
 func (m *model) check(r *rapid.T) {
 	for _, id := range m.ids {
-		k := m.known[id]
+		k := m.tasks[id]
 		task, responses := m.f.task(m.t, id)
 		counts := tasker.Counts{}
 		for _, now := range responses {
@@ -190,7 +190,7 @@ func (m *model) check(r *rapid.T) {
 		if fmt.Sprint(counts) != fmt.Sprint(task.Counts) {
 			r.Fatalf("counts of %s are %v, its responses are %v", id, task.Counts, counts)
 		}
-		// Whether a broadcast is still open is the store's: it closes with ExpireMissing.
+		// The model does not know whether a broadcast is open: ExpireMissing closes it.
 		open := task.Broadcast() && task.FinishedAt == nil && counts.Ended() == counts.Total()
 		flags := tasker.Flags{Cancel: task.CancelRequestedAt != nil, Sent: k.sent, Open: open}
 		if want := counts.TaskStatus(flags); task.Status != want && (!task.Broadcast() || task.FinishedAt != nil) {
@@ -206,7 +206,8 @@ func (m *model) check(r *rapid.T) {
 	}
 }
 
-// checkResponse: seen is the version of the task when was was read.
+// checkResponse compares a response with its state at an earlier check, at which the
+// task had the version seen.
 func (m *model) checkResponse(r *rapid.T, seen int64, was, now tasker.Response) {
 	changed := was.Status != now.Status || was.Reason != now.Reason || was.Seq != now.Seq || was.Presumed != now.Presumed
 	switch {

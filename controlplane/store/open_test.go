@@ -42,8 +42,8 @@ func TestSchema(t *testing.T) {
 	})
 }
 
-// Several control planes start at once on a database without tables.
-func TestMigrateRace(t *testing.T) {
+// Several control planes may start at once on a database without tables.
+func TestConcurrentMigrate(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestCheckWithoutTables(t *testing.T) {
 			must(t, err)
 			defer func() { must(t, s.Close()) }()
 			if err := s.Check(t.Context()); !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), "initialize") {
-				t.Errorf("Check = %v, want ErrSchema that says what to do", err)
+				t.Errorf("Check = %v, want ErrSchema with advice", err)
 			}
 		})
 	}
@@ -86,17 +86,17 @@ func TestCheckWithoutTables(t *testing.T) {
 func TestOpenWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	o := storetest.MySQL(t)
-	o.URI += "_not_there"
+	o.URI += "_missing"
 	s, err := store.Open(t.Context(), o)
 	if err == nil {
 		must(t, s.Close())
 	}
 	if err == nil || !strings.Contains(err.Error(), "create it with tasker-controlplane initialize") {
-		t.Errorf("Open = %v, want an error that says what to do", err)
+		t.Errorf("Open = %v, want an error with advice", err)
 	}
 }
 
-// The database's own clock is close to this machine's, for both are on it.
+// Both run on this machine, so the database's clock is close to this machine's.
 func TestDatabaseClock(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
@@ -106,7 +106,7 @@ func TestDatabaseClock(t *testing.T) {
 			task, _, err := s.CreateTask(t.Context(), request("a", "lb-1"))
 			must(t, err)
 			if d := time.Since(task.CreatedAt).Abs(); d > time.Minute {
-				t.Errorf("created at %v, that is %v off", task.CreatedAt, d)
+				t.Errorf("created at %v, which is %v off", task.CreatedAt, d)
 			}
 			if z := task.CreatedAt.Location(); z != time.UTC {
 				t.Errorf("created at in %v", z)
@@ -115,9 +115,9 @@ func TestDatabaseClock(t *testing.T) {
 	}
 }
 
-// Transports drop what has expired by the clock of this machine, of which that of the
-// database may be far off.
-func TestOrdersExpireByTheClockHere(t *testing.T) {
+// Transports drop expired orders by this machine's clock, from which the database's clock
+// may differ by hours.
+func TestOrdersExpireByTheLocalClock(t *testing.T) {
 	t.Parallel()
 	for name, off := range map[string]time.Duration{"behind": -time.Hour, "ahead": time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestOrdersExpireByTheClockHere(t *testing.T) {
 			o := storetest.MySQL(t)
 			o.Types = types()
 			s := storetest.Open(t, o)
-			s.Writer().SetMaxOpenConns(1) // of which the clock is set, and stands then
+			s.Writer().SetMaxOpenConns(1) // the connection whose clock is set, and then stands still
 			_, err := s.Writer().ExecContext(t.Context(), "SET timestamp = ?", time.Now().Add(off).Unix())
 			must(t, err)
 			_, _, err = s.CreateTask(t.Context(), request("a", "lb-1"))
@@ -140,17 +140,17 @@ func TestOrdersExpireByTheClockHere(t *testing.T) {
 			}
 			for _, order := range []tasker.Order{claims[0].Order, applied.Orders[0]} {
 				if left := time.Until(order.Expires); left < 0 || left > time.Minute {
-					t.Errorf("it expires in %v: %+v", left, order)
+					t.Errorf("the order expires in %v: %+v", left, order)
 				}
 			}
 			if d := claims[0].Order.Assignment.Deadline; time.Until(d.Add(-off)).Abs() > time.Minute {
-				t.Errorf("the deadline, %v, is not by the clock of the database", d)
+				t.Errorf("the deadline, %v, is not by the database's clock", d)
 			}
 		})
 	}
 }
 
-func TestFilesArePrivate(t *testing.T) {
+func TestSQLiteFilesArePrivate(t *testing.T) {
 	t.Parallel()
 	o := storetest.SQLite(t)
 	o.DataDir = filepath.Join(o.DataDir, "a b?c#d%20", "data")
@@ -176,7 +176,7 @@ func TestFilesArePrivate(t *testing.T) {
 	}
 }
 
-// An accepted task survives a power cut: every commit is synced.
+// Every commit is synced to the disk, so that an accepted task survives a power cut.
 func TestSQLiteIsDurable(t *testing.T) {
 	t.Parallel()
 	s := storetest.Open(t, storetest.SQLite(t))
@@ -198,7 +198,7 @@ func TestBadURI(t *testing.T) {
 	} {
 		s, err := store.Open(t.Context(), store.Options{URI: uri, DataDir: t.TempDir()})
 		if err == nil {
-			t.Errorf("%q was opened", uri)
+			t.Errorf("Open(%q) succeeded", uri)
 			_ = s.Close()
 		} else if strings.Contains(err.Error(), "cret") {
 			t.Errorf("%q: the error shows the password: %v", uri, err)
@@ -208,7 +208,7 @@ func TestBadURI(t *testing.T) {
 
 func TestUnavailable(t *testing.T) {
 	t.Parallel()
-	const address = "127.0.0.1:1" // where nobody listens
+	const address = "127.0.0.1:1" // no server listens there
 	_, err := store.Open(t.Context(), store.Options{URI: "mysql://tasker:s3cret@" + address + "/tasker"})
 	if !errors.Is(err, store.ErrUnavailable) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("Open = %v, want ErrUnavailable without the password", err)
@@ -223,7 +223,7 @@ func TestCreateDatabase(t *testing.T) {
 	t.Parallel()
 	must(t, store.CreateDatabase(t.Context(), "sqlite:x.db"))
 	o := storetest.MySQL(t)
-	must(t, store.CreateDatabase(t.Context(), o.URI)) // it is there
+	must(t, store.CreateDatabase(t.Context(), o.URI)) // it exists
 	s := storetest.Open(t, o)
 	_, err := s.DB().ExecContext(t.Context(), "DROP DATABASE "+o.URI[strings.LastIndex(o.URI, "/")+1:])
 	must(t, err)
@@ -232,8 +232,8 @@ func TestCreateDatabase(t *testing.T) {
 	must(t, again.Check(t.Context()))
 }
 
-// A context that ends is an error of its own, not of the database.
-func TestContext(t *testing.T) {
+// An ended context is not an error of the database.
+func TestEndedContext(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

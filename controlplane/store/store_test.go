@@ -17,14 +17,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The default; -rapid.checks=1000 looks longer.
+	// The default of rapid is 100; -rapid.checks=1000 searches longer.
 	if err := flag.Set("rapid.checks", "30"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// each runs a test on every dialect.
+// each runs a test with every dialect.
 func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
 	t.Parallel()
@@ -36,7 +36,7 @@ func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 	}
 }
 
-// clock is a clock that stands until it is moved.
+// clock is a clock that the test moves.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -85,7 +85,7 @@ func newFixture(t testing.TB, o store.Options) *fixture {
 // Now is the time of the test's clock.
 func (f *fixture) Now() time.Time { return f.clock.Now() }
 
-// told returns what OnCommit was told since the last call.
+// told returns the commits since the last call.
 func (f *fixture) told() []store.Commit {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,7 +162,7 @@ func (f *fixture) claim(t testing.TB, want int) []store.Claim {
 	return claims
 }
 
-// send claims what is due and marks it as sent.
+// send claims the due orders and marks them as sent.
 func (f *fixture) send(t testing.TB, want int) []store.Claim {
 	t.Helper()
 	claims := f.claim(t, want)
@@ -203,7 +203,7 @@ func goodbye(endpoint string) tasker.Report {
 	return tasker.Report{Version: 1, Endpoint: endpoint, Instance: "i", Goodbye: &tasker.Goodbye{}}
 }
 
-// expire ends what was not received.
+// expire ends missing responses and checks their number.
 func (f *fixture) expire(t testing.TB, want int) []tasker.Task {
 	t.Helper()
 	n, finished, err := f.ExpireMissing(t.Context(), time.Time{}, 1000)

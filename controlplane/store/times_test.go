@@ -7,25 +7,25 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// An agent's clock may be behind or ahead: what is stored of an order is neither
-// before it was released nor after it was reported, and takes as long as was said.
-func TestTimesAreThoseOfTheControlPlane(t *testing.T) {
+// An agent's clock may be behind or ahead. The stored times lie between the release of
+// the order and its report, and the reported duration is kept.
+func TestTimesOfSkewedClocks(t *testing.T) {
 	for name, test := range map[string]struct {
 		skew time.Duration // of the agent's clock
 		want time.Duration // when it is stored as received, after the order was created
 	}{
-		"on time": {0, 2 * time.Second},
-		"behind":  {-3 * time.Second, 0},
-		"ahead":   {5 * time.Second, 4 * time.Second},
-		"a year":  {365 * 24 * time.Hour, 4 * time.Second},
-		"ago":     {-365 * 24 * time.Hour, 0},
+		"on time":       {0, 2 * time.Second},
+		"behind":        {-3 * time.Second, 0},
+		"ahead":         {5 * time.Second, 4 * time.Second},
+		"a year ahead":  {365 * 24 * time.Hour, 4 * time.Second},
+		"a year behind": {-365 * 24 * time.Hour, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, f *fixture) {
 				task := f.create(t, request("a", "lb-1"))
 				f.send(t, 1)
 				created := f.Now()
-				says := func(seq int64, status tasker.ResponseStatus, after ...time.Duration) tasker.Response {
+				report := func(seq int64, status tasker.ResponseStatus, after ...time.Duration) tasker.Response {
 					u := update("lb-1", task.ID, 1, seq, status)
 					times := []**time.Time{&u.Update.ReceivedAt, &u.Update.StartedAt, &u.Update.FinishedAt}
 					for i, d := range after {
@@ -37,12 +37,12 @@ func TestTimesAreThoseOfTheControlPlane(t *testing.T) {
 					return responses["lb-1"]
 				}
 				f.Add(4 * time.Second)
-				r := says(1, tasker.Running, 2*time.Second, 2*time.Second)
+				r := report(1, tasker.Running, 2*time.Second, 2*time.Second)
 				if got := r.ReceivedAt.Sub(created); got != test.want {
 					t.Errorf("received after %v, want %v", got, test.want)
 				}
 				f.Add(time.Minute)
-				r = says(2, tasker.Succeeded, 2*time.Second, 2*time.Second, 12*time.Second)
+				r = report(2, tasker.Succeeded, 2*time.Second, 2*time.Second, 12*time.Second)
 				if got := r.ReceivedAt.Sub(created); got != test.want {
 					t.Errorf("received after %v once it has ended, want %v", got, test.want)
 				}
@@ -57,7 +57,7 @@ func TestTimesAreThoseOfTheControlPlane(t *testing.T) {
 	}
 }
 
-// What is said of a retry is after the retry, though the task is older.
+// The times of a retry begin with the retry, though the task is older.
 func TestTimesOfARetry(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1"))

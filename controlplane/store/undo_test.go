@@ -25,21 +25,21 @@ func TestUndo(t *testing.T) {
 		f.expire(t, 1)
 		f.undoneBy(t, task.ID, "")
 		undo, err := f.UndoTask(t.Context(), "ping", "x", "me")
-		// lb-3 may have got it, and says nothing.
+		// lb-3 may have received the order without reporting.
 		if err != nil || !slices.Equal(undo.Endpoints, []string{"lb-1", "lb-3"}) || undo.Action != tasker.Undo || undo.Undoes != task.ID || string(undo.Payload) != string(task.Payload) {
 			t.Fatalf("undo: %+v, %v", undo, err)
 		}
 		before, _ := f.task(t, task.ID)
 		same, err := f.UndoTask(t.Context(), "ping", "x", "another")
 		if err != nil || same.ID != undo.ID {
-			t.Errorf("asked again: %s, %v; want %s", same.ID, err, undo.ID)
+			t.Errorf("repeated: %s, %v; want %s", same.ID, err, undo.ID)
 		}
-		asked, err := f.Controls(t.Context(), task.ID)
-		if err != nil || len(asked) != 1 || asked[0].Action != "undo" || asked[0].By != "me" {
-			t.Errorf("asked of the task was %+v, %v; want one undo, by me", asked, err)
+		controls, err := f.Controls(t.Context(), task.ID)
+		if err != nil || len(controls) != 1 || controls[0].Action != "undo" || controls[0].By != "me" {
+			t.Errorf("controls are %+v, %v; want one undo by me", controls, err)
 		}
 		if after, _ := f.task(t, task.ID); after.Version != before.Version {
-			t.Errorf("asking again has changed the task from version %d to %d", before.Version, after.Version)
+			t.Errorf("the repetition changed the task from version %d to %d", before.Version, after.Version)
 		}
 		f.undoneBy(t, task.ID, undo.ID)
 		f.undoneBy(t, undo.ID, "")
@@ -60,8 +60,8 @@ func TestUndo(t *testing.T) {
 	})
 }
 
-// What an earlier attempt has changed, and nobody has undone, goes back as well, however
-// little the last one came to.
+// An undo also covers earlier attempts that started and were not undone, whatever the
+// last attempt did.
 func TestUndoOfEarlierAttempts(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("x", "lb-1", "lb-2", "lb-3"))
@@ -84,19 +84,19 @@ func TestUndoOfEarlierAttempts(t *testing.T) {
 		retry(3, 2)
 		undo, err := f.UndoTask(t.Context(), "ping", "x", "me")
 		if err != nil || !slices.Equal(undo.Endpoints, []string{"lb-1", "lb-2"}) {
-			t.Fatalf("undone on %v, %v; want those where an attempt was started", undo.Endpoints, err)
+			t.Fatalf("undone on %v, %v; want the endpoints that started an attempt", undo.Endpoints, err)
 		}
 		f.send(t, 2)
 		f.apply(t, update("lb-1", undo.ID, 1, 1, tasker.Succeeded), update("lb-2", undo.ID, 1, 1, tasker.Succeeded))
 		retry(4, 3)
 		if undo, err := f.UndoTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrNothingToUndo) {
-			t.Errorf("undone again on %v, %v; nothing was started since", undo.Endpoints, err)
+			t.Errorf("undone again on %v, %v; want ErrNothingToUndo", undo.Endpoints, err)
 		}
 	})
 }
 
-// An agent that fell silent before it said that it has started may have.
-func TestUndoOfACancelThatWasNotAnswered(t *testing.T) {
+// An agent that fell silent before it reported a start may have started.
+func TestUndoCoversUnconfirmedCancels(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("x", "lb-1", "lb-2"))
 		f.send(t, 2)
@@ -117,8 +117,8 @@ func TestUndoOfACancelThatWasNotAnswered(t *testing.T) {
 	})
 }
 
-// A task that is only named like the one that undoes another is not taken for it.
-func TestWhatIsNamedLikeAnUndo(t *testing.T) {
+// A task that merely has the identifier of an undo task is not one.
+func TestUndoIgnoresTasksWithItsIdentifier(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("x", "lb-1"))
 		f.send(t, 1)
@@ -129,7 +129,7 @@ func TestWhatIsNamedLikeAnUndo(t *testing.T) {
 		other := f.create(t, request(tasker.UndoIdentifier(task.ID, 1), "lb-2"))
 		f.undoneBy(t, task.ID, "")
 		if undo, err := f.UndoTask(t.Context(), "ping", "x", "me"); err == nil {
-			t.Errorf("%s undoes it, the customer's is %s", undo.ID, other.ID)
+			t.Errorf("UndoTask returned %s; the task with the identifier is %s", undo.ID, other.ID)
 		}
 		f.send(t, 1)
 		f.apply(t, update("lb-2", other.ID, 1, 1, tasker.Succeeded))
@@ -140,7 +140,7 @@ func TestWhatIsNamedLikeAnUndo(t *testing.T) {
 	})
 }
 
-// undoneBy checks which task undoes the last attempt of one; empty is none.
+// undoneBy checks which task undoes the last attempt of a task; empty is none.
 func (f *fixture) undoneBy(t *testing.T, id, want string) {
 	t.Helper()
 	if got, err := f.UndoneBy(t.Context(), id); err != nil || got != want {

@@ -16,7 +16,7 @@ import (
 
 func digest(secret string) store.Digest { return sha256.Sum256([]byte(secret)) }
 
-// token stores an enrolment token that is good for an hour.
+// token stores an enrolment token that is valid for an hour.
 func (f *fixture) token(t *testing.T, secret string, uses int) tasker.EnrolToken {
 	t.Helper()
 	got, err := f.CreateEnrolToken(t.Context(), tasker.EnrolToken{ID: "id-of-" + secret, CreatedBy: "admin", MaxUses: uses}, digest(secret), time.Hour)
@@ -37,7 +37,7 @@ func TestEnrolTokens(t *testing.T) {
 		f.Add(time.Minute)
 		must(t, f.RevokeEnrolToken(t.Context(), a.ID))
 		if err := f.RevokeEnrolToken(t.Context(), "unknown"); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("revoking an unknown one: %v", err)
+			t.Errorf("revoking an unknown token: %v", err)
 		}
 		list, err := f.EnrolTokens(t.Context(), 10)
 		must(t, err)
@@ -62,7 +62,7 @@ func TestEnrol(t *testing.T) {
 			name, token, endpoint, secret string
 			repeated                      bool
 			err                           error
-			says                          string
+			text                          string
 		}{
 			{"unknown token", "unknown", "web-1", "s1", false, store.ErrToken, "not known"},
 			{"revoked token", "revoked", "web-1", "s1", false, store.ErrToken, "revoked at"},
@@ -70,8 +70,8 @@ func TestEnrol(t *testing.T) {
 			{"again", "good", "web-1", "s1", true, nil, ""},
 			{"again, with another token", "once", "web-1", "s1", true, nil, ""},
 			{"again, without a token", "unknown", "web-1", "s1", false, store.ErrToken, "not known"},
-			{"another server, the same name", "good", "web-1", "s2", false, store.ErrTaken, "enrolled since"},
-			{"another name, the same secret", "good", "web-2", "s1", false, store.ErrTaken, "at random"},
+			{"another secret, same name", "good", "web-1", "s2", false, store.ErrTaken, "enrolled since"},
+			{"another name, same secret", "good", "web-2", "s1", false, store.ErrTaken, "at random"},
 			{"connected without enrolment", "good", "plain", "s3", false, store.ErrTaken, "connected"},
 			{"once", "once", "web-2", "s2", false, nil, ""},
 			{"used up", "once", "web-3", "s3", false, store.ErrToken, "used up"},
@@ -79,21 +79,21 @@ func TestEnrol(t *testing.T) {
 		}
 		for _, s := range steps {
 			repeated, err := f.Enrol(t.Context(), digest(s.token), s.endpoint, digest(s.secret))
-			if repeated != s.repeated || !errors.Is(err, s.err) || err != nil && !strings.Contains(err.Error(), s.says) {
+			if repeated != s.repeated || !errors.Is(err, s.err) || err != nil && !strings.Contains(err.Error(), s.text) {
 				t.Errorf("%s: %t, %v; want %t, %v", s.name, repeated, err, s.repeated, s.err)
 			}
 		}
 		f.Add(time.Hour)
 		if _, err := f.Enrol(t.Context(), digest("good"), "web-9", digest("s9")); !errors.Is(err, store.ErrToken) || !strings.Contains(err.Error(), "expired") {
-			t.Errorf("after its time: %v", err)
+			t.Errorf("after the token expired: %v", err)
 		}
 		if repeated, err := f.Enrol(t.Context(), digest("good"), "web-1", digest("s1")); !repeated || err != nil {
-			t.Errorf("again, after its time: %t, %v", repeated, err)
+			t.Errorf("repeated after the token expired: %t, %v", repeated, err)
 		}
-		// The agent that was connected is gone by now.
+		// The agent that was connected has been silent since.
 		f.token(t, "new", 1)
 		if _, err := f.Enrol(t.Context(), digest("new"), "plain", digest("s3")); err != nil {
-			t.Errorf("a name that nobody has any more: %v", err)
+			t.Errorf("the name of a disconnected agent: %v", err)
 		}
 		for secret, want := range map[string]string{"s1": "web-1", "s2": "web-2", "s3": "plain", "s9": "", "": ""} {
 			got, err := f.Identify(t.Context(), digest(secret))
@@ -108,7 +108,7 @@ func TestEnrol(t *testing.T) {
 	})
 }
 
-func TestMaxUsesHoldsUnderConcurrency(t *testing.T) {
+func TestEnrolRespectsMaxUsesConcurrently(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.token(t, "t", 5)
 		var wg sync.WaitGroup
@@ -133,7 +133,7 @@ func TestMaxUsesHoldsUnderConcurrency(t *testing.T) {
 	})
 }
 
-func TestOneNameIsEnrolledOnce(t *testing.T) {
+func TestEnrolOneNameConcurrently(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		var wg sync.WaitGroup
 		var enrolled atomic.Int32
@@ -153,7 +153,7 @@ func TestOneNameIsEnrolledOnce(t *testing.T) {
 		}
 		wg.Wait()
 		if enrolled.Load() != 1 {
-			t.Errorf("%d servers have the name", enrolled.Load())
+			t.Errorf("%d agents were enrolled under the name, want 1", enrolled.Load())
 		}
 	})
 }
@@ -180,7 +180,7 @@ func TestRevokeEndpoint(t *testing.T) {
 		}
 		responses := f.want(t, running.ID, "running", "web-1", "interrupted", "web-2", "pending")
 		if r := responses["web-1"]; r.Reason != "revoked" || !r.Presumed {
-			t.Errorf("response of the revoked: %+v", r)
+			t.Errorf("response of the revoked endpoint: %+v", r)
 		}
 		f.want(t, cancelled.ID, "cancelled", "web-1", "cancelled")
 		f.want(t, waiting.ID, "pending", "web-1", "pending")
@@ -194,10 +194,10 @@ func TestRevokeEndpoint(t *testing.T) {
 		}
 
 		if name, err := f.Identify(t.Context(), digest("web-1")); name != "" || !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("the revoked secret is that of %q, %v", name, err)
+			t.Errorf("the revoked secret belongs to %q, %v", name, err)
 		}
 		if name, err := f.Identify(t.Context(), digest("web-2")); name != "web-2" || err != nil {
-			t.Errorf("the other one: %q, %v", name, err)
+			t.Errorf("the other secret belongs to %q, %v", name, err)
 		}
 		if _, err := f.Enrol(t.Context(), digest("t"), "web-1", digest("web-1")); !errors.Is(err, store.ErrRevoked) {
 			t.Errorf("enrolling with the revoked secret: %v", err)
@@ -211,10 +211,10 @@ func TestRevokeEndpoint(t *testing.T) {
 		repeated, err := f.Enrol(t.Context(), digest("t"), "web-1", digest("new"))
 		c, errRead := f.Credential(t.Context(), "web-1")
 		if err != nil || errRead != nil || repeated || c.EnrolledAt == nil || c.RevokedAt != nil {
-			t.Errorf("enrolled anew: %t, %+v, %v, %v", repeated, c, err, errRead)
+			t.Errorf("enrolled again: %t, %+v, %v, %v", repeated, c, err, errRead)
 		}
 
-		// One that was never enrolled can be shut out as well.
+		// An endpoint that was never enrolled can be revoked too.
 		_, err = f.RevokeEndpoint(t.Context(), "plain", "admin")
 		must(t, err)
 		list, err := f.Endpoints(t.Context(), 10, "")
@@ -222,15 +222,15 @@ func TestRevokeEndpoint(t *testing.T) {
 			t.Errorf("listed %+v, %v", list, err)
 		}
 		if _, err := f.Enrol(t.Context(), digest("t"), "plain", digest("p")); err != nil {
-			t.Errorf("enrolled after being shut out: %v", err)
+			t.Errorf("enrolling after the revocation: %v", err)
 		}
 		if _, err := f.RevokeEndpoint(t.Context(), "nobody", "admin"); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("revoking nobody: %v", err)
+			t.Errorf("revoking an unknown endpoint: %v", err)
 		}
 	})
 }
 
-func TestSigningKeyIsMadeOnce(t *testing.T) {
+func TestSigningKeyIsStoredOnce(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		var wg sync.WaitGroup
 		seeds := make([]string, 8)

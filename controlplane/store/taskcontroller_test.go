@@ -49,7 +49,7 @@ func TestCancelInEachStatus(t *testing.T) {
 		must(t, f.MarkSent(t.Context(), claims))
 		f.Add(store.ClaimHold - 2*time.Second)
 		f.claim(t, 0)
-		// Nothing is said for the agents, but that the deadline has passed.
+		// Responses change by reports, or by the deadline.
 		f.apply(t, update("running", task.ID, 1, 2, tasker.Cancelled))
 		f.want(t, task.ID, "running", "ended", "succeeded", "running", "cancelled", "received", "received", "sent", "sent")
 		f.Add(time.Minute)
@@ -73,8 +73,8 @@ func TestCancelPending(t *testing.T) {
 	})
 }
 
-// A cancel that meets an order on its way follows it, and the agent says what
-// became of it.
+// A cancel of an order that is being sent follows the order, and the agent reports the
+// outcome.
 func TestCancelDuringClaim(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1"))
@@ -97,17 +97,17 @@ func TestCancelDuringClaim(t *testing.T) {
 	})
 }
 
-// A cancelled order that cannot be sent is cancelled, whether that shows before
-// the cancel or after it; if it was sent after all, the agent's word counts.
-func TestCancelOfWhatCannotBeSent(t *testing.T) {
+// A response whose order cannot be sent is cancelled, whether the send fails before or
+// after the cancel. If the order was sent after all, the agent's reports count.
+func TestCancelOfUnsendableOrders(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1"))
-		unsent := func() {
+		failSend := func() {
 			t.Helper()
 			must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: f.claim(t, 1)[0], Reason: "offline", After: time.Second}}))
 		}
 		for range 2 {
-			unsent()
+			failSend()
 			f.cancel(t, "a")
 			if r := f.want(t, task.ID, "cancelled", "lb-1", "cancelled")["lb-1"]; !r.Presumed {
 				t.Errorf("response %+v, want it presumed", r)
@@ -128,9 +128,9 @@ func TestCancelOfWhatCannotBeSent(t *testing.T) {
 	})
 }
 
-// Cancels that could not be sent are tried until the response has ended, and
-// again when the agent is back.
-func TestCancelBacksOff(t *testing.T) {
+// A cancel that could not be sent is retried until the response has ended, and at once
+// when the agent connects again.
+func TestCancelIsRetried(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1"))
 		f.send(t, 1)
@@ -139,13 +139,13 @@ func TestCancelBacksOff(t *testing.T) {
 		f.cancel(t, "a")
 		claims := f.claim(t, 1)
 		if !claims[0].Order.Expires.After(f.Now()) {
-			t.Errorf("a cancel of what runs expires at %v, now is %v", claims[0].Order.Expires, f.Now())
+			t.Errorf("the cancel of a running attempt expires at %v, now is %v", claims[0].Order.Expires, f.Now())
 		}
 		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "offline", After: 30 * time.Second}}))
 		f.claim(t, 0)
 		f.apply(t, hello("lb-1", "s1", tasker.AssignmentRef{TaskID: task.ID, Attempt: 1}))
 		f.send(t, 1)
-		// It may have been lost with the connection.
+		// The cancel may have been lost with the connection.
 		f.apply(t, hello("lb-1", "s2", tasker.AssignmentRef{TaskID: task.ID, Attempt: 1}))
 		claims = f.claim(t, 1)
 		f.apply(t, update("lb-1", task.ID, 1, 2, tasker.Succeeded))
@@ -200,7 +200,7 @@ func TestRetry(t *testing.T) {
 				t.Errorf("assignment %+v", a)
 			}
 		}
-		// A word on the first attempt is of no effect on the second.
+		// A report on the first attempt has no effect on the second.
 		a := f.apply(t, update("lb-3", task.ID, 1, 9, tasker.Failed))
 		if a.Updates["stale"] != 1 {
 			t.Errorf("updates %v", a.Updates)
@@ -208,10 +208,10 @@ func TestRetry(t *testing.T) {
 		f.apply(t, update("lb-2", task.ID, 2, 1, tasker.Succeeded), update("lb-3", task.ID, 2, 1, tasker.Succeeded))
 		f.want(t, task.ID, "succeeded", "lb-1", "succeeded", "lb-2", "succeeded", "lb-3", "succeeded")
 		if err := retry(); !errors.Is(err, store.ErrNothingToRetry) {
-			t.Errorf("retry of what succeeded = %v, want ErrNothingToRetry", err)
+			t.Errorf("retry of a succeeded task = %v, want ErrNothingToRetry", err)
 		}
 		if _, err := f.RetryTask(t.Context(), "ping", "nothing", ""); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("retry of nothing = %v, want ErrNotFound", err)
+			t.Errorf("retry of an unknown task = %v, want ErrNotFound", err)
 		}
 	})
 }

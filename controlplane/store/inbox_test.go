@@ -27,7 +27,7 @@ func TestApply(t *testing.T) {
 		at := f.Now()
 		code := 3
 		done := update("lb-1", task.ID, 1, 3, tasker.Failed)
-		done.Update.Error, done.Update.Reason, done.Update.Result = "it broke", "why", []byte(`{"x":[1]}`)
+		done.Update.Error, done.Update.Reason, done.Update.Result = "exit status 3", "out of memory", []byte(`{"x":[1]}`)
 		done.Update.ExitCode, done.Update.Progress = &code, &tasker.Progress{Percent: 50, Message: "half"}
 		done.Update.ReceivedAt, done.Update.StartedAt, done.Update.FinishedAt = &at, &at, &at
 		done.Update.OutputBytes, done.Update.OutputTruncated = 9, true
@@ -37,14 +37,14 @@ func TestApply(t *testing.T) {
 		}
 		got := f.want(t, task.ID, "failed", "lb-1", "failed", "lb-2", "succeeded")["lb-1"]
 		want := tasker.Response{
-			TaskID: task.ID, Endpoint: "lb-1", Status: "failed", Attempt: 1, Reason: "why", Error: "it broke",
+			TaskID: task.ID, Endpoint: "lb-1", Status: "failed", Attempt: 1, Reason: "out of memory", Error: "exit status 3",
 			Result: []byte(`{"x":[1]}`), ExitCode: &code, Progress: &tasker.Progress{Percent: 50, Message: "half"},
 			SentAt: &at, ReceivedAt: &at, StartedAt: &at, FinishedAt: &at, OutputBytes: 9, OutputTruncated: true, Seq: 3, Version: 4,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("response (-want +got):\n%s", diff)
 		}
-		// Repeated, overtaken, of another attempt: nothing changes.
+		// Repeated, overtaken and foreign updates change nothing.
 		before, _ := f.task(t, task.ID)
 		f.told()
 		a = f.apply(t, done, update("lb-1", task.ID, 1, 9, tasker.Running), update("lb-2", task.ID, 2, 9, tasker.Failed), update("lb-2", task.ID, 1, 9, "nonsense"))
@@ -62,11 +62,11 @@ func TestApply(t *testing.T) {
 	})
 }
 
-func TestApplyOutOfOrder(t *testing.T) {
+func TestApplyIgnoresOvertakenUpdates(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1"))
 		claims := f.claim(t, 1)
-		// The report overtakes the confirm: sent is not written over it.
+		// The report arrives before the broker confirms the order: MarkSent must not overwrite it.
 		f.apply(t, update("lb-1", task.ID, 1, 3, tasker.Running), update("lb-1", task.ID, 1, 1, tasker.Received), update("lb-1", task.ID, 1, 2, tasker.Running))
 		must(t, f.MarkSent(t.Context(), claims))
 		r := f.want(t, task.ID, "running", "lb-1", "running")["lb-1"]
@@ -79,18 +79,18 @@ func TestApplyOutOfOrder(t *testing.T) {
 	})
 }
 
-// One report that is out of all bounds does not keep others from being stored.
-func TestApplyUnboundedReport(t *testing.T) {
+// An oversized report does not keep other reports from being stored.
+func TestApplyBoundsReports(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1", "lb-2"))
-		bad := update("lb-1", task.ID, 1, 1, tasker.Failed)
-		bad.Instance = strings.Repeat("i", 100_000)
-		bad.Update.Error = strings.Repeat("\xff", 1<<20)
-		bad.Update.Reason = "\xf0\x28\x8c\x28"
-		bad.Update.Result = []byte(`"` + strings.Repeat("x", tasker.MaxResult) + `"`)
-		far := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
-		bad.Update.FinishedAt = &far
-		f.apply(t, bad, update("lb-2", task.ID, 1, 1, tasker.Succeeded))
+		oversized := update("lb-1", task.ID, 1, 1, tasker.Failed)
+		oversized.Instance = strings.Repeat("i", 100_000)
+		oversized.Update.Error = strings.Repeat("\xff", 1<<20)
+		oversized.Update.Reason = "\xf0\x28\x8c\x28"
+		oversized.Update.Result = []byte(`"` + strings.Repeat("x", tasker.MaxResult) + `"`)
+		farFuture := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+		oversized.Update.FinishedAt = &farFuture
+		f.apply(t, oversized, update("lb-2", task.ID, 1, 1, tasker.Succeeded))
 		r := f.want(t, task.ID, "failed", "lb-1", "failed", "lb-2", "succeeded")["lb-1"]
 		if r.Result != nil || !strings.Contains(r.Reason, "left out") {
 			t.Errorf("result of %d bytes, reason %q", len(r.Result), r.Reason)
@@ -108,7 +108,7 @@ func TestOutput(t *testing.T) {
 		}
 		chunk := func(offset int64, s string) tasker.Chunk { return tasker.Chunk{Offset: offset, Data: []byte(s)} }
 		report(2, tasker.Running, 6, chunk(3, "def"))
-		report(1, tasker.Running, 3, chunk(0, "abc"), chunk(-1, "x"), chunk(5, "")) // overtaken, but its output counts
+		report(1, tasker.Running, 3, chunk(0, "abc"), chunk(-1, "x"), chunk(5, "")) // overtaken; its output is stored all the same
 		report(3, tasker.Running, 8, chunk(0, "abc"), chunk(4, "efgh"))             // overlaps
 		report(4, tasker.Succeeded, 100, chunk(98, "yz"))
 		out, err := f.Output(t.Context(), "ping", "a", "lb-1")
@@ -118,7 +118,7 @@ func TestOutput(t *testing.T) {
 			t.Errorf("output %+v (-want +got):\n%s", out, diff)
 		}
 		if _, err := f.Output(t.Context(), "ping", "a", "lb-2"); err == nil {
-			t.Error("output of an endpoint that has no part in the task")
+			t.Error("Output succeeded for an endpoint without a response")
 		}
 	})
 }
@@ -137,11 +137,11 @@ func TestHello(t *testing.T) {
 			t.Errorf("orders (-want +got):\n%s", diff)
 		}
 		if c := f.told(); len(c) != 1 || !c[0].Due || len(c[0].Tasks) != 0 {
-			t.Errorf("OnCommit was told %+v, want that something is due", c)
+			t.Errorf("OnCommit was told %+v, want Due", c)
 		}
-		f.send(t, 1) // the pending one, though it was held
+		f.send(t, 1) // the pending order is due though it is claimed
 		f.apply(t, hello("lb-1", "s2"))
-		f.send(t, 1) // the one that was sent and not received
+		f.send(t, 1) // the order that was sent and not received is due
 		f.want(t, task.ID, "sent", "lb-1", "sent")
 		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Received))
 		f.apply(t, hello("lb-1", "s3", tasker.AssignmentRef{TaskID: task.ID, Attempt: 1}))
@@ -150,7 +150,7 @@ func TestHello(t *testing.T) {
 	})
 }
 
-func TestAgentLostIt(t *testing.T) {
+func TestHelloEndsLostAttempts(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		lost := f.create(t, request("lost", "lb-1"))
 		kept := f.create(t, request("kept", "lb-1"))
@@ -171,7 +171,7 @@ func TestAgentLostIt(t *testing.T) {
 		f.want(t, kept.ID, "running", "lb-1", "running")
 		f.want(t, reported.ID, "running", "lb-1", "running")
 		f.want(t, other.ID, "running", "lb-2", "running")
-		// Repeated within the session: it may be older than what was accepted since.
+		// A hello that is repeated within its session may be older than the last assignment.
 		f.apply(t, hello("lb-1", "s1"))
 		f.want(t, kept.ID, "running", "lb-1", "running")
 		f.apply(t, hello("lb-1", "s2"))
@@ -179,7 +179,7 @@ func TestAgentLostIt(t *testing.T) {
 	})
 }
 
-func TestEndpoints(t *testing.T) {
+func TestEndpointsList(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		start := f.Now()
 		f.apply(t, hello("lb-2", "s"), hello("lb-1", "s"), goodbye("lb-3"))
@@ -211,15 +211,15 @@ func TestEndpoints(t *testing.T) {
 		one, err := f.Endpoint(t.Context(), "lb-1")
 		must(t, err)
 		if one.Connected {
-			t.Error("connected after three heartbeats of silence")
+			t.Error("the endpoint is connected after three silent intervals")
 		}
 		if _, err := f.Endpoint(t.Context(), "nobody"); err == nil {
-			t.Error("an endpoint that nobody has heard of")
+			t.Error("Endpoint succeeded for an unknown endpoint")
 		}
 	})
 }
 
-// Batches that touch the same rows in any order are all stored.
+// Concurrent batches that change the same rows in any order are all stored.
 func TestApplyConcurrently(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		names := []string{"lb-1", "lb-2", "lb-3", "lb-4", "lb-5"}
@@ -283,7 +283,7 @@ func TestChanges(t *testing.T) {
 			t.Errorf("since 3: %+v, want lb-1 at version 4", rows)
 		}
 		if _, _, err := f.Changes(t.Context(), "nothing", 0); err == nil {
-			t.Error("changes of no task")
+			t.Error("Changes succeeded for an unknown task")
 		}
 	})
 }

@@ -12,16 +12,16 @@ import (
 
 func TestExpireMissing(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
-		f.apply(t, hello("gone", "s"), hello("stopped", "s"), hello("deaf", "s"), hello("unbound", "s"), hello("busy", "s"), hello("unsent", "s"))
+		f.apply(t, hello("gone", "s"), hello("stopped", "s"), hello("silent", "s"), hello("unroutable", "s"), hello("busy", "s"), hello("unsent", "s"))
 		gone := f.Now()
 		f.Add(time.Minute)
 		f.apply(t, goodbye("stopped"))
 		stopped := f.Now()
-		task := f.create(t, request("a", "gone", "stopped", "stranger", "deaf", "unbound", "busy", "unsent", "done"))
+		task := f.create(t, request("a", "gone", "stopped", "unknown", "silent", "unroutable", "busy", "unsent", "done"))
 		var sent []store.Claim
 		for _, c := range f.claim(t, 8) {
 			switch c.Endpoint {
-			case "unbound":
+			case "unroutable":
 				must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: c, Reason: "unroutable: no queue", After: time.Hour}}))
 			case "busy":
 				must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: c, Reason: "broker is away", After: time.Hour}}))
@@ -34,21 +34,21 @@ func TestExpireMissing(t *testing.T) {
 		f.Add(29 * time.Second)
 		f.expire(t, 0)
 		f.Add(time.Second)
-		f.apply(t, heartbeat("deaf"), heartbeat("unbound"), heartbeat("busy"), heartbeat("unsent"), update("done", task.ID, 1, 1, tasker.Running))
+		f.apply(t, heartbeat("silent"), heartbeat("unroutable"), heartbeat("busy"), heartbeat("unsent"), update("done", task.ID, 1, 1, tasker.Running))
 		n, _, err := f.ExpireMissing(t.Context(), task.CreatedAt, 1000)
 		if n != 0 || err != nil {
-			t.Errorf("tasks that are too old: %d, %v", n, err)
+			t.Errorf("tasks created too early: %d, %v", n, err)
 		}
 		n, finished, err := f.ExpireMissing(t.Context(), task.CreatedAt.Add(-time.Microsecond), 4)
 		if n != 4 || len(finished) != 0 || err != nil {
-			t.Errorf("up to four: %d, %v, %v", n, finished, err)
+			t.Errorf("limit of four: %d, %v, %v", n, finished, err)
 		}
 		f.expire(t, 3)
-		responses := f.want(t, task.ID, "incomplete", "gone", "missing", "stopped", "missing", "stranger", "missing",
-			"deaf", "missing", "unbound", "missing", "busy", "missing", "unsent", "missing", "done", "running")
+		responses := f.want(t, task.ID, "incomplete", "gone", "missing", "stopped", "missing", "unknown", "missing",
+			"silent", "missing", "unroutable", "missing", "busy", "missing", "unsent", "missing", "done", "running")
 		for name, want := range map[string]string{
 			"gone": "offline since " + gone.Format(time.RFC3339), "stopped": "offline since " + stopped.Format(time.RFC3339),
-			"stranger": "never connected", "deaf": "not acknowledged", "unbound": "unroutable: no queue",
+			"unknown": "never connected", "silent": "not acknowledged", "unroutable": "unroutable: no queue",
 			"busy": "broker is away", "unsent": "not sent",
 		} {
 			if r := responses[name]; r.Reason != want || !r.Presumed || r.FinishedAt == nil {
@@ -56,7 +56,7 @@ func TestExpireMissing(t *testing.T) {
 			}
 		}
 		if got, _ := f.task(t, task.ID); got.FinishedAt != nil {
-			t.Error("finished while a response is open")
+			t.Error("the task has finished while a response has not ended")
 		}
 		f.Add(time.Hour)
 		f.claim(t, 0)
@@ -64,15 +64,15 @@ func TestExpireMissing(t *testing.T) {
 		if len(a.Finished) != 1 || a.Finished[0].Status != "incomplete" {
 			t.Errorf("finished %+v", a.Finished)
 		}
-		// Late reports win.
-		for _, name := range []string{"gone", "stopped", "stranger", "deaf", "unbound", "busy"} {
+		// Late reports replace presumed ends.
+		for _, name := range []string{"gone", "stopped", "unknown", "silent", "unroutable", "busy"} {
 			f.apply(t, update(name, task.ID, 1, 1, tasker.Succeeded))
 		}
 		f.apply(t, update("unsent", task.ID, 1, 1, tasker.Running))
-		f.want(t, task.ID, "running", "gone", "succeeded", "stopped", "succeeded", "stranger", "succeeded",
-			"deaf", "succeeded", "unbound", "succeeded", "busy", "succeeded", "unsent", "running", "done", "succeeded")
+		f.want(t, task.ID, "running", "gone", "succeeded", "stopped", "succeeded", "unknown", "succeeded",
+			"silent", "succeeded", "unroutable", "succeeded", "busy", "succeeded", "unsent", "running", "done", "succeeded")
 		if got, _ := f.task(t, task.ID); got.FinishedAt != nil {
-			t.Error("finished while a response runs again")
+			t.Error("the task has finished while a response is running again")
 		}
 		a = f.apply(t, update("unsent", task.ID, 1, 2, tasker.Succeeded))
 		if len(a.Finished) != 1 || a.Finished[0].Status != "succeeded" || !a.Finished[0].FinishedAt.Equal(f.Now()) {
@@ -97,16 +97,16 @@ func TestExpireSilent(t *testing.T) {
 		f.cancel(t, "b")
 		f.Add(59 * time.Minute)
 		f.apply(t, heartbeat("lb-2"))
-		silent := func(want int) {
+		expireSilent := func(want int) {
 			t.Helper()
 			if n, _, err := f.ExpireSilent(t.Context(), time.Hour, 100); n != want || err != nil {
 				t.Errorf("ExpireSilent = %d, %v; want %d", n, err, want)
 			}
 		}
-		silent(0)
+		expireSilent(0)
 		f.Add(2 * time.Minute)
-		silent(2)
-		silent(0)
+		expireSilent(2)
+		expireSilent(0)
 		r := f.want(t, task.ID, "running", "lb-1", "interrupted", "lb-2", "running")["lb-1"]
 		if want := "silent since " + since.Format(time.RFC3339); r.Reason != want || !r.Presumed {
 			t.Errorf("reason %q, want %q", r.Reason, want)

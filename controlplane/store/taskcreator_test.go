@@ -48,7 +48,7 @@ func TestCreateTask(t *testing.T) {
 			t.Errorf("a task of another type = %v, want ErrNotFound", err)
 		}
 		if _, _, err := f.CreateTask(t.Context(), store.NewTask{Identifier: "x", Type: "ping", Endpoints: []string{}}); err == nil {
-			t.Error("a task for no endpoint was created")
+			t.Error("a task without endpoints was created")
 		}
 		n := request("no-payload", "lb-1")
 		n.Payload = nil
@@ -58,15 +58,15 @@ func TestCreateTask(t *testing.T) {
 	})
 }
 
-func TestDuplicates(t *testing.T) {
+func TestCreateRepeated(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		first := f.create(t, request("same", "lb-1"))
 		again, created, err := f.CreateTask(t.Context(), request("same", "lb-1"))
 		if err != nil || created {
-			t.Fatalf("the same again = %v, %v; want the stored one", created, err)
+			t.Fatalf("the same request = %v, %v; want the stored task", created, err)
 		}
 		if diff := cmp.Diff(first, again); diff != "" {
-			t.Errorf("the same again (-first +again):\n%s", diff)
+			t.Errorf("the same request (-first +again):\n%s", diff)
 		}
 		if _, _, err := f.CreateTask(t.Context(), request("same", "lb-1", "lb-2")); !errors.Is(err, store.ErrConflict) {
 			t.Errorf("another body = %v, want ErrConflict", err)
@@ -77,7 +77,8 @@ func TestDuplicates(t *testing.T) {
 	})
 }
 
-// Identifiers are bytes: what a collation would fold are different tasks.
+// Identifiers are compared as bytes: identifiers that a collation would treat as equal
+// are different tasks.
 func TestIdentifiersAreBytes(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		for _, id := range []string{"abc", "ABC", "abc ", " abc", "é", "e\u0301", "straße", "strasse", "a%", "a_", `a\`, "a'", "\U0001f600", "0", "00"} {
@@ -91,7 +92,7 @@ func TestIdentifiersAreBytes(t *testing.T) {
 	})
 }
 
-func TestCreateRace(t *testing.T) {
+func TestConcurrentCreateOfOneIdentifier(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		var created, conflicts atomic.Int32
 		var wg sync.WaitGroup
@@ -99,13 +100,13 @@ func TestCreateRace(t *testing.T) {
 			wg.Go(func() {
 				n := request("race", "lb-1", "lb-2")
 				n.Fingerprint = sha256.Sum256([]byte{byte(i % 2)})
-				_, was, err := f.CreateTask(t.Context(), n)
+				_, isNew, err := f.CreateTask(t.Context(), n)
 				switch {
 				case errors.Is(err, store.ErrConflict):
 					conflicts.Add(1)
 				case err != nil:
 					t.Errorf("CreateTask: %v", err)
-				case was:
+				case isNew:
 					created.Add(1)
 				}
 			})
@@ -117,7 +118,7 @@ func TestCreateRace(t *testing.T) {
 	})
 }
 
-func TestManyEndpoints(t *testing.T) {
+func TestCreateWithManyEndpoints(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		names := make([]string, 10_000)
 		for i := range names {
@@ -140,7 +141,7 @@ func TestManyEndpoints(t *testing.T) {
 	})
 }
 
-func TestTasks(t *testing.T) {
+func TestTasksList(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		var ids []string // newest first
 		for i := range 25 {

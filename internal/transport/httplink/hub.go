@@ -2,34 +2,34 @@ package httplink
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
 
-// HubOptions say what a Hub works with.
+// HubOptions configure a Hub.
 type HubOptions struct {
 	// Types are the configured task types.
 	Types []tasker.TaskType
-	// Heartbeat is the agents' interval, unless a welcome or the agent says a longer
-	// one. An agent that was silent for three of them has lost its stream, and its
-	// name to another agent that asks for it. 10 s when zero.
+	// Heartbeat is the interval of the agents' heartbeats, unless a welcome or the agent
+	// sets a longer one. An agent that sends no report for three intervals loses its
+	// stream, and its name to another agent that requests it. Zero means 10 s.
 	Heartbeat time.Duration
-	// Keepalive is the interval of signs of life on idle streams; 5 s when zero.
-	// Streams that are opened in a large fleet have up to four times as much.
+	// Keepalive is the interval of keepalives on idle streams; zero means 5 s. In a large
+	// fleet the interval is up to four times as long.
 	Keepalive time.Duration
-	// WriteTimeout is how long an agent may read nothing of what is written to it
-	// before it counts as gone; 10 s when zero.
+	// WriteTimeout is how long an agent may read nothing before the hub ends its stream;
+	// zero means 10 s.
 	WriteTimeout time.Duration
-	// Patience is how long a Send waits for an agent to read; 3 s when zero. After
-	// that the agent is behind: until it has read what waits for it, it gets nothing
-	// more, and holds up nobody else.
+	// Patience is how long a Send waits for an agent to read; zero means 3 s. After that
+	// the agent is slow: it gets no further orders until it has read the queued ones, so
+	// that it does not delay other agents.
 	Patience time.Duration
 	// Authorize returns an error if a request may not use the endpoint name in its
 	// header; nil authorizes every request. An error that wraps
@@ -41,58 +41,49 @@ type HubOptions struct {
 	Log       *slog.Logger
 	// Metrics may be nil.
 	Metrics *Metrics
-	// Clock is time.Now unless set; the silence of agents and the expiry of
-	// orders go by it.
+	// Clock returns the time for the silence of agents and the expiry of orders; nil
+	// means time.Now.
 	Clock func() time.Time
 }
 
-// Hub is the control plane's end. The streams are the Hub's, not those of the server
-// that calls Handler, whose shutdown does not end them; Close does, and waits.
-type Hub struct {
-	opts  HubOptions
-	posts chan post
-	// bodies bounds the memory for reports that wait to be stored.
-	bodies *semaphore.Weighted
-
-	ctx  context.Context // done, with cause ErrClosed, when the hub is closed
-	end  context.CancelCauseFunc
-	work sync.WaitGroup // the streams, the signs of life and Receive
-
-	mu      sync.Mutex
-	closed  bool
-	streams map[string]*stream
+// setDefaults replaces zero values.
+func (o *HubOptions) setDefaults() {
+	for duration, value := range map[*time.Duration]time.Duration{
+		&o.Heartbeat: 10 * time.Second, &o.Keepalive: 5 * time.Second, &o.Patience: 3 * time.Second, &o.WriteTimeout: 10 * time.Second,
+	} {
+		if *duration == 0 {
+			*duration = value
+		}
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
 }
 
-// allBodies is the most memory, in bytes, for reports that wait to be stored.
-const allBodies = 64 << 20
+// Hub is the control plane's end. It owns the streams: the shutdown of the server that
+// calls Handler does not end them, but Close does, and waits.
+type Hub struct {
+	opts       HubOptions
+	streams    *registry
+	inbox      *inbox
+	operations *wire.Operations
+}
 
-// NewHub makes a Hub; Close must be called.
+// NewHub returns a Hub; Close must be called.
 func NewHub(opts HubOptions) *Hub {
-	if opts.Heartbeat == 0 {
-		opts.Heartbeat = 10 * time.Second
+	opts.setDefaults()
+	h := &Hub{opts: opts, streams: newRegistry(opts), operations: wire.NewOperations()}
+	h.inbox = newInbox(opts.Log, h.operations)
+	if end, ok := h.operations.Start(); ok {
+		go func() {
+			defer end()
+			h.streams.monitor(h.operations.Done())
+		}()
 	}
-	if opts.Keepalive == 0 {
-		opts.Keepalive = 5 * time.Second
-	}
-	if opts.Patience == 0 {
-		opts.Patience = 3 * time.Second
-	}
-	if opts.WriteTimeout == 0 {
-		opts.WriteTimeout = 10 * time.Second
-	}
-	if opts.Clock == nil {
-		opts.Clock = time.Now
-	}
-	h := &Hub{
-		opts: opts, posts: make(chan post), bodies: semaphore.NewWeighted(allBodies),
-		streams: map[string]*stream{},
-	}
-	h.ctx, h.end = context.WithCancelCause(context.Background())
-	h.work.Go(h.attend)
 	return h
 }
 
-// Handler answers the agents, below /agent/.
+// Handler serves the requests of the agents, below /agent/.
 func (h *Hub) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+ordersPath, h.serveOrders)
@@ -100,105 +91,99 @@ func (h *Hub) Handler() http.Handler {
 	return mux
 }
 
-// Close implements transport.Hub. It ends the streams; a server with streams whose
-// connections are shared (HTTP/2) can shut down then only.
+// Close implements transport.Hub. It ends the streams. A server with streams on shared
+// connections (HTTP/2) can shut down only after that.
 func (h *Hub) Close() error {
-	h.mu.Lock()
-	h.closed = true
-	for _, s := range h.streams {
-		s.end(transport.ErrClosed)
-	}
-	h.mu.Unlock()
-	h.end(transport.ErrClosed)
-	h.work.Wait()
+	h.streams.close()
+	h.operations.Close()
+	h.operations.Wait()
 	return nil
 }
 
 // Disconnect ends the endpoint's stream at once. Authorize decides whether its agent
 // may open another.
-func (h *Hub) Disconnect(endpoint string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s := h.streams[endpoint]; s != nil {
-		delete(h.streams, endpoint)
-		s.end(errDisconnected)
-	}
+func (h *Hub) Disconnect(endpoint string) { h.streams.disconnect(endpoint) }
+
+// Receive implements transport.Hub. Reports that arrive while a batch is being stored make
+// the next batch.
+func (h *Hub) Receive(ctx context.Context, handle func(context.Context, []tasker.Report) error) error {
+	return h.inbox.receive(ctx, handle)
 }
 
-// begin counts a piece of work that Close waits for; false after Close.
-func (h *Hub) begin() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.closed {
-		h.work.Add(1)
+// Send implements transport.Hub. An order is accepted after it is written to the stream of
+// its endpoint. An order to all endpoints is queued for each open stream; an agent whose
+// stream breaks reconnects and sends a hello.
+func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
+	if h.operations.Closed() {
+		return transport.ErrClosed
 	}
-	return !h.closed
-}
-
-// learn remembers what the endpoint serves, and that it lives.
-func (h *Hub) learn(r tasker.Report) {
-	var p *tasker.Presence
-	switch {
-	case r.Hello != nil:
-		p = &r.Hello.Presence
-	case r.Heartbeat != nil:
-		p = &r.Heartbeat.Presence
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := h.streams[r.Endpoint]
-	if s == nil || s.instance != r.Instance {
-		return
-	}
-	s.heard = h.opts.Clock()
-	if p == nil || s.serves == nil && r.Hello == nil {
-		return
-	}
-	s.beat = p.Heartbeat.D()
-	s.serves = make(map[string]bool, len(h.opts.Types))
-	for _, t := range h.opts.Types {
-		if t.ServedBy(*p) {
-			s.serves[t.Name] = true
+	failed, waiting := map[int]error{}, map[int]*stream{}
+	results := make(chan writeResult, len(orders))
+	for i, o := range orders {
+		s, err := h.enqueue(o, frame{index: i, results: results})
+		switch {
+		case err != nil:
+			failed[i] = err
+		case s != nil:
+			waiting[i] = s
 		}
 	}
+	if err := h.awaitWrites(ctx, waiting, results, failed); err != nil {
+		return err
+	}
+	if len(failed) > 0 {
+		return &transport.SendError{Failed: failed, Of: len(orders)}
+	}
+	return nil
 }
 
-// attend gives the idle streams their signs of life, and ends those whose agent
-// fell silent: what is written to them reaches nobody. One goroutine serves all
-// streams; it looks often, so that they are not all written to at once.
-func (h *Hub) attend() {
-	tick := time.NewTicker(max(h.opts.Keepalive/5, time.Millisecond))
-	defer tick.Stop()
-	for {
+// enqueue appends an order to the stream or streams of its receivers. It returns the stream
+// that reports the result; nil if no result will be reported.
+func (h *Hub) enqueue(o tasker.Order, f frame) (*stream, error) {
+	toAll := o.Endpoint == tasker.AllEndpoints
+	if !h.streams.isConfigured(o.Type) && (o.Assignment != nil || toAll) {
+		return nil, fmt.Errorf("%w: task type %q is not configured", transport.ErrUnroutable, o.Type)
+	}
+	if !o.Expires.IsZero() && o.Expires.Before(h.opts.Clock()) {
+		return nil, nil
+	}
+	body, err := json.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("%w: encode the order: %w", transport.ErrRefused, err)
+	}
+	f.body = append(body, '\n')
+	if toAll {
+		f.results = nil
+		h.streams.broadcast(o.Type, f)
+		return nil, nil
+	}
+	return h.streams.enqueue(o, f)
+}
+
+// awaitWrites collects the results of the waiting orders in failed. It returns the error of
+// ctx if that is done before.
+func (h *Hub) awaitWrites(ctx context.Context, waiting map[int]*stream, results <-chan writeResult, failed map[int]error) error {
+	timeout := time.NewTimer(h.opts.Patience)
+	defer timeout.Stop()
+	for len(waiting) > 0 {
 		select {
-		case <-h.ctx.Done():
-			return
-		case <-tick.C:
-		}
-		h.mu.Lock()
-		heard, wrote := h.opts.Clock(), time.Now()
-		for _, s := range h.streams {
-			if s.serves != nil && h.silent(s, heard) {
-				s.end(errSilentAgent)
+		case r := <-results:
+			delete(waiting, r.index)
+			if r.err != nil {
+				failed[r.index] = r.err
 			}
-			s.keepAlive(wrote)
+			continue
+		case <-timeout.C:
+		case <-ctx.Done():
 		}
-		h.mu.Unlock()
+		for i, s := range waiting {
+			s.markSlow()
+			failed[i] = errSlow
+		}
+		return ctx.Err()
 	}
-}
-
-// keepalive is the interval for a stream that is opened as one of so many: about 100
-// signs of life a second, but no fewer than proxies want to see.
-func (h *Hub) keepalive(streams int) time.Duration {
-	return min(max(time.Duration(streams)*time.Second/100, h.opts.Keepalive), 4*h.opts.Keepalive)
-}
-
-// silent says whether the agent has not been heard of for too long.
-func (h *Hub) silent(s *stream, now time.Time) bool {
-	return now.Sub(s.heard) >= h.silence(s)
-}
-
-// silence is for how long the agent may be silent. It belongs to the mutex.
-func (h *Hub) silence(s *stream) time.Duration {
-	return 3 * max(h.opts.Heartbeat, min(s.beat, time.Hour))
+	return nil
 }

@@ -170,10 +170,10 @@ func TestWhyThereIsNoStream(t *testing.T) {
 		}, "/agent/v1/orders answered 502 Bad Gateway"},
 		"a redirection": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://elsewhere.example/", http.StatusMovedPermanently)
-		}, "set server.uri to what leads to https://elsewhere.example/"},
+		}, "set server.uri to the URI that leads to https://elsewhere.example/"},
 		"another server": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "<html>")
-		}, "is no control plane that agents connect to"},
+		}, "is not a control plane that agents can connect to"},
 		"an error that does not end": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Tasker-Keepalive", "0.05")
 			w.WriteHeader(http.StatusInternalServerError)

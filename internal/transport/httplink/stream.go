@@ -12,227 +12,230 @@ import (
 )
 
 const (
-	// maxWaiting bounds the lines that wait for one agent to read, in bytes.
-	maxWaiting = 64 << 20
-	// piece is how much is written at once, in bytes.
-	piece = 64 << 10
-	// farewell is how long a stream that is to end may take for what is being
-	// written.
-	farewell = time.Second
+	// maxQueued is the largest size of the frames that wait for one agent to read, in
+	// bytes.
+	maxQueued = 64 << 20
+	// maxWrite is the largest size of one write, in bytes.
+	maxWrite = 64 << 10
+	// closeTimeout is how long a write in progress may take when the stream ends.
+	closeTimeout = time.Second
 )
 
 var (
-	errSilentAgent  = errors.New("the agent fell silent")
+	errSilentAgent  = errors.New("the agent has stopped reporting")
 	errReplaced     = errors.New("the agent opened another stream")
-	errDisconnected = errors.New("the endpoint was shut out")
+	errDisconnected = errors.New("the endpoint was disconnected")
+	errSlow         = fmt.Errorf("%w: the agent is slow to read earlier orders", transport.ErrUnavailable)
 )
 
-// line is one line of a stream.
-type line struct {
+// frame is one line of a stream: an order or a keepalive.
+type frame struct {
 	body []byte
-	// written is told under index what became of the line; nil when nobody asks.
-	// It has room for that.
-	written chan<- result
+	// results receives the result of the write, under index; nil if nobody waits for it.
+	// It has room for the result.
+	results chan<- writeResult
 	index   int
 }
 
-type result struct {
+// writeResult is the result of the write of one frame.
+type writeResult struct {
 	index int
 	err   error
 }
 
-func settle(lines []line, err error) {
-	for _, l := range lines {
-		if l.written != nil {
-			l.written <- result{l.index, err}
+func reportResults(frames []frame, err error) {
+	for _, f := range frames {
+		if f.results != nil {
+			f.results <- writeResult{f.index, err}
 		}
 	}
 }
 
-// stream is one agent's open request for orders. Its lines are written by one
-// goroutine at a time, which is there only while there are lines.
+// stream is an agent's open request for orders. At most one goroutine writes its frames; it
+// runs only while there are frames.
 type stream struct {
 	endpoint, instance string
-	// timeout is how long the agent may take none of a piece, keepalive the interval of
-	// the signs of life that it was told.
-	timeout, keepalive time.Duration
+	// writeTimeout limits one write, keepalive is the interval of the keepalives that the
+	// agent expects.
+	writeTimeout, keepalive time.Duration
 
-	// These belong to the hub's mutex: when the agent last spoke, and the types it
-	// serves (nil until its hello).
-	heard  time.Time
+	// The registry's mutex protects the following fields.
+
+	// lastReport is when the agent last reported.
+	lastReport time.Time
+	// serves are the task types that the endpoint serves; nil before its hello.
 	serves map[string]bool
-	// beat is the interval of its heartbeats, or the one that it was told if that
-	// is longer; zero is the hub's.
-	beat time.Duration
+	// heartbeat is the longer one of the interval that the agent reported and the interval
+	// of its welcome; zero is the default of the hub.
+	heartbeat time.Duration
 
-	writing sync.WaitGroup
+	writer sync.WaitGroup
 
-	mu      sync.Mutex
-	out     outlet // nil until the answer has begun
-	lines   []line
-	waiting int // bytes of the lines
-	busy    bool
-	behind  bool
-	over    error // why it is to end, or has ended
-	wrote   time.Time
+	mu          sync.Mutex
+	out         streamOutput // nil until the response has begun
+	frames      []frame
+	queuedBytes int
+	writing     bool
+	slow        bool
+	reason      error // why the stream ends or has ended
+	lastWrite   time.Time
 }
 
-// enqueue takes a line, or says why not.
-func (s *stream) enqueue(l line) error {
+// start begins to write the stream to out. The head of the response comes first.
+func (s *stream) start(out streamOutput, head []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.over != nil:
-		return transport.ErrOffline
-	case s.waiting+len(l.body) > maxWaiting, s.behind && l.written != nil:
-		return errBehind
-	}
-	s.add(l)
-	return nil
-}
-
-func (s *stream) add(l line) {
-	s.lines = append(s.lines, l)
-	s.waiting += len(l.body)
-	if s.out != nil && !s.busy {
-		s.busy = true
-		s.writing.Go(s.write)
-	}
-}
-
-// keepAlive adds an empty line if nothing was written for the interval, nor is to be.
-func (s *stream) keepAlive(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over == nil && s.out != nil && !s.busy && now.Sub(s.wrote) >= s.keepalive {
-		s.add(line{body: []byte("\n")})
-	}
-}
-
-// fallBehind notes that a Send gave up waiting for the agent to read.
-func (s *stream) fallBehind() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.behind = s.busy || len(s.lines) > 0
-}
-
-// take returns the waiting lines. There are none when the last ones taken have
-// been written and nothing has come since.
-func (s *stream) take() []line {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	lines := s.lines
-	s.lines, s.waiting, s.busy = nil, 0, len(lines) > 0
-	if !s.busy {
-		s.behind, s.wrote = false, time.Now()
-	}
-	return lines
-}
-
-// end has the stream end, for a reason; the first one counts. What is being written
-// has a moment to get there.
-func (s *stream) end(why error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over != nil {
+	if s.out = out; s.reason != nil {
+		s.interruptLocked()
 		return
 	}
-	s.over = why
+	s.appendLocked(frame{body: append(head, '\n')}) // the agent sees at once that it is connected
+}
+
+// run returns the reason after the stream has ended.
+func (s *stream) run() error {
+	s.end(s.out.waitClosed())
+	s.writer.Wait()
+	s.out.close()
+	return s.endReason()
+}
+
+// end ends the stream for a reason; only the first reason counts. A write in progress may
+// finish within closeTimeout.
+func (s *stream) end(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason != nil {
+		return
+	}
+	s.reason = reason
 	if s.out != nil {
-		s.hurry()
+		s.interruptLocked()
 	}
 }
 
-// hurry belongs to the mutex.
-func (s *stream) hurry() {
-	_ = s.out.SetWriteDeadline(time.Now().Add(farewell)) // one that takes no deadline is gone
+// interruptLocked must be called with mu held.
+func (s *stream) interruptLocked() {
+	_ = s.out.SetWriteDeadline(time.Now().Add(closeTimeout)) // it fails only if the connection is closed
 	s.out.interrupt()
 }
 
-// ended says why the stream is to end, or has ended; nil if it goes on.
-func (s *stream) ended() error {
+// endReason returns why the stream ends or has ended; nil if it continues.
+func (s *stream) endReason() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.over
+	return s.reason
 }
 
-// begin has the stream written to out, first what begins the answer.
-func (s *stream) begin(out outlet, first []byte) {
+// enqueue appends a frame, or returns an error if the agent is offline or slow.
+func (s *stream) enqueue(f frame) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.out = out; s.over != nil {
-		s.hurry()
-		return
+	switch {
+	case s.reason != nil:
+		return transport.ErrOffline
+	case s.queuedBytes+len(f.body) > maxQueued, s.slow && f.results != nil:
+		return errSlow
 	}
-	s.add(line{body: append(first, '\n')}) // the agent sees at once that it is connected
+	s.appendLocked(f)
+	return nil
 }
 
-// serve returns when the stream has ended, and says why.
-func (s *stream) serve() error {
-	s.end(s.out.wait())
-	s.writing.Wait()
-	s.out.close()
-	return s.ended()
+// appendLocked must be called with mu held.
+func (s *stream) appendLocked(f frame) {
+	s.frames = append(s.frames, f)
+	s.queuedBytes += len(f.body)
+	if s.out != nil && !s.writing {
+		s.writing = true
+		s.writer.Go(s.writeQueued)
+	}
 }
 
-// write writes the lines that wait, until there are none.
-func (s *stream) write() {
-	for lines := s.take(); len(lines) > 0; lines = s.take() {
-		for len(lines) > 0 {
+// keepAlive appends an empty line if the stream was idle for the keepalive interval.
+func (s *stream) keepAlive(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason == nil && s.out != nil && !s.writing && now.Sub(s.lastWrite) >= s.keepalive {
+		s.appendLocked(frame{body: []byte("\n")})
+	}
+}
+
+// markSlow records that a Send has stopped waiting for the agent to read.
+func (s *stream) markSlow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow = s.writing || len(s.frames) > 0
+}
+
+// dequeue returns the queued frames. If there are none, everything has been written.
+func (s *stream) dequeue() []frame {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	frames := s.frames
+	s.frames, s.queuedBytes, s.writing = nil, 0, len(frames) > 0
+	if !s.writing {
+		s.slow, s.lastWrite = false, time.Now()
+	}
+	return frames
+}
+
+// writeQueued writes the queued frames until there are none.
+func (s *stream) writeQueued() {
+	for frames := s.dequeue(); len(frames) > 0; frames = s.dequeue() {
+		for len(frames) > 0 {
 			n, size := 0, 0
-			for n < len(lines) && size < piece {
-				size += len(lines[n].body)
+			for n < len(frames) && size < maxWrite {
+				size += len(frames[n].body)
 				n++
 			}
-			if err := s.put(lines[:n]); err != nil {
-				settle(lines, fmt.Errorf("%w: %w", transport.ErrOffline, err))
+			if err := s.write(frames[:n]); err != nil {
+				reportResults(frames, fmt.Errorf("%w: %w", transport.ErrOffline, err))
 				s.end(err)
 				return
 			}
-			settle(lines[:n], nil)
-			lines = lines[n:]
+			reportResults(frames[:n], nil)
+			frames = frames[n:]
 		}
 	}
 }
 
-// put hands lines to the network. Each piece has its own deadline, so that a
-// slow agent is not mistaken for one that is gone.
-func (s *stream) put(lines []line) error {
-	for p := range slices.Chunk(joined(lines), piece) {
-		if err := s.limit(time.Now().Add(s.timeout)); err != nil {
+// write writes and flushes frames. Each chunk has its own deadline, so that a slow agent
+// does not count as a silent one.
+func (s *stream) write(frames []frame) error {
+	for chunk := range slices.Chunk(concat(frames), maxWrite) {
+		if err := s.setWriteDeadline(time.Now().Add(s.writeTimeout)); err != nil {
 			return err
 		}
-		if _, err := s.out.Write(p); err != nil {
+		if _, err := s.out.Write(chunk); err != nil {
 			return fmt.Errorf("write to the agent: %w", err)
 		}
 	}
 	if err := s.out.Flush(); err != nil {
 		return fmt.Errorf("write to the agent: %w", err)
 	}
-	// Over HTTP/2 a deadline that passes ends even an idle stream. One that is to end
-	// keeps its own.
-	_ = s.limit(time.Time{})
+	// With HTTP/2 a passed deadline would end even an idle stream.
+	_ = s.setWriteDeadline(time.Time{}) // a stream that ends keeps its own deadline
 	return nil
 }
 
-// joined is the lines as they are written, with as few calls as possible.
-func joined(lines []line) []byte {
-	if len(lines) == 1 {
-		return lines[0].body
+// concat joins the frames, so that one write suffices.
+func concat(frames []frame) []byte {
+	if len(frames) == 1 {
+		return frames[0].body
 	}
 	var b bytes.Buffer
-	for _, l := range lines {
-		b.Write(l.body)
+	for _, f := range frames {
+		b.Write(f.body)
 	}
 	return b.Bytes()
 }
 
-// limit sets the deadline of what is written next, unless the stream is to end.
-func (s *stream) limit(deadline time.Time) error {
+// setWriteDeadline sets the deadline of the next write, unless the stream ends.
+func (s *stream) setWriteDeadline(deadline time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over != nil {
-		return s.over
+	if s.reason != nil {
+		return s.reason
 	}
 	if err := s.out.SetWriteDeadline(deadline); err != nil {
 		return fmt.Errorf("set a deadline: %w", err)

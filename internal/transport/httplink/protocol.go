@@ -1,0 +1,76 @@
+package httplink
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+)
+
+// The paths of the two requests, the headers that identify the agent, and the header that
+// contains the keepalive interval of the hub, in seconds.
+const (
+	ordersPath  = "/agent/v1/orders"
+	reportsPath = "/agent/v1/reports"
+
+	endpointHeader  = "Tasker-Endpoint"
+	instanceHeader  = "Tasker-Instance"
+	keepaliveHeader = "Tasker-Keepalive"
+
+	streamType = "application/x-ndjson"
+)
+
+const (
+	// maxBody is the largest body of a POST of reports, in bytes: several times the
+	// largest report.
+	maxBody = 8 << 20
+	// targetBody is the size at which a link begins the next POST, in bytes. Reverse
+	// proxies commonly refuse larger bodies.
+	targetBody = 1 << 20
+	// maxBatch is the largest number of messages in one batch, maxPost the largest
+	// number of reports of one POST in it.
+	maxBatch = 200
+	maxPost  = maxBatch / 2
+)
+
+// problem is the body of an error response (RFC 9457).
+type problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	// Report is the index of the report that caused the error; nil if no single report
+	// did.
+	Report *int `json:"report,omitempty"`
+}
+
+func newProblem(status int, format string, args ...any) *problem {
+	return &problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Error returns the detail.
+func (p *problem) Error() string { return p.Detail }
+
+// forReport sets the index of the report that caused the error.
+func (p *problem) forReport(index int) *problem {
+	p.Report = &index
+	return p
+}
+
+// rejectsReports reports whether the content of a POST caused the error.
+func (p *problem) rejectsReports() bool {
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return true
+	case http.StatusForbidden:
+		return p.Report != nil
+	}
+	return false
+}
+
+func (p *problem) respond(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the connection may be closed
+}

@@ -68,7 +68,7 @@ func Info() handlers.Info {
 	return handlers.Info{
 		Name:      Name,
 		Summary:   "Updates an application: downloads a release, switches to it, restarts it, and switches back if it is not healthy.",
-		Schema:    []byte(schema),
+		Schema:    payloadSchema,
 		Restart:   handlers.RestartRetry,
 		CanDryRun: true,
 		CanUndo:   true,

@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"cmp"
+	_ "embed"
 	"fmt"
 	"io"
 	"io/fs"
@@ -72,76 +73,10 @@ const (
 	defaultTimeout         = 5 * time.Second
 )
 
-// schema checks what can be checked without knowledge of the server.
-const schema = `{
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object",
-  "properties": {
-    "url": {
-      "description": "the URL of the release: http, https or file; without user and password, see token_file",
-      "type": "string", "pattern": "^(https?://[^/]|file:///)", "maxLength": 4096
-    },
-    "sha256": {"description": "the SHA-256 of the file at url, in hex", "type": "string", "pattern": "^[0-9A-Fa-f]{64}$"},
-    "version": {
-      "description": "the name of the release, and of its directory below releases; the content of a version never changes",
-      "type": "string", "pattern": "^[0-9A-Za-z][0-9A-Za-z._+~-]{0,99}$"
-    },
-    "directory": {
-      "description": "the directory to deploy to, an absolute path that the agent's handlers.artifact.allow names; it contains releases/<version> and the link current",
-      "type": "string", "pattern": "^/", "maxLength": 1024
-    },
-    "format": {"description": "the format of the file; default: by the suffix of the url", "enum": ["tar.gz", "zip", "plain"]},
-    "name": {
-      "description": "with plain, where it is required: the file's path inside the release",
-      "type": "string", "pattern": "^[0-9A-Za-z_][0-9A-Za-z._+~-]*(/[0-9A-Za-z_][0-9A-Za-z._+~-]*)*$", "maxLength": 255
-    },
-    "mode": {"description": "with plain: the file's mode; default: 0755", "type": "string", "pattern": "^0?[0-7]{3}$"},
-    "token_file": {
-      "description": "the absolute path of a file on the server that contains one line: a bearer token, or a scheme and credentials, like \"Basic dXNlcjpwYXNz\"; for https URLs and for this server itself only",
-      "type": "string", "pattern": "^/", "maxLength": 1024
-    },
-    "max_size": {"description": "the maximum size of the file in bytes; default: 1 GiB", "type": "integer", "minimum": 1, "maximum": 1099511627776},
-    "max_unpacked_size": {"description": "the maximum size in bytes when unpacked; default: 4 GiB", "type": "integer", "minimum": 1, "maximum": 1099511627776},
-    "max_entries": {"description": "the maximum number of files, directories and links; default: 100000", "type": "integer", "minimum": 1, "maximum": 10000000},
-    "hooks": {
-      "description": "programs of the release, without a shell, run in its directory with VERSION and RELEASE (that directory) in the environment",
-      "type": "object",
-      "properties": {
-        "before": {"description": "runs before the switch; if it fails, the link is not switched", "$ref": "#/$defs/argv"},
-        "after": {"description": "runs after each switch, also after switching back, when the unit has been restarted", "$ref": "#/$defs/argv"}
-      },
-      "additionalProperties": false
-    },
-    "unit": {
-      "description": "the systemd unit to restart after the switch, with its suffix, like app.service; the agent's handlers.service.allow must allow it",
-      "type": "string", "pattern": "^[0-9A-Za-z][0-9A-Za-z:_.@\\\\-]*\\.[a-z]+$", "maxLength": 255
-    },
-    "health": {
-      "description": "how the release is checked: one of http, tcp and command",
-      "type": "object",
-      "properties": {
-        "http": {"description": "a URL that must respond with a status 2xx", "type": "string", "pattern": "^https?://[^/]", "maxLength": 4096},
-        "tcp": {"description": "an address, HOST:PORT, that must accept connections", "type": "string", "pattern": "^.+:[0-9]+$", "maxLength": 300},
-        "command": {"description": "a program of the release that must end with exit code 0", "$ref": "#/$defs/argv"},
-        "retries": {"description": "the number of further attempts; default: 10", "type": "integer", "minimum": 0, "maximum": 1000},
-        "interval": {"description": "the time between two attempts; default: 2s", "type": ["string", "number"]},
-        "timeout": {"description": "the timeout of one attempt; default: 5s", "type": ["string", "number"]}
-      },
-      "oneOf": [{"required": ["http"]}, {"required": ["tcp"]}, {"required": ["command"]}],
-      "additionalProperties": false
-    },
-    "keep": {"description": "the number of releases to keep, which always include the current and the previous one; default: 5", "type": "integer", "minimum": 1, "maximum": 1000}
-  },
-  "required": ["url", "sha256", "version", "directory"],
-  "additionalProperties": false,
-  "$defs": {
-    "argv": {
-      "description": "the path of a program inside the release, and its arguments",
-      "type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string", "pattern": "^[^\\x00]*$"},
-      "prefixItems": [{"type": "string", "pattern": "^[^/\\x00]"}]
-    }
-  }
-}`
+// payloadSchema checks everything that can be checked without knowledge of the server.
+//
+//go:embed payload.schema.json
+var payloadSchema []byte
 
 // spec is a payload that has been checked, with its defaults filled in.
 type spec struct {

@@ -1,7 +1,7 @@
 package command
 
 import (
-	_ "embed" // the payload schema
+	_ "embed"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/process"

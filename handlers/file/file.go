@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -69,6 +70,9 @@ type State struct {
 	Mode   string `json:"mode"`
 }
 
+//go:embed payload.schema.json
+var payloadSchema []byte
+
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
@@ -77,43 +81,7 @@ func Info() handlers.Info {
 		Restart:   handlers.RestartRetry,
 		CanDryRun: true,
 		CanUndo:   true,
-		Schema: []byte(`{
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object",
-  "properties": {
-    "path": {
-      "description": "the absolute path of the file; its directory must exist",
-      "type": "string", "pattern": "^/.*[^/]$", "maxLength": 4096
-    },
-    "state": {"description": "default: present", "enum": ["present", "absent"]},
-    "content": {"description": "the content of the file", "type": "string"},
-    "template": {
-      "description": "the content of the file, in which {{.name}} is a value, {{.name.part}} a value of an object, {{endpoint}} the server and {{identifier}} the task's identifier",
-      "type": "string"
-    },
-    "values": {"description": "the values of the template", "type": "object"},
-    "owner": {
-      "description": "the owner of the file, by name or number; default: unchanged, or the agent's user for a new file",
-      "type": "string", "minLength": 1, "maxLength": 256
-    },
-    "group": {
-      "description": "the group of the file, by name or number; default: unchanged, or that of new files in the directory",
-      "type": "string", "minLength": 1, "maxLength": 256
-    },
-    "mode": {
-      "description": "the permissions of the file, in octal; default: unchanged, or 0644 for a new file",
-      "type": "string", "pattern": "^0[0-7]{3}$"
-    },
-    "validate": {
-      "description": "a command, as argv, in which one element is {}, the path of the new file; the new file replaces the old one only if the command ends with exit code 0",
-      "type": "array", "minItems": 2, "items": {"type": "string"}
-    },
-    "backup": {"description": "keep the old file as PATH.tasker-bak", "type": "boolean"},
-    "diff": {"description": "show the diff in the result even if other users cannot read the file", "type": "boolean"}
-  },
-  "required": ["path"],
-  "additionalProperties": false
-}`),
+		Schema:    payloadSchema,
 	}
 }
 

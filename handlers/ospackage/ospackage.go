@@ -2,6 +2,7 @@ package ospackage
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"log/slog"
 	"os"
@@ -86,6 +87,9 @@ const (
 	maxLockTimeout     = time.Hour
 )
 
+//go:embed payload.schema.json
+var payloadSchema []byte
+
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
@@ -95,40 +99,7 @@ func Info() handlers.Info {
 		Detached:  true,
 		CanDryRun: true,
 		CanUndo:   true,
-		Schema: []byte(`{
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object",
-  "properties": {
-    "packages": {
-      "description": "the packages, which are changed in one transaction",
-      "type": "array", "minItems": 1, "maxItems": 50,
-      "items": {
-        "type": "object",
-        "properties": {
-          "name": {"description": "the name of the package", "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9+._-]*[A-Za-z0-9+])?$", "maxLength": 200},
-          "version": {
-            "description": "the version to install, which may be older, like 1.2.3 or with the revision of the package, 1.2.3-1",
-            "type": "string", "pattern": "^[0-9A-Za-z][0-9A-Za-z.+~^:_-]*$", "maxLength": 100
-          }
-        },
-        "required": ["name"],
-        "additionalProperties": false
-      }
-    },
-    "state": {
-      "description": "present (the default) keeps the installed version unless another one is named; latest installs the newest available version; absent removes the package",
-      "type": "string", "enum": ["present", "latest", "absent"]
-    },
-    "hold": {"description": "true: hold the version in later upgrades; false: release the hold; default: unchanged", "type": "boolean"},
-    "update": {"description": "update the package lists first; default: true", "type": "boolean"},
-    "lock_timeout": {
-      "description": "how long to wait for another package manager, like 10m; default: 5m, maximum: 1h",
-      "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$", "maxLength": 20
-    }
-  },
-  "required": ["packages"],
-  "additionalProperties": false
-}`),
+		Schema:    payloadSchema,
 	}
 }
 

@@ -2,7 +2,7 @@ package service
 
 import (
 	"context"
-	_ "embed" // the payload schema
+	_ "embed"
 	"errors"
 	"log/slog"
 	"strings"

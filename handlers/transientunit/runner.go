@@ -3,7 +3,7 @@ package transientunit
 import (
 	"cmp"
 	"context"
-	_ "embed" // the record script
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,9 @@ type Outcome struct {
 	To   string `json:"to"`
 }
 
+//go:embed payload.schema.json
+var payloadSchema []byte
+
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
@@ -47,23 +51,7 @@ func Info() handlers.Info {
 		Summary:  "Upgrades the agent itself, with the package manager of the server.",
 		Restart:  handlers.RestartResume,
 		Detached: true,
-		Schema: []byte(`{
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "description": "a version, a file, or neither for the newest version in the repositories of the server",
-  "type": "object",
-  "properties": {
-    "version": {
-      "description": "the version to install, which may be older, like 1.2.3 or with the revision of the package, 1.2.3-1",
-      "type": "string", "pattern": "^[0-9][0-9A-Za-z.+~:]*(-[0-9A-Za-z.+~]+)?$", "maxLength": 100
-    },
-    "file": {
-      "description": "the absolute path of a .deb or .rpm file on the server, which is installed instead",
-      "type": "string", "pattern": "^/.*\\.(deb|rpm)$", "maxLength": 4096
-    }
-  },
-  "maxProperties": 1,
-  "additionalProperties": false
-}`),
+		Schema:   payloadSchema,
 	}
 }
 

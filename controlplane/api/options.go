@@ -64,7 +64,7 @@ type Options struct {
 	Watch      *watch.Fanout
 	Authorizer *auth.Authorizer
 	Enroller   *auth.Enroller
-	// Fingerprint identifies the server's self-made certificate and is appended to
+	// Fingerprint identifies the server's self-signed certificate and is appended to
 	// enrolment tokens; it may be empty.
 	Fingerprint string
 	// Agents serves the paths below /agent/; nil if agents do not connect by HTTP.

@@ -40,8 +40,8 @@ func (r taskRequest) selection() selection {
 	return selection{taskType: r.task.Type, named: r.task.Endpoints, labels: r.selector, rollout: r.task.Rollout != nil}
 }
 
-// selects reports whether the endpoints of the task must be resolved or ordered.
-func (r taskRequest) selects() bool { return r.selector != nil || r.task.Rollout != nil }
+// mustResolve reports whether the endpoints of the task must be selected or ordered.
+func (r taskRequest) mustResolve() bool { return r.selector != nil || r.task.Rollout != nil }
 
 // taskParser parses one request for a task of a type.
 type taskParser struct {

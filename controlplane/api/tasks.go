@@ -126,7 +126,7 @@ func (r taskResource) create(ctx context.Context, in *createInput) (*createOutpu
 	if err != nil {
 		return nil, err
 	}
-	if request.selects() {
+	if request.mustResolve() {
 		// The selection of a stored task stays, although it may be different now.
 		task, err := r.store.SameTask(ctx, request.task)
 		if err == nil {

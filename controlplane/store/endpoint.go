@@ -79,7 +79,7 @@ type EndpointReader struct {
 	types map[string]tasker.TaskType
 }
 
-// Endpoints lists up to limit endpoints by name, starting behind the name after.
+// Endpoints lists up to limit endpoints, sorted by name, that follow the name after.
 func (r *EndpointReader) Endpoints(ctx context.Context, limit int, after string) ([]tasker.Endpoint, error) {
 	const action = "list endpoints"
 	now, err := r.db.Now(ctx)

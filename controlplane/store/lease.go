@@ -55,7 +55,7 @@ func lockLease(ctx context.Context, t *tx, lease Lease) error {
 	case until <= t.Now:
 		return errLapsed
 	case holder != lease.Holder:
-		return fmt.Errorf("%w: %s has it until %s", ErrLease, holder, until.RFC3339())
+		return fmt.Errorf("%w: %s holds it until %s", ErrLease, holder, until.RFC3339())
 	}
 	return nil
 }

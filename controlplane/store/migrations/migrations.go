@@ -1,6 +1,6 @@
-// Package migrations holds the SQL that makes and changes the tables, one
-// directory per dialect, in the order of the numbers in the file names. Both
-// directories hold the same numbers. A file that was released is never changed.
+// Package migrations holds the SQL that creates and changes the tables. Package sqldb
+// applies the files of one dialect's directory in the order of the numbers in their
+// names. Both directories have the same numbers. A released file never changes.
 package migrations
 
 import "embed"

@@ -47,9 +47,6 @@ func (c Columns[R]) without(drop func(Column[R]) bool) Columns[R] {
 // Names returns the names of the columns.
 func (c Columns[R]) Names() []string { return c.names }
 
-// String returns the names as a SELECT lists them.
-func (c Columns[R]) String() string { return c.list }
-
 // Select reads the rows of SELECT with these columns and the clauses that follow.
 func (c Columns[R]) Select(ctx context.Context, conn *Conn, clauses string, args ...any) ([]*R, error) {
 	return List(ctx, conn, "SELECT "+c.list+" "+clauses, args, func(rows *sql.Rows, r **R) error {

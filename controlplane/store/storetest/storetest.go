@@ -1,4 +1,5 @@
-// Package storetest gives tests databases of their own.
+// Package storetest creates databases for tests. Tests of packages that use the store
+// share it.
 package storetest
 
 import (
@@ -19,20 +20,20 @@ import (
 // mysql://user:password@host:port/.
 const Env = "TASKER_TEST_MYSQL"
 
-// SQLite returns options for a database file in a directory of the test's own.
+// SQLite returns options for a new database file in the test's temporary directory.
 func SQLite(t testing.TB) store.Options {
 	t.Helper()
 	return store.Options{URI: "sqlite:tasker.db", DataDir: t.TempDir()}
 }
 
-// MySQL returns options for an empty database of the test's own on the server
-// that TASKER_TEST_MYSQL names; it is dropped when the test ends. Without the
-// variable the test is skipped, with an unreachable server it fails.
+// MySQL returns options for a new, empty database on the server that TASKER_TEST_MYSQL
+// names. The database is dropped when the test ends. Without the variable the test is
+// skipped; with an unreachable server it fails.
 func MySQL(t testing.TB) store.Options {
 	t.Helper()
 	server := os.Getenv(Env)
 	if server == "" {
-		t.Skipf("left out: the tests on MySQL, because %s is not set; make test sets it up", Env)
+		t.Skipf("tests on MySQL are skipped because %s is not set; make test sets it", Env)
 	}
 	u, err := url.Parse(server)
 	if err != nil || u.Scheme != "mysql" || u.Host == "" {

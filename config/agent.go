@@ -80,12 +80,19 @@ type Metrics struct {
 
 // Handlers is the section of the built-in handlers.
 type Handlers struct {
-	Command  Command  `yaml:"command"`
-	File     File     `yaml:"file"`
-	Script   Script   `yaml:"script"`
-	Artifact Artifact `yaml:"artifact"`
-	Package  Package  `yaml:"package"`
-	Service  Service  `yaml:"service"`
+	Command Command `yaml:"command"`
+	// File allows the absolute paths of the directories in and below which files may be
+	// written and removed.
+	File   AllowList `yaml:"file"`
+	Script Script    `yaml:"script"`
+	// Artifact allows the absolute paths of the directories to which releases may be
+	// deployed.
+	Artifact AllowList `yaml:"artifact"`
+	// Package allows packages, by names or patterns like "app-*".
+	Package AllowList `yaml:"package"`
+	// Service allows the systemd units that the handlers service and artifact may control,
+	// by names or patterns like "app@*.service"; .service may be omitted.
+	Service AllowList `yaml:"service"`
 }
 
 // Command is the section of the command handler.
@@ -95,38 +102,11 @@ type Command struct {
 	Allow [][]string `yaml:"allow"`
 }
 
-// File is the section of the file handler.
-type File struct {
-	// Allow lists the absolute paths of the directories in and below which files may be
-	// written and removed; default: none.
-	Allow []string `yaml:"allow"`
-}
-
 // Script is the section of the script handler.
 type Script struct {
 	// Directory contains the executables, which have the names of task types; default:
 	// /etc/tasker-agent/handlers.d.
 	Directory string `yaml:"directory"`
-}
-
-// Artifact is the section of the artifact handler.
-type Artifact struct {
-	// Allow lists the absolute paths of the directories to which releases may be deployed;
-	// default: none.
-	Allow []string `yaml:"allow"`
-}
-
-// Package is the section of the package handler.
-type Package struct {
-	// Allow lists the packages, by names or patterns like "app-*"; default: none.
-	Allow []string `yaml:"allow"`
-}
-
-// Service is the section of the service handler.
-type Service struct {
-	// Allow lists the systemd units that the handlers service and artifact may control, by
-	// names or patterns like "app@*.service"; .service may be omitted. Default: none.
-	Allow []string `yaml:"allow"`
 }
 
 func defaultAgent() *Agent {

@@ -37,7 +37,7 @@ func (v *validator) checkAgent(a *Agent, e Enrolled) {
 	v.checkAddress("metrics.address", a.Metrics.Address)
 	v.checkPort("metrics.port", a.Metrics.Port, 0)
 	v.checkAllow(a.Handlers.Command.Allow)
-	v.checkFiles(a.Handlers.File.Allow)
+	v.checkDirectories("handlers.file.allow", a.Handlers.File.Allow)
 	v.checkScripts(a.Handlers.Script.Directory)
 	v.checkDirectories("handlers.artifact.allow", a.Handlers.Artifact.Allow)
 	v.checkPatterns("handlers.package.allow", a.Handlers.Package.Allow)
@@ -153,22 +153,13 @@ func (v *validator) checkAllow(allow [][]string) {
 	}
 }
 
-func (v *validator) checkFiles(allow []string) {
-	for i, dir := range allow {
-		key := fmt.Sprintf("handlers.file.allow[%d]", i)
-		if dir == "/" {
-			v.add(key, "would allow every file; name directories")
-		} else if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
-			v.add(key, "%q is not the plain absolute path of a directory, like /etc/app, without '.', '..', double slashes and a slash at the end", dir)
-		}
-	}
-}
-
 // checkDirectories accepts directories that do not exist yet.
 func (v *validator) checkDirectories(key string, dirs []string) {
 	for i, dir := range dirs {
-		if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || dir == "/" {
-			v.add(fmt.Sprintf("%s[%d]", key, i), "%q is not the plain absolute path of a directory, like /srv/app", dir)
+		if dir == "/" {
+			v.add(fmt.Sprintf("%s[%d]", key, i), "would allow every file; name directories by their plain absolute paths")
+		} else if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
+			v.add(fmt.Sprintf("%s[%d]", key, i), "%q is not the plain absolute path of a directory, like /srv/app, without '.', '..', double slashes and a slash at the end", dir)
 		}
 	}
 }

@@ -31,11 +31,12 @@ type ControlPlane struct {
 	RabbitMQ RabbitMQ `yaml:"rabbitmq"`
 	// Prometheus is the Prometheus that the gates of rollouts query.
 	Prometheus Prometheus `yaml:"prometheus"`
-	// Callbacks restricts the callbacks of tasks.
-	Callbacks Callbacks `yaml:"callbacks"`
-	// Gates restricts the URLs of the gates of rollouts.
-	Gates Gates `yaml:"gates"`
-	Log   Log   `yaml:"log"`
+	// Callbacks allows URLs: a callback URL must be equal to one of them or below one. By
+	// default, every https URL is allowed, and http to this machine.
+	Callbacks AllowList `yaml:"callbacks"`
+	// Gates allows URLs for the gates of rollouts, like Callbacks.
+	Gates AllowList `yaml:"gates"`
+	Log   Log       `yaml:"log"`
 }
 
 // TaskType is one entry of task_types, which may be written as its name alone.
@@ -130,17 +131,8 @@ type Prometheus struct {
 	URI URI `yaml:"uri"`
 }
 
-// Callbacks is the section of the callbacks.
-type Callbacks struct {
-	// Allow lists URLs. A callback URL must be equal to one of them or below one. By
-	// default, every https URL is allowed, and http to this machine.
-	Allow []string `yaml:"allow"`
-}
-
-// Gates is the section of the gates of rollouts.
-type Gates struct {
-	// Allow lists URLs. The URL of a gate must be equal to one of them or below one. By
-	// default, every https URL is allowed, and http to this machine.
+// AllowList is a section with a list of allowed values; default: none.
+type AllowList struct {
 	Allow []string `yaml:"allow"`
 }
 

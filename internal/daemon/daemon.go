@@ -30,10 +30,7 @@ const (
 // failedError is an error that is not caused by the command line or the configuration.
 type failedError struct{ err error }
 
-// Error returns the text of the error itself.
 func (e failedError) Error() string { return e.err.Error() }
-
-// Unwrap returns the error itself.
 func (e failedError) Unwrap() error { return e.err }
 
 // Failed marks an error that is not caused by the command line or the configuration. The

@@ -17,14 +17,16 @@ on which no package has installed the program; a package contains the service al
 uninstall removes only the unit that install has written. Configuration and data stay.`,
 	}
 	for _, c := range []struct {
-		use, short, done string
-		act              func(*Unit) error
+		use, short string
+		// run returns what the service is then.
+		run func(*Unit) (state string, err error)
 	}{
-		{"install", "Write and enable the unit; it starts at the next boot, or with `service start`", "installed", (*Unit).Install},
-		{"uninstall", "Stop the service and remove its unit", "uninstalled", (*Unit).Uninstall},
-		{"start", "Start the service", "started", (*Unit).Start},
-		{"stop", "Stop the service", "stopped", (*Unit).Stop},
-		{"restart", "Stop and start the service", "restarted", (*Unit).Restart},
+		{"install", "Write and enable the unit; it starts at the next boot, or with `service start`", then("installed", (*Unit).Install)},
+		{"uninstall", "Stop the service and remove its unit", then("uninstalled", (*Unit).Uninstall)},
+		{"start", "Start the service", then("started", (*Unit).Start)},
+		{"stop", "Stop the service", then("stopped", (*Unit).Stop)},
+		{"restart", "Stop and start the service", then("restarted", (*Unit).Restart)},
+		{"status", "Show whether the service is running, stopped or failed", (*Unit).Status},
 	} {
 		root.AddCommand(&cobra.Command{
 			Use: c.use, Short: c.short, Args: cobra.NoArgs,
@@ -33,28 +35,19 @@ uninstall removes only the unit that install has written. Configuration and data
 				if err != nil {
 					return err
 				}
-				if err := c.act(u); err != nil {
+				state, err := c.run(u)
+				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", u.name, c.done)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", u.name, state)
 				return nil
 			},
 		})
 	}
-	root.AddCommand(&cobra.Command{
-		Use: "status", Short: "Show whether the service is running, stopped or failed", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			u, err := newUnit()
-			if err != nil {
-				return err
-			}
-			status, err := u.Status()
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", u.name, status)
-			return nil
-		},
-	})
 	return root
+}
+
+// then returns a function that calls run and returns the state after its success.
+func then(state string, run func(*Unit) error) func(*Unit) (string, error) {
+	return func(u *Unit) (string, error) { return state, run(u) }
 }

@@ -243,8 +243,6 @@ func (u *Unit) checkWritten() error {
 // units is used.
 type noProgram struct{}
 
-// Start does nothing.
 func (noProgram) Start(service.Service) error { return nil }
 
-// Stop does nothing.
 func (noProgram) Stop(service.Service) error { return nil }

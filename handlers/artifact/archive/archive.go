@@ -170,7 +170,6 @@ type contextReader struct {
 	io.Reader
 }
 
-// Read reads from the reader.
 func (r contextReader) Read(p []byte) (int, error) {
 	if r.Err() != nil {
 		return 0, context.Cause(r.Context)

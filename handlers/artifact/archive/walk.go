@@ -102,7 +102,6 @@ type directoryReader struct {
 	remaining int64
 }
 
-// ReadAt reads from the file.
 func (r *directoryReader) ReadAt(p []byte, at int64) (int, error) {
 	if r.remaining -= int64(len(p)); r.remaining < 0 {
 		return 0, refuse("its directory is too large for the allowed number of entries; raise max_entries if that is right")

@@ -68,7 +68,6 @@ type retryableError struct {
 	after time.Duration
 }
 
-// Unwrap returns the error itself.
 func (e retryableError) Unwrap() error { return e.error }
 
 // Get returns the file, open for reading. The partial file stays, for the next call,
@@ -270,5 +269,4 @@ func (r *Request) copyFile(ctx context.Context) (bool, error) {
 // readerFunc is an io.Reader made of a function.
 type readerFunc func([]byte) (int, error)
 
-// Read calls the function.
 func (r readerFunc) Read(p []byte) (int, error) { return r(p) }

@@ -71,7 +71,7 @@ func TestANameIsHeldByTheAgentsInterval(t *testing.T) {
 		t.Fatalf("the stream has %q, %v", line, err)
 	}
 	c.move(3*time.Minute - 1)
-	if other := s.open(t, nil, "web-1", "another journal"); other.status != http.StatusConflict || !strings.Contains(other.problem, "after 3m0s of silence") {
+	if other := s.open(t, nil, "web-1", "another journal"); other.status != http.StatusConflict || !strings.Contains(other.problem, "after 3m0s without a report") {
 		t.Errorf("another one, before three minutes have passed, is answered %d %s", other.status, other.problem)
 	}
 	beat := hello("web-1", "ping")

@@ -80,7 +80,8 @@ func (r *Runner) Find(ctx context.Context, name string) (note []byte, started bo
 }
 
 // Start starts a command in a unit that was not started before. It does not wait for the
-// end of the command.
+// end of the command. If ctx is done meanwhile, the unit is started nevertheless, and the
+// caller must call Follow to stop it.
 func (r *Runner) Start(ctx context.Context, spec Spec) error {
 	if !unitName.MatchString(spec.Name) {
 		return fmt.Errorf("start a unit: %q is not a valid name", spec.Name)

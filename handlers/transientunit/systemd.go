@@ -52,7 +52,9 @@ func startUnit(ctx context.Context, spec Spec, dir string, grace time.Duration) 
 	} {
 		properties = append(properties, dbus.Property{Name: p.name, Value: godbus.MakeVariant(p.value)})
 	}
-	return withSystemd(ctx, func(ctx context.Context, c *systemd.Conn) error {
+	// A request that is cancelled after it was sent could start the unit unnoticed. So the
+	// start always completes, and Follow then stops the unit.
+	return withSystemd(context.WithoutCancel(ctx), func(ctx context.Context, c *systemd.Conn) error {
 		_, err := c.StartTransientUnitContext(ctx, spec.Name+".service", "fail", properties, nil)
 		return err
 	})

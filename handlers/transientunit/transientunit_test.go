@@ -155,6 +155,22 @@ func TestStartRefusesNameInUse(t *testing.T) {
 	f.Dir = filepath.Dir(f.Dir)
 }
 
+func TestCancelDuringStartIsNotLost(t *testing.T) {
+	f := newFixture(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(handlers.ErrCancelled)
+	err := f.Start(ctx, Spec{Name: f.name, Argv: []string{"/bin/sleep", "86415"}, Env: []string{"PATH=/usr/bin:/bin"}})
+	if err != nil {
+		t.Fatalf("Start = %v, want nil, because the unit may run", err)
+	}
+	if _, err := f.Follow(ctx, f.name, &f.out, 0); !errors.Is(err, handlers.ErrCancelled) {
+		t.Errorf("Follow = %v, want %v", err, handlers.ErrCancelled)
+	}
+	if s, err := stateOf(t.Context(), f.name); err != nil || s.alive {
+		t.Errorf("%+v, %v: the unit still runs", s, err)
+	}
+}
+
 // When the agent stops, the unit continues and the next agent process follows it.
 func TestUnitOutlivesFollower(t *testing.T) {
 	f := newFixture(t)

@@ -35,23 +35,28 @@ type header struct {
 	canDryRun, canUndo bool
 }
 
-// open opens the directory if only trusted users can change it.
+// open opens the directory if only trusted users can change it. It returns errNotFound if the
+// directory does not exist.
 func (d directory) open() (*os.Root, error) {
 	dir, err := trust.CheckDir(string(d))
-	if err != nil {
-		return nil, err
+	var root *os.Root
+	if err == nil {
+		root, err = os.OpenRoot(dir)
 	}
-	return os.OpenRoot(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errNotFound
+	case err != nil:
+		return nil, fmt.Errorf("script directory: %w", err)
+	}
+	return root, nil
 }
 
 // find returns the script for a task type.
 func (d directory) find(taskType string) (script, error) {
 	root, err := d.open()
-	if errors.Is(err, fs.ErrNotExist) {
-		return script{}, errNotFound
-	}
 	if err != nil {
-		return script{}, fmt.Errorf("script directory: %w", err)
+		return script{}, err
 	}
 	defer func() { _ = root.Close() }()
 	return find(root, taskType)
@@ -86,11 +91,11 @@ func find(root *os.Root, taskType string) (script, error) {
 // like a script but cannot be run.
 func (d directory) list() (types []string, problems []error) {
 	root, err := d.open()
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, errNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, []error{fmt.Errorf("script directory: %w", err)}
+		return nil, []error{err}
 	}
 	defer func() { _ = root.Close() }()
 	entries, err := fs.ReadDir(root.FS(), ".")

@@ -78,9 +78,9 @@ type origin struct {
 
 var errIdle = errors.New("nothing arrived")
 
-// attempt downloads the file, or the part of it that is missing. It reports whether the
+// receive downloads the file, or the part of it that is missing. It reports whether the
 // partial file contains bytes of an earlier attempt.
-func (d *download) attempt(ctx context.Context) (resumed bool, err error) {
+func (d *download) receive(ctx context.Context) (resumed bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	have, from := d.partialSize(), d.readOrigin()

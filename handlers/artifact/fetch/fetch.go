@@ -88,12 +88,12 @@ func (f *Fetcher) Get(ctx context.Context, r Request) (*os.File, error) {
 		idle := min(f.IdleTimeout, giveUpAfter)
 		client := newClient(r.URL, idle)
 		defer client.CloseIdleConnections()
-		receive = (&download{Request: r, idle: idle, client: client}).attempt
+		receive = (&download{Request: r, idle: idle, client: client}).receive
 	}
 	lastReceived := time.Now()
 	for tries := 0; ; tries++ {
 		before := r.partialSize()
-		file, err := r.attempt(ctx, receive)
+		file, err := r.tryOnce(ctx, receive)
 		var retryable retryableError
 		switch {
 		case err == nil:
@@ -124,8 +124,8 @@ func interrupted(ctx context.Context, u *url.URL, last error) error {
 	return fmt.Errorf("%w, downloading %s (last: %w)", context.Cause(ctx), Redact(u), last)
 }
 
-// attempt receives the file, or the missing part of it, and verifies it.
-func (r *Request) attempt(ctx context.Context, receive func(context.Context) (resumed bool, err error)) (*os.File, error) {
+// tryOnce receives the file, or the missing part of it, and verifies it.
+func (r *Request) tryOnce(ctx context.Context, receive func(context.Context) (resumed bool, err error)) (*os.File, error) {
 	resumed, err := receive(ctx)
 	if err != nil {
 		return nil, err

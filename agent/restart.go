@@ -145,7 +145,7 @@ func (r *restarter) admitHeld(ctx context.Context) bool {
 		r.scheduler.pushLocked(a)
 	}
 	r.registry.mu.Unlock()
-	r.endSuperseded()
+	r.endSuperseded(ctx)
 	r.reports.add(admitted...)
 	return true
 }
@@ -167,12 +167,12 @@ func (r *restarter) resume(ctx context.Context, leftovers []*assignment) {
 			r.performer.end(ctx, ending{a, outcome{status: d.status, reason: d.reason}})
 		}
 	}
-	r.endSuperseded()
+	r.endSuperseded(ctx)
 }
 
 // endSuperseded ends the queued assignments that must not start: they were cancelled,
 // replaced or refused when the agent could not end them.
-func (r *restarter) endSuperseded() {
+func (r *restarter) endSuperseded(ctx context.Context) {
 	var endings []ending
 	r.registry.mu.Lock()
 	for _, a := range r.registry.selectLocked(func(_ *task, a *assignment) bool { return a.waiting && !a.detached }) {
@@ -182,7 +182,7 @@ func (r *restarter) endSuperseded() {
 		}
 	}
 	r.registry.mu.Unlock()
-	r.performer.end(r.performer.base, endings...)
+	r.performer.end(ctx, endings...)
 }
 
 // decideLocked decides what becomes of an assignment in the registry.

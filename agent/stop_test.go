@@ -170,3 +170,43 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// The agent has to end an assignment that was cancelled while it did not run, but cannot
+// write to its journal.
+func TestStopWhileJournalFailsAtStart(t *testing.T) {
+	t.Parallel()
+	w := directWire()
+	w.mute = true
+	dir := t.TempDir()
+	j, err := journal.Open(dir, journal.Options{})
+	must(t, err)
+	o := assign(w, "t1", "work")
+	must(t, j.Accept(
+		[]journal.Record{{Type: "work", Assignment: *o.Assignment, Update: tasker.Update{
+			TaskID: "t1", Type: "work", Attempt: 1, Seq: j.Seq(), Status: tasker.Received,
+		}}},
+		[]journal.Tombstone{{TaskID: "t1", Attempt: 1, Deadline: o.Assignment.Deadline}}))
+	must(t, j.Close())
+	logged := make(lines, 100)
+	r := start(t, w, dir, []handlers.Handler{newGate("work", "")}, func(o *agent.Options) {
+		o.Log = slog.New(slog.NewTextHandler(logged, nil))
+	})
+	r.wait(t, "a hello", func() bool { return len(r.reports) > 0 })
+	must(t, r.journal.Close())
+	r.change(func() {
+		w.mute = false
+		w.take(r.reports[0])
+	})
+	for line := range logged {
+		if strings.Contains(line, "cannot write to the journal") {
+			break
+		}
+	}
+	wait := stopping(r)
+	select {
+	case <-r.exited:
+	case <-time.After(patience):
+		t.Fatal("the agent does not stop")
+	}
+	_ = wait()
+}

@@ -12,14 +12,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// detachedGate is a gate whose work goes on when the agent stops; it prints what
-// an earlier agent process has not printed yet of the letters.
-func detachedGate() (g *gate, ends chan error) {
-	g, ends = newGate("work", handlers.RestartResume), make(chan error, 10)
-	g.info.Detached = true
-	inner := g.handle
+// newDetached returns a detached blockingHandler. It prints those of the letters that an
+// earlier agent process has not printed. ends receives the causes of its contexts.
+func newDetached() (blocking *blockingHandler, ends chan error) {
+	blocking, ends = newBlocking("deploy", handlers.RestartResume), make(chan error, 10)
+	blocking.info.Detached = true
+	inner := blocking.handle
 	const letters = "abcdefghij"
-	g.handle = func(ctx context.Context, c handlers.Call) (handlers.Result, error) {
+	blocking.handle = func(ctx context.Context, c handlers.Call) (handlers.Result, error) {
 		upTo := 4
 		if c.Resumed {
 			upTo = len(letters)
@@ -29,54 +29,52 @@ func detachedGate() (g *gate, ends chan error) {
 		ends <- context.Cause(ctx)
 		return r, err
 	}
-	return g, ends
+	return blocking, ends
 }
 
-// TestStopDoesNotWaitForDetached though it would wait for others, and the next
-// agent process goes on with it; its output is as one.
+// The next agent process continues the work, and the output is complete.
 func TestStopDoesNotWaitForDetached(t *testing.T) {
 	t.Parallel()
-	g, ends := detachedGate()
-	r := start(t, newWire(), t.TempDir(), []handlers.Handler{g}, func(o *agent.Options) { o.StopTimeout = 10 * patience })
-	r.order(assign(r.wire, "t1", "work"))
-	g.next(t)
-	r.wait(t, "the output", func() bool { return r.rows[journal.Ref{TaskID: "t1", Attempt: 1}].OutputBytes == 4 })
+	blocking, ends := newDetached()
+	r := startAgent(t, newControlPlane(), t.TempDir(), []handlers.Handler{blocking}, func(o *agent.Options) { o.StopTimeout = 10 * testTimeout })
+	r.deliver(assign(r.controlPlane, "t1", "deploy"))
+	blocking.nextStarted(t)
+	r.wait(t, "the output", func() bool { return r.responses[journal.Ref{TaskID: "t1", Attempt: 1}].OutputBytes == 4 })
 	must(t, r.stop())
 	if cause := <-ends; !errors.Is(cause, handlers.ErrStopping) {
 		t.Errorf("it was ended by %v", cause)
 	}
-	if got := r.row("t1", 1); got.Status != tasker.Running {
+	if got := r.response("t1", 1); got.Status != tasker.Running {
 		t.Errorf("at the stop: %+v", got)
 	}
-	close(g.pass)
-	w := newWire()
-	w.output = r.output
-	r = start(t, w, r.dir, []handlers.Handler{g})
-	if got := r.ended(t, "t1"); got.Status != tasker.Succeeded || string(got.Result) != `{"attempt":1,"resumed":true}` || got.OutputBytes != 10 {
+	close(blocking.release)
+	cp := newControlPlane()
+	cp.output = r.output
+	r = startAgent(t, cp, r.dir, []handlers.Handler{blocking})
+	if got := r.waitEnded(t, "t1"); got.Status != tasker.Succeeded || string(got.Result) != `{"attempt":1,"resumed":true}` || got.OutputBytes != 10 {
 		t.Errorf("at the next start: %+v %s", got, got.Result)
 	}
-	if got := r.printed("t1"); got != "abcdefghij" {
+	if got := r.outputOf("t1"); got != "abcdefghij" {
 		t.Errorf("printed %q", got)
 	}
 }
 
-// TestDetachedIsEndedByItsHandler when it was cancelled while no agent ran:
-// nobody else could end it.
+// A detached assignment is cancelled while no agent runs. Only its handler can end it.
 func TestDetachedIsEndedByItsHandler(t *testing.T) {
 	t.Parallel()
-	g, ends := detachedGate()
-	r := start(t, newWire(), t.TempDir(), []handlers.Handler{g})
-	r.order(assign(r.wire, "t1", "work"))
-	g.next(t)
-	r.reached(t, "t1", tasker.Running)
+	blocking, ends := newDetached()
+	r := startAgent(t, newControlPlane(), t.TempDir(), []handlers.Handler{blocking})
+	r.deliver(assign(r.controlPlane, "t1", "deploy"))
+	blocking.nextStarted(t)
+	r.waitStatus(t, "t1", tasker.Running)
 	must(t, r.stop())
 	if cause := <-ends; !errors.Is(cause, handlers.ErrStopping) {
 		t.Errorf("it was ended by %v", cause)
 	}
-	w := newWire()
-	w.order(cancel(w, "t1"))
-	r = start(t, w, r.dir, []handlers.Handler{g})
-	if got := r.ended(t, "t1"); got.Status != tasker.Cancelled {
+	cp := newControlPlane()
+	cp.deliver(cancel(cp, "t1"))
+	r = startAgent(t, cp, r.dir, []handlers.Handler{blocking})
+	if got := r.waitEnded(t, "t1"); got.Status != tasker.Cancelled {
 		t.Errorf("%+v", got)
 	}
 	select {

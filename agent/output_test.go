@@ -9,9 +9,9 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// TestOutputIsKept writes and hands over in any order: what is kept is the
-// whole of a small output, and head and tail of a large one, each at its place.
-func TestOutputIsKept(t *testing.T) {
+// Writes and deliveries alternate at random. A small output arrives as a whole, a large
+// one with its head and tail, each at its offset.
+func TestOutputKeepsHeadAndTail(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		pattern := make([]byte, 251)
@@ -19,11 +19,11 @@ func TestOutputIsKept(t *testing.T) {
 			pattern[i] = byte(i + 1)
 		}
 		var all, got []byte
-		keep := func(chunks []tasker.Chunk) {
+		receive := func(chunks []tasker.Chunk) {
 			for _, c := range chunks {
 				end := c.Offset + int64(len(c.Data))
 				if end > int64(len(all)) {
-					t.Fatal("more is kept than was printed")
+					t.Fatal("a chunk ends after the end of the output")
 				}
 				got = append(got, make([]byte, max(0, end-int64(len(got))))...)
 				copy(got[c.Offset:end], c.Data)
@@ -39,14 +39,14 @@ func TestOutputIsKept(t *testing.T) {
 					t.Fatal(w, err)
 				}
 			},
-			"hand over": func(t *rapid.T) {
+			"deliver": func(t *rapid.T) {
 				var u tasker.Update
 				out.fill(&u)
 				if u.OutputBytes != int64(len(all)) {
 					t.Fatalf("%d bytes, not %d", u.OutputBytes, len(all))
 				}
 				if rapid.Bool().Draw(t, "arrives") {
-					keep(u.Output)
+					receive(u.Output)
 					out.discard(u.Output)
 					if rapid.Bool().Draw(t, "twice") {
 						out.discard(u.Output)
@@ -56,7 +56,7 @@ func TestOutputIsKept(t *testing.T) {
 		})
 		var u tasker.Update
 		out.close(&u)
-		keep(u.Output)
+		receive(u.Output)
 		if _, err := out.Write([]byte("late")); err != nil || out.total != int64(len(all)) {
 			t.Fatalf("a write after the end: %v, %d bytes", err, out.total)
 		}
@@ -68,12 +68,12 @@ func TestOutputIsKept(t *testing.T) {
 			clear(want[outputHead:cut])
 		}
 		if !bytes.Equal(want, got) {
-			t.Fatalf("of %d bytes something else is kept than head and tail", len(all))
+			t.Fatalf("head and tail of %d bytes were not kept", len(all))
 		}
 	})
 }
 
-func TestOutputGoesOn(t *testing.T) {
+func TestOutputContinuesAtOffset(t *testing.T) {
 	t.Parallel()
 	for _, from := range []int64{5, outputHead - 1, outputHead + 7} {
 		out := newOutput(from, func() {})

@@ -10,9 +10,9 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// An agent that knows the control plane's key performs what is signed with it, and
-// nothing else: no order, no cancel and no time of anybody else.
-func TestOnlySignedOrdersAreTaken(t *testing.T) {
+// An agent with the control plane's key ignores assignments, cancels and welcomes that are
+// not signed with it.
+func TestOnlySignedOrdersAreAccepted(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(nil)
 	must(t, err)
@@ -22,50 +22,49 @@ func TestOnlySignedOrdersAreTaken(t *testing.T) {
 		must(t, o.Sign(key))
 		return o
 	}
-	w := newWire()
-	w.key = private
-	g := newGate("work", "")
-	r := start(t, w, t.TempDir(), []handlers.Handler{g}, func(o *agent.Options) { o.Keys = []ed25519.PublicKey{public} })
+	cp := newControlPlane()
+	cp.key = private
+	blocking := newBlocking("deploy", "")
+	r := startAgent(t, cp, t.TempDir(), []handlers.Handler{blocking}, func(o *agent.Options) { o.Keys = []ed25519.PublicKey{public} })
 
-	elsewhere := assign(w, "elsewhere", "work")
+	elsewhere := assign(cp, "elsewhere", "deploy")
 	elsewhere.Endpoint = "loadbalancer-2"
 	elsewhere = sign(elsewhere, private)
 	elsewhere.Endpoint = endpoint
-	good := sign(assign(w, "good", "work"), private)
-	w.order(assign(w, "unsigned", "work"), sign(assign(w, "forged", "work"), stranger), elsewhere, good)
-	if id := g.next(t); id != "good" {
+	good := sign(assign(cp, "good", "deploy"), private)
+	cp.deliver(assign(cp, "unsigned", "deploy"), sign(assign(cp, "forged", "deploy"), stranger), elsewhere, good)
+	if id := blocking.nextStarted(t); id != "good" {
 		t.Errorf("%s was started", id)
 	}
-	w.order(cancel(w, "good"))
+	cp.deliver(cancel(cp, "good"))
 	waitFor(t, "the unsigned cancel to be refused", func() bool { return refused(t, r) == 4 })
-	close(g.pass)
-	if got := w.ended(t, "good"); got.Status != tasker.Succeeded {
+	close(blocking.release)
+	if got := cp.waitEnded(t, "good"); got.Status != tasker.Succeeded {
 		t.Errorf("an unsigned cancel made it %s", got.Status)
 	}
-	w.order(sign(assign(w, "last", "work"), private))
-	g.next(t)
-	w.ended(t, "last")
+	cp.deliver(sign(assign(cp, "last", "deploy"), private))
+	blocking.nextStarted(t)
+	cp.waitEnded(t, "last")
 	for _, id := range []string{"unsigned", "forged", "elsewhere"} {
-		if us := w.updates(id); len(us) > 0 {
-			t.Errorf("something is said of %s: %+v", id, us)
+		if us := cp.updates(id); len(us) > 0 {
+			t.Errorf("%s was reported: %+v", id, us)
 		}
 	}
 }
 
-// A welcome of somebody else sets no clock: by the one here, what is ordered would
-// be too late to be started.
-func TestUnsignedWelcomeSetsNoClock(t *testing.T) {
+// With the time of the unsigned welcome, the assignment would be too late to start.
+func TestUnsignedWelcomeDoesNotSetClock(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(nil)
 	must(t, err)
-	w := newWire()
-	w.mute = true
-	g := newGate("work", "")
-	close(g.pass)
-	r := start(t, w, t.TempDir(), []handlers.Handler{g}, func(o *agent.Options) { o.Keys = []ed25519.PublicKey{public} })
+	cp := newControlPlane()
+	cp.ignoreHellos = true
+	blocking := newBlocking("deploy", "")
+	close(blocking.release)
+	r := startAgent(t, cp, t.TempDir(), []handlers.Handler{blocking}, func(o *agent.Options) { o.Keys = []ed25519.PublicKey{public} })
 	session := ""
-	w.wait(t, "a hello", func() bool {
-		for _, r := range w.reports {
+	cp.wait(t, "a hello", func() bool {
+		for _, r := range cp.reports {
 			if r.Hello != nil {
 				session = r.Hello.Session
 			}
@@ -74,27 +73,27 @@ func TestUnsignedWelcomeSetsNoClock(t *testing.T) {
 	})
 	welcome := func(now time.Time) tasker.Order {
 		return tasker.Order{Version: 1, Endpoint: endpoint, Welcome: &tasker.Welcome{
-			Session: session, Now: now, Heartbeat: tasker.Duration(w.heartbeat),
+			Session: session, Now: now, Heartbeat: tasker.Duration(cp.heartbeat),
 		}}
 	}
-	a := assign(w, "early", "work")
+	a := assign(cp, "early", "deploy")
 	must(t, a.Sign(private))
-	w.order(a)
-	w.order(welcome(w.time().Add(time.Hour)))
+	cp.deliver(a)
+	cp.deliver(welcome(cp.time().Add(time.Hour)))
 	waitFor(t, "the welcome to be refused", func() bool { return refused(t, r) == 1 })
-	if len(g.started) > 0 || len(w.updates("early")) > 0 {
-		t.Error("something happened before the control plane has said what time it is")
+	if len(blocking.started) > 0 || len(cp.updates("early")) > 0 {
+		t.Error("something happened before the control plane sent its time")
 	}
-	genuine := welcome(w.time())
-	must(t, genuine.Sign(private))
-	w.order(genuine)
-	if got := w.ended(t, "early"); got.Status != tasker.Succeeded || got.StartedAt.After(w.time()) {
+	signed := welcome(cp.time())
+	must(t, signed.Sign(private))
+	cp.deliver(signed)
+	if got := cp.waitEnded(t, "early"); got.Status != tasker.Succeeded || got.StartedAt.After(cp.time()) {
 		t.Errorf("after the welcome of the control plane: %+v", got)
 	}
 }
 
-// refused is how many orders were refused for their signature.
-func refused(t *testing.T, r *rig) float64 {
+// refused returns how many orders were refused for their signature.
+func refused(t *testing.T, r *runningAgent) float64 {
 	t.Helper()
 	families, err := r.reg.Gather()
 	must(t, err)

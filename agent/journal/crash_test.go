@@ -13,12 +13,12 @@ import (
 	"github.com/MatthiasWiesner/tasker/agent/journal"
 )
 
-// writerDir names the variable that makes this test binary a writer.
+// writerDir is an environment variable. With it, this test binary is a writer; its value is
+// the data directory.
 const writerDir = "TASKER_TEST_JOURNAL_WRITER"
 
-// writeForEver takes assignments through their life and says each step on
-// stdout after the journal has it, until it is killed.
-func writeForEver(dir string) {
+// writeUntilKilled records assignments, and prints each step after it was recorded.
+func writeUntilKilled(dir string) {
 	j, err := journal.Open(dir, journal.Options{LockTimeout: 10 * time.Second})
 	if err != nil {
 		fmt.Println("error", err)
@@ -45,12 +45,12 @@ func writeForEver(dir string) {
 	}
 }
 
-// TestKilledWriter kills a writing process at any moment, several times over:
-// what it had said is in the journal.
-func TestKilledWriter(t *testing.T) {
+// A writing process is killed several times at random moments. Every step that it has
+// printed must be in the journal.
+func TestStepsSurviveKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	said := map[string]journal.Phase{}
+	printed := map[string]journal.Phase{}
 	for run := range 8 {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), writerDir+"="+dir)
@@ -63,7 +63,7 @@ func TestKilledWriter(t *testing.T) {
 			if id == "error" {
 				t.Fatal(phase)
 			}
-			said[id] = journal.Phase(phase)
+			printed[id] = journal.Phase(phase)
 			if n == 20+run*17 {
 				must(t, cmd.Process.Kill())
 			}
@@ -74,13 +74,13 @@ func TestKilledWriter(t *testing.T) {
 		got := phases(t, j)
 		must(t, j.Close())
 		rank := map[journal.Phase]int{journal.Accepted: 1, journal.Starting: 2, journal.Ended: 3}
-		for id, phase := range said {
+		for id, phase := range printed {
 			if rank[got[id]] < rank[phase] {
-				t.Fatalf("run %d: %s was said to be %s and is %q", run, id, phase, got[id])
+				t.Fatalf("run %d: %s was printed as %s and is %q", run, id, phase, got[id])
 			}
 		}
 	}
-	if len(said) < 100 {
-		t.Fatalf("only %d assignments were written", len(said))
+	if len(printed) < 100 {
+		t.Fatalf("only %d assignments were written", len(printed))
 	}
 }

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	bolt "go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -21,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerDir); dir != "" {
-		writeForEver(dir)
+		writeUntilKilled(dir)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -72,7 +70,7 @@ func phases(t *testing.T, j *journal.Journal) map[string]journal.Phase {
 	return got
 }
 
-func TestLifeOverRestarts(t *testing.T) {
+func TestEntriesSurviveRestarts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := mustOpen(t, dir)
@@ -82,10 +80,10 @@ func TestLifeOverRestarts(t *testing.T) {
 	must(t, j.Start(update(j, "a", tasker.Running)))
 	process := handlers.Process{PID: 7, StartTime: 8, Cgroup: "/x"}
 	must(t, j.AddProcess(ref("a"), process))
-	noted := update(j, "a", tasker.Running)
-	noted.OutputBytes, noted.Output = 5, []tasker.Chunk{{Data: []byte("hello")}}
-	must(t, j.Update(noted))
-	lastSeq := noted.Seq
+	sent := update(j, "a", tasker.Running)
+	sent.OutputBytes, sent.Output = 5, []tasker.Chunk{{Data: []byte("hello")}}
+	must(t, j.Update(sent))
+	lastSeq := sent.Seq
 	must(t, j.Close())
 
 	j = mustOpen(t, dir)
@@ -115,9 +113,9 @@ func TestLifeOverRestarts(t *testing.T) {
 	if _, err := j.Payload(ref("c")); !errors.Is(err, journal.ErrUnknown) {
 		t.Errorf("the payload of an ended entry: %v", err)
 	}
-	stones, err := j.Tombstones()
+	tombstones, err := j.Tombstones()
 	must(t, err)
-	if diff := cmp.Diff([]journal.Tombstone{{TaskID: "z", Attempt: 2, Deadline: deadline}}, stones); diff != "" {
+	if diff := cmp.Diff([]journal.Tombstone{{TaskID: "z", Attempt: 2, Deadline: deadline}}, tombstones); diff != "" {
 		t.Error(diff)
 	}
 
@@ -149,20 +147,20 @@ func TestLifeOverRestarts(t *testing.T) {
 		t.Errorf("a confirmed report is %+v", got)
 	}
 
-	gone, err := j.Sweep(deadline)
+	swept, err := j.Sweep(deadline)
 	must(t, err)
-	if len(gone) != 0 {
-		t.Errorf("swept %v at the deadline", gone)
+	if len(swept) != 0 {
+		t.Errorf("swept %v at the deadline", swept)
 	}
-	gone, err = j.Sweep(deadline.Add(time.Nanosecond))
+	swept, err = j.Sweep(deadline.Add(time.Nanosecond))
 	must(t, err)
-	if diff := cmp.Diff([]journal.Ref{ref("a")}, gone); diff != "" {
+	if diff := cmp.Diff([]journal.Ref{ref("a")}, swept); diff != "" {
 		t.Errorf("swept: %s", diff)
 	}
-	stones, err = j.Tombstones()
+	tombstones, err = j.Tombstones()
 	must(t, err)
-	if len(stones) != 0 {
-		t.Errorf("tombstones left: %v", stones)
+	if len(tombstones) != 0 {
+		t.Errorf("tombstones left: %v", tombstones)
 	}
 	if diff := cmp.Diff(map[string]journal.Phase{"b": journal.Accepted, "c": journal.Ended}, phases(t, j)); diff != "" {
 		t.Error(diff)
@@ -170,7 +168,7 @@ func TestLifeOverRestarts(t *testing.T) {
 	must(t, j.Close())
 }
 
-func TestHeld(t *testing.T) {
+func TestAdmitHeld(t *testing.T) {
 	t.Parallel()
 	j := mustOpen(t, t.TempDir())
 	defer j.Close()
@@ -178,7 +176,7 @@ func TestHeld(t *testing.T) {
 	a.Held, b.Held, a.Assignment.Deadline = true, true, time.Time{}
 	must(t, j.Accept([]journal.Record{a, b}, nil))
 	if err := j.Start(update(j, "a", tasker.Running)); !errors.Is(err, journal.ErrUnknown) {
-		t.Errorf("a held entry could start: %v", err)
+		t.Errorf("starting a held entry: %v", err)
 	}
 	admitted := update(j, "a", tasker.Received)
 	admitted.ReceivedAt = &deadline
@@ -191,7 +189,7 @@ func TestHeld(t *testing.T) {
 	}
 }
 
-func TestAcceptAgainChangesNothing(t *testing.T) {
+func TestAcceptKeepsKnownEntry(t *testing.T) {
 	t.Parallel()
 	j := mustOpen(t, t.TempDir())
 	defer j.Close()
@@ -203,175 +201,8 @@ func TestAcceptAgainChangesNothing(t *testing.T) {
 	}
 }
 
-func TestSecondAgentIsToldSo(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	j := mustOpen(t, dir)
-	_, err := journal.Open(dir, journal.Options{LockTimeout: time.Millisecond})
-	if !errors.Is(err, journal.ErrLocked) {
-		t.Fatalf("got %v", err)
-	}
-	t.Log(err)
-	must(t, j.Close())
-	j = mustOpen(t, dir)
-	must(t, j.Close())
-}
-
-func TestFileIsPrivate(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "made", "here")
-	j := mustOpen(t, dir)
-	defer j.Close()
-	info, err := os.Stat(filepath.Join(dir, journal.FileName))
-	must(t, err)
-	if info.Mode().Perm() != 0o600 {
-		t.Errorf("mode is %v", info.Mode())
-	}
-}
-
-// TestUnreadableFiles damages a journal in several ways: each is told apart, and
-// none is written to.
-func TestUnreadableFiles(t *testing.T) {
-	t.Parallel()
-	fill := func(size int, b byte) []byte {
-		data := make([]byte, size)
-		for i := range data {
-			data[i] = b
-		}
-		return data
-	}
-	change := func(edit func(tx *bolt.Tx) error) func(*testing.T, string) {
-		return func(t *testing.T, path string) {
-			db, err := bolt.Open(path, 0o600, nil)
-			must(t, err)
-			must(t, db.Update(edit))
-			must(t, db.Close())
-		}
-	}
-	put := func(bucket, k, v string) func(*testing.T, string) {
-		return change(func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(k), []byte(v)) })
-	}
-	overwrite := func(from, to int) func(*testing.T, string) {
-		return func(t *testing.T, path string) {
-			data, err := os.ReadFile(path)
-			must(t, err)
-			copy(data[from:min(to, len(data))], fill(len(data), 0xa5))
-			must(t, os.WriteFile(path, data, 0o600))
-		}
-	}
-	page := os.Getpagesize()
-	tests := []struct {
-		name   string
-		damage func(t *testing.T, path string)
-		want   error
-	}{
-		{"garbage", func(t *testing.T, path string) { must(t, os.WriteFile(path, fill(3*page, 'x'), 0o600)) }, journal.ErrCorrupt},
-		{"a few bytes", func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("hello"), 0o600)) }, journal.ErrCorrupt},
-		{"both heads", overwrite(0, 2*page), journal.ErrCorrupt},
-		{"everything but the heads", overwrite(2*page, 1<<30), journal.ErrCorrupt},
-		{"cut off", func(t *testing.T, path string) { must(t, os.Truncate(path, int64(2*page))) }, journal.ErrCorrupt},
-		{"cut within the heads", func(t *testing.T, path string) { must(t, os.Truncate(path, 100)) }, journal.ErrCorrupt},
-		{"an entry", put("entries", "a", "{no json"), journal.ErrCorrupt},
-		{"a tombstone", put("tombstones", "a", "{no json"), journal.ErrCorrupt},
-		{"format", put("meta", "format", "one"), journal.ErrCorrupt},
-		{"epoch", put("meta", "epoch", ""), journal.ErrCorrupt},
-		{"a bucket is gone", change(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("reports")) }), journal.ErrCorrupt},
-		{"somebody else's", change(func(tx *bolt.Tx) error {
-			if _, err := tx.CreateBucket([]byte("theirs")); err != nil {
-				return err
-			}
-			return tx.DeleteBucket([]byte("meta"))
-		}), journal.ErrCorrupt},
-		{"newer", put("meta", "format", "2"), journal.ErrTooNew},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			path := filepath.Join(dir, journal.FileName)
-			j := mustOpen(t, dir)
-			var many []journal.Record
-			for i := range 200 {
-				many = append(many, record(j, fmt.Sprint("t", i), tasker.Received))
-			}
-			must(t, j.Accept(many, nil))
-			must(t, j.Close())
-			tt.damage(t, path)
-			before, err := os.ReadFile(path)
-			must(t, err)
-			for range 2 { // the lock is free after a refusal
-				_, err = journal.Open(dir, journal.Options{LockTimeout: time.Minute})
-				if !errors.Is(err, tt.want) {
-					t.Fatalf("got %v, not %v", err, tt.want)
-				}
-			}
-			t.Log(err)
-			after, err := os.ReadFile(path)
-			must(t, err)
-			if !cmp.Equal(before, after) {
-				t.Error("the file was written to")
-			}
-		})
-	}
-}
-
-func TestEmptyFileIsANewJournal(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, journal.FileName), nil, 0o600))
-	must(t, mustOpen(t, dir).Close())
-}
-
-func TestCompactsAtStart(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	j := mustOpen(t, dir)
-	instance := j.Instance()
-	payload, err := json.Marshal(string(make([]byte, 100_000)))
-	must(t, err)
-	var big []journal.Record
-	for i := range 10 {
-		r := record(j, fmt.Sprint("t", i), tasker.Received)
-		r.Assignment.Payload = payload
-		big = append(big, r)
-	}
-	must(t, j.Accept(big, nil))
-	for i := range 9 {
-		must(t, j.Drop(ref(fmt.Sprint("t", i))))
-	}
-	before, err := j.Stats()
-	must(t, err)
-	must(t, j.Close())
-
-	j = mustOpen(t, dir)
-	after, err := j.Stats()
-	must(t, err)
-	if after.Bytes*2 > before.Bytes {
-		t.Errorf("%d bytes became %d", before.Bytes, after.Bytes)
-	}
-	if after.Entries != 1 || j.Instance() != instance {
-		t.Errorf("%d entries, instance %s", after.Entries, j.Instance())
-	}
-	got, err := j.Payload(ref("t9"))
-	must(t, err)
-	if !cmp.Equal([]byte(payload), []byte(got)) {
-		t.Error("the payload that was kept has changed")
-	}
-	if _, err := journal.Open(dir, journal.Options{LockTimeout: time.Millisecond}); !errors.Is(err, journal.ErrLocked) {
-		t.Errorf("a compacted journal is not locked: %v", err)
-	}
-	must(t, j.Accept([]journal.Record{record(j, "more", tasker.Received)}, nil))
-	must(t, j.Close())
-	j = mustOpen(t, dir)
-	defer j.Close()
-	if got := phases(t, j); len(got) != 2 {
-		t.Errorf("after the next start: %v", got)
-	}
-}
-
-// Those who write at the same time share transactions, and the fault of one is
-// not that of the others.
-func TestWritesTogether(t *testing.T) {
+// Concurrent writes share transactions. One that fails does not affect the others.
+func TestConcurrentWrites(t *testing.T) {
 	t.Parallel()
 	j := mustOpen(t, t.TempDir())
 	defer func() { must(t, j.Close()) }()
@@ -381,13 +212,13 @@ func TestWritesTogether(t *testing.T) {
 		records = append(records, record(j, fmt.Sprint("t", i), tasker.Received))
 	}
 	must(t, j.Accept(records, nil))
-	var work sync.WaitGroup
-	failed := make([]error, 2*n)
-	for i := range failed {
-		work.Go(func() { failed[i] = j.End(update(j, fmt.Sprint("t", i), tasker.Succeeded)) })
+	var writers sync.WaitGroup
+	errs := make([]error, 2*n)
+	for i := range errs {
+		writers.Go(func() { errs[i] = j.End(update(j, fmt.Sprint("t", i), tasker.Succeeded)) })
 	}
-	work.Wait()
-	for i, err := range failed {
+	writers.Wait()
+	for i, err := range errs {
 		if known := i < n; known != (err == nil) || !known && !errors.Is(err, journal.ErrUnknown) {
 			t.Errorf("t%d: %v", i, err)
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// model is what the journal must amount to.
+// model is the expected content of the journal.
 type model struct {
 	entries []journal.Entry
 	reports map[journal.Ref]tasker.ResponseStatus
@@ -29,8 +29,8 @@ func (m *model) find(id string) *journal.Entry {
 	return nil
 }
 
-// TestModel compares the journal, over reopenings, with a plain list.
-func TestModel(t *testing.T) {
+// Random changes and reopenings must lead to the same content as in the model.
+func TestJournalMatchesModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "model")
@@ -103,7 +103,7 @@ func TestModel(t *testing.T) {
 				check(rt, j.AddProcess(ref(id), p), true)
 				e.Processes = append(e.Processes, p)
 			},
-			"note": func(rt *rapid.T) {
+			"update": func(rt *rapid.T) {
 				u := update(j, ids.Draw(rt, "id"), tasker.Running)
 				e := m.find(u.TaskID)
 				check(rt, j.Update(u), e != nil)
@@ -132,11 +132,11 @@ func TestModel(t *testing.T) {
 				_, err := j.Sweep(before)
 				check(rt, err, true)
 				m.entries = slices.DeleteFunc(m.entries, func(e journal.Entry) bool {
-					gone := e.Confirmed && e.Deadline.Before(before)
-					if gone {
+					swept := e.Confirmed && e.Deadline.Before(before)
+					if swept {
 						delete(m.reports, e.Ref())
 					}
-					return gone
+					return swept
 				})
 			},
 			"reopen": func(rt *rapid.T) {
@@ -145,7 +145,7 @@ func TestModel(t *testing.T) {
 				j, err = journal.Open(dir, journal.Options{})
 				check(rt, err, true)
 				if j.Seq() <= last {
-					rt.Fatal("the sequence went back")
+					rt.Fatal("the sequence has decreased")
 				}
 			},
 		})

@@ -13,14 +13,14 @@ import (
 // Rollouts stores the progress of rollouts.
 type Rollouts struct{ db *database }
 
-// RolloutView is what is decided on.
+// RolloutView is a rollout with its surroundings, on which a decision is based.
 type RolloutView struct {
 	Task tasker.Task // with its rollout, without payload and endpoints
-	// Blocker says for a person which rollout this one has to wait for, before it
-	// begins; empty is none.
+	// Blocker states for people which rollout this one waits for before it begins;
+	// empty is none.
 	Blocker string
-	// Failed are the names of some of the endpoints that count as failed, in their
-	// order; there are Task.Counts.Failures() of them.
+	// Failed names some of the endpoints that count as failed, sorted; there are
+	// Task.Counts.Failures() of them.
 	Failed []string
 	Now    time.Time
 }
@@ -28,8 +28,8 @@ type RolloutView struct {
 // maxFailed bounds RolloutView.Failed.
 const maxFailed = 5
 
-// RolloutStep is what is decided: where the rollout stands from now on, and what
-// is done. At most one of Release, Skip and Rollback is set.
+// RolloutStep is a decision: the rollout's new state and an action. At most one of
+// Release, Skip and Rollback is set.
 type RolloutStep struct {
 	State  tasker.RolloutState
 	Resume tasker.RolloutState
@@ -37,15 +37,19 @@ type RolloutStep struct {
 	Until  *time.Time
 	// Release begins the next wave.
 	Release bool
-	// Skip ends every response whose wave has not begun as skipped, with Reason.
+	// Skip ends the responses of waves that have not begun as skipped, with Reason.
 	Skip bool
-	// Rollback makes the task that undoes this one.
+	// Rollback creates the task that undoes this one.
 	Rollback bool
-	// Again is when to look again though no response changes; nil is never.
+	// Again is when to decide again if no response changes until then; nil is never.
 	Again *time.Time
 }
 
-// DueRollouts are the rollouts to look at now, those that wait longest first.
+// hasAction reports whether the step does more than set the state.
+func (s RolloutStep) hasAction() bool { return s.Release || s.Skip || s.Rollback }
+
+// DueRollouts returns the ids of up to limit rollouts that are due for a decision,
+// oldest first.
 func (r *Rollouts) DueRollouts(ctx context.Context, limit int) ([]string, error) {
 	const action = "read due rollouts"
 	now, err := r.db.Now(ctx)
@@ -56,18 +60,18 @@ func (r *Rollouts) DueRollouts(ctx context.Context, limit int) ([]string, error)
 	return ids, r.db.Wrap(action, err)
 }
 
-// Gating is a rollout that stands before its gate.
+// Gating is a rollout whose gate decides about the next wave.
 type Gating struct {
 	Gate tasker.Gate
-	// Endpoints are those of the waves so far.
+	// Endpoints are the endpoints of the waves so far.
 	Endpoints []string
-	// Version is the task's. With another one something has happened since, a pause
-	// and a resume perhaps.
+	// Version is the task's version. If it changes while the gate is evaluated, the
+	// rollout has changed too: it may have been paused and resumed.
 	Version int64
 }
 
-// GatingRollout reads what the gate of a task's rollout is asked; nil if it is not in
-// its gate now, or has none.
+// GatingRollout reads the gate of a task's rollout; nil if the rollout has none or is in
+// another state now.
 func (r *Rollouts) GatingRollout(ctx context.Context, id string) (*Gating, error) {
 	var gating *Gating
 	err := r.db.View(ctx, "read a rollout", func(c *sqldb.Conn) error {
@@ -86,111 +90,106 @@ func (r *Rollouts) GatingRollout(ctx context.Context, id string) (*Gating, error
 	return gating, err
 }
 
-// maxSteps bounds the steps of one transaction; decide needs a few to come to rest.
+// maxSteps bounds the steps of one transaction; a rollout needs a few to come to rest.
 const maxSteps = 10
 
-// AdvanceRollout moves a rollout on, in one transaction, for the holder of the
-// lease: decide is asked again until it neither changes the state nor does
-// anything. It returns the tasks that finished.
+// AdvanceRollout moves a rollout forward in one transaction, on behalf of the holder of
+// the lease: decide is called until its step neither changes the state nor has an
+// action. AdvanceRollout returns the tasks that finished.
 func (r *Rollouts) AdvanceRollout(ctx context.Context, l Lease, id string, decide func(RolloutView) RolloutStep) ([]tasker.Task, error) {
-	var finished []tasker.Task
-	err := r.db.update(ctx, "move a rollout on", func(tx *tx) error {
-		finished = nil
+	return updateReturning(ctx, r.db, "advance a rollout", func(tx *tx) ([]tasker.Task, error) {
 		if err := lockLease(ctx, tx, l); err != nil {
 			if errors.Is(err, ErrNotFound) {
-				return errLapsed
+				err = errLapsed
 			}
-			return err
+			return nil, err
 		}
+		var finished []tasker.Task
 		for range maxSteps {
-			done, more, err := step(ctx, tx, id, decide)
-			finished = append(finished, done...)
+			ended, more, err := advanceOnce(ctx, tx, id, decide)
+			finished = append(finished, ended...)
 			if err != nil || !more {
-				return err
+				return finished, err
 			}
 		}
-		return fmt.Errorf("the rollout of task %s does not come to rest", id)
+		return nil, fmt.Errorf("the rollout of task %s does not come to rest", id)
 	})
-	return finished, err
 }
 
-// step is one decision. more says that there may be another one.
-func step(ctx context.Context, t *tx, id string, decide func(RolloutView) RolloutStep) (finished []tasker.Task, more bool, err error) {
+// advanceOnce makes one step. more reports whether there may be another one.
+func advanceOnce(ctx context.Context, t *tx, id string, decide func(RolloutView) RolloutStep) (finished []tasker.Task, more bool, err error) {
 	cs, err := lockTasks(ctx, t, []string{id})
 	if err != nil {
 		return nil, false, err
 	}
 	task := cs.tasks[id]
-	if task == nil || task.pacing != pacedNow {
+	if task == nil || task.pacing != rolloutActive {
 		return nil, false, nil
 	}
 	r, err := lockRollout(ctx, cs, id)
 	if err != nil {
 		return nil, false, err
 	}
-	view := RolloutView{Task: task.Task, Now: t.Now.Time()}
-	view.Task.Rollout = &r.Rollout
-	if r.State == tasker.RolloutWaiting {
-		if view.Blocker, err = blocker(ctx, &t.Conn, r); err != nil {
-			return nil, false, err
-		}
-	}
-	if task.Counts.Failures() > 0 {
-		if view.Failed, err = t.QueryStrings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND "+statusIn(isFailure)+" ORDER BY endpoint LIMIT ?", id, maxFailed); err != nil {
-			return nil, false, fmt.Errorf("read who failed: %w", err)
-		}
-	}
-	was := r.Rollout
-	step := decide(view)
-	r.State, r.Resume, r.Reason, r.Until, r.checkAt = step.State, step.Resume, step.Reason, step.Until, sqldb.MicrosOrNull(step.Again)
-	more = was.State != r.State || step.Release || step.Skip || step.Rollback
-	if more || was.Reason != r.Reason || sqldb.MicrosOrNull(was.Until) != sqldb.MicrosOrNull(r.Until) {
-		task.change()
-	}
-	switch {
-	case step.Release:
-		err = release(ctx, cs, task, r)
-	case step.Skip:
-		err = skip(ctx, cs, task, r)
-	case step.Rollback:
-		if r.Rollback, _, err = createUndo(ctx, t, task); errors.Is(err, ErrNothingToUndo) {
-			err = nil
-		}
-	}
+	view, err := viewRollout(ctx, cs, task, r)
 	if err != nil {
 		return nil, false, err
 	}
-	r.settle(task)
-	task.dirty = true
+	step := decide(view)
+	more = step.State != r.State || step.hasAction()
+	if err := applyStep(ctx, cs, task, r, step); err != nil {
+		return nil, false, err
+	}
 	if finished, err = cs.write(ctx); err != nil {
 		return nil, false, err
 	}
-	if more = more && task.pacing == pacedNow; more {
+	if more = more && task.pacing == rolloutActive; more {
 		r.checkAt = t.Now
 	}
 	return finished, more, writeRollout(ctx, &t.Conn, r)
 }
 
-// settle makes the rest of both rows what the state says.
-func (r *rolloutRow) settle(t *taskRow) {
-	t.pacing, t.paused = pacedNow, r.State == tasker.RolloutPaused
-	switch {
-	case r.State.Ended() && (t.Counts.Ended() == t.Counts.Total() || r.State == tasker.RolloutPlanned):
-		t.pacing, r.claims, r.checkAt = pacedOnce, claimsNothing, 0
-		if r.Rollback != "" {
-			r.claims = claimsNow // until it is undone, see blocker
+func viewRollout(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) (RolloutView, error) {
+	view := RolloutView{Task: t.Task, Now: cs.Now.Time()}
+	view.Task.Rollout = &r.Rollout
+	var err error
+	if r.State == tasker.RolloutWaiting {
+		if view.Blocker, err = findBlocker(ctx, &cs.Conn, r); err != nil {
+			return view, err
 		}
-	case r.Wave > 0:
-		r.claims = claimsNow
-	case r.State == tasker.RolloutWaiting:
-		r.claims = claimsNext
-	default:
-		r.claims = claimsNothing
 	}
+	if t.Counts.Failures() > 0 {
+		query := "SELECT endpoint FROM responses WHERE task_id = ? AND " + statusIn(isFailure) + " ORDER BY endpoint LIMIT ?"
+		if view.Failed, err = cs.QueryStrings(ctx, query, t.ID, maxFailed); err != nil {
+			return view, fmt.Errorf("read the failed endpoints: %w", err)
+		}
+	}
+	return view, nil
 }
 
-// release begins the next wave: its receive deadline begins now.
-func release(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) error {
+// applyStep changes the rows of a task and its rollout by a decision.
+func applyStep(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow, step RolloutStep) error {
+	if step.hasAction() || step.State != r.State || step.Reason != r.Reason || sqldb.MicrosOrNull(step.Until) != sqldb.MicrosOrNull(r.Until) {
+		t.change()
+	}
+	r.State, r.Resume, r.Reason, r.Until, r.checkAt = step.State, step.Resume, step.Reason, step.Until, sqldb.MicrosOrNull(step.Again)
+	var err error
+	switch {
+	case step.Release:
+		err = releaseWave(ctx, cs, t, r)
+	case step.Skip:
+		err = skipWaves(ctx, cs, t, r)
+	case step.Rollback:
+		if r.Rollback, _, err = createUndo(ctx, cs.tx, t); errors.Is(err, ErrNothingToUndo) {
+			err = nil
+		}
+	}
+	r.derive(t)
+	t.dirty = true
+	return err
+}
+
+// releaseWave begins the next wave, whose receive deadline runs from now.
+func releaseWave(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) error {
 	r.Wave++
 	t.ReceiveDeadline = cs.Now.Add(t.ReceiveTimeout.D()).Time()
 	t.change()
@@ -203,8 +202,8 @@ func release(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) erro
 	return nil
 }
 
-// skip ends what is in waves that have not begun.
-func skip(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) error {
+// skipWaves ends the responses of waves that have not begun.
+func skipWaves(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) error {
 	if err := cs.loadWhere(ctx, "task_id = ? AND wave > ? AND status = ?", t.ID, r.Wave, string(tasker.Pending)); err != nil {
 		return err
 	}
@@ -214,30 +213,4 @@ func skip(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow) error {
 		}
 	}
 	return nil
-}
-
-// blocker says which rollout has an endpoint of this one and keeps it waiting,
-// because it or this one is exclusive: one that is under way or being rolled back,
-// or one that waits and came earlier.
-func blocker(ctx context.Context, c *sqldb.Conn, r *rolloutRow) (string, error) {
-	query := `SELECT t.type, t.identifier, o.endpoint, x.rollback_task FROM rollouts x` + c.UseIndex("rollouts_claiming") + c.StraightJoin + `tasks t` + c.StraightJoin +
-		`responses o` + c.StraightJoin + `responses mine
-		WHERE x.claims >= ? AND (x.claims = ? OR x.task_id < ?) AND x.task_id <> ? AND (x.exclusive = 1 OR 1 = ?)
-		AND (x.rollback_task = '' OR EXISTS (SELECT 1 FROM tasks u WHERE u.id = x.rollback_task AND u.finished_at IS NULL))
-		AND t.id = x.task_id AND o.task_id = x.task_id AND mine.task_id = ? AND mine.endpoint = o.endpoint LIMIT 1`
-	exclusive := 0
-	if r.Exclusive {
-		exclusive = 1
-	}
-	var taskType, identifier, endpoint, undo string
-	err := c.QueryRow(ctx, query, []any{claimsNext, claimsNow, r.taskID, r.taskID, exclusive, r.taskID}, &taskType, &identifier, &endpoint, &undo)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return "", nil
-	case err != nil:
-		return "", fmt.Errorf("look for rollouts on the same endpoints: %w", err)
-	case undo != "":
-		return fmt.Sprintf("waits until %s %s is undone, which has %s too", taskType, identifier, endpoint), nil
-	}
-	return fmt.Sprintf("waits for %s %s, which has %s too", taskType, identifier, endpoint), nil
 }

@@ -134,7 +134,7 @@ func insertCallbacks(ctx context.Context, cs *changeSet, t *taskRow) error {
 		return nil
 	}
 	task := callbackTask{Task: t.Task}
-	if t.pacing != pacedNever {
+	if t.pacing != noRollout {
 		r, err := lockRollout(ctx, cs, t.ID)
 		if err != nil {
 			return err

@@ -110,7 +110,7 @@ func (cs *changeSet) write(ctx context.Context) ([]tasker.Task, error) {
 		}
 		t.deriveStatus(cs.Now)
 		cs.commit.Tasks = append(cs.commit.Tasks, id)
-		if t.pacing == pacedNow {
+		if t.pacing == rolloutActive {
 			paced = append(paced, id)
 		}
 		if t.FinishedAt != nil && !t.wasFinished {

@@ -80,7 +80,7 @@ func (n *newTaskRows) fill(now sqldb.Micros) {
 	t.deriveStatus(now)
 	n.task, n.rollout = t, newRollout(n.NewTask, n.id, now)
 	if n.rollout != nil {
-		n.rollout.settle(t)
+		n.rollout.derive(t)
 		t.Rollout = &n.rollout.Rollout
 	}
 }
@@ -93,7 +93,7 @@ func (n *newTaskRows) responses() []*responseRow {
 		expiresAt: n.task.deadline(),
 	}
 	first.nextSendAt, first.sendTries = n.firstSend(sqldb.MicrosOf(n.task.CreatedAt))
-	if n.task.pacing == pacedNow {
+	if n.task.pacing == rolloutActive {
 		first.expiresAt, first.nextSendAt = 0, 0
 	}
 	waves := make([]int, len(n.Endpoints))

@@ -47,7 +47,7 @@ func retryTask(ctx context.Context, cs *changeSet, t *taskRow, by string) error 
 		}
 	}
 	nextSend, deadline := begin, t.deadline()
-	if t.pacing != pacedNever && t.Action != tasker.DryRun {
+	if t.pacing != noRollout && t.Action != tasker.DryRun {
 		if err := restartRollout(ctx, cs, t, total-succeeded, begin); err != nil {
 			return err
 		}

@@ -11,29 +11,21 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// pacing is what a rollout does to a task.
+// pacing says whether a rollout decides when a task's orders are sent.
 type pacing int
 
 const (
-	pacedNever pacing = iota // it has none
-	pacedOnce                // it is over
-	pacedNow                 // it decides what is sent
-)
-
-// The values of claims, by which a rollout keeps others off its endpoints; null
-// keeps nobody off.
-const (
-	claimsNothing = 0
-	claimsNext    = 1 // it waits for others, before those that came later
-	claimsNow     = 2
+	noRollout pacing = iota
+	rolloutEnded
+	rolloutActive
 )
 
 // rolloutRow is a row of rollouts.
 type rolloutRow struct {
 	tasker.Rollout
-	taskID  string
-	checkAt sqldb.Micros
-	claims  int
+	taskID    string
+	checkAt   sqldb.Micros
+	exclusion int
 }
 
 // The columns of rollouts: all, and those that change.
@@ -52,7 +44,7 @@ var (
 		sqldb.Text("reason", func(r *rolloutRow) *string { return &r.Reason }).Mutable(),
 		sqldb.TimeOrNull("until_at", func(r *rolloutRow) **time.Time { return &r.Until }).Mutable(),
 		sqldb.Text("rollback_task", func(r *rolloutRow) *string { return &r.Rollback }).Mutable(),
-		sqldb.IntOrNull("claims", func(r *rolloutRow) *int { return &r.claims }).Mutable(),
+		sqldb.IntOrNull("claims", func(r *rolloutRow) *int { return &r.exclusion }).Mutable(),
 		sqldb.Field("check_at", func(r *rolloutRow) *sqldb.Micros { return &r.checkAt }).Mutable(),
 	)
 	mutableRolloutColumns = rolloutColumns.Mutable()
@@ -76,6 +68,24 @@ func newRollout(t NewTask, id string, now sqldb.Micros) *rolloutRow {
 	return r
 }
 
+// derive sets the columns of the task and the rollout that follow from the state.
+func (r *rolloutRow) derive(t *taskRow) {
+	t.pacing, t.paused = rolloutActive, r.State == tasker.RolloutPaused
+	switch {
+	case r.State.Ended() && (t.Counts.Ended() == t.Counts.Total() || r.State == tasker.RolloutPlanned):
+		t.pacing, r.exclusion, r.checkAt = rolloutEnded, noExclusion, 0
+		if r.Rollback != "" {
+			r.exclusion = heldExclusion // until it is undone, see findBlocker
+		}
+	case r.Wave > 0:
+		r.exclusion = heldExclusion
+	case r.State == tasker.RolloutWaiting:
+		r.exclusion = waitingExclusion
+	default:
+		r.exclusion = noExclusion
+	}
+}
+
 // waveNumbers returns the wave of each endpoint, from 1.
 func (r *rolloutRow) waveNumbers() []int {
 	var numbers []int
@@ -92,7 +102,7 @@ func withRollouts(ctx context.Context, c *sqldb.Conn, rows []*taskRow) ([]tasker
 	var ids []string
 	for i, row := range rows {
 		tasks[i] = row.Task
-		if row.pacing != pacedNever {
+		if row.pacing != noRollout {
 			at[row.ID], ids = i, append(ids, row.ID)
 		}
 	}
@@ -164,7 +174,7 @@ func restartRollout(ctx context.Context, cs *changeSet, t *taskRow, n int, begin
 		r.State = tasker.RolloutScheduled
 	}
 	r.checkAt, cs.commit.Rollouts = begin, true
-	r.settle(t)
+	r.derive(t)
 	err = cs.Exec(ctx, "UPDATE responses SET wave = 0, version = ? WHERE task_id = ? AND status = ?", t.Version, t.ID, string(tasker.Succeeded))
 	if err != nil {
 		return fmt.Errorf("number the waves: %w", err)

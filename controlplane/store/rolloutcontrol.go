@@ -45,7 +45,7 @@ func (c *TaskController) changeRollout(ctx context.Context, action, taskType, re
 		switch {
 		case err != nil:
 			return err
-		case t.pacing != pacedNow, r.State.Ended():
+		case t.pacing != rolloutActive, r.State.Ended():
 			return ErrRolloutEnded
 		case t.CancelRequestedAt != nil:
 			return fmt.Errorf("%w: it was cancelled", ErrRolloutEnded)
@@ -55,7 +55,7 @@ func (c *TaskController) changeRollout(ctx context.Context, action, taskType, re
 		if err := fn(cs, t, r); err != nil {
 			return err
 		}
-		r.settle(t)
+		r.derive(t)
 		return writeRollout(ctx, &cs.Conn, r)
 	})
 }

@@ -58,7 +58,7 @@ func isUndo(task *taskRow) condition {
 // isUndone reports whether the last attempt of a task was undone. It returns
 // ErrUndoing while the undo task runs or is about to be created.
 func isUndone(ctx context.Context, t *tx, task *taskRow) (bool, error) {
-	if task.pacing == pacedNow {
+	if task.pacing == rolloutActive {
 		var state tasker.RolloutState
 		if err := t.QueryRow(ctx, "SELECT state FROM rollouts WHERE task_id = ?", []any{task.ID}, &state); err != nil {
 			return false, fmt.Errorf("read the state of the rollout: %w", err)

@@ -21,7 +21,7 @@ type Options struct {
 	Snapshots *snapshot.Store
 }
 
-// Payload is the payload of a task. Plan, Undo and Unless are argument vectors like Argv: the
+// Payload is the payload of a task. DryRun, Undo and Unless are argument vectors like Argv: the
 // allow-list must permit them, and they get the same Env, Cwd and Stdin.
 type Payload struct {
 	Argv    []string          `json:"argv"`
@@ -30,7 +30,7 @@ type Payload struct {
 	Stdin   string            `json:"stdin,omitempty"`
 	Creates string            `json:"creates,omitempty"`
 	Unless  []string          `json:"unless,omitempty"`
-	Plan    []string          `json:"plan,omitempty"`
+	DryRun  []string          `json:"plan,omitempty"`
 	Undo    []string          `json:"undo,omitempty"`
 }
 
@@ -39,10 +39,10 @@ type Outcome struct {
 	Changed bool `json:"changed"`
 	// ExitCode is the exit code of the last program, if one was run.
 	ExitCode *int `json:"exit_code,omitempty"`
-	// Plan reports whether the task was a dry run. Argv is then the command that the task
+	// DryRun reports whether the task was a dry run. Argv is then the command that the task
 	// would run.
-	Plan bool     `json:"plan,omitempty"`
-	Argv []string `json:"argv,omitempty"`
+	DryRun bool     `json:"plan,omitempty"`
+	Argv   []string `json:"argv,omitempty"`
 	// Note explains why nothing was run.
 	Note string `json:"note,omitempty"`
 }

@@ -61,7 +61,7 @@ func (c command) check(p *Payload) error {
 	for _, field := range []struct {
 		name string
 		argv *[]string
-	}{{"argv", &p.Argv}, {"unless", &p.Unless}, {"plan", &p.Plan}, {"undo", &p.Undo}} {
+	}{{"argv", &p.Argv}, {"unless", &p.Unless}, {"plan", &p.DryRun}, {"undo", &p.Undo}} {
 		argv := *field.argv
 		if len(argv) == 0 {
 			continue
@@ -108,16 +108,16 @@ func (c command) perform(ctx context.Context, p Payload, call handlers.Call) (Ou
 
 func (c command) dryRun(ctx context.Context, p Payload, call handlers.Call) (Outcome, error) {
 	if note, err := skipReason(p); note != "" || err != nil {
-		return Outcome{Plan: true, Note: note}, err
+		return Outcome{DryRun: true, Note: note}, err
 	}
-	outcome := Outcome{Plan: true, Changed: true, Argv: p.Argv}
+	outcome := Outcome{DryRun: true, Changed: true, Argv: p.Argv}
 	if len(p.Unless) > 0 {
 		outcome.Note = "run only if the unless command does not end with exit code 0"
 	}
-	if len(p.Plan) == 0 {
+	if len(p.DryRun) == 0 {
 		return outcome, nil
 	}
-	planned, err := c.run(ctx, p.Plan, p, call)
+	planned, err := c.run(ctx, p.DryRun, p, call)
 	outcome.Changed, outcome.ExitCode = planned.Changed, planned.ExitCode
 	return outcome, err
 }

@@ -94,7 +94,7 @@ func (h *Handler) Handle(ctx context.Context, call handlers.Call) (handlers.Resu
 	switch call.Action {
 	case tasker.DryRun:
 		if !s.canDryRun {
-			return handlers.Result{Value: note{Plan: true, Note: "not run: the script does not support dry runs; a script that does has \"plan=yes\" in its header"}}, nil
+			return handlers.Result{Value: note{DryRun: true, Note: "not run: the script does not support dry runs; a script that does has \"plan=yes\" in its header"}}, nil
 		}
 		return h.run(ctx, s, call)
 	case tasker.Undo:
@@ -119,7 +119,7 @@ type startRecord struct {
 
 // note is the result of a dry run or an undo for which the script was not run.
 type note struct {
-	Plan    bool   `json:"plan,omitempty"`
+	DryRun  bool   `json:"plan,omitempty"`
 	Changed *bool  `json:"changed,omitempty"`
 	Note    string `json:"note"`
 }

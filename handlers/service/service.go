@@ -39,8 +39,8 @@ type Payload struct {
 // Outcome is the value of the result.
 type Outcome struct {
 	Unit string `json:"unit"`
-	// Plan reports whether the task was a dry run. Changed and To are then predictions.
-	Plan    bool  `json:"plan,omitempty"`
+	// DryRun reports whether the task was a dry run. Changed and To are then predictions.
+	DryRun  bool  `json:"plan,omitempty"`
 	Changed bool  `json:"changed"`
 	From    State `json:"from"`
 	To      State `json:"to"`
@@ -158,7 +158,7 @@ func (h handler) handle(ctx context.Context, p Payload, call handlers.Call) (han
 	if op.current, err = stateOf(context.WithoutCancel(ctx), c, unit); err != nil {
 		return handlers.Result{}, err
 	}
-	op.outcome = Outcome{Unit: unit, Plan: call.Action == tasker.DryRun, From: op.current.State, To: op.current.State}
+	op.outcome = Outcome{Unit: unit, DryRun: call.Action == tasker.DryRun, From: op.current.State, To: op.current.State}
 	switch {
 	case op.current.load != "loaded":
 		return handlers.Result{}, handlers.Reject("%s: %s", unit, op.current.loadProblem())

@@ -137,7 +137,7 @@ func TestVerbsAreIdempotentAndUndone(t *testing.T) {
 		changes := s.repeats || s.from != s.to
 		_, o, err := c.call(t.Context(), payload, dryRun)
 		want("dry run", o, err, changes, s.from, s.to)
-		if !o.Plan {
+		if !o.DryRun {
 			t.Errorf("the outcome of the dry run is %+v", o)
 		}
 		id, o, err := c.call(t.Context(), payload)

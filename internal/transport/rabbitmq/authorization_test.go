@@ -77,7 +77,7 @@ func TestALinkThatMayNotReport(t *testing.T) {
 		return errors.Is(err, transport.ErrUnauthorized)
 	})
 	receive(t, link, &inbox[tasker.Order]{})
-	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("a right that it needs") })
+	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("a required permission") })
 }
 
 func TestALinkThatIsLetInAfterAll(t *testing.T) {

@@ -16,29 +16,29 @@ import (
 )
 
 const (
-	// heartbeat is how often both sides show that they live. The broker gives a
-	// frozen peer's exclusive consumer up after three of them.
+	// heartbeat is the interval of the AMQP heartbeats. After three missed heartbeats the
+	// broker releases the exclusive consumer of a lost peer.
 	heartbeat = 10 * time.Second
-	// dialTimeout bounds the connecting, handshakeTimeout TLS and AMQP after it.
+	// dialTimeout limits the TCP connection, handshakeTimeout the TLS and AMQP handshakes.
 	dialTimeout      = 10 * time.Second
 	handshakeTimeout = 15 * time.Second
 )
 
-// ErrCredentials: the broker does not know the user, or not with this password.
-// It is a transport.ErrUnauthorized.
+// ErrCredentials means that the user is unknown or the password is wrong. It wraps
+// transport.ErrUnauthorized.
 var ErrCredentials = fmt.Errorf("%w: the user is unknown, or the password is wrong", transport.ErrUnauthorized)
 
-// address is where a broker is and who we are there.
+// address is the address of a broker and the user that connects to it.
 type address struct {
-	uri   string
-	user  string
-	where string // host:port, vhost; fit to be shown
-	tls   *tls.Config
+	uri         string
+	user        string
+	description string // host:port and vhost, without secrets
+	tls         *tls.Config
 }
 
-// ParseURI reads an AMQP URI. Its errors do not show the URI, nor a part of it,
-// because with a password that is not percent-encoded any part may be of it; a
-// '#' or a second '@' is the sign of such a one.
+// ParseURI parses an AMQP URI. Its errors do not contain any part of the URI: if the
+// password is not percent-encoded, each part may belong to it. A '#' or a second '@'
+// indicates such a password.
 func ParseURI(uri string) (amqp.URI, error) {
 	u, err := amqp.ParseURI(uri)
 	if err != nil || strings.Contains(uri, "#") || strings.Count(uri, "@") > 1 {
@@ -53,15 +53,15 @@ func parseURI(uri string) (address, error) {
 		return address{}, err
 	}
 	host := net.JoinHostPort(u.Host, strconv.Itoa(u.Port))
-	return address{uri: uri, user: u.Username, where: fmt.Sprintf("%s, vhost %q", host, u.Vhost)}, nil
+	return address{uri: uri, user: u.Username, description: fmt.Sprintf("%s, vhost %q", host, u.Vhost)}, nil
 }
 
-// dial opens a session. It does not outlive ctx.
-func dial(ctx context.Context, at address, name string) (*session, error) {
+// dial opens a session, which ends with ctx.
+func dial(ctx context.Context, broker address, name string) (*session, error) {
 	var raw net.Conn
 	var stop func() bool
-	conn, err := amqp.DialConfig(at.uri, amqp.Config{
-		TLSClientConfig: at.tls.Clone(), // the library sets the server's name in it
+	conn, err := amqp.DialConfig(broker.uri, amqp.Config{
+		TLSClientConfig: broker.tls.Clone(), // the library modifies it
 		Heartbeat:       heartbeat,
 		Properties:      amqp.Table{"product": "tasker", "connection_name": name},
 		Dial: func(network, addr string) (net.Conn, error) {
@@ -69,7 +69,7 @@ func dial(ctx context.Context, at address, name string) (*session, error) {
 			if err != nil {
 				return nil, err
 			}
-			// The library lifts this deadline after the handshake, which knows no context.
+			// The handshake knows no context; the library removes this deadline after it.
 			if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 				_ = c.Close()
 				return nil, err
@@ -86,21 +86,21 @@ func dial(ctx context.Context, at address, name string) (*session, error) {
 		if raw != nil {
 			_ = raw.Close()
 		}
-		return nil, explain(at, err)
+		return nil, dialError(broker, err)
 	}
 	return newSession(ctx, conn, raw), nil
 }
 
-// explain says for a person why a connection could not be opened.
-func explain(at address, err error) error {
+// dialError explains why a connection could not be opened.
+func dialError(broker address, err error) error {
 	var refused *amqp.Error
 	switch {
 	case errors.Is(err, amqp.ErrCredentials):
-		return fmt.Errorf("RabbitMQ at %s refuses user %q: %w", at.where, at.user, ErrCredentials)
+		return fmt.Errorf("RabbitMQ at %s refuses user %q: %w", broker.description, broker.user, ErrCredentials)
 	case errors.As(err, &refused) && refused.Code == amqp.NotAllowed && strings.Contains(refused.Reason, "refused for user"):
-		return fmt.Errorf("%w: RabbitMQ at %s gives user %q no access to the vhost; tasker-controlplane initialize --rabbitmq does for the control plane's, tasker-agent enrol for an agent's: %w", transport.ErrUnauthorized, at.where, at.user, err)
+		return fmt.Errorf("%w: RabbitMQ at %s gives user %q no access to the vhost; tasker-controlplane initialize --rabbitmq grants it to the control plane's user, tasker-agent enrol to the user of an agent: %w", transport.ErrUnauthorized, broker.description, broker.user, err)
 	case errors.As(err, &refused) && refused.Code == amqp.NotAllowed:
-		return fmt.Errorf("RabbitMQ at %s lets user %q not in; tasker-controlplane initialize --rabbitmq makes vhost and permissions: %w", at.where, at.user, err)
+		return fmt.Errorf("RabbitMQ at %s refuses user %q; tasker-controlplane initialize --rabbitmq creates the vhost and the permissions: %w", broker.description, broker.user, err)
 	}
-	return fmt.Errorf("connect to RabbitMQ at %s: %w", at.where, err)
+	return fmt.Errorf("connect to RabbitMQ at %s: %w", broker.description, err)
 }

@@ -1,5 +1,5 @@
-// Package rabbitmq carries orders and reports over RabbitMQ: Hub is the control
-// plane's end, Link an agent's.
+// Package rabbitmq transports orders and reports over RabbitMQ. Hub is the control plane's
+// end, Link is the end of an agent.
 //
 //	control plane                     broker                          agent
 //	              ┌► tasker.<type>  ──<name>, *all*──┐
@@ -8,17 +8,17 @@
 //	Hub.Receive ◄─ reports ◄─<name>─ tasker.reports ◄────────────────────── Link.Send
 //	              (quorum)              (topic)
 //
-// Assignments go through the exchange of their type, so that an endpoint that
-// does not serve it shows as unroutable. Welcomes and cancels to one endpoint
-// go to its queue by the default exchange: both concern what it has, whether or
-// not it still serves the type.
+// Assignments go through the exchange of their type. So the broker returns the assignment
+// of an endpoint that does not serve the type as unroutable. Welcomes and cancels to one
+// endpoint go directly to its queue, through the default exchange, because they do not
+// depend on the types that the endpoint serves.
 //
-// The hub declares and binds; a link declares nothing, so that its user needs
-// no permission to configure. A hello makes the endpoint's queue before it is
-// handed over, and a heartbeat with other handlers changes the bindings.
+// The hub declares exchanges, queues and bindings. A link declares nothing, so its user
+// needs no permission to configure. The hub declares the endpoint's queue before it
+// delivers a hello. A heartbeat with other handlers changes the bindings.
 //
-// Both ends supervise their connections themselves instead of using the
-// client library's recovery: that keeps the delivery tags of the lost
-// connection usable, and acknowledging one of them with "multiple" on the
-// recovered channel settles deliveries nobody has handled.
+// Both ends reconnect themselves instead of using the recovery of the client library.
+// The recovery would keep the delivery tags of the lost connection usable: an
+// acknowledgement of such a tag with "multiple" on the recovered channel would
+// acknowledge deliveries that were never handled.
 package rabbitmq

@@ -10,18 +10,19 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
 
-// The connections of a hub, and the state of the flow, as its parts are called.
+// The components of a hub's health: its connections and the flow of messages.
 const (
-	publishing = "publish"
-	consuming  = "consume"
-	flowing    = "flow"
+	publishComponent = "publish"
+	consumeComponent = "consume"
+	flowComponent    = "flow"
 )
 
-// HubOptions say what a Hub works with.
+// HubOptions configure a Hub.
 type HubOptions struct {
-	// URI is the broker's: amqp(s)://user:password@host:port/vhost.
+	// URI is the URI of the broker: amqp(s)://user:password@host:port/vhost.
 	URI string
 	// Types are the configured task types.
 	Types []tasker.TaskType
@@ -37,27 +38,26 @@ type HubOptions struct {
 	Observer transport.Observer
 	// Metrics may be nil.
 	Metrics *Metrics
-	// Clock is time.Now unless set; orders expire by it.
+	// Clock returns the time for the expiry of orders; nil means time.Now.
 	Clock func() time.Time
 }
 
-// Hub is the control plane's end. It has two connections, because a broker
-// short of memory reads nothing from one that publishes, its acknowledgements
-// included.
+// Hub is the control plane's end. It has two connections, because a broker that lacks memory
+// reads nothing from a connection that publishes, not even its acknowledgements.
 type Hub struct {
-	opts      HubOptions
-	user      string
-	standing  *standing
-	publish   *line
-	consume   *line
-	reception reception
-	routes    *routes
-	warnOnce  sync.Once
+	opts       HubOptions
+	user       string
+	health     *health
+	publish    *connection
+	consume    *connection
+	operations *wire.Operations
+	bindings   *bindings
+	warnOnce   sync.Once
 }
 
-// NewHub begins to connect. Its error is about the options only.
+// NewHub returns a Hub that begins to connect. It returns an error only for invalid options.
 func NewHub(opts HubOptions) (*Hub, error) {
-	at, err := parseURI(opts.URI)
+	broker, err := parseURI(opts.URI)
 	if err != nil {
 		return nil, err
 	}
@@ -65,23 +65,24 @@ func NewHub(opts HubOptions) (*Hub, error) {
 		opts.Clock = time.Now
 	}
 	h := &Hub{
-		opts:     opts,
-		user:     at.user,
-		standing: newStanding(opts.Observer, publishing, consuming, flowing),
+		opts:       opts,
+		user:       broker.user,
+		health:     newHealth(opts.Observer, publishComponent, consumeComponent, flowComponent),
+		operations: wire.NewOperations(),
 	}
-	h.routes = newRoutes(opts, h.ready)
-	h.publish = &line{at: at, name: "tasker-controlplane " + publishing, log: opts.Log, setup: h.setUpPublishing, tell: h.tell(publishing)}
-	h.consume = &line{at: at, name: "tasker-controlplane " + consuming, log: opts.Log, setup: h.setUpConsuming, tell: h.tell(consuming)}
-	h.reception.line = h.consume
+	h.bindings = newBindings(opts, h.notifyReady)
+	h.publish = &connection{broker: broker, name: "tasker-controlplane " + publishComponent, log: opts.Log, setUp: h.setUpPublishing, observe: h.observer(publishComponent)}
+	h.consume = &connection{broker: broker, name: "tasker-controlplane " + consumeComponent, log: opts.Log, setUp: h.setUpConsuming, observe: h.observer(consumeComponent)}
 	h.publish.start()
 	h.consume.start()
 	return h, nil
 }
 
-func (h *Hub) tell(connection string) func(error) {
+// observer returns a function that records the state of a connection.
+func (h *Hub) observer(connection string) func(error) {
 	return func(err error) {
-		h.opts.Metrics.session(connection, err)
-		h.standing.set(connection, err)
+		h.opts.Metrics.setConnected(connection, err)
+		h.health.set(connection, err)
 	}
 }
 
@@ -90,8 +91,8 @@ func (h *Hub) setUpPublishing(s *session) error {
 		return err
 	}
 	s.onFlow = func(err error) {
-		h.opts.Metrics.flow(err)
-		h.standing.set(flowing, err)
+		h.opts.Metrics.setBlocked(err)
+		h.health.set(flowComponent, err)
 	}
 	s.onFlow(nil)
 	s.watchFlow()
@@ -104,20 +105,20 @@ func (h *Hub) setUpConsuming(s *session) error { return declare(s, h.opts.Types)
 
 // Close implements transport.Hub.
 func (h *Hub) Close() error {
-	h.reception.close()
+	h.operations.Close()
+	h.operations.Wait()
 	h.publish.close()
 	h.consume.close()
 	return nil
 }
 
-// Send implements transport.Hub: custody has passed when the broker has
-// confirmed that the message is in a queue. An order to everyone is sent when
-// the broker has it, even if nobody subscribes yet.
+// Send implements transport.Hub. An order is accepted after the broker has confirmed that it
+// is in a queue. An order to all endpoints is accepted even if no queue is bound yet.
 func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 	failed := map[int]error{}
 	msgs, index := make([]message, 0, len(orders)), make([]int, 0, len(orders))
 	for i, o := range orders {
-		m, err := h.address(o)
+		m, err := h.newMessage(o)
 		if err != nil {
 			failed[i] = err
 			continue
@@ -125,7 +126,7 @@ func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 		msgs, index = append(msgs, m), append(index, i)
 	}
 	if len(msgs) > 0 {
-		s, err := h.publish.now(ctx)
+		s, err := h.publish.sendSession(ctx)
 		if err != nil {
 			return err
 		}
@@ -133,8 +134,8 @@ func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 			i := index[j]
 			switch {
 			case errors.Is(err, errReturned):
-				h.opts.Metrics.giveBack()
-				h.routes.forget(orders[i].Endpoint)
+				h.opts.Metrics.countReturned()
+				h.bindings.forget(orders[i].Endpoint)
 				failed[i] = fmt.Errorf("%w: %w", transport.ErrUnroutable, err)
 			case err != nil:
 				failed[i] = err
@@ -147,8 +148,8 @@ func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 	return nil
 }
 
-// address makes a message of an order.
-func (h *Hub) address(o tasker.Order) (message, error) {
+// newMessage returns the message of an order.
+func (h *Hub) newMessage(o tasker.Order) (message, error) {
 	toAll := o.Endpoint == tasker.AllEndpoints
 	if err := tasker.ValidateEndpoint(o.Endpoint); err != nil && !toAll {
 		return message{}, fmt.Errorf("%w: %w", transport.ErrUnroutable, err)
@@ -160,7 +161,7 @@ func (h *Hub) address(o tasker.Order) (message, error) {
 	if o.Assignment == nil && !toAll {
 		return message{key: Queue(o.Endpoint), mandatory: true, Publishing: p}, nil
 	}
-	if !h.routes.known(o.Type) {
+	if !h.bindings.isConfigured(o.Type) {
 		return message{}, fmt.Errorf("%w: type %q is not configured", transport.ErrUnroutable, o.Type)
 	}
 	return message{exchange: Exchange(o.Type), key: o.Endpoint, mandatory: !toAll, Publishing: p}, nil

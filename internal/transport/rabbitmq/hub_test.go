@@ -203,7 +203,7 @@ func TestReportsThatCannotBeAccepted(t *testing.T) {
 	send(t, newLink(t, other, "web-1"), update("web-1", 3))   // speaks for another
 	send(t, newLink(t, b.URI, "web-1"), update("web-1", 4))   // the control plane's own user
 	wait.For(t, "the accepted reports", func() bool { return len(in.all()) >= 2 })
-	wait.For(t, "the others to be set aside", func() bool { return b.Messages(t, rabbitmq.SetAsideQueue) == len(poison)+1 })
+	wait.For(t, "the others to be set aside", func() bool { return b.Messages(t, rabbitmq.RejectedQueue) == len(poison)+1 })
 	if diff := cmp.Diff(map[string]int{"task-2": 1, "task-4": 1}, updates(in.all())); diff != "" {
 		t.Errorf("accepted (-want +got):\n%s", diff)
 	}

@@ -7,128 +7,123 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/backoff"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
 
-// LinkOptions say what a Link works with.
+// LinkOptions configure a Link.
 type LinkOptions struct {
-	// URI is the broker's: amqp(s)://user:password@host:port/vhost. The user is
-	// named as the endpoint, or is the control plane's.
+	// URI is the URI of the broker: amqp(s)://user:password@host:port/vhost. The user has
+	// the name of the endpoint, or is the control plane's.
 	URI string
 	// Endpoint is the name of the agent's endpoint.
 	Endpoint string
-	// Instance identifies the agent's journal; it shows as the consumer's tag.
+	// Instance identifies the agent's journal; the consumer tag contains it.
 	Instance string
-	// TLS is whom to trust with amqps; nil trusts the system's authorities.
+	// TLS is the configuration for amqps; nil trusts the system's certificate authorities.
 	TLS *tls.Config
-	// Trunk, if set, is the connection on which the link opens its channels.
-	Trunk *Trunk
-	// Log carries the endpoint's name already.
+	// Shared is the connection on which the link opens its channels; nil opens a connection
+	// of its own.
+	Shared *SharedConnection
+	// Log must already have the endpoint's name as an attribute.
 	Log *slog.Logger
 	// Observer may be nil.
 	Observer transport.Observer
 }
 
-// Link is an agent's end. It has one connection, or its part of a trunk.
+// Link is an agent's end. It has one connection, or a share of one.
 type Link struct {
-	opts      LinkOptions
-	user      string
-	standing  *standing
-	line      *line
-	reception reception
-	// intake is where orders come from; nil while there is none.
-	intake atomic.Pointer[intake]
+	opts       LinkOptions
+	user       string
+	health     *health
+	connection *connection
+	operations *wire.Operations
+	// subscription is the active subscription to the endpoint's queue; nil if there is
+	// none.
+	subscription atomic.Pointer[subscription]
 }
 
-// The parts of a link's standing, flowing besides.
+// The components of a link's health, besides flowComponent.
 const (
-	connected  = "connection"
-	subscribed = "queue"
+	connectionComponent = "connection"
+	queueComponent      = "queue"
 )
 
-// patience is how long another holder of the endpoint's name may be one that
-// the broker has not yet given up.
-const patience = 3 * heartbeat
-
-// admission is how a link waits that is shut out: what is wrong takes a person,
-// and thousands of failed logins would fill the broker's log.
-func admission() *backoff.Policy {
-	return &backoff.Policy{First: 4 * time.Second, Cap: time.Minute}
-}
-
-// NewLink begins to connect. Its error is about the options only.
+// NewLink returns a Link that begins to connect. It returns an error only for invalid
+// options.
 func NewLink(opts LinkOptions) (*Link, error) {
-	at, err := parseURI(opts.URI)
+	broker, err := parseURI(opts.URI)
 	if err != nil {
 		return nil, err
 	}
 	if err := tasker.ValidateEndpoint(opts.Endpoint); err != nil {
 		return nil, err
 	}
-	at.tls = opts.TLS
-	l := &Link{opts: opts, user: at.user, standing: newStanding(opts.Observer, connected, subscribed, flowing)}
-	l.line = &line{
-		at: at, name: "tasker-agent " + opts.Endpoint, log: opts.Log,
-		setup: l.setUp, tell: l.standing.tell(connected), shutOut: admission(),
+	broker.tls = opts.TLS
+	l := &Link{
+		opts: opts, user: broker.user, operations: wire.NewOperations(),
+		health: newHealth(opts.Observer, connectionComponent, queueComponent, flowComponent),
 	}
-	if opts.Trunk != nil {
-		l.line.dial = opts.Trunk.session
+	l.connection = &connection{
+		broker: broker, name: "tasker-agent " + opts.Endpoint, log: opts.Log,
+		setUp: l.setUp, observe: l.health.reporter(connectionComponent), slow: true,
 	}
-	l.reception.line = l.line
-	l.line.start()
+	if opts.Shared != nil {
+		l.connection.dial = opts.Shared.session
+	}
+	l.connection.start()
 	return l, nil
 }
 
 func (l *Link) setUp(s *session) error {
-	s.onFlow = l.standing.tell(flowing)
+	s.onFlow = l.health.reporter(flowComponent)
 	s.onFlow(nil)
 	s.watchFlow()
 	var err error
 	if s.publisher, err = newPublisher(s, linkWindow); err != nil {
 		return err
 	}
-	s.publisher.wrote = l.settle
+	s.publisher.afterWrite = l.flushAck
 	return nil
 }
 
-// settle acknowledges, with a report, the orders that it may be about.
-func (l *Link) settle() {
-	if in := l.intake.Load(); in != nil {
-		_ = in.settle() // the connection is lost, as whoever takes orders will find
+// flushAck sends the pending acknowledgement of orders together with a report.
+func (l *Link) flushAck() {
+	if sub := l.subscription.Load(); sub != nil {
+		_ = sub.flushAck() // Receive returns the error of a lost connection
 	}
 }
 
 // Close implements transport.Link.
 func (l *Link) Close() error {
-	l.reception.close()
-	l.line.close()
+	l.operations.Close()
+	l.operations.Wait()
+	l.connection.close()
 	return nil
 }
 
-// Send implements transport.Link: custody has passed when the broker has
-// confirmed that the report is in the queue of reports.
+// Send implements transport.Link. A report is accepted after the broker has confirmed that it
+// is in the queue of reports.
 func (l *Link) Send(ctx context.Context, reports ...tasker.Report) error {
 	failed := map[int]error{}
 	msgs, index := make([]message, 0, len(reports)), make([]int, 0, len(reports))
 	for i, r := range reports {
 		p, err := encodeReport(r)
 		if err == nil && r.Endpoint != l.opts.Endpoint {
-			err = fmt.Errorf("endpoint %q does not speak for %q", l.opts.Endpoint, r.Endpoint)
+			err = fmt.Errorf("endpoint %q cannot send a report of %q", l.opts.Endpoint, r.Endpoint)
 		}
 		if err != nil {
 			failed[i] = fmt.Errorf("%w: %w", transport.ErrRefused, err)
 			continue
 		}
 		p.UserId = l.user
-		msgs = append(msgs, message{exchange: ReportsExchange, key: r.Endpoint, mandatory: true, asks: r.Hello != nil, Publishing: p})
+		msgs = append(msgs, message{exchange: ReportsExchange, key: r.Endpoint, mandatory: true, wantsReply: r.Hello != nil, Publishing: p})
 		index = append(index, i)
 	}
 	if len(msgs) > 0 {
-		s, err := l.line.now(ctx)
+		s, err := l.connection.sendSession(ctx)
 		if err != nil {
 			return err
 		}

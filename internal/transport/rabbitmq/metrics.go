@@ -4,9 +4,11 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
 
-// Metrics count what a Hub does. A nil *Metrics counts nothing.
+// Metrics are the metrics of a Hub. A nil *Metrics counts nothing.
 type Metrics struct {
 	connected *prometheus.GaugeVec
 	sessions  *prometheus.CounterVec
@@ -15,12 +17,12 @@ type Metrics struct {
 	refused   *prometheus.CounterVec
 }
 
-// NewMetrics registers the metrics of a Hub.
+// NewMetrics returns the metrics of a Hub and registers them.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		connected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tasker_controlplane_rabbitmq_connected",
-			Help: "Whether the connection to RabbitMQ stands (1) or not (0), by connection (publish, consume).",
+			Help: "Whether the connection to RabbitMQ is open (1) or not (0), by connection (publish, consume).",
 		}, []string{"connection"}),
 		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tasker_controlplane_rabbitmq_sessions_total",
@@ -28,30 +30,30 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"connection"}),
 		blocked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tasker_controlplane_rabbitmq_blocked",
-			Help: "Whether RabbitMQ takes no messages for now (1), for want of memory or disk.",
+			Help: "Whether RabbitMQ accepts no messages now (1), because it lacks memory or disk space.",
 		}),
 		returned: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tasker_controlplane_rabbitmq_returned_orders_total",
-			Help: "Orders that RabbitMQ returned because no queue is bound for them.",
+			Help: "Orders that RabbitMQ returned because no queue is bound to receive them.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tasker_controlplane_rabbitmq_refused_reports_total",
-			Help: "Reports set aside in the queue reports.undecodable, by reason (undecodable, version, speaker); each is logged.",
+			Help: "Rejected reports, which RabbitMQ keeps in the queue reports.undecodable, by reason (undecodable, version, speaker); each is logged.",
 		}, []string{"reason"}),
 	}
 	reg.MustRegister(m.connected, m.sessions, m.blocked, m.returned, m.refused)
-	for _, connection := range []string{publishing, consuming} {
+	for _, connection := range []string{publishComponent, consumeComponent} {
 		m.connected.WithLabelValues(connection)
 		m.sessions.WithLabelValues(connection)
 	}
-	for _, reason := range []error{errUndecodable, errVersion, errSpeaker} {
-		m.refused.WithLabelValues(reason.Error())
+	for _, err := range []error{wire.ErrUndecodable, wire.ErrVersion, errSender} {
+		m.refused.WithLabelValues(refusalReason(err))
 	}
 	return m
 }
 
-// session notes that a session has begun (nil) or that there is none.
-func (m *Metrics) session(connection string, err error) {
+// setConnected records that a session has begun (nil) or that there is none.
+func (m *Metrics) setConnected(connection string, err error) {
 	switch {
 	case m == nil:
 	case err == nil:
@@ -62,7 +64,7 @@ func (m *Metrics) session(connection string, err error) {
 	}
 }
 
-func (m *Metrics) flow(err error) {
+func (m *Metrics) setBlocked(err error) {
 	switch {
 	case m == nil:
 	case err == nil:
@@ -72,21 +74,25 @@ func (m *Metrics) flow(err error) {
 	}
 }
 
-func (m *Metrics) giveBack() {
+func (m *Metrics) countReturned() {
 	if m != nil {
 		m.returned.Inc()
 	}
 }
 
-func (m *Metrics) refuse(err error) {
-	if m == nil {
-		return
+func (m *Metrics) countRefused(err error) {
+	if m != nil {
+		m.refused.WithLabelValues(refusalReason(err)).Inc()
 	}
-	for _, reason := range []error{errVersion, errSpeaker} {
-		if errors.Is(err, reason) {
-			m.refused.WithLabelValues(reason.Error()).Inc()
-			return
-		}
+}
+
+// refusalReason returns the label value for the error of a refused report.
+func refusalReason(err error) string {
+	switch {
+	case errors.Is(err, wire.ErrVersion):
+		return "version"
+	case errors.Is(err, errSender):
+		return "speaker"
 	}
-	m.refused.WithLabelValues(errUndecodable.Error()).Inc()
+	return "undecodable"
 }

@@ -8,29 +8,27 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
-
-	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// How many messages are published before their confirms are waited for. Each may
-// be returned, and room is kept for that: 350 bytes a message.
+// The number of messages that are published before the publisher waits for their confirms.
+// The publisher reserves room for a return of each message: 350 bytes per message.
 const (
 	hubWindow  = 1000
 	linkWindow = 32
 )
 
-// confirmTimeout is how long a window may remain unconfirmed.
+// confirmTimeout is the longest time until a window is confirmed.
 const confirmTimeout = 20 * time.Second
 
-// errReturned: the broker has no queue for a mandatory message.
+// errReturned means that the broker has no queue for a mandatory message.
 var errReturned = errors.New("returned by the broker: no queue for it")
 
-// message is what is published, and where to.
+// message is a publishing and its target.
 type message struct {
 	exchange, key string
 	mandatory     bool
-	// asks: it is to carry the address of the publisher that listens, if it does.
-	asks bool
+	// wantsReply is true if the message carries the publisher's address for replies.
+	wantsReply bool
 	amqp.Publishing
 }
 
@@ -38,107 +36,108 @@ type message struct {
 type publisher struct {
 	session *session
 	window  int
-	// wrote is called when messages are written, before they are confirmed.
-	wrote func()
-	turn  chan struct{} // holds one token
+	// afterWrite is called after messages are written, before they are confirmed.
+	afterWrite func()
+	token      chan struct{} // holds one token, the right to publish
 
-	// Of the one who has the turn:
+	// The holder of the token may use the following fields.
+
 	channel *amqp.Channel
 	returns chan amqp.Return
-	last    uint64 // the last message id
-	// listens: the channel has a consumer of answers.
-	listens bool
+	lastID  uint64
+	// hasReplies is true if the channel has a consumer of replies.
+	hasReplies bool
 }
 
 // newPublisher opens the channel to publish on.
 func newPublisher(s *session, window int) (*publisher, error) {
-	p := &publisher{session: s, window: window, wrote: func() {}, turn: make(chan struct{}, 1)}
-	p.turn <- struct{}{}
+	p := &publisher{session: s, window: window, afterWrite: func() {}, token: make(chan struct{}, 1)}
+	p.token <- struct{}{}
 	return p, p.open()
 }
 
-// open opens a channel with confirms. Its end ends the session, which declares
-// anew what may be missing.
+// open opens a channel with confirms. An error on the channel ends the session; the next
+// session declares missing exchanges and queues again.
 func (p *publisher) open() error {
 	ch, err := p.session.conn.Channel()
 	if err != nil {
 		return fmt.Errorf("open a channel to publish: %w", err)
 	}
 	if err := ch.Confirm(false); err != nil {
-		return fmt.Errorf("ask for publisher confirms: %w", err)
+		return fmt.Errorf("enable publisher confirms: %w", err)
 	}
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
 	p.session.run(func() {
 		if err := <-closes; err != nil {
-			p.session.end(lost(err))
+			p.session.end(closeError(err))
 		}
 	})
-	// The library delivers returns before the confirms that follow them, and
-	// would hold up the whole connection if this were full.
+	// The library delivers returns before the confirms that follow them. It would block
+	// the whole connection if this channel was full.
 	p.returns = ch.NotifyReturn(make(chan amqp.Return, p.window))
-	p.channel, p.listens = ch, false
+	p.channel, p.hasReplies = ch, false
 	return nil
 }
 
-// answers is RabbitMQ's direct reply-to: no queue and no right is needed to be
-// told something by whoever reads a message that was published on the same
-// channel (https://www.rabbitmq.com/docs/direct-reply-to).
-const answers = "amq.rabbitmq.reply-to"
+// directReplyTo is RabbitMQ's direct reply-to: the receiver of a message can reply to the
+// channel that published it, without a queue and without permissions
+// (https://www.rabbitmq.com/docs/direct-reply-to).
+const directReplyTo = "amq.rabbitmq.reply-to"
 
-// listen consumes answers to messages that ask, until hush or the end of the
-// channel, which closes what it returns.
-func (p *publisher) listen(ctx context.Context) (<-chan amqp.Delivery, error) {
-	leave, err := p.enter(ctx)
+// receiveReplies consumes replies to messages with wantsReply, until stopReplies. The
+// returned channel is closed when the publisher's channel ends.
+func (p *publisher) receiveReplies(ctx context.Context) (<-chan amqp.Delivery, error) {
+	release, err := p.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer release()
 	if p.channel == nil {
 		if err := p.open(); err != nil {
 			return nil, err
 		}
 	}
-	in, err := p.channel.Consume(answers, answers, true, false, false, false, nil)
+	in, err := p.channel.Consume(directReplyTo, directReplyTo, true, false, false, false, nil)
 	if err != nil {
-		return nil, fmt.Errorf("listen for answers: %w", err)
+		return nil, fmt.Errorf("consume replies: %w", err)
 	}
-	p.listens = true
+	p.hasReplies = true
 	return in, nil
 }
 
-// hush ends listen.
-func (p *publisher) hush(ctx context.Context) {
-	leave, err := p.enter(ctx)
+// stopReplies ends receiveReplies.
+func (p *publisher) stopReplies(ctx context.Context) {
+	release, err := p.acquire(ctx)
 	if err != nil {
 		return
 	}
-	defer leave()
-	if p.channel != nil && p.listens {
-		_ = p.channel.Cancel(answers, false)
+	defer release()
+	if p.channel != nil && p.hasReplies {
+		_ = p.channel.Cancel(directReplyTo, false)
 	}
-	p.listens = false
+	p.hasReplies = false
 }
 
-// close closes the channel when the session is over, which ends whoever has the
-// turn; a broker that does not answer is not waited for.
+// close closes the channel. The session must have ended, so that the holder of the token
+// returns it. close does not wait for a broker that does not respond.
 func (p *publisher) close() {
 	select {
-	case <-p.turn:
+	case <-p.token:
 		if p.channel != nil {
 			_ = p.channel.Close()
 		}
-	case <-time.After(farewell):
+	case <-time.After(closeTimeout):
 	}
 }
 
-// enter waits for the turn and returns what gives it back.
-func (p *publisher) enter(ctx context.Context) (func(), error) {
-	if p.session.over() {
+// acquire waits for the token. The returned function gives it back.
+func (p *publisher) acquire(ctx context.Context) (func(), error) {
+	if p.session.hasEnded() {
 		return nil, context.Cause(p.session.ctx)
 	}
 	select {
-	case <-p.turn:
-		return func() { p.turn <- struct{}{} }, nil
+	case <-p.token:
+		return func() { p.token <- struct{}{} }, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-p.session.ctx.Done():
@@ -146,49 +145,49 @@ func (p *publisher) enter(ctx context.Context) (func(), error) {
 	}
 }
 
-// publish publishes the messages and returns for each of them nil, errReturned,
-// or an error with ErrUnavailable in it. The contents of msgs are changed.
+// publish publishes the messages. It returns for each message nil, errReturned, or an error
+// that wraps ErrUnavailable. It modifies msgs.
 func (p *publisher) publish(ctx context.Context, msgs []message) []error {
 	results := make([]error, len(msgs))
-	leave, err := p.enter(ctx)
+	release, err := p.acquire(ctx)
 	if err != nil {
-		fill(results, err)
+		failAll(results, err)
 		return results
 	}
-	defer leave()
+	defer release()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	flow := p.session.flowing()
+	flow := p.session.flowContext()
 	defer context.AfterFunc(flow, func() { cancel(context.Cause(flow)) })()
 	for i := 0; i < len(msgs); i += p.window {
 		n := min(p.window, len(msgs)-i)
-		if err := p.burst(ctx, msgs[i:i+n], results[i:i+n]); err != nil {
-			fill(results[i+n:], err)
+		if err := p.publishWindow(ctx, msgs[i:i+n], results[i:i+n]); err != nil {
+			failAll(results[i+n:], err)
 			break
 		}
 	}
 	return results
 }
 
-// burst publishes up to a window of messages and waits for their confirms. An error
-// is also in the results, and means that the following ones need not be tried.
-func (p *publisher) burst(ctx context.Context, msgs []message, results []error) error {
+// publishWindow publishes up to a window of messages and waits for their confirms. After an
+// error, which is also in the results, the following messages need not be published.
+func (p *publisher) publishWindow(ctx context.Context, msgs []message, results []error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, confirmTimeout, fmt.Errorf("not confirmed within %s", confirmTimeout))
 	defer cancel()
 	if ctx.Err() != nil {
-		fill(results, context.Cause(ctx))
+		failAll(results, context.Cause(ctx))
 		return context.Cause(ctx)
 	}
 	if p.channel == nil {
 		if err := p.open(); err != nil {
-			fill(results, err)
+			failAll(results, err)
 			return err
 		}
 	}
-	first := p.last + 1
+	first := p.lastID + 1
 	confirms, err := p.write(ctx, msgs)
-	p.wrote()
-	fill(results[len(confirms):], err)
+	p.afterWrite()
+	failAll(results[len(confirms):], err)
 	for i, c := range confirms {
 		select {
 		case <-c.Done():
@@ -203,9 +202,9 @@ func (p *publisher) burst(ctx context.Context, msgs []message, results []error) 
 			results[i] = unavailable(errors.New("not confirmed: the broker refused it, or the connection was lost"))
 		}
 	}
-	p.collect(first, results)
+	p.collectReturns(first, results)
 	if err != nil {
-		// Confirms and returns may still come, to a channel that nobody uses.
+		// Confirms and returns may still arrive, on a channel that is not used any more.
 		old := p.channel
 		p.channel = nil
 		p.session.run(func() { _ = old.Close() })
@@ -213,18 +212,18 @@ func (p *publisher) burst(ctx context.Context, msgs []message, results []error) 
 	return err
 }
 
-// write publishes, and returns the confirms to come of what was written.
-// Writing knows no context, and blocks while the broker reads nothing; then the
-// connection is given up shortly after ctx is done.
+// write publishes messages and returns the pending confirms of the written ones. A write
+// blocks while the broker does not read, and knows no context, so write gives the
+// connection up shortly after ctx is done.
 func (p *publisher) write(ctx context.Context, msgs []message) ([]*amqp.DeferredConfirmation, error) {
-	raw, gaveUp := p.session.raw, make(chan struct{})
+	raw, interrupted := p.session.raw, make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(gaveUp)
+		defer close(interrupted)
 		_ = raw.SetWriteDeadline(time.Now().Add(time.Second))
 	})
 	defer func() {
 		if !stop() {
-			<-gaveUp
+			<-interrupted
 			_ = raw.SetWriteDeadline(time.Time{})
 		}
 	}()
@@ -233,10 +232,10 @@ func (p *publisher) write(ctx context.Context, msgs []message) ([]*amqp.Deferred
 		if ctx.Err() != nil {
 			return confirms, context.Cause(ctx)
 		}
-		p.last++
-		m.MessageId = strconv.FormatUint(p.last, 10)
-		if m.asks && p.listens {
-			m.ReplyTo = answers
+		p.lastID++
+		m.MessageId = strconv.FormatUint(p.lastID, 10)
+		if m.wantsReply && p.hasReplies {
+			m.ReplyTo = directReplyTo
 		}
 		c, err := p.channel.PublishWithDeferredConfirm(m.exchange, m.key, m.mandatory, false, m.Publishing)
 		if err != nil {
@@ -247,9 +246,9 @@ func (p *publisher) write(ctx context.Context, msgs []message) ([]*amqp.Deferred
 	return confirms, nil
 }
 
-// collect enters what was returned into the results of the messages whose ids
-// begin with first. A returned message is confirmed as well, after its return.
-func (p *publisher) collect(first uint64, results []error) {
+// collectReturns sets the results of returned messages; first is the id of the first
+// result's message. The broker confirms a returned message, too, after the return.
+func (p *publisher) collectReturns(first uint64, results []error) {
 	for {
 		select {
 		case r, ok := <-p.returns:
@@ -266,12 +265,9 @@ func (p *publisher) collect(first uint64, results []error) {
 	}
 }
 
-func fill(results []error, err error) {
+// failAll sets all results to ErrUnavailable because of err.
+func failAll(results []error, err error) {
 	for i := range results {
 		results[i] = unavailable(err)
 	}
-}
-
-func unavailable(err error) error {
-	return fmt.Errorf("%w: %w", transport.ErrUnavailable, err)
 }

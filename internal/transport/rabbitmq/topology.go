@@ -11,40 +11,39 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// The names in the broker.
+// The names of the exchange and the queues of reports.
 const (
-	// ReportsExchange takes every report, by the name of the endpoint that speaks.
+	// ReportsExchange receives every report, with the name of the endpoint as routing key.
 	ReportsExchange = "tasker.reports"
-	// ReportsQueue is where the control planes take the reports from.
+	// ReportsQueue is the queue from which the control planes consume reports.
 	ReportsQueue = "reports"
-	// SetAsideQueue keeps the newest reports that no control plane could accept.
-	SetAsideQueue = "reports.undecodable"
+	// RejectedQueue keeps the newest reports that a control plane has rejected.
+	RejectedQueue = "reports.undecodable"
 )
 
-// setAsideLimit bounds SetAsideQueue, in messages.
-const setAsideLimit = 10_000
+// maxRejected is the largest length of RejectedQueue, in messages.
+const maxRejected = 10_000
 
-// Exchange is the name of a task type's exchange.
+// Exchange returns the name of the exchange of a task type.
 func Exchange(taskType string) string { return "tasker." + taskType }
 
-// Queue is the name of an endpoint's queue.
+// Queue returns the name of the queue of an endpoint.
 func Queue(endpoint string) string { return "endpoint." + endpoint }
 
-// reportsArgs are the arguments of ReportsQueue. Its delivery limit is as good
-// as off: a broker that has one by default (RabbitMQ 4: 20) would drop reports
-// after so many restarts of control planes, and the -1 that stands for none is
-// refused by older ones.
+// reportsArgs returns the arguments of ReportsQueue. The delivery limit is practically
+// unlimited: with the default of RabbitMQ 4 (20), the broker would drop reports after 20
+// restarts of control planes. Older brokers refuse -1, which means no limit.
 func reportsArgs() amqp.Table {
 	return amqp.Table{
 		amqp.QueueTypeArg:           amqp.QueueTypeQuorum,
 		"x-delivery-limit":          int64(math.MaxInt32),
 		"x-dead-letter-exchange":    "",
-		"x-dead-letter-routing-key": SetAsideQueue,
+		"x-dead-letter-routing-key": RejectedQueue,
 	}
 }
 
-// Declare connects once, and declares what a hub and the agents need before the
-// first hello: the exchanges and the queues of reports. It destroys nothing.
+// Declare connects once and declares the exchanges and the queues of reports, which a hub
+// and the agents need before the first hello. It deletes nothing.
 func Declare(ctx context.Context, uri string, types []tasker.TaskType) error {
 	at, err := parseURI(uri)
 	if err != nil {
@@ -58,14 +57,14 @@ func Declare(ctx context.Context, uri string, types []tasker.TaskType) error {
 	return declare(s, types)
 }
 
-// declare makes what is missing. It uses a channel of its own, because an error
+// declare declares missing exchanges and queues. It opens its own channel, because an error
 // closes the channel.
 func declare(s *session, types []tasker.TaskType) error {
 	ch, err := s.conn.Channel()
 	if err != nil {
 		return fmt.Errorf("open a channel: %w", err)
 	}
-	defer ch.Close() //nolint:errcheck // closed by an error already, or with the connection
+	defer ch.Close() //nolint:errcheck // an error or the end of the connection has closed it
 	for _, t := range types {
 		if err := ch.ExchangeDeclare(Exchange(t.Name), amqp.ExchangeDirect, true, false, false, false, nil); err != nil {
 			return declareError("exchange", Exchange(t.Name), err)
@@ -74,9 +73,9 @@ func declare(s *session, types []tasker.TaskType) error {
 	if err := ch.ExchangeDeclare(ReportsExchange, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
 		return declareError("exchange", ReportsExchange, err)
 	}
-	setAside := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueMaxLenArg: int64(setAsideLimit)}
-	if _, err := ch.QueueDeclare(SetAsideQueue, true, false, false, false, setAside); err != nil {
-		return declareError("queue", SetAsideQueue, err)
+	rejected := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueMaxLenArg: int64(maxRejected)}
+	if _, err := ch.QueueDeclare(RejectedQueue, true, false, false, false, rejected); err != nil {
+		return declareError("queue", RejectedQueue, err)
 	}
 	if _, err := ch.QueueDeclare(ReportsQueue, true, false, false, false, reportsArgs()); err != nil {
 		return declareError("queue", ReportsQueue, err)
@@ -92,7 +91,7 @@ func declareError(kind, name string, err error) error {
 	if errors.As(err, &refused) {
 		switch refused.Code {
 		case amqp.PreconditionFailed:
-			return fmt.Errorf("%s %s exists with other properties; delete it if it is not in use, it is made again: %w", kind, name, err)
+			return fmt.Errorf("%s %s exists with other properties; if it is not in use, delete it, and it is declared again: %w", kind, name, err)
 		case amqp.AccessRefused:
 			return fmt.Errorf("declare %s %s: the user needs the permission to configure, write and read in this vhost; tasker-controlplane initialize --rabbitmq grants it: %w", kind, name, err)
 		}

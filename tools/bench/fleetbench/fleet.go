@@ -51,7 +51,7 @@ type fleet struct {
 	n      int
 	end    context.CancelFunc
 	agents sync.WaitGroup
-	trunks []*rabbitmq.Trunk
+	shared []*rabbitmq.SharedConnection
 	// proxy forwards the connections of all agents; nil without an outage.
 	proxy *proxy
 	// connected is the number of connected links.
@@ -123,13 +123,13 @@ func (f *fleet) link(o Options, env *environment, p *controlPlane, i int, instan
 	opts := rabbitmq.LinkOptions{URI: broker, Endpoint: endpointName(i), Instance: instance, Observer: observe, Log: log}
 	if o.PerConnection > 1 {
 		if i%o.PerConnection == 0 {
-			trunk, err := rabbitmq.NewTrunk(broker, "tasker bench", nil, log)
+			shared, err := rabbitmq.NewSharedConnection(broker, "tasker bench", nil, log)
 			if err != nil {
 				return nil, err
 			}
-			f.trunks = append(f.trunks, trunk)
+			f.shared = append(f.shared, shared)
 		}
-		opts.Trunk = f.trunks[len(f.trunks)-1]
+		opts.Shared = f.shared[len(f.shared)-1]
 	}
 	return rabbitmq.NewLink(opts)
 }
@@ -169,7 +169,7 @@ func (f *fleet) ready(ctx context.Context, p *controlPlane) error {
 func (f *fleet) stop() error {
 	f.end()
 	f.agents.Wait()
-	for _, t := range f.trunks {
+	for _, t := range f.shared {
 		t.Close()
 	}
 	if f.proxy != nil {

@@ -304,7 +304,7 @@ func TestWhatAnAgentMayNot(t *testing.T) {
 		"read its queue":                 {read(own), 0},
 		"read another's queue":           {read(rabbitmq.Queue(other)), amqp.AccessRefused},
 		"read the reports":               {read(rabbitmq.ReportsQueue), amqp.AccessRefused},
-		"read what was set aside":        {read(rabbitmq.SetAsideQueue), amqp.AccessRefused},
+		"read what was set aside":        {read(rabbitmq.RejectedQueue), amqp.AccessRefused},
 		"get from another's queue": {func(ch *amqp.Channel) error {
 			_, _, err := ch.Get(rabbitmq.Queue(other), false)
 			return err

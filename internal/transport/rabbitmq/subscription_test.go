@@ -13,7 +13,7 @@ import (
 
 // What is alone waits no longer than the gap; a stream comes in one batch each
 // linger, also when there are gaps in it.
-func TestBatchesOfAnIntake(t *testing.T) {
+func TestSubscriptionBatches(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
 	tests := map[string]struct {
@@ -34,7 +34,7 @@ func TestBatchesOfAnIntake(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				deliveries := make(chan amqp.Delivery, tt.n)
-				in := newIntake(reports(), deliveries)
+				sub := newSubscription(reportConsumer(), deliveries)
 				began := time.Now()
 				var sender sync.WaitGroup
 				defer sender.Wait()
@@ -46,7 +46,7 @@ func TestBatchesOfAnIntake(t *testing.T) {
 				})
 				batches := 0
 				for got := 0; got < tt.n; batches++ {
-					batch, err := in.next(t.Context())
+					batch, err := sub.nextBatch(t.Context())
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -85,34 +85,34 @@ func (a *acks) all() []uint64 {
 	return slices.Clone(a.tags)
 }
 
-// What is owed is acknowledged with what is published meanwhile, or when the grace is
+// What is owed is acknowledged with what is published meanwhile, or when the ackDelay is
 // over, once.
-func TestOwedAcknowledgements(t *testing.T) {
+func TestDelayedAcknowledgement(t *testing.T) {
 	t.Parallel()
-	for name, settled := range map[string]time.Duration{"with a report": grace / 2, "alone": grace} {
+	for name, settled := range map[string]time.Duration{"with a report": ackDelay / 2, "alone": ackDelay} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var said acks
+				var acknowledger acks
 				deliveries := make(chan amqp.Delivery, 1)
-				in := newIntake(reports(), deliveries)
-				in.owe(amqp.Delivery{Acknowledger: &said, DeliveryTag: 7})
+				sub := newSubscription(reportConsumer(), deliveries)
+				sub.ackLater(amqp.Delivery{Acknowledger: &acknowledger, DeliveryTag: 7})
 				ctx, cancel := context.WithCancel(t.Context())
 				var taking sync.WaitGroup
-				taking.Go(func() { _, _ = in.next(ctx) }) // it is cancelled
+				taking.Go(func() { _, _ = sub.nextBatch(ctx) }) // it is cancelled
 				defer taking.Wait()
 				defer cancel()
 				time.Sleep(settled - time.Millisecond) //nolint:forbidigo // the bubble's time
 				synctest.Wait()
-				if got := said.all(); len(got) > 0 {
+				if got := acknowledger.all(); len(got) > 0 {
 					t.Fatalf("acknowledged %v too soon", got)
 				}
-				if settled < grace {
-					_ = in.settle()
+				if settled < ackDelay {
+					_ = sub.flushAck()
 				}
-				time.Sleep(2 * grace) //nolint:forbidigo // the bubble's time
+				time.Sleep(2 * ackDelay) //nolint:forbidigo // the bubble's time
 				synctest.Wait()
-				if got := said.all(); !slices.Equal(got, []uint64{7}) {
+				if got := acknowledger.all(); !slices.Equal(got, []uint64{7}) {
 					t.Errorf("acknowledged %v, want 7 once", got)
 				}
 			})

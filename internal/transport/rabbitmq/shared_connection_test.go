@@ -12,24 +12,24 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-func TestLinksOnATrunk(t *testing.T) {
+func TestLinksOnASharedConnection(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)
 	reports := &inbox[tasker.Report]{}
 	receive(t, hub, reports)
-	trunk, err := rabbitmq.NewTrunk(b.URI, "trunk of a test", nil, slog.New(slog.DiscardHandler))
+	shared, err := rabbitmq.NewSharedConnection(b.URI, "connection of a test", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(trunk.Close)
+	t.Cleanup(shared.Close)
 
 	const links = 3
 	var orders [links]*inbox[tasker.Order]
 	var all [links]*rabbitmq.Link
 	for i := range links {
 		name := fmt.Sprintf("web-%d", i)
-		link := newLink(t, b.URI, name, func(o *rabbitmq.LinkOptions) { o.Trunk = trunk })
+		link := newLink(t, b.URI, name, func(o *rabbitmq.LinkOptions) { o.Shared = shared })
 		all[i], orders[i] = link, &inbox[tasker.Order]{}
 		orders[i].refuse = func(batch []tasker.Order) error {
 			if len(batch) > 0 {
@@ -52,7 +52,7 @@ func TestLinksOnATrunk(t *testing.T) {
 	}
 	both(0, 0, 1, 2)
 	greeted := orders[0].greetings()
-	b.Kill(t, "trunk of a test")
+	b.Kill(t, "connection of a test")
 	wait.For(t, "a new session on the new connection", func() bool { return orders[0].greetings() > greeted })
 	both(1, 0, 1, 2)
 

@@ -1,0 +1,155 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
+)
+
+// reportConsumer returns the configuration of a hub's subscription. The prefetch keeps the
+// next batch ready while a batch is being stored.
+func reportConsumer() consumer {
+	return consumer{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, gap: 3 * time.Millisecond, prefetch: 600}
+}
+
+// Receive implements transport.Hub.
+func (h *Hub) Receive(ctx context.Context, handle func(context.Context, []tasker.Report) error) error {
+	return h.consume.receiveSessions(ctx, h.operations, func(ctx context.Context, s *session) error {
+		sub, err := subscribe(s, reportConsumer())
+		if err != nil {
+			return err
+		}
+		defer sub.close()
+		for {
+			if err := h.receiveBatch(ctx, sub, handle); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// receiveBatch receives, delivers and acknowledges one batch.
+func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.Handler[tasker.Report]) error {
+	deliveries, err := sub.nextBatch(ctx)
+	if err != nil {
+		return err
+	}
+	var last amqp.Delivery
+	reports := make([]sentReport, 0, len(deliveries))
+	for _, d := range deliveries {
+		r, err := h.decode(d)
+		if err != nil {
+			if err := sub.reject(d); err != nil {
+				return err
+			}
+			h.logRefused(d, err)
+			continue
+		}
+		last, reports = d, append(reports, sentReport{Report: r, encoded: d.Body, user: d.UserId, replyTo: replyAddress(d)})
+	}
+	if len(reports) == 0 {
+		return nil
+	}
+	refused, err := h.updateBindings(ctx, sub.session, reports)
+	if err != nil {
+		return err
+	}
+	for _, err := range refused {
+		if errors.Is(err, errSender) {
+			h.opts.Metrics.countRefused(err)
+		}
+	}
+	batch := make([]wire.Received[tasker.Report], 0, len(reports))
+	for _, r := range reports {
+		// A refused endpoint must not become connected.
+		if refused[r.Endpoint] == nil || r.Hello == nil && r.Heartbeat == nil {
+			batch = append(batch, wire.Received[tasker.Report]{Message: r.Report, Encoded: r.encoded})
+		}
+	}
+	if len(batch) > 0 {
+		if err := wire.Deliver(ctx, sub.session.ctx, h.opts.Log, batch, wire.DecodeReport, handle); err != nil {
+			return err
+		}
+	}
+	return sub.ack(last)
+}
+
+// replyAddress returns the address for a reply. It accepts direct replies only: a sender
+// must not choose a queue that the control plane publishes to.
+func replyAddress(d amqp.Delivery) string {
+	if strings.HasPrefix(d.ReplyTo, directReplyTo+".") {
+		return d.ReplyTo
+	}
+	return ""
+}
+
+// notifyReady notifies agents that their queues are declared. Agents whose notification is
+// lost find their queues at their next attempt.
+func (h *Hub) notifyReady(ctx context.Context, addresses []string) {
+	s, _, err := h.publish.current()
+	if s == nil {
+		h.opts.Log.Debug("cannot notify agents that their queues are declared", "agents", len(addresses), "error", err)
+		return
+	}
+	msgs := make([]message, len(addresses))
+	for i, to := range addresses {
+		msgs[i] = message{key: to, Publishing: amqp.Publishing{Type: "ready"}}
+	}
+	s.publisher.publish(ctx, msgs)
+}
+
+// updateBindings updates queues and bindings. It retries while endpoints cannot be
+// authorized.
+func (h *Hub) updateBindings(ctx context.Context, s *session, reports []sentReport) (map[string]error, error) {
+	for attempt := 0; ; attempt++ {
+		refused, err := h.bindings.update(ctx, s, reports)
+		if !errors.Is(err, transport.ErrUnavailable) {
+			return refused, err
+		}
+		h.opts.Log.Warn("endpoints cannot be authorized now; holding received reports", "tries", attempt+1, "error", err)
+		if err := wire.Pause(ctx, s.ctx, wire.Redelivery(), attempt); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// decode decodes a report and verifies its sender. The routing key must be the endpoint's
+// name. The user that the broker has authenticated must be the endpoint's own or the
+// control plane's, which has all rights anyway.
+func (h *Hub) decode(d amqp.Delivery) (tasker.Report, error) {
+	r, err := wire.DecodeReport(d.Body)
+	if err != nil {
+		return r, err
+	}
+	if err := tasker.ValidateEndpoint(r.Endpoint); err != nil {
+		return r, fmt.Errorf("%w: %w", errSender, err)
+	}
+	if d.RoutingKey != r.Endpoint {
+		return r, fmt.Errorf("%w: a report of %q has the routing key %q", errSender, r.Endpoint, d.RoutingKey)
+	}
+	switch d.UserId {
+	case r.Endpoint:
+	case h.user:
+		h.warnOnce.Do(func() {
+			h.opts.Log.Warn("agents use the control plane's RabbitMQ user; except for development, give each agent its own user, with the name of its endpoint",
+				"user", h.user, "endpoint", r.Endpoint)
+		})
+	default:
+		return r, fmt.Errorf("%w: RabbitMQ user %q sent a report of endpoint %q; it must be the user of that name, or the control plane's", errSender, d.UserId, r.Endpoint)
+	}
+	return r, nil
+}
+
+func (h *Hub) logRefused(d amqp.Delivery, err error) {
+	h.opts.Metrics.countRefused(err)
+	h.opts.Log.Error("report refused and moved to another queue", "queue", RejectedQueue, "endpoint", d.RoutingKey,
+		"user", d.UserId, "kind", d.Type, "bytes", len(d.Body), "error", err)
+}

@@ -1,0 +1,184 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// errQueueDeleted means that the broker ended the consumer because its queue was deleted.
+var errQueueDeleted = errors.New("the queue was deleted")
+
+// ackDelay is the longest delay of an acknowledgement.
+const ackDelay = 50 * time.Millisecond
+
+// consumer is the configuration of a subscription.
+type consumer struct {
+	queue, tag string
+	exclusive  bool
+	// batch is the largest batch. A smaller batch ends linger after its first message, or
+	// earlier if no message has arrived for gap. The end is at least linger after the end
+	// of the previous batch. So a single message waits no longer than gap, and a stream of
+	// messages makes at most one batch per linger.
+	batch       int
+	linger, gap time.Duration
+	prefetch    int
+}
+
+// subscription is an active consumer of a queue.
+type subscription struct {
+	consumer
+	session    *session
+	channel    *amqp.Channel
+	deliveries <-chan amqp.Delivery
+	closes     chan *amqp.Error
+	// lastBatch is when the last batch ended.
+	lastBatch time.Time
+
+	mu sync.Mutex
+	// pending is the last handled message that is not acknowledged; nil if there is none.
+	// ackTimer fires when its acknowledgement must not be delayed any longer.
+	pending  *amqp.Delivery
+	ackTimer *time.Timer
+}
+
+// subscribe opens a channel and consumes on it.
+func subscribe(s *session, c consumer) (*subscription, error) {
+	ch, err := s.conn.Channel()
+	if err != nil {
+		return nil, fmt.Errorf("open a channel to consume: %w", err)
+	}
+	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
+	if err := ch.Qos(c.prefetch, 0, false); err != nil {
+		return nil, fmt.Errorf("set the prefetch: %w", err)
+	}
+	deliveries, err := ch.Consume(c.queue, c.tag, false, c.exclusive, false, false, nil)
+	if err != nil {
+		return nil, fmt.Errorf("consume %s: %w", c.queue, err)
+	}
+	sub := newSubscription(c, deliveries)
+	sub.session, sub.channel, sub.closes = s, ch, closes
+	return sub, nil
+}
+
+func newSubscription(c consumer, deliveries <-chan amqp.Delivery) *subscription {
+	ackTimer := time.NewTimer(ackDelay)
+	ackTimer.Stop()
+	return &subscription{consumer: c, deliveries: deliveries, ackTimer: ackTimer}
+}
+
+// close sends the pending acknowledgement and closes the channel. The broker delivers
+// messages without acknowledgement again.
+func (s *subscription) close() {
+	s.ackTimer.Stop()
+	s.session.runLast(func() {
+		_ = s.flushAck()
+		_ = s.channel.Close()
+	})
+}
+
+// nextBatch waits for a batch.
+func (s *subscription) nextBatch(ctx context.Context) ([]amqp.Delivery, error) {
+	first, err := s.nextMessage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	batch := []amqp.Delivery{first}
+	defer func() { s.lastBatch = time.Now() }()
+	deadline := time.Now().Add(s.linger)
+	timer := time.NewTimer(s.messageTimeout(deadline))
+	defer timer.Stop()
+	for len(batch) < s.batch {
+		select {
+		case d, ok := <-s.deliveries:
+			if !ok {
+				return nil, s.endError()
+			}
+			batch = append(batch, d)
+			timer.Reset(s.messageTimeout(deadline))
+		case <-timer.C:
+			return batch, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return batch, nil
+}
+
+// nextMessage waits for a message, and sends the pending acknowledgement when it is due.
+func (s *subscription) nextMessage(ctx context.Context) (amqp.Delivery, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return amqp.Delivery{}, context.Cause(ctx)
+		case <-s.ackTimer.C:
+			if err := s.flushAck(); err != nil {
+				return amqp.Delivery{}, err
+			}
+		case d, ok := <-s.deliveries:
+			if !ok {
+				return d, s.endError()
+			}
+			return d, nil
+		}
+	}
+}
+
+// messageTimeout returns how long to wait for the next message of a batch with this
+// deadline.
+func (s *subscription) messageTimeout(deadline time.Time) time.Duration {
+	return min(time.Until(deadline), max(s.gap, s.linger-time.Since(s.lastBatch)))
+}
+
+// endError returns why no more messages arrive.
+func (s *subscription) endError() error {
+	select {
+	case err := <-s.closes:
+		return closeError(err)
+	default:
+		return errQueueDeleted
+	}
+}
+
+// ack acknowledges all messages up to and including last.
+func (s *subscription) ack(last amqp.Delivery) error {
+	if err := last.Ack(true); err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	return nil
+}
+
+// ackLater acknowledges all messages up to and including last, at the next flushAck or after
+// ackDelay. An acknowledgement costs the broker less if it is written together with a
+// published message. Until then the messages count as being handled.
+func (s *subscription) ackLater(last amqp.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = &last
+	s.ackTimer.Reset(ackDelay)
+}
+
+// flushAck sends the pending acknowledgement. It may be called concurrently.
+func (s *subscription) flushAck() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending == nil {
+		return nil
+	}
+	last := *s.pending
+	s.pending = nil
+	return s.ack(last)
+}
+
+// reject removes an invalid message from the queue. A queue with a dead-letter target keeps
+// it there.
+func (s *subscription) reject(d amqp.Delivery) error {
+	if err := d.Reject(false); err != nil {
+		return fmt.Errorf("reject a message: %w", err)
+	}
+	return nil
+}

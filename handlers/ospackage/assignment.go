@@ -119,7 +119,7 @@ func (a *assignment) prepare(ctx context.Context, installed map[string]installed
 		return t, err
 	}
 	if t.changes, err = a.manager.simulate(ctx, t.operation); err != nil {
-		return t, a.unchanged(fmt.Errorf("%w%s", err, a.listsNote()))
+		return t, a.unchanged(err)
 	}
 	if err := a.checkChanges(t.changes, installed); err != nil {
 		return t, err
@@ -161,24 +161,20 @@ func (a *assignment) download(ctx context.Context, op operation) error {
 	for _, argv := range commands {
 		a.call.Progress(20, "downloading packages")
 		if err := a.runCommand(ctx, argv); err != nil {
-			return a.unchanged(fmt.Errorf("download the packages: %w%s", err, a.listsNote()))
+			return a.unchanged(fmt.Errorf("download the packages: %w", err))
 		}
 	}
 	return nil
 }
 
-// listsNote adds to an error that the package lists are old, if they are.
-func (a *assignment) listsNote() string {
-	if a.listsErr == nil {
-		return ""
-	}
-	return "; the lists of packages could not be fetched: " + a.listsErr.Error()
-}
-
-// unchanged adds to an error of the first stage that no package was changed.
+// unchanged adds to an error of the first stage that no package was changed, and why the
+// package lists are old, if they are.
 func (a *assignment) unchanged(err error) error {
 	if errors.Is(err, handlers.ErrStopping) {
 		return err
+	}
+	if a.listsErr != nil {
+		err = fmt.Errorf("%w; the lists of packages could not be fetched: %s", err, a.listsErr.Error())
 	}
 	return fmt.Errorf("%w; no package was changed", err)
 }

@@ -90,7 +90,7 @@ func (a *assignment) resolveVersion(ctx context.Context, t target, p installedPa
 	}
 	available, err := a.manager.availableVersions(ctx, t.Name)
 	if err != nil {
-		return "", a.unchanged(fmt.Errorf("%w%s", err, a.listsNote()))
+		return "", a.unchanged(err)
 	}
 	for _, matches := range []func(string) bool{
 		func(v string) bool { return v == t.Version },
@@ -105,8 +105,8 @@ func (a *assignment) resolveVersion(ctx context.Context, t target, p installedPa
 	if len(available) > 0 {
 		has = "have " + strings.Join(available[:min(len(available), shown)], ", ")
 	}
-	return "", a.unchanged(fmt.Errorf("the repositories of this server have no version %s of %s, they %s: put it into one of them, or name another%s",
-		t.Version, t.Name, has, a.listsNote()))
+	return "", a.unchanged(fmt.Errorf("the repositories of this server have no version %s of %s, they %s: put it into one of them, or name another",
+		t.Version, t.Name, has))
 }
 
 // checkChanges rejects a transaction that would remove packages which the agent does not

@@ -9,9 +9,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// Whoever watches a task hears of what the rollout waits for: a reason, or a time.
-// What is as it was is no change.
-func TestWhatARolloutWaitsForIsAChange(t *testing.T) {
+// A new reason or time is a new version of the task; a repeated one is not.
+func TestAdvanceChangesVersion(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		n := request("x", "lb-1", "lb-2")
 		n.Rollout = &tasker.RolloutSpec{}
@@ -22,28 +21,28 @@ func TestWhatARolloutWaitsForIsAChange(t *testing.T) {
 		until := f.Now().Add(time.Hour)
 		version := task.Version
 		for _, step := range []struct {
-			reason string
-			until  *time.Time
-			bumps  int64
+			reason  string
+			until   *time.Time
+			changes int64
 		}{{"", nil, 0}, {"", &until, 1}, {"", &until, 0}, {"waits", &until, 1}, {"waits", nil, 1}} {
 			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(store.RolloutView) store.RolloutStep {
 				return store.RolloutStep{State: tasker.RolloutScheduled, Reason: step.reason, Until: step.until, Again: &until}
 			})
 			must(t, err)
-			version += step.bumps
+			version += step.changes
 			got, _ := f.task(t, task.ID)
 			if r := got.Rollout; got.Version != version || r.Reason != step.reason || (r.Until == nil) != (step.until == nil) {
-				t.Errorf("after %+v its version is %d, want %d: %+v", step, got.Version, version, r)
+				t.Errorf("after %+v the version is %d, want %d: %+v", step, got.Version, version, r)
 			}
 			if due, err := f.DueRollouts(t.Context(), 1); err != nil || len(due) > 0 {
-				t.Errorf("after %+v due are %v (%v), though it waits", step, due, err)
+				t.Errorf("after %+v the due rollouts are %v (%v), want none", step, due, err)
 			}
 		}
 	})
 }
 
-// A rollout that is rolled back keeps others off its endpoints until it is undone.
-func TestRollbackKeepsOthersOff(t *testing.T) {
+// A rollout that is rolled back excludes others until the undo has ended.
+func TestRollbackKeepsExclusion(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		lease := store.Lease{Name: "rollouts", Holder: "me"}
 		must(t, f.AcquireLease(t.Context(), lease, time.Minute))
@@ -53,7 +52,7 @@ func TestRollbackKeepsOthersOff(t *testing.T) {
 			n.Rollout.SetDefaults()
 			return f.create(t, n)
 		}
-		// advance takes the steps in turn, and returns what the last one was kept by.
+		// advance makes the steps and returns the blocker of the last one.
 		advance := func(id string, steps ...store.RolloutStep) (blocker string) {
 			_, err := f.AdvanceRollout(t.Context(), lease, id, func(v store.RolloutView) store.RolloutStep {
 				blocker = v.Blocker
@@ -77,20 +76,20 @@ func TestRollbackKeepsOthersOff(t *testing.T) {
 		f.apply(t, failed)
 		advance(first.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "x", Rollback: true})
 		if got := advance(second.ID, waiting); !strings.Contains(got, "until ping first is undone") || !strings.Contains(got, "lb-1") {
-			t.Errorf("while the first one is undone the second one %q", got)
+			t.Errorf("during the undo of the first rollout the blocker of the second is %q", got)
 		}
 		stopped, _ := f.task(t, first.ID)
 		f.send(t, 1)
 		f.undoneBy(t, first.ID, stopped.Rollout.Rollback)
 		f.apply(t, update("lb-1", stopped.Rollout.Rollback, 1, 1, tasker.Succeeded))
 		if got := advance(second.ID); got != "" {
-			t.Errorf("when the first one is undone the second one %q", got)
+			t.Errorf("after the undo of the first rollout the blocker of the second is %q", got)
 		}
 	})
 }
 
-// Some of those who count as failed are named to whoever decides.
-func TestWhoFailedIsNamed(t *testing.T) {
+// The view names up to five endpoints that count as failed.
+func TestViewNamesFailedEndpoints(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		names := []string{"lb-1", "lb-2", "lb-3", "lb-4", "lb-5", "lb-6", "lb-7", "lb-8", "lb-9"}
 		n := request("x", names...)
@@ -99,16 +98,16 @@ func TestWhoFailedIsNamed(t *testing.T) {
 		task := f.create(t, n)
 		lease := store.Lease{Name: "rollouts", Holder: "me"}
 		must(t, f.AcquireLease(t.Context(), lease, 24*time.Hour))
-		failed := func() (named []string) {
+		failed := func() (names []string) {
 			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(v store.RolloutView) store.RolloutStep {
-				named = v.Failed
+				names = v.Failed
 				return store.RolloutStep{State: tasker.RolloutRunning, Release: v.Task.Rollout.Wave == 0}
 			})
 			must(t, err)
-			return named
+			return names
 		}
 		if got := failed(); len(got) != 0 {
-			t.Errorf("named are %v before anything was sent", got)
+			t.Errorf("the failed endpoints are %v before anything was sent", got)
 		}
 		f.send(t, len(names))
 		ends := []tasker.ResponseStatus{tasker.Succeeded, tasker.Failed, tasker.Running, tasker.TimedOut, tasker.Rejected, tasker.Interrupted}
@@ -116,12 +115,12 @@ func TestWhoFailedIsNamed(t *testing.T) {
 			f.apply(t, update(names[i], task.ID, 1, 1, status))
 		}
 		if got := failed(); strings.Join(got, " ") != "lb-2 lb-4 lb-5 lb-6" {
-			t.Errorf("named are %v", got)
+			t.Errorf("the failed endpoints are %v", got)
 		}
 		f.Add(time.Hour)
 		f.expire(t, 3)
 		if got := failed(); strings.Join(got, " ") != "lb-2 lb-4 lb-5 lb-6 lb-7" {
-			t.Errorf("named are %v, want the first five", got)
+			t.Errorf("the failed endpoints are %v, want the first five", got)
 		}
 	})
 }

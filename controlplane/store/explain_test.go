@@ -259,7 +259,7 @@ func callRollouts(t *testing.T, f *fixture) {
 	_, err := f.DueRollouts(ctx, 100)
 	must(t, err)
 	f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutWaiting})
-	f.step(t, task.ID, running())
+	f.step(t, task.ID, releaseWave())
 	_, err = f.GatingRollout(ctx, task.ID)
 	must(t, err)
 	f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutGating})

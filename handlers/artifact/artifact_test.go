@@ -31,8 +31,8 @@ func TestDeploy(t *testing.T) {
 	a = f.deploy("t2", "1.1", files{"link": "-> VERSION"})
 	f.wantOutcome(a, artifact.Outcome{Changed: true, From: "1.0", To: "1.1", Current: "1.1"})
 	a = f.deploy("t3", "1.1", files{"link": "-> VERSION"})
-	f.wantOutcome(a, artifact.Outcome{From: "1.1", To: "1.1", Current: "1.1", Note: "1.1 is current already"})
-	f.wantLastLine(a, "1.1 is current already")
+	f.wantOutcome(a, artifact.Outcome{From: "1.1", To: "1.1", Current: "1.1", Note: "1.1 is already current"})
+	f.wantLastLine(a, "1.1 is already current")
 	if strings.Contains(a.output, "hook") || strings.Contains(a.output, "restarting") {
 		t.Errorf("the second task has changed something:\n%s", a.output)
 	}
@@ -57,7 +57,7 @@ func TestDeploy(t *testing.T) {
 	}
 	a = f.do(t.Context(), call{task: "t6", payload: f.payload("1.0", nil)})
 	f.wantError(a, "1.0 is not healthy: exit code 1; the last lines of the journal of app.service:\npanic:\nout of cheese")
-	f.wantOutcome(a, artifact.Outcome{From: "1.0", To: "1.0", Current: "1.0", Step: "health", Note: "1.0 is current already"})
+	f.wantOutcome(a, artifact.Outcome{From: "1.0", To: "1.0", Current: "1.0", Step: "health", Note: "1.0 is already current"})
 }
 
 func TestDeployPlainFileOverHTTP(t *testing.T) {

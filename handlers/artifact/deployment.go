@@ -138,7 +138,7 @@ func (d *deployment) confirmCurrent(ctx context.Context) error {
 	var r undoRecord
 	switch err := d.Snapshots.Load(d.call.TaskID, &r); {
 	case errors.Is(err, snapshot.ErrNotFound):
-		d.out.Note = d.Version + " is current already"
+		d.out.Note = d.Version + " is already current"
 	case err != nil:
 		return err
 	default:

@@ -129,7 +129,7 @@ func TestPartialDownload(t *testing.T) {
 	cancelDownload("t3")
 	bad := f.payload("1.2", nil)
 	bad["sha256"] = sum(nil)
-	f.wantError(f.do(t.Context(), call{task: "t4", payload: bad}), "as the task says")
+	f.wantError(f.do(t.Context(), call{task: "t4", payload: bad}), "as in the task")
 	if a := f.do(t.Context(), call{task: "t5", payload: p}); a.err != nil {
 		t.Fatal(a.err)
 	}

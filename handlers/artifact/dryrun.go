@@ -31,7 +31,7 @@ func (d *deployment) dryRun(ctx context.Context) error {
 		return err
 	}
 	if installed && state.current == d.Version && state.pending == nil {
-		d.out.Note = d.Version + " is current already"
+		d.out.Note = d.Version + " is already current"
 		return nil
 	}
 	d.out.Changed = true

@@ -35,7 +35,7 @@ func TestDryRun(t *testing.T) {
 	f.deploy("t0", "0.9", nil)
 	f.deploy("t1", "1.0", nil)
 	a = dryRun(f.payload("1.0", nil))
-	f.wantOutcome(a, artifact.Outcome{DryRun: true, From: "1.0", To: "1.0", Current: "1.0", Note: "1.0 is current already"})
+	f.wantOutcome(a, artifact.Outcome{DryRun: true, From: "1.0", To: "1.0", Current: "1.0", Note: "1.0 is already current"})
 	p := f.payload("1.1", nil)
 	p["keep"] = 2
 	fi, err := os.Stat(f.home + "/mirror/1.1.tar.gz")

@@ -27,7 +27,7 @@ func TestFailBeforeTheSwitch(t *testing.T) {
 		step string
 		want string
 	}{
-		{"sum", func(_ fixture, p map[string]any) { p["sha256"] = strings.Repeat("0", 64) }, "download", "as the task says; correct the task"},
+		{"sum", func(_ fixture, p map[string]any) { p["sha256"] = strings.Repeat("0", 64) }, "download", "as in the task; correct the task"},
 		{"no file", func(_ fixture, p map[string]any) { p["url"] = "file:///no/such.zip" }, "download", "no such file or directory on this server"},
 		{"no such host", func(_ fixture, p map[string]any) { p["url"] = "https://tasker.invalid/app.zip" }, "download", "tasker.invalid"},
 		{"too large", func(_ fixture, p map[string]any) { p["max_size"] = 10 }, "download", "max_size is 10"},

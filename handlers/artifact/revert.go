@@ -100,7 +100,7 @@ func (d *deployment) undo(ctx context.Context) error {
 	d.out.To = r.From
 	switch {
 	case current == r.From && state.pending == nil:
-		d.out.Note = cmp.Or(r.From, "no release") + " is current already"
+		d.out.Note = cmp.Or(r.From, "no release") + " is already current"
 		return d.Snapshots.Delete(d.call.Undoes)
 	case current != r.From && current != r.To:
 		return fmt.Errorf("%s is current, which another task has deployed since; undo that task first, or deploy %s by a task", cmp.Or(current, "no release"), cmp.Or(r.From, "another one"))

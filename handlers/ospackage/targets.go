@@ -135,7 +135,7 @@ func (a *assignment) addHolds(ctx context.Context, t *transaction, installed map
 		changes := slices.ContainsFunc(t.changes, func(c Change) bool { return c.Name == target.Name })
 		if target.Hold == nil {
 			if changes && p.Held && !target.Other {
-				return false, handlers.Reject("%s is held at %s: say \"hold\": true to change it and hold it then, or false", target.Name, p.Version)
+				return false, handlers.Reject("%s is held at %s: set \"hold\" to true to change it and hold it again, or to false to release it", target.Name, p.Version)
 			}
 			continue
 		}

@@ -24,7 +24,7 @@ func (a *Archive) Unpack(to *os.Root) error {
 		}
 		n, err := write(to, e, io.LimitReader(content, remaining+1))
 		if remaining -= n; remaining < 0 {
-			return refuse("%q has more bytes than the archive says", e.name)
+			return refuse("%q has more bytes than the archive declares", e.name)
 		}
 		return err
 	})

@@ -2,8 +2,8 @@
 // from this server's own disk. Package artifact uses it to fetch releases.
 //
 // The received bytes are kept in a partial file, so that the next attempt continues
-// where the last one ended, also in another process. Beside it, a record says which
-// file of the server it is part of (by ETag or Last-Modified): if the server has
+// where the last one ended, also in another process. Beside it, a record names the
+// file of the server to which it belongs (by ETag or Last-Modified): if the server has
 // changed the file, or cannot send a part of it, it sends the whole file again. An
 // attempt fails if nothing arrives for IdleTimeout. Attempts are repeated with back-off
 // until nothing has arrived for GiveUpAfter, which is at most half of the time that ctx
@@ -195,7 +195,7 @@ func (r *Request) openVerified() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the downloaded file: %w", err)
 	}
-	return nil, fmt.Errorf("the SHA-256 of %s (%d bytes) is %s, not %s as the task says; correct the task, or find out who changed the file", Redact(r.URL), size, got, r.SHA256)
+	return nil, fmt.Errorf("the SHA-256 of %s (%d bytes) is %s, not %s as in the task; correct the task, or find out who changed the file", Redact(r.URL), size, got, r.SHA256)
 }
 
 // store appends the content of a reader to the partial file, which already has some

@@ -210,7 +210,7 @@ func TestGetFails(t *testing.T) {
 		{"forbidden", fixed(403), nil, "token_file"},
 		{"teapot", fixed(418), nil, "responded with 418"},
 		{"stays down", fixed(503), func(d *download) { d.GiveUpAfter = 50 * time.Millisecond }, "gave up on http://"},
-		{"another sum", nil, func(d *download) { d.SHA256 = strings.Repeat("0", 64) }, "not " + strings.Repeat("0", 64) + " as the task says; correct the task"},
+		{"another sum", nil, func(d *download) { d.SHA256 = strings.Repeat("0", 64) }, "not " + strings.Repeat("0", 64) + " as in the task; correct the task"},
 		{"too large", nil, func(d *download) { d.MaxSize = 1<<20 - 1 }, "has 1048576 bytes or more, and max_size is 1048575"},
 		{"too large without a length", func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 			_ = http.NewResponseController(w).Flush()

@@ -34,7 +34,7 @@ func (d *decoder) decode(content []byte, target any) {
 	switch len(bodies) {
 	case 0:
 	case 1:
-		d.value(bodies[0].Body, reflect.ValueOf(target).Elem(), "")
+		d.decodeValue(bodies[0].Body, reflect.ValueOf(target).Elem(), "")
 	default:
 		d.addAt(bodies[1].Body.GetToken().Position, "", "a second YAML document begins here; remove the line ---")
 	}
@@ -58,8 +58,8 @@ func (d *decoder) addSyntaxError(err error, content []byte) {
 	d.addAt(pos, "", "%s", message)
 }
 
-// value decodes one node of the syntax tree.
-func (d *decoder) value(n ast.Node, v reflect.Value, key string) {
+// decodeValue decodes one node of the syntax tree.
+func (d *decoder) decodeValue(n ast.Node, v reflect.Value, key string) {
 	if tag, ok := n.(*ast.TagNode); ok {
 		n = tag.Value
 	}
@@ -75,59 +75,59 @@ func (d *decoder) value(n ast.Node, v reflect.Value, key string) {
 	case n.Type() == ast.AnchorType, n.Type() == ast.AliasType:
 		d.add(key, "anchors and aliases are not supported; repeat the value")
 	case isTextField(v):
-		d.text(n, v, key)
+		d.decodeText(n, v, key)
 	case v.Kind() == reflect.Struct:
-		d.section(n, v, key)
+		d.decodeSection(n, v, key)
 	case v.Kind() == reflect.Map:
-		d.table(n, v, key)
+		d.decodeMap(n, v, key)
 	case v.Kind() == reflect.Slice:
-		d.list(n, v, key)
+		d.decodeList(n, v, key)
 	}
 }
 
-// section decodes a mapping into a struct.
-func (d *decoder) section(n ast.Node, v reflect.Value, key string) {
+// decodeSection decodes a mapping into a struct.
+func (d *decoder) decodeSection(n ast.Node, v reflect.Value, key string) {
 	fields := map[string]reflect.Value{}
 	for i := range v.NumField() {
 		fields[v.Type().Field(i).Tag.Get("yaml")] = v.Field(i)
 	}
-	d.entries(n, key, func(name, path string, value ast.Node) {
+	d.forEachEntry(n, key, func(name, path string, value ast.Node) {
 		if field, ok := fields[name]; ok {
-			d.value(value, field, path)
+			d.decodeValue(value, field, path)
 			return
 		}
-		d.unknown(path, value, slices.Sorted(maps.Keys(fields)))
+		d.addUnknownKey(path, value, slices.Sorted(maps.Keys(fields)))
 	})
 }
 
-// unknown reports an unknown or former key.
-func (d *decoder) unknown(path string, value ast.Node, known []string) {
+// addUnknownKey reports an unknown or former key.
+func (d *decoder) addUnknownKey(path string, value ast.Node, known []string) {
 	if advice, ok := formerKey(path); ok {
 		d.add(path, "%s", advice)
 		return
 	}
 	if hasFormerKeys(path) && value.Type() == ast.MappingType {
-		d.entries(value, path, func(_, path string, value ast.Node) { d.unknown(path, value, known) })
+		d.forEachEntry(value, path, func(_, path string, value ast.Node) { d.addUnknownKey(path, value, known) })
 		return
 	}
 	d.add(path, "unknown key; known here: %s", strings.Join(known, ", "))
 }
 
-// table decodes a mapping into a map.
-func (d *decoder) table(n ast.Node, v reflect.Value, key string) {
+// decodeMap decodes a mapping into a map.
+func (d *decoder) decodeMap(n ast.Node, v reflect.Value, key string) {
 	v.Set(reflect.MakeMap(v.Type()))
-	d.entries(n, key, func(name, path string, value ast.Node) {
+	d.forEachEntry(n, key, func(name, path string, value ast.Node) {
 		elem := reflect.New(v.Type().Elem()).Elem()
-		d.value(value, elem, path)
+		d.decodeValue(value, elem, path)
 		v.SetMapIndex(reflect.ValueOf(name), elem)
 	})
 }
 
-// entries calls f for each entry of a mapping.
-func (d *decoder) entries(n ast.Node, key string, f func(name, path string, value ast.Node)) {
+// forEachEntry calls f for each entry of a mapping.
+func (d *decoder) forEachEntry(n ast.Node, key string, f func(name, path string, value ast.Node)) {
 	mapping, ok := n.(ast.MapNode)
 	if !ok {
-		d.add(key, "a section of keys and values belongs here, not %s", describe(n))
+		d.add(key, "a section of keys and values belongs here, not %s", describeNode(n))
 		return
 	}
 	for it := mapping.MapRange(); it.Next(); {
@@ -141,28 +141,28 @@ func (d *decoder) entries(n ast.Node, key string, f func(name, path string, valu
 	}
 }
 
-// list decodes a sequence.
-func (d *decoder) list(n ast.Node, v reflect.Value, key string) {
+// decodeList decodes a sequence.
+func (d *decoder) decodeList(n ast.Node, v reflect.Value, key string) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.add(key, "a list belongs here, not %s", describe(n))
+		d.add(key, "a list belongs here, not %s", describeNode(n))
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
 	for i, item := range seq.Values {
 		path := fmt.Sprintf("%s[%d]", key, i)
-		d.value(item, v.Index(i), path)
+		d.decodeValue(item, v.Index(i), path)
 		if item.Type() == ast.NullType {
 			d.add(path, "this entry is empty; fill it in or remove it")
 		}
 	}
 }
 
-// text decodes a scalar. It parses the text of the file as the type of the key, whatever
+// decodeText decodes a scalar. It parses the text of the file as the type of the key, whatever
 // type YAML gives it.
-func (d *decoder) text(n ast.Node, v reflect.Value, key string) {
+func (d *decoder) decodeText(n ast.Node, v reflect.Value, key string) {
 	if !isScalar(n) {
-		d.add(key, "a single value belongs here, not %s", describe(n))
+		d.add(key, "a single value belongs here, not %s", describeNode(n))
 		return
 	}
 	raw := n.GetToken().Value
@@ -203,7 +203,7 @@ func isScalar(n ast.Node) bool {
 	return ok && n.Type() != ast.AliasType && n.Type() != ast.AnchorType
 }
 
-func describe(n ast.Node) string {
+func describeNode(n ast.Node) string {
 	switch n.Type() {
 	case ast.MappingType, ast.MappingValueType:
 		return "a section of keys and values"

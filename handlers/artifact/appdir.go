@@ -175,13 +175,13 @@ func (d *appDir) checkSpace(needed int64) error {
 	}
 	free := int64(min(st.Bavail, math.MaxInt64/uint64(st.Bsize))) * st.Bsize
 	if free < needed {
-		return fmt.Errorf("there is not enough space below %s: %s are needed, and %s are free; free some space, for example with a smaller keep, and run the task again", d.path, bytes(needed), bytes(free))
+		return fmt.Errorf("there is not enough space below %s: %s are needed, and %s are free; free some space, for example with a smaller keep, and run the task again", d.path, formatSize(needed), formatSize(free))
 	}
 	return nil
 }
 
-// bytes formats a size with its unit.
-func bytes(n int64) string { return humanize.IBytes(uint64(n)) }
+// formatSize formats a size with its unit.
+func formatSize(n int64) string { return humanize.IBytes(uint64(n)) }
 
 // removeAll removes files and directories, whether they exist or not.
 func (d *appDir) removeAll(names ...string) error {

@@ -89,5 +89,5 @@ func (d *deployment) downloadSize(ctx context.Context) (string, error) {
 	case size < 0:
 		return "of unknown size", nil
 	}
-	return bytes(size), nil
+	return formatSize(size), nil
 }

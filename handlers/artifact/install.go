@@ -78,9 +78,9 @@ func (i *installer) download(ctx context.Context) (*os.File, error) {
 		CheckSpace: i.checkSpace, Log: i.call.Output,
 		Progress: func(received, total int64) {
 			if total > 0 {
-				i.call.Progress(50*float64(received)/float64(total), fmt.Sprintf("downloading %s: %s of %s", shown, bytes(received), bytes(total)))
+				i.call.Progress(50*float64(received)/float64(total), fmt.Sprintf("downloading %s: %s of %s", shown, formatSize(received), formatSize(total)))
 			} else {
-				i.call.Progress(0, fmt.Sprintf("downloading %s: %s", shown, bytes(received)))
+				i.call.Progress(0, fmt.Sprintf("downloading %s: %s", shown, formatSize(received)))
 			}
 		},
 	})

@@ -115,7 +115,7 @@ func (a *assignment) perform(ctx context.Context, unit string) error {
 func (a *assignment) prepare(ctx context.Context, installed map[string]installedPackage) (transaction, error) {
 	var t transaction
 	var err error
-	if t.operation, err = a.operation(ctx, installed); err != nil {
+	if t.operation, err = a.buildOperation(ctx, installed); err != nil {
 		return t, err
 	}
 	if t.changes, err = a.manager.simulate(ctx, t.operation); err != nil {

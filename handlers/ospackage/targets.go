@@ -57,8 +57,8 @@ func (a *assignment) unmet(installed map[string]installedPackage) []target {
 	})
 }
 
-// operation returns the installations and removals that the targets require.
-func (a *assignment) operation(ctx context.Context, installed map[string]installedPackage) (operation, error) {
+// buildOperation returns the installations and removals that the targets require.
+func (a *assignment) buildOperation(ctx context.Context, installed map[string]installedPackage) (operation, error) {
 	var op operation
 	for _, t := range a.unmet(installed) {
 		p, exists := installed[t.Name]

@@ -21,11 +21,11 @@ uninstall removes only the unit that install has written. Configuration and data
 		// run returns what the service is then.
 		run func(*Unit) (state string, err error)
 	}{
-		{"install", "Write and enable the unit; it starts at the next boot, or with `service start`", then("installed", (*Unit).Install)},
-		{"uninstall", "Stop the service and remove its unit", then("uninstalled", (*Unit).Uninstall)},
-		{"start", "Start the service", then("started", (*Unit).Start)},
-		{"stop", "Stop the service", then("stopped", (*Unit).Stop)},
-		{"restart", "Stop and start the service", then("restarted", (*Unit).Restart)},
+		{"install", "Write and enable the unit; it starts at the next boot, or with `service start`", withState("installed", (*Unit).Install)},
+		{"uninstall", "Stop the service and remove its unit", withState("uninstalled", (*Unit).Uninstall)},
+		{"start", "Start the service", withState("started", (*Unit).Start)},
+		{"stop", "Stop the service", withState("stopped", (*Unit).Stop)},
+		{"restart", "Stop and start the service", withState("restarted", (*Unit).Restart)},
 		{"status", "Show whether the service is running, stopped or failed", (*Unit).Status},
 	} {
 		root.AddCommand(&cobra.Command{
@@ -47,7 +47,7 @@ uninstall removes only the unit that install has written. Configuration and data
 	return root
 }
 
-// then returns a function that calls run and returns the state after its success.
-func then(state string, run func(*Unit) error) func(*Unit) (string, error) {
+// withState returns a function that calls run and returns the state after its success.
+func withState(state string, run func(*Unit) error) func(*Unit) (string, error) {
 	return func(u *Unit) (string, error) { return state, run(u) }
 }

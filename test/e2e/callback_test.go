@@ -18,11 +18,11 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// A callback that could not be delivered outlives the control plane, and its
-// receiver can tell by the printed secret whose it is.
-func TestCallbackOutlivesAKill(t *testing.T) {
+// An undelivered callback survives a kill of the control plane. Its receiver verifies it
+// with the printed secret.
+func TestCallbackSurvivesKill(t *testing.T) {
 	t.Parallel()
-	onEachFabric(t, func(t *testing.T, f *fleet) {
+	forEachBackend(t, func(t *testing.T, f *fleet) {
 		secret, err := exec.CommandContext(t.Context(), filepath.Join(programs, "tasker-controlplane"), "callback-secret", "--config", f.config).Output() //nolint:gosec // built above
 		if err != nil {
 			t.Fatalf("callback-secret: %v", err)

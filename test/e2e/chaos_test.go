@@ -14,25 +14,25 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// Wires are cut and stalled, programs killed, tasks cancelled and retried, all at
-// random: what is said in the end is what was done, and nothing was done twice.
+// Connections are cut and stalled, programs killed, tasks cancelled and retried, all at
+// random. The responses match what was done, and nothing was done twice.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	onWires(t, func(t *testing.T, f *fleet, w *wires) {
-		done := newLedger(f)
+	withProxies(t, func(t *testing.T, f *fleet, w *proxies) {
+		done := newSleepScript(f)
 		names := []string{"web-1", "web-2"}
 		for _, n := range names {
 			f.startAgent(n)
 		}
-		seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+		seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number
 		t.Logf("seed %d", seed)
-		random := rand.New(rand.NewPCG(seed, 0))           //nolint:gosec // moments, not secrets
-		quiet := w.disturb(rand.New(rand.NewPCG(seed, 1))) //nolint:gosec // moments, not secrets
-		defer quiet()
+		random := rand.New(rand.NewPCG(seed, 0))                //nolint:gosec // moments, not secrets
+		stopFaults := w.disturb(rand.New(rand.NewPCG(seed, 1))) //nolint:gosec // moments, not secrets
+		defer stopFaults()
 		var tasks []tasker.Task
 		for i := range 60 {
 			ref := fmt.Sprint(i)
-			f.insist(http.MethodPost, "/update-app", fmt.Sprintf(
+			f.callUntilServed(http.MethodPost, "/update-app", fmt.Sprintf(
 				`{"identifier":%q,"endpoints":["web-1","web-2"],"payload":0.%d,"receive_timeout":60}`, ref, random.IntN(3)))
 			tasks = append(tasks, tasker.Task{Type: "update-app", ID: ref, Identifier: ref})
 			switch random.IntN(10) {
@@ -44,16 +44,16 @@ func TestChaos(t *testing.T) {
 				f.agents[name].kill(t)
 				f.startAgent(name)
 			case 3:
-				f.insist(http.MethodPost, "/update-app/"+ref+"/cancel", "")
+				f.callUntilServed(http.MethodPost, "/update-app/"+ref+"/cancel", "")
 			case 4:
-				f.insist(http.MethodPost, "/update-app/"+fmt.Sprint(random.IntN(i+1))+"/retry", "")
+				f.callUntilServed(http.MethodPost, "/update-app/"+fmt.Sprint(random.IntN(i+1))+"/retry", "")
 			}
 		}
-		quiet()
+		stopFaults()
 		ended := tasker.Counts{}
 		for _, task := range tasks {
-			a := f.ends(task)
-			done.truthful(t, a)
+			a := f.waitFinished(task)
+			done.check(t, a)
 			for _, r := range a.Responses {
 				ended[r.Status]++
 				switch r.Status {
@@ -72,8 +72,8 @@ func TestChaos(t *testing.T) {
 	})
 }
 
-// disturb cuts and stalls wires until the function that it returns is called.
-func (w *wires) disturb(random *rand.Rand) func() {
+// disturb cuts and stalls connections until the returned function is called.
+func (w *proxies) disturb(random *rand.Rand) func() {
 	var all []*transporttest.Proxy
 	for _, p := range []*transporttest.Proxy{w.agents, w.broker, w.database} {
 		if p != nil {
@@ -81,7 +81,7 @@ func (w *wires) disturb(random *rand.Rand) func() {
 		}
 	}
 	stop := make(chan struct{})
-	var work sync.WaitGroup
+	var faults sync.WaitGroup
 	pause := func() bool {
 		select {
 		case <-stop:
@@ -90,27 +90,26 @@ func (w *wires) disturb(random *rand.Rand) func() {
 			return true
 		}
 	}
-	work.Go(func() {
+	faults.Go(func() {
 		for pause() {
-			wire := all[random.IntN(len(all))]
+			proxy := all[random.IntN(len(all))]
 			if random.IntN(2) == 0 {
-				wire.Cut()
+				proxy.Cut()
 				continue
 			}
-			wire.Stall()
+			proxy.Stall()
 			pause()
-			wire.Resume()
+			proxy.Resume()
 		}
 	})
 	return sync.OnceFunc(func() {
 		close(stop)
-		work.Wait()
+		faults.Wait()
 	})
 }
 
-// insist repeats a call until it is answered with something other than that
-// it cannot be served now.
-func (f *fleet) insist(method, path, body string) {
+// callUntilServed repeats a request until its status code is below 500.
+func (f *fleet) callUntilServed(method, path, body string) {
 	f.t.Helper()
 	wait.For(f.t, method+" "+path, func() bool {
 		req, err := http.NewRequestWithContext(f.t.Context(), method, "http://"+f.api+path, strings.NewReader(body))

@@ -26,18 +26,18 @@ func TestDemoSucceedsAndLeavesNothingBehind(t *testing.T) {
 	}
 	for name, ground := range grounds {
 		t.Run(name, func(t *testing.T) { // one after the other: both like the usual ports best
-			demo := start(t, "tasker", append([]string{"demo"}, ground(t)...)...)
+			demo := startProgram(t, "tasker", append([]string{"demo"}, ground(t)...)...)
 			wait.For(t, "the demo to stay up", func() bool { return strings.Contains(demo.log.String(), "Everything stays up") })
 			printed := demo.log.String()
 			if !strings.Contains(printed, "succeeded (2 succeeded)") {
 				t.Errorf("the demo's task did not succeed:\n%s", printed)
 			}
 			if name == "defaults" {
-				suggested(t, printed)
+				runSuggested(t, printed)
 			}
 			dir := regexp.MustCompile(`in (\S+) \(removed`).FindStringSubmatch(printed)
 			if dir == nil {
-				t.Fatalf("the demo does not say where it is:\n%s", printed)
+				t.Fatalf("the demo does not print its directory:\n%s", printed)
 			}
 			demo.signal(t, syscall.SIGINT)
 			<-demo.done
@@ -54,8 +54,8 @@ func TestDemoSucceedsAndLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// suggested runs the commands that the demo ends with, in their order.
-func suggested(t *testing.T, printed string) {
+// runSuggested runs the commands that the demo prints at its end.
+func runSuggested(t *testing.T, printed string) {
 	t.Helper()
 	_, printed, _ = strings.Cut(printed, "in another terminal:\n")
 	lines := regexp.MustCompile(`(?m)^  (.+)$`).FindAllStringSubmatch(printed, -1)

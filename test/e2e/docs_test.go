@@ -101,7 +101,7 @@ func TestDocumentedCommands(t *testing.T) {
 
 func runDocumented(t *testing.T, commands []string) {
 	t.Helper()
-	f := newFleet(t, fabrics()["http+sqlite"](t))
+	f := newFleet(t, backends()["http+sqlite"](t))
 	f.script("update-app", "#!/bin/sh\n# tasker: undo=yes\necho '::result {\"changed\": true}'\n")
 	for _, name := range []string{"loadbalancer-1", "loadbalancer-2"} {
 		f.startAgent(name)
@@ -111,7 +111,7 @@ func runDocumented(t *testing.T, commands []string) {
 		t.Fatal(err)
 	}
 	web := strings.NewReplacer("loadbalancer-1", "web-1", "role: loadbalancer", "role: web", "metrics: {address: 127.0.0.1, port: ", "metrics: {port: 0} #")
-	start(t, "tasker-agent", "run", "--config", f.write("web-1.yaml", web.Replace(string(config))))
+	startProgram(t, "tasker-agent", "run", "--config", f.write("web-1.yaml", web.Replace(string(config))))
 	wait.For(t, "web-1 to be connected", func() bool { return f.endpoint("web-1").Connected })
 	// The task that documents refer to: a rollout between two waves.
 	f.post("update-app", `{"identifier":"e7bd91d0-16ad-11e2-892e-0800200c9a66","payload":{"foo":"bar"},
@@ -186,7 +186,7 @@ func hasHeading(document, anchor string) bool {
 // TestDocumentedRequest posts the example of the README.
 func TestDocumentedRequest(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, fabrics()["http+sqlite"](t))
+	f := newFleet(t, backends()["http+sqlite"](t))
 	f.script("update-app", "#!/bin/sh\n")
 	block := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(documents(t)["README.md"])
 	if block == nil {

@@ -22,8 +22,8 @@ task_types:
 // newExampleFleet starts a control plane that knows the types of the examples.
 func newExampleFleet(t *testing.T) *fleet {
 	t.Helper()
-	fabric := fabrics()["http+sqlite"](t)
-	f := &fleet{t: t, dir: t.TempDir(), fabric: fabric, agents: map[string]*process{}}
+	backend := backends()["http+sqlite"](t)
+	f := &fleet{t: t, dir: t.TempDir(), backend: backend, agents: map[string]*process{}}
 	f.configure("cp")
 	config, err := os.ReadFile(f.config)
 	if err != nil {
@@ -70,21 +70,21 @@ func TestExample_handler_shell(t *testing.T) {
 		return string(b)
 	}
 
-	dry := f.ends(f.post("set-motd", `{"identifier":"dry","payload":{"message":"maintenance"},"endpoints":["web-1"],"dry_run":true}`))
-	if got := string(dry.of("web-1").Result); !strings.Contains(got, `"changed":true`) || content() != "welcome\n" {
+	dry := f.waitFinished(f.post("set-motd", `{"identifier":"dry","payload":{"message":"maintenance"},"endpoints":["web-1"],"dry_run":true}`))
+	if got := string(dry.response("web-1").Result); !strings.Contains(got, `"changed":true`) || content() != "welcome\n" {
 		t.Errorf("the dry run returned %s and left %q", got, content())
 	}
-	done := f.ends(f.post("set-motd", `{"identifier":"set","payload":{"message":"maintenance"},"endpoints":["web-1"]}`))
+	done := f.waitFinished(f.post("set-motd", `{"identifier":"set","payload":{"message":"maintenance"},"endpoints":["web-1"]}`))
 	if done.Task.Status != tasker.TaskSucceeded || content() != "maintenance\n" {
 		t.Errorf("the task is %s and left %q: %+v", done.Task.Status, content(), done.Responses)
 	}
 	var undo tasker.Task
 	f.call("POST", "/set-motd/set/undo", "", &undo)
-	if undone := f.ends(undo); undone.Task.Status != tasker.TaskSucceeded || content() != "welcome\n" {
+	if undone := f.waitFinished(undo); undone.Task.Status != tasker.TaskSucceeded || content() != "welcome\n" {
 		t.Errorf("the undo is %s and left %q: %+v", undone.Task.Status, content(), undone.Responses)
 	}
-	empty := f.ends(f.post("set-motd", `{"identifier":"empty","payload":{},"endpoints":["web-1"]}`))
-	if got := empty.of("web-1").Error; !strings.Contains(got, "the payload has no message") {
+	empty := f.waitFinished(f.post("set-motd", `{"identifier":"empty","payload":{},"endpoints":["web-1"]}`))
+	if got := empty.response("web-1").Error; !strings.Contains(got, "the payload has no message") {
 		t.Errorf("without a message the error is %q", got)
 	}
 }
@@ -95,12 +95,12 @@ func TestExample_handler_python(t *testing.T) {
 	log := f.write("app.log", "one\ntwo\nthree\n")
 	f.script("collect-logs", example(t, "handler-python/collect-logs"))
 	f.startAgent("web-1")
-	done := f.ends(f.post("collect-logs", `{"identifier":"count","payload":{"files":["`+log+`"]},"endpoints":["web-1"]}`))
-	if got := string(done.of("web-1").Result); !strings.Contains(got, log+`":3`) {
+	done := f.waitFinished(f.post("collect-logs", `{"identifier":"count","payload":{"files":["`+log+`"]},"endpoints":["web-1"]}`))
+	if got := string(done.response("web-1").Result); !strings.Contains(got, log+`":3`) {
 		t.Errorf("the result is %s: %+v", got, done.Responses)
 	}
-	bad := f.ends(f.post("collect-logs", `{"identifier":"bad","payload":{"files":["/no/such.log"]},"endpoints":["web-1"]}`))
-	if got := bad.of("web-1").Error; !strings.Contains(got, "FileNotFoundError") {
+	bad := f.waitFinished(f.post("collect-logs", `{"identifier":"bad","payload":{"files":["/no/such.log"]},"endpoints":["web-1"]}`))
+	if got := bad.response("web-1").Error; !strings.Contains(got, "FileNotFoundError") {
 		t.Errorf("with a file that does not exist the error is %q", got)
 	}
 }
@@ -110,14 +110,14 @@ func TestExample_handler_go(t *testing.T) {
 	f := newExampleFleet(t)
 	buildExample(t, "handler-go")
 	f.write("measured/file", "12345")
-	start(t, "handler-go", "run", "--config", f.agentConfig("web-1.yaml", "web-1", filepath.Join(f.dir, "web-1")))
+	startProgram(t, "handler-go", "run", "--config", f.agentConfig("web-1.yaml", "web-1", filepath.Join(f.dir, "web-1")))
 	dir := filepath.Join(f.dir, "measured")
-	done := f.ends(f.post("disk-usage", `{"identifier":"du","payload":{"directories":["`+dir+`"]},"endpoints":["web-1"]}`))
-	if got := string(done.of("web-1").Result); !strings.Contains(got, `"`+dir+`":5`) {
+	done := f.waitFinished(f.post("disk-usage", `{"identifier":"du","payload":{"directories":["`+dir+`"]},"endpoints":["web-1"]}`))
+	if got := string(done.response("web-1").Result); !strings.Contains(got, `"`+dir+`":5`) {
 		t.Errorf("the result is %s: %+v", got, done.Responses)
 	}
-	refused := f.ends(f.post("disk-usage", `{"identifier":"relative","payload":{"directories":["tmp"]},"endpoints":["web-1"]}`))
-	if r := refused.of("web-1"); r.Status != tasker.Rejected {
+	refused := f.waitFinished(f.post("disk-usage", `{"identifier":"relative","payload":{"directories":["tmp"]},"endpoints":["web-1"]}`))
+	if r := refused.response("web-1"); r.Status != tasker.Rejected {
 		t.Errorf("a relative path is %s: %+v", r.Status, r)
 	}
 }

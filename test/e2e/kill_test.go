@@ -12,12 +12,12 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// Whatever is killed at whatever moment, every accepted task ends, nothing is
-// started twice, and succeeded is said of what was done and of nothing else.
+// Programs are killed at random moments. Every accepted task ends, nothing is started twice,
+// and exactly what was done is reported as succeeded.
 func TestKillsLoseNothingAndRepeatNothing(t *testing.T) {
 	t.Parallel()
-	onEachFabric(t, func(t *testing.T, f *fleet) {
-		done := newLedger(f)
+	forEachBackend(t, func(t *testing.T, f *fleet) {
+		done := newSleepScript(f)
 		names := []string{"web-1", "web-2"}
 		for _, n := range names {
 			f.startAgent(n)
@@ -28,13 +28,13 @@ func TestKillsLoseNothingAndRepeatNothing(t *testing.T) {
 		const rounds, perRound = 4, 15
 		var tasks []tasker.Task
 		for round := range rounds {
-			// Killed once so many more were begun: at another moment each time.
-			begun := len(done.count(t)) + random.IntN(perRound)
+			// The kill follows a random number of further starts.
+			starts := len(done.count(t)) + random.IntN(perRound)
 			for i := range perRound {
 				tasks = append(tasks, f.post("update-app", fmt.Sprintf(
 					`{"identifier":"%d-%d","endpoints":["web-1","web-2"],"payload":0.0%d,"receive_timeout":60}`, round, i, random.IntN(10))))
 			}
-			wait.For(t, "some to begin", func() bool { return len(done.count(t)) >= begun })
+			wait.For(t, "some tasks to start", func() bool { return len(done.count(t)) >= starts })
 			if round%2 == 0 {
 				f.cp.kill(t)
 				f.startControlPlane()
@@ -46,12 +46,12 @@ func TestKillsLoseNothingAndRepeatNothing(t *testing.T) {
 		}
 		ended := tasker.Counts{}
 		for _, task := range tasks {
-			a := f.ends(task)
-			done.truthful(t, a)
+			a := f.waitFinished(task)
+			done.check(t, a)
 			for _, r := range a.Responses {
 				ended[r.Status]++
-				if _, n := done.of(t, task.ID, r.Endpoint, r.Attempt); r.Status != tasker.Succeeded && r.Status != tasker.Interrupted {
-					t.Errorf("%s on %s is %s (%s, %s); it was done %d times", task.Identifier, r.Endpoint, r.Status, r.Reason, r.Error, n)
+				if _, n := done.counts(t, task.ID, r.Endpoint, r.Attempt); r.Status != tasker.Succeeded && r.Status != tasker.Interrupted {
+					t.Errorf("%s on %s is %s (%s, %s); done %d times", task.Identifier, r.Endpoint, r.Status, r.Reason, r.Error, n)
 				}
 			}
 		}
@@ -62,14 +62,14 @@ func TestKillsLoseNothingAndRepeatNothing(t *testing.T) {
 	})
 }
 
-// A control plane that dies with orders that it was about to send leaves them to the
-// next one, in time.
+// The control plane is killed between claiming orders and sending them. The next one sends
+// them in time.
 func TestKilledBeforeSending(t *testing.T) {
 	t.Parallel()
-	onEachFabric(t, func(t *testing.T, f *fleet) {
+	forEachBackend(t, func(t *testing.T, f *fleet) {
 		f.startAgent("web-1")
 		f.cp.kill(t)
-		s, err := store.Open(t.Context(), store.Options{URI: f.fabric.database, DataDir: filepath.Join(f.dir, "cp")})
+		s, err := store.Open(t.Context(), store.Options{URI: f.backend.database, DataDir: filepath.Join(f.dir, "cp")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestKilledBeforeSending(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.startControlPlane()
-		if a := f.ends(task); a.Task.Status != tasker.TaskSucceeded {
+		if a := f.waitFinished(task); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("the task is %s: %+v", a.Task.Status, a.Responses)
 		}
 	})

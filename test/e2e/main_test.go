@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// programs is the folder of the programs, built once for all tests of the package.
+// programs is the directory of the programs, which are built once for all tests.
 var programs string
 
 func TestMain(m *testing.M) {

@@ -11,17 +11,16 @@ import (
 	"testing"
 )
 
-// What docs/metrics.md lists is what the programs show, with the same types and
-// labels.
+// docs/metrics.md lists the metrics of the programs with their types and labels.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	documented := documentedMetrics(t)
-	onEachFabric(t, func(t *testing.T, f *fleet) {
+	forEachBackend(t, func(t *testing.T, f *fleet) {
 		f.startAgent("loadbalancer-1")
-		f.ends(f.post("ping", `{"identifier":"m","endpoints":["loadbalancer-1"]}`))
-		f.ends(f.post("command", `{"identifier":"m","endpoints":["loadbalancer-1"],"payload":{"argv":["/bin/false"]}}`))
-		shown := shownMetrics(t, "http://"+f.api+"/metrics")
-		maps.Copy(shown, shownMetrics(t, "http://"+f.endpoint("loadbalancer-1").Metrics+"/metrics"))
+		f.waitFinished(f.post("ping", `{"identifier":"m","endpoints":["loadbalancer-1"]}`))
+		f.waitFinished(f.post("command", `{"identifier":"m","endpoints":["loadbalancer-1"],"payload":{"argv":["/bin/false"]}}`))
+		shown := scrapedMetrics(t, "http://"+f.api+"/metrics")
+		maps.Copy(shown, scrapedMetrics(t, "http://"+f.endpoint("loadbalancer-1").Metrics+"/metrics"))
 		for name, m := range shown {
 			want, ok := documented[name]
 			switch {
@@ -42,7 +41,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	})
 }
 
-// metric is one metric as documented or shown.
+// metric is a metric in the documentation or from a program.
 type metric struct {
 	kind           string
 	labels         []string
@@ -72,7 +71,7 @@ func documentedMetrics(t *testing.T) map[string]metric {
 	return found
 }
 
-func shownMetrics(t *testing.T, url string) map[string]metric {
+func scrapedMetrics(t *testing.T, url string) map[string]metric {
 	t.Helper()
 	resp, err := http.Get(url) //nolint:noctx // on loopback
 	if err != nil {
@@ -85,13 +84,13 @@ func shownMetrics(t *testing.T, url string) map[string]metric {
 	}
 	found := map[string]metric{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (tasker_[a-z_]+) ([a-z]+)$`).FindAllStringSubmatch(string(raw), -1) {
-		found[m[1]] = metric{kind: m[2], labels: shownLabels(string(raw), m[1], m[2])}
+		found[m[1]] = metric{kind: m[2], labels: scrapedLabels(string(raw), m[1], m[2])}
 	}
 	return found
 }
 
-// shownLabels are the labels of a metric's first sample; nil if it has none.
-func shownLabels(text, name, kind string) []string {
+// scrapedLabels returns the labels of a metric's first sample; nil if there are none.
+func scrapedLabels(text, name, kind string) []string {
 	if kind == "histogram" {
 		name += "_count"
 	}

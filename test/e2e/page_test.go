@@ -19,8 +19,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// A person opens the page of the API in a browser, is asked for the token, mistypes it,
-// and makes a task with the example that is shown.
+// A user opens the API page in a browser, enters a wrong token, then the right one, and
+// creates a task from the displayed example.
 func TestPageInABrowser(t *testing.T) {
 	t.Parallel()
 	browser := newBrowser(t)
@@ -30,7 +30,7 @@ func TestPageInABrowser(t *testing.T) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, "%sdata_dir: %q\napi: {address: %s, port: %s}\n", types, dir, host, port), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, "tasker-controlplane", "run", "--config", config)
+	startProgram(t, "tasker-controlplane", "run", "--config", config)
 	var admin string
 	wait.For(t, "the token to be written", func() bool {
 		content, err := os.ReadFile(filepath.Join(dir, "admin.token"))
@@ -77,10 +77,10 @@ func TestPageInABrowser(t *testing.T) {
 	if made, err := c.List(t.Context(), "ping", client.Query{}); err != nil || len(made.Tasks) != 1 {
 		t.Errorf("there are %+v, %v; want one task", made.Tasks, err)
 	}
-	browser.complains()
+	browser.checkErrors()
 }
 
-// browser is a Chromium, with a page.
+// browser is a Chromium with one page.
 type browser struct {
 	t   *testing.T
 	ctx context.Context //nolint:containedctx // it is the browser, to chromedp
@@ -89,7 +89,7 @@ type browser struct {
 	faults []string
 }
 
-// newBrowser starts the Chromium that TASKER_TEST_CHROMIUM names, until the test ends.
+// newBrowser runs the Chromium of TASKER_TEST_CHROMIUM until the test ends.
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	program := os.Getenv("TASKER_TEST_CHROMIUM")
@@ -97,28 +97,28 @@ func newBrowser(t *testing.T) *browser {
 		t.Skip("TASKER_TEST_CHROMIUM is not set, so nothing is tested in a browser; make test installs one")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.WindowSize(1280, 1000),
-		chromedp.WSURLReadTimeout(patience))
+		chromedp.WSURLReadTimeout(stopTimeout))
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // it refuses to be root with one
 	}
 	ctx, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...) // it ends after the test's context
 	t.Cleanup(cancel)
 	b := &browser{t: t}
-	b.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(b.hear))
+	b.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(b.record))
 	t.Cleanup(func() {
 		_ = chromedp.Cancel(b.ctx) // waits until it has ended
 		cancel()
 	})
-	// What runs first must not end soon: the browser ends with it.
+	// The browser ends with the context of its first action.
 	if err := chromedp.Do(b.ctx); err != nil {
 		t.Fatalf("TASKER_TEST_CHROMIUM: %v", err)
 	}
 	return b
 }
 
-// hear notes what goes wrong in the page. That a request was refused does not: the
-// page asks for the token then.
-func (b *browser) hear(event any) {
+// record records the errors of the page. A refused request is none, because the page then
+// asks for the token.
+func (b *browser) record(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch e := event.(type) {
@@ -131,11 +131,11 @@ func (b *browser) hear(event any) {
 	}
 }
 
-// do does one step after the other, each as soon as the page lets it.
+// do performs steps, each as soon as the page is ready for it.
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	for i, step := range steps {
-		ctx, cancel := context.WithTimeout(b.ctx, patience)
+		ctx, cancel := context.WithTimeout(b.ctx, stopTimeout)
 		err := chromedp.Do(ctx, step)
 		cancel()
 		if err != nil {
@@ -145,8 +145,8 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// complains fails the test with what went wrong in the page.
-func (b *browser) complains() {
+// checkErrors fails the test if the page had errors.
+func (b *browser) checkErrors() {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()

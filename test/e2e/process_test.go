@@ -16,21 +16,21 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// patience is a time that only a broken program needs.
-const patience = 60 * time.Second
+// stopTimeout is how long a program may take to stop.
+const stopTimeout = 60 * time.Second
 
-// process is one of our programs under test.
+// process is a program under test.
 type process struct {
 	cmd  *exec.Cmd
 	log  *lockedBuffer
 	done chan struct{}
 }
 
-// start runs a program until the test ends; its log is shown if the test fails.
-func start(t *testing.T, program string, args ...string) *process {
+// startProgram runs a program until the test ends, and prints its log if the test fails.
+func startProgram(t *testing.T, program string, args ...string) *process {
 	t.Helper()
 	p := &process{
-		cmd:  exec.Command(filepath.Join(programs, program), args...), //nolint:gosec // our own programs
+		cmd:  exec.Command(filepath.Join(programs, program), args...), //nolint:gosec // programs of this module
 		log:  &lockedBuffer{},
 		done: make(chan struct{}),
 	}
@@ -45,12 +45,12 @@ func start(t *testing.T, program string, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.signal(t, syscall.SIGTERM)
-		p.signal(t, syscall.SIGCONT) // a test that failed may have left it stopped
+		p.signal(t, syscall.SIGCONT) // a failed test may have left it frozen
 		select {
 		case <-p.done:
-		case <-time.After(patience):
+		case <-time.After(stopTimeout):
 			p.kill(t)
-			t.Errorf("%s did not stop within %s of SIGTERM", program, patience)
+			t.Errorf("%s did not stop within %s of SIGTERM", program, stopTimeout)
 		}
 		if t.Failed() {
 			t.Logf("log of %s %v:\n%s", program, args, p.log)
@@ -66,12 +66,12 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-// freeze stops the process, all of it, until thaw: a signal is only on its way when it
-// has been sent.
+// freeze suspends the process until thaw. It waits until all threads are suspended, because
+// signals are asynchronous.
 func (p *process) freeze(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGSTOP)
-	wait.For(t, p.cmd.Path+" to stand still", func() bool {
+	wait.For(t, p.cmd.Path+" to be suspended", func() bool {
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
 		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(file string) bool {
 			stat, err := os.ReadFile(file) //nolint:gosec // below /proc
@@ -86,25 +86,25 @@ func (p *process) thaw(t *testing.T) {
 	p.signal(t, syscall.SIGCONT)
 }
 
-// kill ends the process at once and waits for it.
+// kill kills the process and waits for its end.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGKILL)
 	<-p.done
 }
 
-// stop ends the process as an operator would, and waits for it.
+// stop sends SIGTERM and waits for the end of the process.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(patience):
-		t.Fatalf("%s did not stop within %s of SIGTERM:\n%s", p.cmd.Path, patience, p.log)
+	case <-time.After(stopTimeout):
+		t.Fatalf("%s did not stop within %s of SIGTERM:\n%s", p.cmd.Path, stopTimeout, p.log)
 	}
 }
 
-// lockedBuffer collects what a process prints.
+// lockedBuffer is a buffer that is safe for concurrent use.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -14,28 +14,27 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// An agent that is told to stop finishes what runs, starts nothing more, and
-// performs the rest after its next start.
-func TestStoppedAgentFinishesWhatRunsAndKeepsTheRest(t *testing.T) {
+// A stopped agent finishes running tasks and performs the others after its next start.
+func TestStoppedAgentFinishesRunningTasksAndKeepsOthers(t *testing.T) {
 	t.Parallel()
-	onEachFabric(t, func(t *testing.T, f *fleet) {
-		done := newLedger(f)
+	forEachBackend(t, func(t *testing.T, f *fleet) {
+		done := newSleepScript(f)
 		agent := f.startAgent("web-1")
-		letGo := f.hold("perform")
+		release := f.hold("perform")
 		var tasks []tasker.Task
 		for i := range 12 {
 			tasks = append(tasks, f.post("update-app", fmt.Sprintf(`{"identifier":"%d","endpoints":["web-1"],"payload":0}`, i)))
 		}
 		for _, task := range tasks[8:] {
-			f.reaches(task, "web-1", tasker.Received)
+			f.waitStatus(task, "web-1", tasker.Received)
 		}
-		wait.For(t, "eight to begin", func() bool { return len(done.count(t)) >= 8 })
+		wait.For(t, "eight starts", func() bool { return len(done.count(t)) >= 8 })
 		agent.signal(t, syscall.SIGINT)
 		wait.For(t, "the agent to begin to stop", func() bool { return strings.Contains(agent.log.String(), "agent is stopping") })
-		letGo()
+		release()
 		<-agent.done
 		if code := agent.cmd.ProcessState.ExitCode(); code != 0 {
-			t.Errorf("it exits with %d:\n%s", code, agent.log)
+			t.Errorf("exit code %d:\n%s", code, agent.log)
 		}
 		wait.For(t, "the endpoint to be disconnected", func() bool { return !f.endpoint("web-1").Connected })
 		for i, task := range tasks {
@@ -43,52 +42,51 @@ func TestStoppedAgentFinishesWhatRunsAndKeepsTheRest(t *testing.T) {
 			if i >= 8 {
 				want = tasker.Received
 			}
-			if r := f.get(task.Type, task.ID).of("web-1"); r.Status != want {
+			if r := f.get(task.Type, task.ID).response("web-1"); r.Status != want {
 				t.Errorf("after the stop task %d is %s (%s), want %s", i, r.Status, r.Reason, want)
 			}
 		}
 		f.startAgent("web-1")
 		for _, task := range tasks {
-			a := f.ends(task)
+			a := f.waitFinished(task)
 			if a.Task.Status != tasker.TaskSucceeded {
 				t.Errorf("task %s is %s: %+v", task.Identifier, a.Task.Status, a.Responses)
 			}
-			done.truthful(t, a)
+			done.check(t, a)
 		}
 	})
 }
 
-// What does not end within stop_timeout is ended, reported and leaves nothing.
-func TestStopTimeoutEndsWhatRuns(t *testing.T) {
+// A task that does not end within stop_timeout is ended and reported, and no process is left.
+func TestStopTimeoutEndsRunningTasks(t *testing.T) {
 	t.Parallel()
-	onEachFabric(t, func(t *testing.T, f *fleet) {
-		newLedger(f)
+	forEachBackend(t, func(t *testing.T, f *fleet) {
+		newSleepScript(f)
 		agent := f.startAgent("web-1", "stop_timeout: 1s")
 		task := f.post("update-app", `{"identifier":"endless","endpoints":["web-1"],"payload":600}`)
 		wait.For(t, "the script to sleep", func() bool { return len(processesOf(t, task.ID)) >= 2 })
 		agent.stop(t)
 		if code := agent.cmd.ProcessState.ExitCode(); code != 0 {
-			t.Errorf("it exits with %d:\n%s", code, agent.log)
+			t.Errorf("exit code %d:\n%s", code, agent.log)
 		}
 		if left := processesOf(t, task.ID); len(left) > 0 {
 			t.Errorf("left running: %v", left)
 		}
-		a := f.ends(task)
-		if r := a.of("web-1"); r.Status != tasker.Interrupted || !strings.Contains(r.Reason, "stop") {
-			t.Errorf("it is %s (%s)", r.Status, r.Reason)
+		a := f.waitFinished(task)
+		if r := a.response("web-1"); r.Status != tasker.Interrupted || !strings.Contains(r.Reason, "stop") {
+			t.Errorf("response is %s (%s)", r.Status, r.Reason)
 		}
 	})
 }
 
-// A control plane with open streams stops soon, and says to none of them
-// anything that is not so.
+// A control plane stops quickly despite open event streams, and sends them no false event.
 func TestControlPlaneStopsWithOpenStreams(t *testing.T) {
 	t.Parallel()
-	onEachFabric(t, func(t *testing.T, f *fleet) {
-		newLedger(f)
+	forEachBackend(t, func(t *testing.T, f *fleet) {
+		newSleepScript(f)
 		f.startAgent("web-1")
 		f.startAgent("web-2")
-		letGo := f.hold("perform")
+		release := f.hold("perform")
 		task := f.post("update-app", `{"identifier":"watched","endpoints":["web-1","web-2"],"payload":0}`)
 		ended := make(chan string, 3)
 		for range cap(ended) {
@@ -107,34 +105,33 @@ func TestControlPlaneStopsWithOpenStreams(t *testing.T) {
 				ended <- last
 			}()
 		}
-		f.reaches(task, "web-1", tasker.Running)
+		f.waitStatus(task, "web-1", tasker.Running)
 		began := time.Now()
 		f.cp.stop(t)
 		t.Logf("stopped after %s", time.Since(began))
 		if code := f.cp.cmd.ProcessState.ExitCode(); code != 0 {
-			t.Errorf("it exits with %d:\n%s", code, f.cp.log)
+			t.Errorf("exit code %d:\n%s", code, f.cp.log)
 		}
 		for range cap(ended) {
 			if last := <-ended; strings.Contains(last, `"status":"failed"`) || strings.Contains(last, `"status":"succeeded"`) {
 				t.Errorf("a stream ended with %s", last)
 			}
 		}
-		letGo()
+		release()
 		f.startControlPlane()
-		if a := f.ends(task); a.Task.Status != tasker.TaskSucceeded {
+		if a := f.waitFinished(task); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("task is %s: %+v", a.Task.Status, a.Responses)
 		}
 	})
 }
 
-// Nothing is left of programs that were stopped: no process that names the
-// fleet's folder, and the same folders serve again.
+// Stopped programs leave no process, and new ones can use the same directories.
 func TestStopLeavesNoLock(t *testing.T) {
 	t.Parallel()
-	onEachFabric(t, func(t *testing.T, f *fleet) {
+	forEachBackend(t, func(t *testing.T, f *fleet) {
 		for _, sign := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			agent := f.startAgent("web-1")
-			a := f.ends(f.post("ping", fmt.Sprintf(`{"identifier":%q,"endpoints":["web-1"]}`, sign)))
+			a := f.waitFinished(f.post("ping", fmt.Sprintf(`{"identifier":%q,"endpoints":["web-1"]}`, sign)))
 			if a.Task.Status != tasker.TaskSucceeded {
 				t.Errorf("task is %s: %+v", a.Task.Status, a.Responses)
 			}
@@ -144,7 +141,7 @@ func TestStopLeavesNoLock(t *testing.T) {
 			for _, p := range []*process{f.cp, agent} {
 				<-p.done
 				if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-					t.Errorf("%s makes %s exit with %d:\n%s", sign, p.cmd.Path, code, p.log)
+					t.Errorf("after %s, %s exits with %d:\n%s", sign, p.cmd.Path, code, p.log)
 				}
 			}
 			if left := processesWith(t, f.dir); len(left) > 0 {

@@ -15,19 +15,20 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// four are endpoints, and inThree is a rollout on them in the waves of waves.
+// fourEndpoints are the target of a task, threeWaves is a rollout on them in three waves.
 const (
-	four    = `"endpoints":["web-1","web-2","web-3","web-4"],"receive_timeout":60`
-	inThree = `"canary":1,"batch":2`
+	fourEndpoints = `"endpoints":["web-1","web-2","web-3","web-4"],"receive_timeout":60`
+	threeWaves    = `"canary":1,"batch":2`
 )
 
+// waves returns the waves of a rollout with threeWaves.
 func waves() [][]string { return [][]string{{"web-1"}, {"web-2", "web-3"}, {"web-4"}} }
 
-// newWaves makes update-app a script that can plan and undo. It writes down each of
-// its starts and ends, and fails at once on the endpoints that are named in the file
-// bad. On the others it takes a tenth of a second longer on each than on the one
-// before, and does not end while there is a file that holds the action.
-func newWaves(f *fleet) ledger {
+// newWaveScript makes update-app a script that supports dry runs and undo. It records its
+// starts and ends in a ledger, and fails at once on the endpoints in the file "bad". On
+// the others it takes 0.1 s on web-1, 0.2 s on web-2 and so on, and does not end while
+// hold is in effect for its action.
+func newWaveScript(f *fleet) ledger {
 	f.t.Helper()
 	f.write("bad", "")
 	f.script("update-app", `#!/bin/sh
@@ -58,9 +59,9 @@ func (f *fleet) startAgents(n int) {
 	}
 }
 
-// hold keeps the script of newWaves, or of newLedger, from ending an action, until it
-// is let go.
-func (f *fleet) hold(action string) (letGo func()) {
+// hold keeps the script of newWaveScript or newSleepScript from ending an action until
+// release is called.
+func (f *fleet) hold(action string) (release func()) {
 	f.t.Helper()
 	path := f.write("hold-"+action, "")
 	return func() {
@@ -71,11 +72,11 @@ func (f *fleet) hold(action string) (letGo func()) {
 	}
 }
 
-// order holds against the waves in which an attempt should have been made what was
-// done and when: everybody once, and nobody before all of the wave before had ended.
-func (l ledger) order(t *testing.T, task string, attempt int, waves ...[]string) {
+// checkWaves checks that an attempt ran on every endpoint once, and on none before all
+// endpoints of the wave before had ended.
+func (l ledger) checkWaves(t *testing.T, task string, attempt int, waves ...[]string) {
 	t.Helper()
-	var done []string // all but the last one, in the order of their ends
+	var done []string // in the order of their ends
 	var running []string
 	lines := l.lines(t)
 	for _, line := range lines {
@@ -111,11 +112,11 @@ func (l ledger) order(t *testing.T, task string, attempt int, waves ...[]string)
 	}
 }
 
-// gate is a URL that a rollout asks.
+// gate is an HTTP server that a rollout uses as its gate.
 type gate struct {
-	url    string
-	status atomic.Int64
-	asked  atomic.Int64
+	url      string
+	status   atomic.Int64
+	requests atomic.Int64
 }
 
 func newGate(t *testing.T) *gate {
@@ -123,7 +124,7 @@ func newGate(t *testing.T) *gate {
 	g := &gate{}
 	g.status.Store(http.StatusOK)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		g.asked.Add(1)
+		g.requests.Add(1)
 		w.WriteHeader(int(g.status.Load()))
 	}))
 	t.Cleanup(server.Close)
@@ -131,8 +132,8 @@ func newGate(t *testing.T) *gate {
 	return g
 }
 
-// comes waits until a rollout is in a state, and returns the answer.
-func (f *fleet) comes(task tasker.Task, state tasker.RolloutState) answer {
+// waitRollout waits until a rollout is in a state.
+func (f *fleet) waitRollout(task tasker.Task, state tasker.RolloutState) answer {
 	f.t.Helper()
 	var a answer
 	wait.For(f.t, fmt.Sprintf("%s to be %s", task.Identifier, state), func() bool {
@@ -142,8 +143,8 @@ func (f *fleet) comes(task tasker.Task, state tasker.RolloutState) answer {
 	return a
 }
 
-// asks makes a call without a body on a task, which must be taken.
-func (f *fleet) asks(task tasker.Task, what string) {
+// mustControl cancels, retries, pauses or resumes a task, which the API must accept.
+func (f *fleet) mustControl(task tasker.Task, what string) {
 	f.t.Helper()
 	if code := f.call(http.MethodPost, "/"+task.Type+"/"+task.ID+"/"+what, "", nil); code/100 != 2 {
 		f.t.Fatalf("%s answered %d", what, code)

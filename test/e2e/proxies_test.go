@@ -13,22 +13,21 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/transporttest"
 )
 
-// wires are those of a fleet that a test can pull. Those of the control plane to
-// broker and database are nil where there are none.
-type wires struct {
+// proxies are in the connections of a fleet, to cause faults. broker and database, which are
+// used by the control plane, may be nil.
+type proxies struct {
 	agents, broker, database *transporttest.Proxy
-	// target is where the agents' wire leads to.
+	// target is the address behind the agents' proxy.
 	target string
 }
 
-// onWires runs a test on each fabric, with a wire that can be pulled between
-// all that speak with each other.
-func onWires(t *testing.T, test func(t *testing.T, f *fleet, w *wires)) {
+// withProxies runs a test on each backend, with proxies between all programs.
+func withProxies(t *testing.T, test func(t *testing.T, f *fleet, w *proxies)) {
 	t.Helper()
 	t.Run("http+sqlite", func(t *testing.T) {
 		t.Parallel()
-		w := &wires{}
-		f := newFleet(t, fabric{
+		w := &proxies{}
+		f := newFleet(t, backend{
 			controlplane: `database: {uri: "sqlite:tasker.db"}` + "\n",
 			agents: func(string) string {
 				return fmt.Sprintf("server: {uri: %q}\n", "http://"+w.agents.Address)
@@ -36,7 +35,7 @@ func onWires(t *testing.T, test func(t *testing.T, f *fleet, w *wires)) {
 		})
 		w.target = f.api
 		w.agents = transporttest.NewProxy(t, f.api)
-		f.pulled = true
+		f.faulty = true
 		test(t, f, w)
 	})
 	t.Run("rabbitmq+mysql", func(t *testing.T) {
@@ -46,7 +45,7 @@ func onWires(t *testing.T, test func(t *testing.T, f *fleet, w *wires)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &wires{
+		w := &proxies{
 			target:   broker.Address,
 			agents:   transporttest.NewProxy(t, broker.Address),
 			broker:   transporttest.NewProxy(t, broker.Address),
@@ -54,24 +53,23 @@ func onWires(t *testing.T, test func(t *testing.T, f *fleet, w *wires)) {
 		}
 		u.Host = w.database.Address
 		at := func(p *transporttest.Proxy) string { return broker.URIAt(p.Address, broker.Username, broker.Password) }
-		f := newFleet(t, fabric{
+		f := newFleet(t, backend{
 			controlplane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}\n",
 				u, at(w.broker), broker.APIURL, broker.Username, broker.Password),
 			initialize: true,
 			agents:     func(string) string { return fmt.Sprintf("server: {uri: %q}\n", at(w.agents)) },
 		})
-		f.pulled = true
+		f.faulty = true
 		test(t, f, w)
 	})
 }
 
-// ledger is a file in which a script writes down what it did.
+// ledger is a file in which a script records its starts and ends.
 type ledger struct{ path string }
 
-// newLedger makes update-app a script that writes down each of its starts and
-// ends, and in between sleeps for as many seconds as the payload says. It does not end
-// while it is held.
-func newLedger(f *fleet) ledger {
+// newSleepScript makes update-app a script that records its start, sleeps for the seconds in
+// its payload, and records its end. It does not end while hold is in effect.
+func newSleepScript(f *fleet) ledger {
 	f.t.Helper()
 	l := ledger{filepath.Join(f.dir, "ledger")}
 	f.script("update-app", `#!/bin/sh
@@ -84,7 +82,7 @@ echo "ended $me" >>`+l.path+`
 	return l
 }
 
-// lines are what was written, in that order.
+// lines returns the lines of the ledger.
 func (l ledger) lines(t *testing.T) []string {
 	t.Helper()
 	raw, err := os.ReadFile(l.path)
@@ -94,7 +92,7 @@ func (l ledger) lines(t *testing.T) []string {
 	return strings.FieldsFunc(string(raw), func(r rune) bool { return r == '\n' })
 }
 
-// count returns how often each line was written.
+// count returns how often each line occurs.
 func (l ledger) count(t *testing.T) map[string]int {
 	t.Helper()
 	n := map[string]int{}
@@ -104,26 +102,26 @@ func (l ledger) count(t *testing.T) map[string]int {
 	return n
 }
 
-// of returns how often one endpoint began and ended an attempt of a task.
-func (l ledger) of(t *testing.T, task, endpoint string, attempt int) (began, ended int) {
+// counts returns how often an endpoint began and ended an attempt of a task.
+func (l ledger) counts(t *testing.T, task, endpoint string, attempt int) (began, ended int) {
 	t.Helper()
 	n := l.count(t)
 	me := fmt.Sprintf(" %s %s %d", task, endpoint, attempt)
 	return n["began"+me], n["ended"+me]
 }
 
-// truthful holds what an answer says against what was done.
-func (l ledger) truthful(t *testing.T, a answer) {
+// check checks that the responses of a task match the ledger.
+func (l ledger) check(t *testing.T, a answer) {
 	t.Helper()
 	for _, r := range a.Responses {
-		began, ended := l.of(t, a.Task.ID, r.Endpoint, r.Attempt)
+		began, ended := l.counts(t, a.Task.ID, r.Endpoint, r.Attempt)
 		switch {
 		case began > 1:
 			t.Errorf("task %s was started %d times on %s", a.Task.Identifier, began, r.Endpoint)
 		case (r.Status == "succeeded") && ended != 1:
-			t.Errorf("task %s is succeeded on %s, which has not done it", a.Task.Identifier, r.Endpoint)
+			t.Errorf("task %s succeeded on %s without being done", a.Task.Identifier, r.Endpoint)
 		case (r.Status == "missing" || r.Status == "rejected") && began > 0:
-			t.Errorf("task %s is %s (%s) on %s, which has started it", a.Task.Identifier, r.Status, r.Reason, r.Endpoint)
+			t.Errorf("task %s is %s (%s) on %s, but was started", a.Task.Identifier, r.Status, r.Reason, r.Endpoint)
 		case !r.Status.Ended():
 			t.Errorf("task %s is %s on %s", a.Task.Identifier, r.Status, r.Endpoint)
 		}

@@ -1,7 +1,7 @@
-// Package selfcert is TLS without a certificate authority: a server makes its own
-// certificate, and clients know it by its fingerprint, which reaches them on
-// another way (with a token, say). Names and addresses play no part in it, so the
-// certificate stays good when the server moves.
+// Package selfcert provides TLS without a certificate authority. A server creates its own
+// certificate, and clients verify its fingerprint, which they get separately, for example
+// together with a token. The verification ignores names and addresses, so the certificate
+// stays valid when the server moves.
 package selfcert
 
 import (
@@ -33,26 +33,25 @@ const (
 	KeyFile  = "tls.key"
 )
 
-// ErrFingerprint: what answers has another certificate than the one expected.
+// ErrFingerprint means that the server has another certificate than expected.
 var ErrFingerprint = errors.New("the server's certificate is not the expected one")
 
-// lifetime is how long a certificate is good for. Those who know it by its
-// fingerprint have to be told when it changes, so that is long.
+// lifetime is the validity of a certificate. It is long, because all clients need the new
+// fingerprint when the certificate changes.
 const lifetime = 20 * 365 * 24 * time.Hour
 
-// Load reads the certificate and the key in dir, and makes both, readable by the
-// owner only, when there is neither. One that is there without the other is an
-// error: nothing is ever made anew by itself.
+// Load reads the certificate and the key in dir. If neither exists, it creates both, readable
+// only by the owner. If only one exists, it returns an error: Load never replaces a file.
 func Load(dir string) (tls.Certificate, error) {
 	cert, key := filepath.Join(dir, CertFile), filepath.Join(dir, KeyFile)
 	if missing(cert) && missing(key) {
 		if err := create(cert, key); err != nil {
-			return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
+			return tls.Certificate{}, fmt.Errorf("create a certificate: %w", err)
 		}
 	}
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("read the certificate: %w; delete %s and %s and they are made anew, and then all who know the old one have to enrol again", err, cert, key)
+		return tls.Certificate{}, fmt.Errorf("read the certificate: %w; to create a new certificate, delete %s and %s; all agents must then enrol again", err, cert, key)
 	}
 	return pair, nil
 }
@@ -62,7 +61,7 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// create writes the key first: a certificate without its key is never left.
+// create writes the key first, so that a certificate never exists without its key.
 func create(cert, key string) error {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -72,8 +71,8 @@ func create(cert, key string) error {
 	if err != nil {
 		return err
 	}
-	// A client that goes by names, like curl with the certificate as its authority,
-	// reaches it from the same machine.
+	// Clients that verify names, for example curl with the certificate as authority, can
+	// connect from the same machine.
 	names := []string{"localhost"}
 	if host, err := os.Hostname(); err == nil {
 		names = append(names, host)
@@ -100,18 +99,17 @@ func create(cert, key string) error {
 	return atomicfile.Replace(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// Fingerprint names a certificate: the SHA-256 of its DER, in base64url, 43
-// characters.
+// Fingerprint returns the SHA-256 of a certificate's DER in base64url, 43 characters.
 func Fingerprint(cert tls.Certificate) string { return fingerprint(cert.Certificate[0]) }
 
-// FingerprintPEM is the fingerprint of the first certificate in PEM.
+// FingerprintPEM returns the fingerprint of the first certificate in PEM.
 func FingerprintPEM(content []byte) (string, error) {
 	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {
 			return fingerprint(block.Bytes), nil
 		}
 	}
-	return "", errors.New("there is no certificate in PEM")
+	return "", errors.New("the PEM contains no certificate")
 }
 
 func fingerprint(der []byte) string {
@@ -119,15 +117,15 @@ func fingerprint(der []byte) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Trust makes a client take the server with this fingerprint, and no other. Its
-// handshakes fail with ErrFingerprint.
-func Trust(known string) *tls.Config {
+// Trust returns a client configuration that accepts only a server with this fingerprint.
+// Handshakes with other servers fail with ErrFingerprint.
+func Trust(expected string) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies, also when a session is resumed
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if len(state.PeerCertificates) == 0 ||
-				subtle.ConstantTimeCompare([]byte(fingerprint(state.PeerCertificates[0].Raw)), []byte(known)) != 1 {
+				subtle.ConstantTimeCompare([]byte(fingerprint(state.PeerCertificates[0].Raw)), []byte(expected)) != 1 {
 				return ErrFingerprint
 			}
 			return nil

@@ -25,7 +25,7 @@ func load(t *testing.T, dir string) tls.Certificate {
 	return cert
 }
 
-func TestLoadMakesItOnce(t *testing.T) {
+func TestLoadCreatesCertificateOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	known := selfcert.Fingerprint(load(t, dir))
@@ -47,7 +47,7 @@ func TestLoadMakesItOnce(t *testing.T) {
 	}
 }
 
-func TestLoadMakesNothingAnew(t *testing.T) {
+func TestLoadReplacesNothing(t *testing.T) {
 	t.Parallel()
 	for _, gone := range []string{selfcert.CertFile, selfcert.KeyFile} {
 		dir := t.TempDir()
@@ -60,11 +60,11 @@ func TestLoadMakesNothingAnew(t *testing.T) {
 		}
 	}
 	if _, err := selfcert.Load(filepath.Join(t.TempDir(), "absent")); err == nil {
-		t.Error("it was made in a directory that is not there")
+		t.Error("a certificate was created in a missing directory")
 	}
 }
 
-func TestWhoIsTrusted(t *testing.T) {
+func TestTrust(t *testing.T) {
 	t.Parallel()
 	cert, other := load(t, t.TempDir()), load(t, t.TempDir())
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -96,7 +96,7 @@ func TestWhoIsTrusted(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, selfcert.ErrFingerprint)
 		}
 	}
-	// As an authority it is good for the same machine.
+	// As an authority, the certificate is valid on the same machine.
 	pool := x509.NewCertPool()
 	leaf, err := x509.ParseCertificate(cert.Certificate[0])
 	if err != nil {

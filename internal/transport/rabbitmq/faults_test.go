@@ -67,7 +67,7 @@ func TestKilledWhileSendingOrders(t *testing.T) {
 
 	// It is sent by one goroutine and killed by another, until a kill has met a
 	// Send. What has not passed is sent again.
-	b.Listed(t, "tasker-controlplane publish") // lest very many are sent meanwhile
+	b.AwaitConnection(t, "tasker-controlplane publish") // lest very many are sent meanwhile
 	n := 0
 	var work sync.WaitGroup
 	work.Go(func() {

@@ -19,7 +19,7 @@ import (
 
 func largeMessages(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	orders, reports := assignments("web-1", "large", 8), updates("web-1", "large", 8)
 	for i := range orders {
 		fill := strings.Repeat(fmt.Sprint(i), tasker.MaxPayload-2)
@@ -31,11 +31,11 @@ func largeMessages(t *testing.T, f Fabric) {
 	h.send(t, orders...)
 	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= len(orders) })
 	sameJSON(t, "orders", orders, a.in.all())
-	wait.For(t, "the reports", func() bool { return len(tasks(h.in.all())) >= len(reports) })
+	wait.For(t, "the reports", func() bool { return len(updatedTasks(h.in.all())) >= len(reports) })
 	sameJSON(t, "reports", reports, h.in.all()[1:])
 }
 
-// sameJSON compares messages that are too large to be shown.
+// sameJSON compares messages that are too large to print.
 func sameJSON[M any](t *testing.T, what string, want, got []M) {
 	t.Helper()
 	if len(want) != len(got) {
@@ -56,9 +56,9 @@ func sameJSON[M any](t *testing.T, what string, want, got []M) {
 	}
 }
 
-func thousands(t *testing.T, f Fabric) {
+func largeBatches(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	const n = 5000
 	if err := h.Send(t.Context(), assignments("web-1", "order", n)...); err != nil {
 		t.Fatalf("Send of %d orders returned %v", n, err)
@@ -67,11 +67,11 @@ func thousands(t *testing.T, f Fabric) {
 		t.Fatalf("Send of %d reports returned %v", n, err)
 	}
 	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= n })
-	if diff := cmp.Diff(names("order", n), told(a.in.all())); diff != "" {
+	if diff := cmp.Diff(names("order", n), orderNames(a.in.all())); diff != "" {
 		t.Errorf("orders differ (-want +got):\n%.2000s", diff)
 	}
-	wait.For(t, "the reports", func() bool { return len(tasks(h.in.all())) >= n })
-	if diff := cmp.Diff(names("report", n), tasks(h.in.all())); diff != "" {
+	wait.For(t, "the reports", func() bool { return len(updatedTasks(h.in.all())) >= n })
+	if diff := cmp.Diff(names("report", n), updatedTasks(h.in.all())); diff != "" {
 		t.Errorf("reports differ (-want +got):\n%.2000s", diff)
 	}
 }
@@ -81,7 +81,7 @@ func concurrency(t *testing.T, f Fabric) {
 	const senders, rounds, each = 6, 10, 10
 	agents := make([]*agent, 3)
 	for i := range agents {
-		agents[i] = f.introduced(t, h, fmt.Sprint("web-", i), "ping")
+		agents[i] = f.connectedAgent(t, h, fmt.Sprint("web-", i), "ping")
 	}
 	var sending sync.WaitGroup
 	for s := range senders {
@@ -101,7 +101,7 @@ func concurrency(t *testing.T, f Fabric) {
 		}
 	}
 	sending.Wait()
-	// What one sender has sent comes in the order in which it was sent.
+	// The messages of one sender arrive in order.
 	inOrder := func(all []string, prefix string) {
 		t.Helper()
 		of := slices.DeleteFunc(all, func(task string) bool { return !strings.HasPrefix(task, prefix+"-") })
@@ -109,43 +109,43 @@ func concurrency(t *testing.T, f Fabric) {
 			t.Errorf("messages differ (-want +got):\n%.2000s", diff)
 		}
 	}
-	wait.For(t, "the reports", func() bool { return len(tasks(h.in.all())) >= senders*len(agents)*rounds*each })
+	wait.For(t, "the reports", func() bool { return len(updatedTasks(h.in.all())) >= senders*len(agents)*rounds*each })
 	for _, a := range agents {
 		wait.For(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= senders*rounds*each })
 		for s := range senders {
-			inOrder(told(a.in.all()), fmt.Sprint("order-", s))
-			inOrder(tasks(h.in.all()), fmt.Sprintf("report-%s-%d", a.name, s))
+			inOrder(orderNames(a.in.all()), fmt.Sprint("order-", s))
+			inOrder(updatedTasks(h.in.all()), fmt.Sprintf("report-%s-%d", a.name, s))
 		}
 	}
 }
 
 func versions(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	orders, reports := assignments("web-1", "order", 3), updates("web-1", "report", 3)
 	orders[1].Version, reports[1].Version = tasker.MaxWireVersion+1, tasker.MaxWireVersion+1
 	if err := h.Send(t.Context(), orders...); err != nil {
 		t.Fatalf("Send of orders returned %v", err)
 	}
-	// Whether the speaker learns of it depends on the wire.
+	// Only some transports report the rejection to the sender.
 	err := a.Send(t.Context(), reports...)
 	var partly *transport.SendError
 	if err != nil && (!errors.As(err, &partly) || len(partly.Failed) != 1 || !errors.Is(partly.Failed[1], transport.ErrRefused)) {
 		t.Fatalf("Send of reports returned %v", err)
 	}
-	wait.For(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "order-2") })
-	wait.For(t, "the last report", func() bool { return slices.Contains(tasks(h.in.all()), "report-2") })
-	if diff := cmp.Diff([]string{"order-0", "order-2"}, told(a.in.all())); diff != "" {
+	wait.For(t, "the last order", func() bool { return slices.Contains(orderNames(a.in.all()), "order-2") })
+	wait.For(t, "the last report", func() bool { return slices.Contains(updatedTasks(h.in.all()), "report-2") })
+	if diff := cmp.Diff([]string{"order-0", "order-2"}, orderNames(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"report-0", "report-2"}, tasks(h.in.all())); diff != "" {
+	if diff := cmp.Diff([]string{"report-0", "report-2"}, updatedTasks(h.in.all())); diff != "" {
 		t.Errorf("reports (-want +got):\n%s", diff)
 	}
 }
 
-func foreignBytes(t *testing.T, f Fabric) {
+func invalidBytes(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	for _, raw := range []string{
 		`{"v":1,"endpoint":"web-1","type":"ping","later":{"x":[1]},"assignment":{"task_id":"a","attempt":1,"payload":{},"later":true}}`,
 		`{"v":1,"endpoint":`, `no JSON`, `[1]`, `"text"`,
@@ -154,8 +154,8 @@ func foreignBytes(t *testing.T, f Fabric) {
 	} {
 		f.PutOrder(t, "web-1", []byte(raw))
 	}
-	wait.For(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "b") })
-	if diff := cmp.Diff([]string{"a", "b"}, told(a.in.all())); diff != "" {
+	wait.For(t, "the last order", func() bool { return slices.Contains(orderNames(a.in.all()), "b") })
+	if diff := cmp.Diff([]string{"a", "b"}, orderNames(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
 	for _, raw := range []string{
@@ -166,8 +166,8 @@ func foreignBytes(t *testing.T, f Fabric) {
 	} {
 		f.PutReport(t, "web-1", []byte(raw))
 	}
-	wait.For(t, "the last report", func() bool { return slices.Contains(tasks(h.in.all()), "b") })
-	if diff := cmp.Diff([]string{"a", "b"}, tasks(h.in.all())); diff != "" {
+	wait.For(t, "the last report", func() bool { return slices.Contains(updatedTasks(h.in.all()), "b") })
+	if diff := cmp.Diff([]string{"a", "b"}, updatedTasks(h.in.all())); diff != "" {
 		t.Errorf("reports (-want +got):\n%s", diff)
 	}
 }

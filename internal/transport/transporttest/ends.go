@@ -13,9 +13,9 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// inbox keeps what a Receive handed over.
+// inbox stores the batches that Receive delivers.
 type inbox[M any] struct {
-	// hold is asked before a batch is kept; its error is that of the handler.
+	// hold is called before a batch is stored; its error is the error of the handler.
 	hold func(ctx context.Context, batch []M) error
 
 	mu      sync.Mutex
@@ -34,7 +34,7 @@ func (i *inbox[M]) handle(ctx context.Context, batch []M) error {
 	return nil
 }
 
-// all are the messages in the order in which they came.
+// all returns the messages in the order of their delivery.
 func (i *inbox[M]) all() []M {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -45,7 +45,7 @@ func (i *inbox[M]) all() []M {
 	return all
 }
 
-// empty is the number of empty batches: the sessions of a link.
+// empty returns the number of empty batches: the sessions of a link.
 func (i *inbox[M]) empty() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -58,16 +58,16 @@ func (i *inbox[M]) empty() int {
 	return n
 }
 
-// end is one end of a transport at work.
+// end is one end of a transport that receives.
 type end[Out, In any] struct {
 	transport.Conn[Out, In]
 	in inbox[In]
-	// ended holds what Receive returned.
+	// ended receives the result of Receive.
 	ended chan error
 }
 
-// work begins to receive. The end is closed with the test, if not before.
-func work[Out, In any](t testing.TB, conn transport.Conn[Out, In], hold func(context.Context, []In) error) *end[Out, In] {
+// startReceive begins to receive. The end is closed with the test, if not before.
+func startReceive[Out, In any](t testing.TB, conn transport.Conn[Out, In], hold func(context.Context, []In) error) *end[Out, In] {
 	t.Helper()
 	e := &end[Out, In]{Conn: conn, in: inbox[In]{hold: hold}, ended: make(chan error, 1)}
 	done := make(chan struct{})
@@ -89,18 +89,18 @@ func (e *end[Out, In]) close(t testing.TB) {
 	}
 }
 
-// send sends until everything has passed: again what has not.
+// send sends messages until all of them are accepted.
 func (e *end[Out, In]) send(t testing.TB, msgs ...Out) {
 	t.Helper()
-	wait.For(t, "messages to pass", func() bool {
+	wait.For(t, "messages to be accepted", func() bool {
 		err := e.Send(t.Context(), msgs...)
 		msgs = unsent(msgs, err)
 		return err == nil
 	})
 }
 
-// meanwhile sends as send does, while the test goes on.
-func meanwhile[Out, In any](t testing.TB, conn transport.Conn[Out, In], msgs ...Out) {
+// sendInBackground sends as send does, while the test continues.
+func sendInBackground[Out, In any](t testing.TB, conn transport.Conn[Out, In], msgs ...Out) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var sending sync.WaitGroup
@@ -122,7 +122,7 @@ func meanwhile[Out, In any](t testing.TB, conn transport.Conn[Out, In], msgs ...
 	})
 }
 
-// unsent are the messages that have not passed.
+// unsent returns the messages that were not accepted.
 func unsent[M any](msgs []M, err error) []M {
 	var partly *transport.SendError
 	if !errors.As(err, &partly) {
@@ -142,35 +142,35 @@ type (
 	link = end[tasker.Report, tasker.Order]
 )
 
-// hub starts a control plane's end.
+// hub starts the control plane's end.
 func (f Fabric) hub(t testing.TB) *hub {
 	t.Helper()
-	return f.holdingHub(t, nil)
+	return f.hubWithHandler(t, nil)
 }
 
-func (f Fabric) holdingHub(t testing.TB, hold func(context.Context, []tasker.Report) error) *hub {
+func (f Fabric) hubWithHandler(t testing.TB, hold func(context.Context, []tasker.Report) error) *hub {
 	t.Helper()
-	return work(t, f.NewHub(t, taskTypes()), hold)
+	return startReceive(t, f.NewHub(t, taskTypes()), hold)
 }
 
-// agent is a link that says hello whenever it should.
+// agent is a link that sends a hello in each session.
 type agent struct {
 	*link
 	name     string
-	standing *standing
+	observed *observations
 }
 
-// agent starts an agent and does not wait for anything.
+// agent starts an agent without waiting for its connection.
 func (f Fabric) agent(t testing.TB, name string, handlers ...string) *agent {
 	t.Helper()
-	return f.holdingAgent(t, name, nil, handlers...)
+	return f.agentWithHandler(t, name, nil, handlers...)
 }
 
-func (f Fabric) holdingAgent(t testing.TB, name string, hold func(context.Context, []tasker.Order) error, handlers ...string) *agent {
+func (f Fabric) agentWithHandler(t testing.TB, name string, hold func(context.Context, []tasker.Order) error, handlers ...string) *agent {
 	t.Helper()
-	a := &agent{name: name, standing: &standing{}}
-	conn := f.NewLink(t, name, "journal-of-"+name, a.standing.observe)
-	a.link = work(t, conn, func(ctx context.Context, batch []tasker.Order) error {
+	a := &agent{name: name, observed: &observations{}}
+	conn := f.NewLink(t, name, "journal-of-"+name, a.observed.observe)
+	a.link = startReceive(t, conn, func(ctx context.Context, batch []tasker.Order) error {
 		if len(batch) == 0 {
 			return conn.Send(ctx, hello(name, handlers...))
 		}
@@ -182,8 +182,8 @@ func (f Fabric) holdingAgent(t testing.TB, name string, hold func(context.Contex
 	return a
 }
 
-// introduced starts an agent and waits until the hub has its hello.
-func (f Fabric) introduced(t testing.TB, h *hub, name string, handlers ...string) *agent {
+// connectedAgent starts an agent and waits until the hub has received its hello.
+func (f Fabric) connectedAgent(t testing.TB, h *hub, name string, handlers ...string) *agent {
 	t.Helper()
 	before := hellos(h, name)
 	a := f.agent(t, name, handlers...)
@@ -202,32 +202,32 @@ func hellos(h *hub, name string) int {
 	return n
 }
 
-// standing keeps what an Observer was told.
-type standing struct {
-	mu   sync.Mutex
-	told []error
+// observations stores the states that an Observer has received.
+type observations struct {
+	mu     sync.Mutex
+	states []error
 }
 
-func (s *standing) observe(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.told = append(s.told, err)
+func (o *observations) observe(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.states = append(o.states, err)
 }
 
-// well says whether the last word was that a session has begun.
-func (s *standing) well() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.told) > 0 && s.told[len(s.told)-1] == nil
+// isConnected reports whether the last state is connected.
+func (o *observations) isConnected() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.states) > 0 && o.states[len(o.states)-1] == nil
 }
 
-// unwell says whether the last word was a reason that contains text.
-func (s *standing) unwell(text string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.told) == 0 {
+// isDisconnected reports whether the last state is an error that contains text.
+func (o *observations) isDisconnected(text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.states) == 0 {
 		return false
 	}
-	last := s.told[len(s.told)-1]
+	last := o.states[len(o.states)-1]
 	return last != nil && strings.Contains(last.Error(), text)
 }

@@ -1,6 +1,6 @@
-// Package transporttest is the suite that every transport passes: it holds the
-// Hub and the Links of a Fabric against the contract of package transport, on a
-// real wire that it cuts, stalls and restores.
+// Package transporttest is the conformance suite for transports. It checks the Hub and the
+// Links of a transport against the contract of package transport, over a real network
+// connection that it cuts, stalls and restores.
 package transporttest
 
 import (
@@ -10,66 +10,66 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// Fabric is a transport under test, with nothing in it yet.
+// Fabric is a transport under test, without a Hub or a Link.
 type Fabric struct {
-	// NewHub makes the control plane's end. There is one at a time: the next is
-	// made after the last was closed, as when a control plane restarts.
+	// NewHub returns the control plane's end. The suite creates one at a time: it closes
+	// the previous one before, as in a restart of a control plane.
 	NewHub func(t testing.TB, types []tasker.TaskType) transport.Hub
-	// NewLink makes an agent's end.
+	// NewLink returns an agent's end.
 	NewLink func(t testing.TB, endpoint, instance string, observer transport.Observer) transport.Link
 
-	// AgentWire is the wire of the links. HubWire is that of the hub to what
-	// stands between; nil where the links speak to the hub itself.
+	// AgentWire is the proxy between the links and the other side. HubWire is the proxy
+	// between the hub and its broker; nil if the links connect to the hub directly.
 	AgentWire, HubWire *Proxy
 
-	// Queues: the transport keeps orders for an endpoint that is away, and those
-	// an agent has not acknowledged. Without it such an endpoint is ErrOffline,
-	// and an order that was written to a connection may be lost with that.
+	// Queues is true if the transport keeps orders for an endpoint that is not connected,
+	// and orders that an agent has not acknowledged. Otherwise a Send to such an endpoint
+	// returns ErrOffline, and a lost connection may lose the orders written to it.
 	Queues bool
 
-	// PutReport and PutOrder put raw bytes on the wire as a report of the endpoint
-	// and as an order to it. The endpoint has a link that has said hello.
+	// PutReport and PutOrder send raw bytes as a report of the endpoint and as an order to
+	// it. The endpoint has a link that has sent a hello.
 	PutReport, PutOrder func(t testing.TB, endpoint string, raw []byte)
 }
 
-// Run runs the suite; fabric makes a Fabric for each of its tests.
+// Run runs the suite; fabric returns a new Fabric for each test.
 func Run(t *testing.T, fabric func(t *testing.T) Fabric) {
 	tests := []struct {
 		name string
 		run  func(t *testing.T, f Fabric)
 	}{
-		{"an order passes as soon as the hello is handed over", orderAfterHello},
-		{"orders reach those to whom they are addressed", addressing},
-		{"cancels and welcomes pass whatever the endpoint serves", ordersWithoutRoute},
-		{"unroutable orders are named by their index", unroutable},
-		{"an order to everyone needs nobody", everyoneIsNobody},
-		{"an endpoint that has left", absence},
-		{"an order that has expired", expiry},
+		{"an order is accepted during the delivery of the hello", orderAfterHello},
+		{"orders reach their receivers", addressing},
+		{"cancels and welcomes need no served type", ordersWithoutBinding},
+		{"SendError names unroutable orders", unroutable},
+		{"an order to all endpoints needs no endpoint", broadcastWithoutEndpoints},
+		{"orders for an endpoint that is not connected", absentEndpoint},
+		{"expired orders are dropped", expiry},
 		{"a heartbeat changes the types that are served", typesChange},
-		{"a heartbeat changes the scripts alone", scriptsChange},
+		{"a heartbeat changes only the scripts", scriptsChange},
 		{"large messages", largeMessages},
-		{"batches of thousands", thousands},
-		{"many send at once", concurrency},
-		{"messages of a higher version are set aside", versions},
-		{"unknown fields and garbage on the wire", foreignBytes},
+		{"batches of largeBatches", largeBatches},
+		{"concurrent senders", concurrency},
+		{"messages of a higher version are rejected", versions},
+		{"unknown fields and invalid messages", invalidBytes},
 
 		{"the hub holds a batch that cannot be stored", hubHolds},
 		{"the link holds a batch that cannot be stored", linkHolds},
-		{"a batch that was held outlives its holder", heldBatchOutlives},
-		{"batches that are held outlive a wire that is cut", heldOverCuts},
-		{"reports wait for a hub that does not receive yet", hubNotReceiving},
-		{"reports outlive a hub that is down", hubDown},
-		{"reports outlive a wire that is cut", reportsOverCuts},
-		{"orders outlive a wire that is cut", ordersOverCuts},
-		{"a link connects again by itself", reconnects},
-		{"a stalled wire", stalls},
-		{"a name has one agent", oneName},
+		{"a held batch is redelivered after a restart", heldBatchIsRedelivered},
+		{"held batches survive lost connections", heldDuringCuts},
+		{"reports wait for Receive of the hub", hubNotReceiving},
+		{"reports survive a restart of the hub", hubDown},
+		{"reports survive lost connections", reportsDuringCuts},
+		{"orders survive lost connections", ordersDuringCuts},
+		{"a link reconnects", reconnects},
+		{"a stalled network", stalledNetwork},
+		{"a name belongs to one agent", uniqueName},
 
-		{"a Send whose context is done", sendCancelled},
-		{"a Receive whose context is done", receiveCancelled},
-		{"Close ends everything", closes},
+		{"a cancelled Send", sendCancelled},
+		{"a cancelled Receive", receiveCancelled},
+		{"Close ends Send and Receive", closeEnds},
 		{"Close waits for the handler", closeWaits},
-		{"Close without a connection", closeUnconnected},
+		{"Close without a connection", closeWithoutConnection},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -79,7 +79,7 @@ func Run(t *testing.T, fabric func(t *testing.T) Fabric) {
 	}
 }
 
-// taskTypes are those of every hub in the suite.
+// taskTypes returns the task types of every hub in the suite.
 func taskTypes() []tasker.TaskType {
 	return []tasker.TaskType{
 		{Name: "ping", Handler: "ping"},

@@ -12,7 +12,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// wires are those that a fabric has.
+// wires returns the proxies of the fabric.
 func (f Fabric) wires() []*Proxy {
 	if f.HubWire == nil {
 		return []*Proxy{f.AgentWire}
@@ -20,8 +20,9 @@ func (f Fabric) wires() []*Proxy {
 	return []*Proxy{f.AgentWire, f.HubWire}
 }
 
-// cutting cuts the wires, each time after something has passed, until stop.
-func (f Fabric) cutting(passed func() int, stop <-chan struct{}) {
+// cutRepeatedly cuts the connections, each time after another message has arrived, until
+// stop is closed.
+func (f Fabric) cutRepeatedly(passed func() int, stop <-chan struct{}) {
 	const cuts = 6
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -40,34 +41,34 @@ func (f Fabric) cutting(passed func() int, stop <-chan struct{}) {
 	}
 }
 
-func reportsOverCuts(t *testing.T, f Fabric) {
+func reportsDuringCuts(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	const rounds, each = 40, 100
 	stop := make(chan struct{})
 	var cutting sync.WaitGroup
-	cutting.Go(func() { f.cutting(func() int { return len(tasks(h.in.all())) }, stop) })
+	cutting.Go(func() { f.cutRepeatedly(func() int { return len(updatedTasks(h.in.all())) }, stop) })
 	for r := range rounds {
 		a.send(t, updates("web-1", fmt.Sprint("report-", r), each)...)
 	}
 	close(stop)
 	cutting.Wait()
 	for r := range rounds {
-		wait.For(t, "the reports that have passed", func() bool {
-			return missing(names(fmt.Sprint("report-", r), each), tasks(h.in.all())) == nil
+		wait.For(t, "the reports that were accepted", func() bool {
+			return missing(names(fmt.Sprint("report-", r), each), updatedTasks(h.in.all())) == nil
 		})
 	}
 }
 
-// ordersOverCuts sends orders as a dispatcher would: again what has not passed
-// and, where nothing keeps orders, what was not received by the time of a hello.
-func ordersOverCuts(t *testing.T, f Fabric) {
+// ordersDuringCuts sends orders like a dispatcher: it repeats orders that were not accepted
+// and, if the transport does not queue, orders that the agent has not received.
+func ordersDuringCuts(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	const rounds, each = 40, 100
 	stop := make(chan struct{})
 	var cutting sync.WaitGroup
-	cutting.Go(func() { f.cutting(func() int { return len(a.in.all()) }, stop) })
+	cutting.Go(func() { f.cutRepeatedly(func() int { return len(a.in.all()) }, stop) })
 	for r := range rounds {
 		h.send(t, assignments("web-1", fmt.Sprint("order-", r), each)...)
 	}
@@ -76,8 +77,8 @@ func ordersOverCuts(t *testing.T, f Fabric) {
 	for r := range rounds {
 		prefix := fmt.Sprint("order-", r)
 		var again time.Time
-		wait.For(t, "the orders that have passed", func() bool {
-			left := missing(names(prefix, each), told(a.in.all()))
+		wait.For(t, "the orders that were accepted", func() bool {
+			left := missing(names(prefix, each), orderNames(a.in.all()))
 			if !f.Queues && time.Since(again) > time.Second {
 				for _, task := range left {
 					h.send(t, assignment("web-1", "ping", task))
@@ -91,69 +92,69 @@ func ordersOverCuts(t *testing.T, f Fabric) {
 
 func reconnects(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	h.send(t, assignment("web-1", "ping", "before"))
 	for i := range 3 {
-		wait.For(t, "the observer to be told of the session", a.standing.well)
-		before, greeted := a.in.empty(), hellos(h, "web-1")
+		wait.For(t, "the observer to be orderNames of the session", a.observed.isConnected)
+		before, seenHellos := a.in.empty(), hellos(h, "web-1")
 		for _, w := range f.wires() {
 			w.Refuse()
 		}
-		wait.For(t, "the observer to be told of the loss", func() bool { return a.standing.unwell("") })
+		wait.For(t, "the observer to be orderNames of the loss", func() bool { return a.observed.isDisconnected("") })
 		if err := a.Send(t.Context(), update("web-1", "nowhere")); !errors.Is(err, transport.ErrUnavailable) {
-			t.Errorf("Send without a wire returned %v, want ErrUnavailable", err)
+			t.Errorf("Send without a connection returned %v, want ErrUnavailable", err)
 		}
 		for _, w := range f.wires() {
 			w.Accept(t)
 		}
-		wait.For(t, "the cue of the next session", func() bool { return a.in.empty() > before })
-		wait.For(t, "the hello of the next session", func() bool { return hellos(h, "web-1") > greeted })
+		wait.For(t, "the signal of the next session", func() bool { return a.in.empty() > before })
+		wait.For(t, "the hello of the next session", func() bool { return hellos(h, "web-1") > seenHellos })
 		h.send(t, assignment("web-1", "ping", fmt.Sprint("after-", i)))
-		wait.For(t, "the order", func() bool { return missing([]string{fmt.Sprint("after-", i)}, told(a.in.all())) == nil })
+		wait.For(t, "the order", func() bool { return missing([]string{fmt.Sprint("after-", i)}, orderNames(a.in.all())) == nil })
 	}
 }
 
-func stalls(t *testing.T, f Fabric) {
+func stalledNetwork(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	for i := range 2 {
 		for _, w := range f.wires() {
 			w.Stall()
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if err := a.Send(ctx, update("web-1", fmt.Sprint("stalled-", i))); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Send of a report into a stalled wire returned %v, want DeadlineExceeded", err)
+			t.Errorf("Send of a report into a stalled network returned %v, want DeadlineExceeded", err)
 		}
 		cancel()
 		for _, w := range f.wires() {
 			w.Resume()
 		}
 		a.send(t, update("web-1", fmt.Sprint("report-", i)))
-		wait.For(t, "the report", func() bool { return missing([]string{fmt.Sprint("report-", i)}, tasks(h.in.all())) == nil })
+		wait.For(t, "the report", func() bool { return missing([]string{fmt.Sprint("report-", i)}, updatedTasks(h.in.all())) == nil })
 		h.send(t, assignment("web-1", "ping", fmt.Sprint("order-", i)))
-		wait.For(t, "the order", func() bool { return missing([]string{fmt.Sprint("order-", i)}, told(a.in.all())) == nil })
+		wait.For(t, "the order", func() bool { return missing([]string{fmt.Sprint("order-", i)}, orderNames(a.in.all())) == nil })
 	}
 }
 
-func oneName(t *testing.T, f Fabric) {
+func uniqueName(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	first := f.introduced(t, h, "web-1", "ping")
-	// It has the name when it gets an order; its hello may come before that.
-	h.send(t, assignment("web-1", "ping", "claim"))
+	first := f.connectedAgent(t, h, "web-1", "ping")
+	// The first agent holds the name after it has received an order.
+	h.send(t, assignment("web-1", "ping", "own"))
 	wait.For(t, "the first to get its order", func() bool { return len(first.in.all()) == 1 })
-	var seen standing
-	second := work(t, f.NewLink(t, "web-1", "another journal", seen.observe), nil)
-	wait.For(t, "the second to be refused", func() bool { return seen.unwell("in use by another agent") })
+	var seen observations
+	second := startReceive(t, f.NewLink(t, "web-1", "another journal", seen.observe), nil)
+	wait.For(t, "the second to be refused", func() bool { return seen.isDisconnected("in use by another agent") })
 	h.send(t, assignment("web-1", "ping", "to the first"))
 	wait.For(t, "the first to get its next order", func() bool { return len(first.in.all()) == 2 })
 	if n := second.in.empty() + len(second.in.all()); n != 0 {
-		t.Errorf("the second was handed %d batches or orders while the first lives", n)
+		t.Errorf("the second received %d batches or orders while the first is connected", n)
 	}
 	first.close(t)
-	wait.For(t, "the second to take over", func() bool { return seen.well() && second.in.empty() > 0 })
-	greeting := hello("web-1", "ping")
-	greeting.Instance = "another journal"
-	second.send(t, greeting)
+	wait.For(t, "the second to take over", func() bool { return seen.isConnected() && second.in.empty() > 0 })
+	secondHello := hello("web-1", "ping")
+	secondHello.Instance = "another journal"
+	second.send(t, secondHello)
 	h.send(t, assignment("web-1", "ping", "to the second"))
-	wait.For(t, "the second to get its order", func() bool { return missing([]string{"to the second"}, told(second.in.all())) == nil })
+	wait.For(t, "the second to get its order", func() bool { return missing([]string{"to the second"}, orderNames(second.in.all())) == nil })
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// presence is that of an agent with these handlers, and with the script for
-// update-app if it has the script handler.
+// presence returns the presence of an agent with these handlers. With the script handler it
+// also has the script for update-app.
 func presence(handlers []string) tasker.Presence {
 	p := tasker.Presence{Version: "test", Handlers: handlers}
 	if slices.Contains(handlers, tasker.ScriptHandler) {
@@ -40,7 +40,7 @@ func update(endpoint, task string) tasker.Report {
 	return r
 }
 
-// updates makes reports named prefix-0, prefix-1, …
+// updates returns reports of the tasks prefix-0, prefix-1, …
 func updates(endpoint, prefix string, n int) []tasker.Report {
 	rs := make([]tasker.Report, n)
 	for i := range rs {
@@ -56,7 +56,7 @@ func assignment(endpoint, taskType, task string) tasker.Order {
 	}
 }
 
-// assignments makes orders named prefix-0, prefix-1, …
+// assignments returns orders of the tasks prefix-0, prefix-1, …
 func assignments(endpoint, prefix string, n int) []tasker.Order {
 	os := make([]tasker.Order, n)
 	for i := range os {
@@ -77,9 +77,9 @@ func welcome(endpoint string) tasker.Order {
 	}
 }
 
-// told names what an agent got: assignments by their task, cancels as "cancel
-// TASK" and welcomes as "welcome".
-func told(orders []tasker.Order) []string {
+// orderNames returns a name for each order: the task of an assignment, "cancel TASK" or
+// "welcome".
+func orderNames(orders []tasker.Order) []string {
 	names := []string{}
 	for _, o := range orders {
 		switch {
@@ -96,8 +96,8 @@ func told(orders []tasker.Order) []string {
 	return names
 }
 
-// tasks names the updates among reports by their task.
-func tasks(reports []tasker.Report) []string {
+// updatedTasks returns the tasks of the updates among the reports.
+func updatedTasks(reports []tasker.Report) []string {
 	names := []string{}
 	for _, r := range reports {
 		if r.Update != nil {
@@ -107,7 +107,7 @@ func tasks(reports []tasker.Report) []string {
 	return names
 }
 
-// names are prefix-0, prefix-1, …
+// names returns prefix-0, prefix-1, …
 func names(prefix string, n int) []string {
 	list := make([]string, n)
 	for i := range list {
@@ -116,7 +116,7 @@ func names(prefix string, n int) []string {
 	return list
 }
 
-// missing are those of want that are not in got.
+// missing returns the elements of want that are not in got.
 func missing(want, got []string) []string {
 	have := make(map[string]bool, len(got))
 	for _, g := range got {

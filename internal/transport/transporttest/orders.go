@@ -16,13 +16,13 @@ import (
 
 func orderAfterHello(t *testing.T, f Fabric) {
 	conn := f.NewHub(t, taskTypes())
-	h := work(t, conn, func(ctx context.Context, batch []tasker.Report) error {
+	h := startReceive(t, conn, func(ctx context.Context, batch []tasker.Report) error {
 		for _, r := range batch {
 			if r.Hello == nil {
 				continue
 			}
 			if err := conn.Send(ctx, welcome(r.Endpoint), assignment(r.Endpoint, "update-app", "first")); err != nil {
-				t.Errorf("Send to %s while its hello is in hand returned %v", r.Endpoint, err)
+				t.Errorf("Send to %s during the delivery of its hello returned %v", r.Endpoint, err)
 			}
 		}
 		return nil
@@ -30,7 +30,7 @@ func orderAfterHello(t *testing.T, f Fabric) {
 	a := f.agent(t, "web-1", tasker.ScriptHandler)
 	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= 2 })
 	got := a.in.all()
-	if diff := cmp.Diff([]string{"welcome", "first"}, told(got)); diff != "" {
+	if diff := cmp.Diff([]string{"welcome", "first"}, orderNames(got)); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
 	if w := got[0].Welcome; w == nil || w.Session != "session-of-web-1" {
@@ -43,16 +43,16 @@ func orderAfterHello(t *testing.T, f Fabric) {
 		t.Errorf("instance %s, hello (-want +got):\n%s", first.Instance, diff)
 	}
 	if a.in.empty() != 1 {
-		t.Errorf("%d cues for one session", a.in.empty())
+		t.Errorf("%d signals for one session", a.in.empty())
 	}
 }
 
 func addressing(t *testing.T, f Fabric) {
 	h := f.hub(t)
 	agents := []*agent{
-		f.introduced(t, h, "web-1", "ping"),
-		f.introduced(t, h, "web-2", "ping", "facts"),
-		f.introduced(t, h, "db-1", "facts", tasker.ScriptHandler),
+		f.connectedAgent(t, h, "web-1", "ping"),
+		f.connectedAgent(t, h, "web-2", "ping", "facts"),
+		f.connectedAgent(t, h, "db-1", "facts", tasker.ScriptHandler),
 	}
 	err := h.Send(t.Context(),
 		assignment("web-1", "ping", "to web-1"),
@@ -74,28 +74,28 @@ func addressing(t *testing.T, f Fabric) {
 		{"to db-1", "facts to all", "update-app to all", "welcome"},
 	} {
 		a := agents[i]
-		wait.For(t, "the last order", func() bool { return slices.Contains(told(a.in.all()), "welcome") })
-		if diff := cmp.Diff(want, told(a.in.all())); diff != "" {
+		wait.For(t, "the last order", func() bool { return slices.Contains(orderNames(a.in.all()), "welcome") })
+		if diff := cmp.Diff(want, orderNames(a.in.all())); diff != "" {
 			t.Errorf("orders to %s (-want +got):\n%s", a.name, diff)
 		}
 	}
 }
 
-func ordersWithoutRoute(t *testing.T, f Fabric) {
+func ordersWithoutBinding(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1")
+	a := f.connectedAgent(t, h, "web-1")
 	if err := h.Send(t.Context(), cancelOf("web-1", "ping", "a"), welcome("web-1")); err != nil {
 		t.Fatalf("Send returned %v", err)
 	}
 	wait.For(t, "the orders", func() bool { return len(a.in.all()) == 2 })
-	if diff := cmp.Diff([]string{"cancel a", "welcome"}, told(a.in.all())); diff != "" {
+	if diff := cmp.Diff([]string{"cancel a", "welcome"}, orderNames(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
 }
 
 func unroutable(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	agents := []*agent{f.introduced(t, h, "web-0", "ping"), f.introduced(t, h, "web-1", "ping"), f.introduced(t, h, "web-2", "ping")}
+	agents := []*agent{f.connectedAgent(t, h, "web-0", "ping"), f.connectedAgent(t, h, "web-1", "ping"), f.connectedAgent(t, h, "web-2", "ping")}
 	const n = 3000
 	orders, bad := make([]tasker.Order, n), map[int]bool{}
 	want := map[string][]string{}
@@ -108,7 +108,7 @@ func unroutable(t *testing.T, f Fabric) {
 		case i%11 == 5:
 			orders[i].Type, bad[i] = "facts", true // configured, but not served
 		case i%13 == 0:
-			orders[i].Type, bad[i] = "never-heard-of", true
+			orders[i].Type, bad[i] = "unknown", true
 		default:
 			want[to] = append(want[to], task)
 		}
@@ -133,23 +133,23 @@ func unroutable(t *testing.T, f Fabric) {
 	}
 	for _, a := range agents {
 		wait.For(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= len(want[a.name]) })
-		if diff := cmp.Diff(want[a.name], told(a.in.all())); diff != "" {
+		if diff := cmp.Diff(want[a.name], orderNames(a.in.all())); diff != "" {
 			t.Errorf("orders to %s (-want +got):\n%s", a.name, diff)
 		}
 	}
 }
 
-func everyoneIsNobody(t *testing.T, f Fabric) {
+func broadcastWithoutEndpoints(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	// A hub that is still connecting waits, or says so.
+	// A hub that is still connecting waits or returns ErrUnavailable.
 	wait.For(t, "the hub", func() bool {
 		return !errors.Is(h.Send(t.Context(), assignment(tasker.AllEndpoints, "ping", "a")), transport.ErrUnavailable)
 	})
 	if err := h.Send(t.Context(), assignment(tasker.AllEndpoints, "ping", "b"), cancelOf(tasker.AllEndpoints, "ping", "b")); err != nil {
-		t.Errorf("Send to everyone, of whom there are none, returned %v", err)
+		t.Errorf("Send to all endpoints, of which there are none, returned %v", err)
 	}
-	if err := h.Send(t.Context(), assignment(tasker.AllEndpoints, "never-heard-of", "c")); !errors.Is(err, transport.ErrUnroutable) {
-		t.Errorf("Send to everyone of a type that is not configured returned %v, want ErrUnroutable", err)
+	if err := h.Send(t.Context(), assignment(tasker.AllEndpoints, "unknown", "c")); !errors.Is(err, transport.ErrUnroutable) {
+		t.Errorf("Send to all endpoints of a type that is not configured returned %v, want ErrUnroutable", err)
 	}
 	if err := h.Send(t.Context()); err != nil {
 		t.Errorf("Send of nothing returned %v", err)

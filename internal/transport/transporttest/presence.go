@@ -14,14 +14,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-func absence(t *testing.T, f Fabric) {
+func absentEndpoint(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	f.introduced(t, h, "web-1", "ping").close(t)
+	f.connectedAgent(t, h, "web-1", "ping").close(t)
 	if f.Queues {
 		h.send(t, assignments("web-1", "kept", 10)...)
 		back := f.agent(t, "web-1", "ping")
 		wait.For(t, "the orders that were kept", func() bool { return len(back.in.all()) >= 10 })
-		if diff := cmp.Diff(names("kept", 10), told(back.in.all())); diff != "" {
+		if diff := cmp.Diff(names("kept", 10), orderNames(back.in.all())); diff != "" {
 			t.Errorf("orders (-want +got):\n%s", diff)
 		}
 		return
@@ -29,21 +29,21 @@ func absence(t *testing.T, f Fabric) {
 	wait.For(t, "the endpoint to be offline", func() bool {
 		return errors.Is(h.Send(t.Context(), assignment("web-1", "ping", "lost")), transport.ErrOffline)
 	})
-	back := f.introduced(t, h, "web-1", "ping")
+	back := f.connectedAgent(t, h, "web-1", "ping")
 	if err := h.Send(t.Context(), assignment("web-1", "ping", "again")); err != nil {
-		t.Fatalf("Send to an endpoint that is back returned %v", err)
+		t.Fatalf("Send to an endpoint that is connected again returned %v", err)
 	}
-	wait.For(t, "the order", func() bool { return slices.Contains(told(back.in.all()), "again") })
+	wait.For(t, "the order", func() bool { return slices.Contains(orderNames(back.in.all()), "again") })
 }
 
 func expiry(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	past, never := assignment("web-1", "ping", "past"), assignment("web-1", "ping", "never")
 	past.Expires, never.Expires = time.Now().Add(-time.Minute), time.Time{}
 	orders := []tasker.Order{past, never}
 	if f.Queues {
-		// While an agent listens, a queue may well deliver what has just expired.
+		// While an agent listens, a queue may isConnected deliver what has just expired.
 		a.close(t)
 		soon := assignment("web-1", "ping", "soon")
 		soon.Expires = time.Now().Add(200 * time.Millisecond)
@@ -53,20 +53,20 @@ func expiry(t *testing.T, f Fabric) {
 		t.Fatalf("Send returned %v", err)
 	}
 	if f.Queues {
-		// A queue counts from when it got the order.
+		// The queue measures the expiry from the arrival of the order.
 		sent := time.Now()
 		wait.For(t, "the order to expire in the queue", func() bool { return time.Since(sent) > 400*time.Millisecond })
 		a = f.agent(t, "web-1", "ping")
 	}
-	wait.For(t, "the orders", func() bool { return slices.Contains(told(a.in.all()), "future") })
-	if diff := cmp.Diff([]string{"never", "future"}, told(a.in.all())); diff != "" {
+	wait.For(t, "the orders", func() bool { return slices.Contains(orderNames(a.in.all()), "future") })
+	if diff := cmp.Diff([]string{"never", "future"}, orderNames(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
 }
 
 func typesChange(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	got := []string{}
 	for i, handlers := range [][]string{{"ping", "facts"}, {"facts"}, {tasker.ScriptHandler}, {}, {"ping"}} {
 		a.send(t, heartbeat("web-1", handlers...))
@@ -88,14 +88,14 @@ func typesChange(t *testing.T, f Fabric) {
 		}
 	}
 	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= len(got) })
-	if diff := cmp.Diff(got, told(a.in.all())); diff != "" {
+	if diff := cmp.Diff(got, orderNames(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
 }
 
 func scriptsChange(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", tasker.ScriptHandler)
+	a := f.connectedAgent(t, h, "web-1", tasker.ScriptHandler)
 	for i, scripts := range [][]string{{"another"}, {"another", "update-app"}, nil, {"update-app"}} {
 		// The handlers stay the same.
 		r := heartbeat("web-1", tasker.ScriptHandler)
@@ -108,12 +108,12 @@ func scriptsChange(t *testing.T, f Fabric) {
 		}
 	}
 	wait.For(t, "the orders", func() bool { return len(a.in.all()) >= 2 })
-	if diff := cmp.Diff([]string{"1", "3"}, told(a.in.all())); diff != "" {
+	if diff := cmp.Diff([]string{"1", "3"}, orderNames(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
 }
 
-// heartbeats counts the heartbeats that the hub has.
+// heartbeats counts the heartbeats that the hub has received.
 func heartbeats(h *hub) int {
 	n := 0
 	for _, r := range h.in.all() {

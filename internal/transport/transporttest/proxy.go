@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// Proxy is a wire that can be pulled: it passes TCP connections on to a target
-// until it is told to misbehave.
+// Proxy forwards TCP connections to a target. It can cut, refuse and stall them.
 type Proxy struct {
 	// Address is the host:port to connect to.
 	Address string
@@ -18,21 +17,21 @@ type Proxy struct {
 	work   sync.WaitGroup
 
 	mu     sync.Mutex
-	listen net.Listener // nil while it refuses
+	listen net.Listener // nil while it refuses connections
 	conns  map[net.Conn]bool
-	near   map[net.Conn]bool // those of clients
-	open   chan struct{}     // closed while bytes may pass
-	// left is how much may pass to the target before everything is cut; without
-	// bounds when zero.
+	near   map[net.Conn]bool // connections of clients
+	open   chan struct{}     // closed unless the proxy stalls
+	// left is the number of bytes to the target before the proxy cuts all connections;
+	// zero means no limit.
 	left int
 }
 
-// NewProxy starts a Proxy to target (host:port) that ends with the test.
+// NewProxy starts a Proxy to target (host:port). It ends with the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	p := &Proxy{target: target, conns: map[net.Conn]bool{}, near: map[net.Conn]bool{}, open: make(chan struct{})}
 	close(p.open)
-	p.serve(t, home(t)+":0")
+	p.serve(t, loopbackAddress(t)+":0")
 	t.Cleanup(func() {
 		p.Refuse()
 		p.Resume()
@@ -41,20 +40,20 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// home is a loopback address that no other Proxy has, where there is one, lest
-// somebody else takes the port while it refuses.
-func home(t testing.TB) string {
+// loopbackAddress returns a loopback address that no other Proxy uses, if the system has one,
+// so that no other program gets the port while the proxy refuses connections.
+func loopbackAddress(t testing.TB) string {
 	t.Helper()
 	host := fmt.Sprintf("127.%d.%d.%d", 1+rand.N(254), rand.N(256), 1+rand.N(254))
 	listen, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", host+":0")
 	if err != nil {
-		return "127.0.0.1" // not every system has more than one
+		return "127.0.0.1" // some systems have only one
 	}
 	_ = listen.Close()
 	return host
 }
 
-// Cut cuts all connections. Further ones are passed on.
+// Cut closes all connections. The proxy forwards new ones.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,15 +62,15 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// CutAfter cuts all connections when so many more bytes have passed to the target.
+// CutAfter cuts all connections after the proxy has forwarded this many bytes to the target.
 func (p *Proxy) CutAfter(bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.left = bytes
 }
 
-// spend counts bytes that have passed to the target, and says whether to cut.
-func (p *Proxy) spend(bytes int) bool {
+// countBytes counts bytes to the target. It reports whether the limit is reached.
+func (p *Proxy) countBytes(bytes int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.left == 0 {
@@ -81,7 +80,7 @@ func (p *Proxy) spend(bytes int) bool {
 	return p.left == 0
 }
 
-// Refuse cuts all connections and refuses further ones.
+// Refuse cuts all connections and refuses new ones.
 func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	if p.listen != nil {
@@ -98,7 +97,7 @@ func (p *Proxy) Accept(t testing.TB) {
 	p.serve(t, p.Address)
 }
 
-// Stall keeps all connections open and lets nothing pass, either way.
+// Stall keeps all connections open and forwards nothing in either direction.
 func (p *Proxy) Stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +108,7 @@ func (p *Proxy) Stall() {
 	}
 }
 
-// Resume ends Stall; what was held is passed on.
+// Resume ends Stall and forwards the held bytes.
 func (p *Proxy) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,31 +146,31 @@ func (p *Proxy) serve(t testing.TB, address string) {
 			if err != nil {
 				return
 			}
-			p.work.Go(func() { p.pass(near) })
+			p.work.Go(func() { p.forward(near) })
 		}
 	})
 }
 
-func (p *Proxy) pass(near net.Conn) {
+func (p *Proxy) forward(near net.Conn) {
 	defer near.Close()
 	far, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return
 	}
 	defer far.Close()
-	if !p.enter(near, far) {
+	if !p.add(near, far) {
 		return
 	}
-	defer p.leave(near, far)
+	defer p.remove(near, far)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(far, near, p.spend) })
+	both.Go(func() { p.copy(far, near, p.countBytes) })
 	both.Go(func() { p.copy(near, far, func(int) bool { return false }) })
 	both.Wait()
 }
 
-// copy copies until either side is closed, and closes both then. It cuts everything
-// when passed, which is told how much was copied, says so.
-func (p *Proxy) copy(to, from net.Conn, passed func(int) bool) {
+// copy copies until either side is closed, then closes both. It calls mustCut with the number
+// of bytes copied, and cuts all connections if that returns true.
+func (p *Proxy) copy(to, from net.Conn, mustCut func(int) bool) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 32<<10)
@@ -185,7 +184,7 @@ func (p *Proxy) copy(to, from net.Conn, passed func(int) bool) {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}
-			if passed(n) {
+			if mustCut(n) {
 				p.Cut()
 			}
 		}
@@ -195,8 +194,8 @@ func (p *Proxy) copy(to, from net.Conn, passed func(int) bool) {
 	}
 }
 
-// enter counts a connection in, unless the proxy refuses by now.
-func (p *Proxy) enter(near, far net.Conn) bool {
+// add registers a connection. It reports false if the proxy refuses connections.
+func (p *Proxy) add(near, far net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.listen == nil {
@@ -206,7 +205,7 @@ func (p *Proxy) enter(near, far net.Conn) bool {
 	return true
 }
 
-func (p *Proxy) leave(near, far net.Conn) {
+func (p *Proxy) remove(near, far net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, near)

@@ -14,37 +14,37 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 )
 
-// agentTag marks the users that are tasker's to change and to delete. It gives no
-// right.
+// agentTag marks the users that tasker may change and delete. It grants no permission.
 const agentTag = "tasker-agent"
 
-// ErrForeignUser: RabbitMQ has a user of the endpoint's name that is not this
-// control plane's to touch; repeating the call is of no use.
+// ErrForeignUser means that RabbitMQ has a user with the endpoint's name that this control
+// plane did not create. Repeating the call does not help.
 var ErrForeignUser = errors.New("the RabbitMQ user of this name was not made for an agent of this control plane")
 
-// AccountOptions say where the agents' accounts are kept.
+// AccountOptions configure Accounts.
 type AccountOptions struct {
-	// APIURL, Username and Password are those of the management API and of a
-	// user with the tag administrator.
+	// APIURL is the URL of the management API. Username and Password belong to a user with
+	// the tag administrator.
 	APIURL, Username, Password string
-	// URI is the control plane's. Its vhost is the agents' too.
+	// URI is the URI of the control plane. The agents use the same vhost.
 	URI string
-	// AgentsURI is where agents connect to, amqp(s)://HOST:PORT without user; that
-	// of URI when empty.
+	// AgentsURI is the URI that agents connect to, amqp(s)://HOST:PORT without user. The
+	// default is the server in URI.
 	AgentsURI string
 }
 
-// Accounts are the agents' own users of the broker: each may read its own queue,
-// report in its own name, and nothing else.
+// Accounts manages the agents' users of the broker. Each user may read its own queue and
+// send reports of its own endpoint, and nothing else.
 type Accounts struct {
 	client *Client
 	vhost  string
 	server string
-	// reserved are users that are no agents'.
+	// reserved are the users that no agent may use.
 	reserved []string
 }
 
-// NewAccounts does not connect yet. Its error is about the options only.
+// NewAccounts returns Accounts without connecting. It returns an error only for invalid
+// options.
 func NewAccounts(o AccountOptions) (*Accounts, error) {
 	own, err := rabbitmq.ParseURI(o.URI)
 	if err != nil {
@@ -72,20 +72,20 @@ func NewAccounts(o AccountOptions) (*Accounts, error) {
 	}, nil
 }
 
-// Close frees what is kept for further calls.
+// Close closes idle connections.
 func (a *Accounts) Close() { a.client.CloseIdle() }
 
-// Admit makes the endpoint's own user, with secret as its password, or puts right
-// what is there; repeating it disturbs nobody. Whoever has held the name with
-// another secret is expelled. It returns where the agent connects to,
+// Admit creates or corrects the endpoint's user, with secret as its password. It can be
+// repeated without effect on the agent's connection. An existing user with another secret is
+// removed before. Admit returns the server that the agent connects to,
 // amqp(s)://HOST:PORT/VHOST.
 func (a *Accounts) Admit(ctx context.Context, endpoint, secret string) (server string, err error) {
 	u, err := a.find(ctx, endpoint)
 	if err != nil {
 		return "", err
 	}
-	if u != nil && !u.has(secret) {
-		// A changed password would leave connections open, and the queue is the other's.
+	if u != nil && !u.hasPassword(secret) {
+		// A new password alone would keep the connections and the queue of the other agent.
 		if err := a.remove(ctx, endpoint, u); err != nil {
 			return "", err
 		}
@@ -94,14 +94,14 @@ func (a *Accounts) Admit(ctx context.Context, endpoint, secret string) (server s
 	if u == nil {
 		account := map[string]string{"password": secret, "tags": agentTag}
 		if err := a.client.Call(ctx, http.MethodPut, account, nil, "users", endpoint); err != nil {
-			return "", fmt.Errorf("make RabbitMQ user %q: %w", endpoint, err)
+			return "", fmt.Errorf("create RabbitMQ user %q: %w", endpoint, err)
 		}
 	}
 	name := regexp.QuoteMeta(endpoint)
-	// In this order: without a topic permission any routing key would be allowed.
+	// The topic permission comes first: without one, every routing key is allowed.
 	topic := map[string]string{"exchange": rabbitmq.ReportsExchange, "write": "^" + name + "$", "read": "^$"}
 	if err := a.client.Call(ctx, http.MethodPut, topic, nil, "topic-permissions", a.vhost, endpoint); err != nil {
-		return "", a.notPermitted(endpoint, err)
+		return "", a.permissionError(endpoint, err)
 	}
 	rights := map[string]string{
 		"configure": "^$",
@@ -109,17 +109,17 @@ func (a *Accounts) Admit(ctx context.Context, endpoint, secret string) (server s
 		"read":      "^" + regexp.QuoteMeta(rabbitmq.Queue(endpoint)) + "$",
 	}
 	if err := a.client.Call(ctx, http.MethodPut, rights, nil, "permissions", a.vhost, endpoint); err != nil {
-		return "", a.notPermitted(endpoint, err)
+		return "", a.permissionError(endpoint, err)
 	}
 	return a.server, nil
 }
 
-func (a *Accounts) notPermitted(endpoint string, err error) error {
-	return fmt.Errorf("give RabbitMQ user %q its permissions in vhost %q (tasker-controlplane initialize --rabbitmq makes the vhost): %w", endpoint, a.vhost, err)
+func (a *Accounts) permissionError(endpoint string, err error) error {
+	return fmt.Errorf("set the permissions of RabbitMQ user %q in vhost %q (tasker-controlplane initialize --rabbitmq creates the vhost): %w", endpoint, a.vhost, err)
 }
 
-// Expel deletes the endpoint's user, which cuts its connections at once, and then
-// its queue. What is not there need not be deleted.
+// Expel deletes the endpoint's user, which closes its connections at once, and then its
+// queue. It can be repeated.
 func (a *Accounts) Expel(ctx context.Context, endpoint string) error {
 	u, err := a.find(ctx, endpoint)
 	if err != nil {
@@ -135,8 +135,8 @@ func (a *Accounts) remove(ctx context.Context, endpoint string, u *user) error {
 			return fmt.Errorf("delete RabbitMQ user %q: %w", endpoint, err)
 		}
 	}
-	// A hello of one who is still connected would make the queue again.
-	if err := a.awaitGone(ctx, endpoint); err != nil {
+	// A hello on an open connection would restore the queue.
+	if err := a.awaitDisconnect(ctx, endpoint); err != nil {
 		return err
 	}
 	err := a.client.Call(ctx, http.MethodDelete, nil, nil, "queues", a.vhost, rabbitmq.Queue(endpoint))

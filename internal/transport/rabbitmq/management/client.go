@@ -1,4 +1,5 @@
-// Package management sets RabbitMQ up for tasker through its management API.
+// Package management configures RabbitMQ for tasker through the management API of the
+// broker: Initialize prepares a vhost, and Accounts are the users of the agents.
 package management
 
 import (
@@ -14,18 +15,18 @@ import (
 	"time"
 )
 
-// ErrNotFound: the broker has no such thing.
+// ErrNotFound means that the broker does not have the requested object.
 var ErrNotFound = errors.New("not found")
 
-// Client speaks to the management API (https://www.rabbitmq.com/docs/management#http-api).
+// Client calls the management API (https://www.rabbitmq.com/docs/management#http-api).
 type Client struct {
 	base           string
 	user, password string
 	http           *http.Client
 }
 
-// NewClient takes the URL of the API, such as http://localhost:15672/api, and
-// who to be there.
+// NewClient returns a Client for the URL of the API, such as http://localhost:15672/api, and
+// a user.
 func NewClient(apiURL, user, password string) (*Client, error) {
 	u, err := url.Parse(apiURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -41,25 +42,25 @@ func NewClient(apiURL, user, password string) (*Client, error) {
 	}, nil
 }
 
-// CloseIdle closes connections that are kept for further calls.
+// CloseIdle closes idle connections.
 func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
-// Call does method on the path made of segments, which are escaped. A body that
-// is not nil is sent as JSON, an answer is read into one that is not nil.
+// Call sends a request with a path of the given segments, which it escapes. A body that is
+// not nil is sent as JSON. The response is decoded into answer unless that is nil.
 func (c *Client) Call(ctx context.Context, method string, body, answer any, segments ...string) error {
-	at := c.base
+	uri := c.base
 	for _, s := range segments {
-		at += "/" + url.PathEscape(s)
+		uri += "/" + url.PathEscape(s)
 	}
 	var content io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return fmt.Errorf("write the request to RabbitMQ's management API: %w", err)
+			return fmt.Errorf("encode the request to RabbitMQ's management API: %w", err)
 		}
 		content = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, at, content)
+	req, err := http.NewRequestWithContext(ctx, method, uri, content)
 	if err != nil {
 		return fmt.Errorf("call RabbitMQ's management API: %w", err)
 	}
@@ -78,35 +79,35 @@ func (c *Client) Call(ctx context.Context, method string, body, answer any, segm
 func (c *Client) read(resp *http.Response, answer any) error {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
-		return fmt.Errorf("read the answer of RabbitMQ's management API: %w", err)
+		return fmt.Errorf("read the response of RabbitMQ's management API: %w", err)
 	}
 	isJSON := strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json")
-	var said struct{ Error, Reason string }
+	var failure struct{ Error, Reason string }
 	if isJSON && resp.StatusCode >= 400 {
-		_ = json.Unmarshal(b, &said)
+		_ = json.Unmarshal(b, &failure)
 	}
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("RabbitMQ's management API at %s does not let user %q in (%s): the password is wrong, the user lacks the tag administrator, or it is guest, which may come from the same machine only", c.base, c.user, said.Reason)
+		return fmt.Errorf("RabbitMQ's management API at %s refuses user %q (%s): the password is wrong, the user lacks the tag administrator, or the user is guest, which can connect only from the same machine", c.base, c.user, failure.Reason)
 	case resp.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("RabbitMQ's management API at %s: user %q may not do that (%s); it needs the tag administrator", c.base, c.user, said.Reason)
+		return fmt.Errorf("RabbitMQ's management API at %s: user %q may not do that (%s); it needs the tag administrator", c.base, c.user, failure.Reason)
 	case resp.StatusCode == http.StatusNotFound && isJSON:
 		return ErrNotFound
 	case resp.StatusCode >= 400 && isJSON:
-		return fmt.Errorf("RabbitMQ's management API at %s answers %s: %s", c.base, resp.Status, said.Reason)
+		return fmt.Errorf("RabbitMQ's management API at %s answers %s: %s", c.base, resp.Status, failure.Reason)
 	case resp.StatusCode >= 300 || len(b) > 0 && !isJSON:
-		return c.stranger(resp.Status)
+		return c.wrongServer(resp.Status)
 	}
 	if answer == nil {
 		return nil
 	}
 	if err := json.Unmarshal(b, answer); err != nil {
-		return fmt.Errorf("read the answer of RabbitMQ's management API: %w", err)
+		return fmt.Errorf("read the response of RabbitMQ's management API: %w", err)
 	}
 	return nil
 }
 
-// stranger says that somebody else has answered.
-func (c *Client) stranger(status string) error {
-	return fmt.Errorf("what answers at %s (%s) is not RabbitMQ's management API; its URL ends in /api, its port is 15672 unless configured otherwise", c.base, status)
+// wrongServer returns the error for a response that is not of the management API.
+func (c *Client) wrongServer(status string) error {
+	return fmt.Errorf("the server at %s (%s) is not RabbitMQ's management API; the URL of the API ends in /api, and its default port is 15672", c.base, status)
 }

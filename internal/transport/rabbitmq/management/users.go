@@ -15,16 +15,16 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// user is one of the broker's, as the management API shows it.
+// user is a user of the broker, as the management API returns it.
 type user struct {
 	Hash      string `json:"password_hash"`
 	Algorithm string `json:"hashing_algorithm"`
-	// Tags is a list; a text with commas before RabbitMQ 3.9.
+	// Tags is a list; before RabbitMQ 3.9 it is a string with commas.
 	Tags any `json:"tags"`
 }
 
-// find returns the endpoint's user, nil if there is none, and an error if there is
-// one that is not ours.
+// find returns the endpoint's user, or nil if there is none. It returns an error if tasker did
+// not create the user.
 func (a *Accounts) find(ctx context.Context, endpoint string) (*user, error) {
 	if err := tasker.ValidateEndpoint(endpoint); err != nil {
 		return nil, err
@@ -38,28 +38,28 @@ func (a *Accounts) find(ctx context.Context, endpoint string) (*user, error) {
 	case errors.Is(err, ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("look for RabbitMQ user %q: %w", endpoint, err)
-	case !u.ours():
+		return nil, fmt.Errorf("find RabbitMQ user %q: %w", endpoint, err)
+	case !u.isAgent():
 		return nil, fmt.Errorf("%w: %q lacks the tag %s; give the endpoint another name, or delete the user with: rabbitmqctl delete_user %[2]s", ErrForeignUser, endpoint, agentTag)
 	}
 	var rights []struct{ Vhost string }
 	err = a.client.Call(ctx, http.MethodGet, nil, &rights, "users", endpoint, "permissions")
 	switch {
-	case errors.Is(err, ErrNotFound): // deleted meanwhile
+	case errors.Is(err, ErrNotFound): // deleted in the meantime
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("look for the permissions of RabbitMQ user %q: %w", endpoint, err)
+		return nil, fmt.Errorf("find the permissions of RabbitMQ user %q: %w", endpoint, err)
 	}
 	for _, r := range rights {
 		if r.Vhost != a.vhost {
-			return nil, fmt.Errorf("%w: %q is an agent in vhost %q, this control plane's is %q; give the endpoint another name", ErrForeignUser, endpoint, r.Vhost, a.vhost)
+			return nil, fmt.Errorf("%w: %q is an agent in vhost %q, but this control plane uses vhost %q; give the endpoint another name", ErrForeignUser, endpoint, r.Vhost, a.vhost)
 		}
 	}
 	return u, nil
 }
 
-// ours says whether the user was made by tasker.
-func (u *user) ours() bool {
+// isAgent reports whether tasker created the user.
+func (u *user) isAgent() bool {
 	switch tags := u.Tags.(type) {
 	case string:
 		return tags == agentTag
@@ -69,8 +69,8 @@ func (u *user) ours() bool {
 	return false
 }
 
-// has says whether password is the user's, as far as that can be told.
-func (u *user) has(password string) bool {
+// hasPassword reports whether the user is known to have this password.
+func (u *user) hasPassword(password string) bool {
 	const salt = 4
 	hash, err := base64.StdEncoding.DecodeString(u.Hash)
 	if err != nil || u.Algorithm != "rabbit_password_hashing_sha256" || len(hash) != salt+sha256.Size {
@@ -80,17 +80,17 @@ func (u *user) has(password string) bool {
 	return subtle.ConstantTimeCompare(want[:], hash[salt:]) == 1
 }
 
-// goneWithin bounds the wait for the connections of a deleted user to close.
-const goneWithin = 10 * time.Second
+// disconnectTimeout is how long the connections of a deleted user may take to close.
+const disconnectTimeout = 10 * time.Second
 
-// awaitGone waits until the user has no connection, and closes those that remain.
-func (a *Accounts) awaitGone(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, goneWithin)
+// awaitDisconnect waits until the user has no connection, and closes remaining ones.
+func (a *Accounts) awaitDisconnect(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, disconnectTimeout)
 	defer cancel()
 	for tries := 0; ; tries++ {
 		var open []struct{}
 		err := a.client.Call(ctx, http.MethodGet, nil, &open, "connections", "username", name)
-		if err != nil && !errors.Is(err, ErrNotFound) { // brokers that cannot list them say that
+		if err != nil && !errors.Is(err, ErrNotFound) { // some brokers cannot list them
 			return fmt.Errorf("list the connections of RabbitMQ user %q: %w", name, err)
 		}
 		if len(open) == 0 {

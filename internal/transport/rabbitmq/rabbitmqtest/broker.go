@@ -1,5 +1,5 @@
-// Package rabbitmqtest gives a test a RabbitMQ vhost of its own on a real
-// broker, and ways to make it fail.
+// Package rabbitmqtest provides tests with their own vhost on a real RabbitMQ broker. It can
+// also inject faults.
 package rabbitmqtest
 
 import (
@@ -19,33 +19,33 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/management"
 )
 
-// patience is how long is waited for what must come.
-const patience = 60 * time.Second
+// timeout is how long a test waits for an expected event.
+const timeout = 60 * time.Second
 
-// Broker is a vhost of the test's own.
+// Broker is a vhost of one test.
 type Broker struct {
-	// URI is that of the vhost, for the superuser.
+	// URI is the URI of the vhost, with the administrator as user.
 	URI   string
 	Vhost string
 	// Address is the host:port of AMQP.
 	Address string
-	// APIURL, Username and Password are those of the management API.
+	// APIURL is the URL of the management API, with the administrator's Username and Password.
 	APIURL, Username, Password string
 
 	Client *management.Client
 }
 
-// New makes a vhost, and deletes it at the end of the test. The broker is the one
-// named by TASKER_TEST_RABBITMQ, http://user:password@host:port/api, with AMQP
-// on port 5672 beside it unless TASKER_TEST_AMQP says otherwise (host:port).
-// Without it the test is skipped; if it does not answer, the test fails.
+// New creates a vhost and deletes it at the end of the test. TASKER_TEST_RABBITMQ is the
+// management API of the broker, http://user:password@host:port/api. TASKER_TEST_AMQP is its
+// AMQP address, host:port; the default is port 5672 of the same host. New skips the test if
+// TASKER_TEST_RABBITMQ is not set, and fails it if the broker does not respond.
 func New(t testing.TB) *Broker {
 	t.Helper()
-	at := os.Getenv("TASKER_TEST_RABBITMQ")
-	if at == "" {
-		t.Skip("TASKER_TEST_RABBITMQ is not set, so nothing is tested on RabbitMQ; make test sets one up")
+	uri := os.Getenv("TASKER_TEST_RABBITMQ")
+	if uri == "" {
+		t.Skip("TASKER_TEST_RABBITMQ is not set, so tests on RabbitMQ are skipped; make test starts a broker")
 	}
-	u, err := url.Parse(at)
+	u, err := url.Parse(uri)
 	if err != nil || u.User == nil {
 		t.Fatal("TASKER_TEST_RABBITMQ is not valid: write it as http://guest:guest@127.0.0.1:15672/api")
 	}
@@ -62,7 +62,7 @@ func New(t testing.TB) *Broker {
 	}
 	t.Cleanup(func() {
 		defer b.Client.CloseIdle()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		err := b.Client.Call(ctx, http.MethodDelete, nil, nil, "vhosts", b.Vhost)
 		if err != nil && !errors.Is(err, management.ErrNotFound) {
@@ -73,14 +73,14 @@ func New(t testing.TB) *Broker {
 	return b
 }
 
-// URIAt is the URI of the vhost at another address or for another user.
+// URIAt returns the URI of the vhost at an address and for a user.
 func (b *Broker) URIAt(address, user, password string) string {
 	u := url.URL{Scheme: "amqp", User: url.UserPassword(user, password), Host: address, Path: "/" + b.Vhost}
 	return u.String()
 }
 
-// AddUser makes a user who may do in the vhost what the three patterns say, and
-// deletes it at the end of the test. It returns the URI for this user.
+// AddUser creates a user with these permissions in the vhost, and deletes it at the end of
+// the test. It returns the URI for this user.
 func (b *Broker) AddUser(t testing.TB, name, configure, write, read string) string {
 	t.Helper()
 	user := b.AddUserWithTag(t, name, "")
@@ -89,15 +89,14 @@ func (b *Broker) AddUser(t testing.TB, name, configure, write, read string) stri
 	return b.URIAt(b.Address, user[0], user[1])
 }
 
-// AddUserWithTag makes a user without permissions and with a tag of the
-// management API, and deletes it at the end of the test. It returns name and
-// password.
+// AddUserWithTag creates a user without permissions and with a tag of the management API. It
+// deletes the user at the end of the test and returns its name and password.
 func (b *Broker) AddUserWithTag(t testing.TB, name, tag string) [2]string {
 	t.Helper()
 	password := uuid.NewString()
 	b.call(t, http.MethodPut, map[string]string{"password": password, "tags": tag}, nil, "users", name)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		if err := b.Client.Call(ctx, http.MethodDelete, nil, nil, "users", name); err != nil && !errors.Is(err, management.ErrNotFound) {
 			t.Errorf("delete user %s: %v", name, err)
@@ -106,15 +105,15 @@ func (b *Broker) AddUserWithTag(t testing.TB, name, tag string) [2]string {
 	return [2]string{name, password}
 }
 
-// LimitConnections allows the vhost n connections; a negative n is no limit.
+// LimitConnections limits the vhost to n connections; a negative n means no limit.
 func (b *Broker) LimitConnections(t testing.TB, n int) {
 	t.Helper()
 	b.call(t, http.MethodPut, map[string]int{"value": n}, nil, "vhost-limits", b.Vhost, "max-connections")
 }
 
-// Listed waits for the broker to list an open connection with this name
-// (connection_name), which takes it some seconds.
-func (b *Broker) Listed(t testing.TB, name string) {
+// AwaitConnection waits until the broker lists an open connection with this name
+// (connection_name). That takes the broker some seconds.
+func (b *Broker) AwaitConnection(t testing.TB, name string) {
 	t.Helper()
 	b.eventually(t, "a connection named "+name, func() (bool, error) {
 		list, err := b.connections(t, name)
@@ -122,8 +121,8 @@ func (b *Broker) Listed(t testing.TB, name string) {
 	})
 }
 
-// Kill closes the open connections with this name, at least one: it waits for the
-// broker to list it.
+// Kill closes the open connections with this name. It waits until the broker lists at least
+// one.
 func (b *Broker) Kill(t testing.TB, name string) {
 	t.Helper()
 	b.eventually(t, "a connection named "+name, func() (bool, error) {
@@ -143,7 +142,7 @@ func (b *Broker) Kill(t testing.TB, name string) {
 	})
 }
 
-// connections are the broker's own names of the connections with this one.
+// connections returns the broker's names of the connections with this connection_name.
 func (b *Broker) connections(t testing.TB, name string) ([]string, error) {
 	t.Helper()
 	var list []struct {
@@ -162,8 +161,8 @@ func (b *Broker) connections(t testing.TB, name string) ([]string, error) {
 	return found, err
 }
 
-// Do opens a channel of its own and does something on it.
-func (b *Broker) Do(t testing.TB, what func(*amqp.Channel) error) {
+// Do calls operation with a new channel.
+func (b *Broker) Do(t testing.TB, operation func(*amqp.Channel) error) {
 	t.Helper()
 	conn, err := amqp.Dial(b.URI)
 	if err != nil {
@@ -172,15 +171,14 @@ func (b *Broker) Do(t testing.TB, what func(*amqp.Channel) error) {
 	defer func() { _ = conn.Close() }()
 	ch, err := conn.Channel()
 	if err == nil {
-		err = what(ch)
+		err = operation(ch)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Messages is the number of messages that wait in the queue, or -1 if there is
-// no such queue.
+// Messages returns the number of messages in the queue, or -1 if the queue does not exist.
 func (b *Broker) Messages(t testing.TB, queue string) int {
 	t.Helper()
 	n := -1
@@ -196,7 +194,7 @@ func (b *Broker) Messages(t testing.TB, queue string) int {
 	return n
 }
 
-// Keys are the routing keys by which the queue is bound to the exchange.
+// Keys returns the routing keys of the bindings between the exchange and the queue.
 func (b *Broker) Keys(t testing.TB, exchange, queue string) []string {
 	t.Helper()
 	var list []struct {
@@ -210,7 +208,7 @@ func (b *Broker) Keys(t testing.TB, exchange, queue string) []string {
 	return keys
 }
 
-// DeleteQueue deletes a queue, whatever is in it.
+// DeleteQueue deletes a queue with its messages.
 func (b *Broker) DeleteQueue(t testing.TB, queue string) {
 	t.Helper()
 	b.Do(t, func(ch *amqp.Channel) error {
@@ -221,7 +219,7 @@ func (b *Broker) DeleteQueue(t testing.TB, queue string) {
 
 func (b *Broker) call(t testing.TB, method string, body, answer any, segments ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if err := b.Client.Call(ctx, method, body, answer, segments...); err != nil {
 		t.Fatalf("%s %v: %v", method, segments, err)
@@ -232,7 +230,7 @@ func (b *Broker) eventually(t testing.TB, what string, ok func() (bool, error)) 
 	t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(patience)
+	deadline := time.After(timeout)
 	for {
 		done, err := ok()
 		if err != nil {
@@ -243,8 +241,8 @@ func (b *Broker) eventually(t testing.TB, what string, ok func() (bool, error)) 
 		}
 		select {
 		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited %s in vain for %s", patience, what)
+		case <-deadline:
+			t.Fatalf("waited %s in vain for %s", timeout, what)
 		}
 	}
 }

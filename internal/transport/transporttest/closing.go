@@ -18,7 +18,7 @@ import (
 
 func sendCancelled(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := h.Send(done, assignment("web-1", "ping", "never")); !errors.Is(err, context.Canceled) {
@@ -31,7 +31,7 @@ func sendCancelled(t *testing.T, f Fabric) {
 	for _, w := range f.wires() {
 		w.Stall()
 	}
-	large := assignments("web-1", "large", 40) // more than the buffers on the way hold
+	large := assignments("web-1", "large", 40) // more than the network buffers hold
 	for i := range large {
 		large[i].Assignment.Payload = json.RawMessage(`"` + strings.Repeat("x", 1<<20-2) + `"`)
 	}
@@ -41,13 +41,13 @@ func sendCancelled(t *testing.T, f Fabric) {
 	sending.Go(func() {
 		begun.Add(1)
 		if err := h.Send(ctx, large...); !errors.Is(err, context.Canceled) {
-			t.Errorf("Send of orders, cancelled on its way, returned %v", err)
+			t.Errorf("Send of orders, cancelled in progress, returned %v", err)
 		}
 	})
 	sending.Go(func() {
 		begun.Add(1)
 		if err := a.Send(ctx, update("web-1", "stalled")); !errors.Is(err, context.Canceled) {
-			t.Errorf("Send of a report, cancelled on its way, returned %v", err)
+			t.Errorf("Send of a report, cancelled in progress, returned %v", err)
 		}
 	})
 	wait.For(t, "both to begin", func() bool { return begun.Load() == 2 })
@@ -58,8 +58,8 @@ func sendCancelled(t *testing.T, f Fabric) {
 	}
 	h.send(t, assignment("web-1", "ping", "order"))
 	a.send(t, update("web-1", "report"))
-	wait.For(t, "the order", func() bool { return missing([]string{"order"}, told(a.in.all())) == nil })
-	wait.For(t, "the report", func() bool { return missing([]string{"report"}, tasks(h.in.all())) == nil })
+	wait.For(t, "the order", func() bool { return missing([]string{"order"}, orderNames(a.in.all())) == nil })
+	wait.For(t, "the report", func() bool { return missing([]string{"report"}, updatedTasks(h.in.all())) == nil })
 }
 
 func receiveCancelled(t *testing.T, f Fabric) {
@@ -70,13 +70,13 @@ func receiveCancelled(t *testing.T, f Fabric) {
 		}
 	})
 	// The second time it is cancelled while a batch is held.
-	for _, hold := range []error{nil, errAway} {
+	for _, hold := range []error{nil, errCannotStore} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var receiving sync.WaitGroup
-		var cues, handed atomic.Int32
+		var signals, deliveries atomic.Int32
 		receiving.Go(func() {
 			err := h.Receive(ctx, func(context.Context, []tasker.Report) error {
-				handed.Add(1)
+				deliveries.Add(1)
 				return hold
 			})
 			if !errors.Is(err, context.Canceled) {
@@ -85,27 +85,27 @@ func receiveCancelled(t *testing.T, f Fabric) {
 		})
 		receiving.Go(func() {
 			err := l.Receive(ctx, func(context.Context, []tasker.Order) error {
-				cues.Add(1)
+				signals.Add(1)
 				return hold
 			})
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("the link's Receive returned %v, want Canceled", err)
 			}
 		})
-		meanwhile(t, l, hello("web-1", "ping"))
-		wait.For(t, "the report and the cue", func() bool { return handed.Load() > 0 && cues.Load() > 0 })
+		sendInBackground(t, l, hello("web-1", "ping"))
+		wait.For(t, "the report and the signal", func() bool { return deliveries.Load() > 0 && signals.Load() > 0 })
 		cancel(errors.New("a cause of the caller's own"))
 		receiving.Wait()
 	}
-	// Both are still of use.
-	again := work(t, h, nil)
-	work(t, l, func(ctx context.Context, _ []tasker.Order) error { return l.Send(ctx, update("web-1", "again")) })
-	wait.For(t, "the report", func() bool { return missing([]string{"again"}, tasks(again.in.all())) == nil })
+	// Both can still be used.
+	again := startReceive(t, h, nil)
+	startReceive(t, l, func(ctx context.Context, _ []tasker.Order) error { return l.Send(ctx, update("web-1", "again")) })
+	wait.For(t, "the report", func() bool { return missing([]string{"again"}, updatedTasks(again.in.all())) == nil })
 }
 
-func closes(t *testing.T, f Fabric) {
+func closeEnds(t *testing.T, f Fabric) {
 	h := f.hub(t)
-	a := f.introduced(t, h, "web-1", "ping")
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	var closing sync.WaitGroup
 	for range 4 {
 		closing.Go(func() { a.close(t) })
@@ -143,13 +143,13 @@ func closeWaits(t *testing.T, f Fabric) {
 		<-release
 		finished.Store(true)
 	}
-	h := f.holdingHub(t, func(ctx context.Context, batch []tasker.Report) error {
-		if len(tasks(batch)) > 0 {
+	h := f.hubWithHandler(t, func(ctx context.Context, batch []tasker.Report) error {
+		if len(updatedTasks(batch)) > 0 {
 			last(ctx, &reports)
 		}
 		return nil
 	})
-	a := f.holdingAgent(t, "web-1", func(ctx context.Context, _ []tasker.Order) error {
+	a := f.agentWithHandler(t, "web-1", func(ctx context.Context, _ []tasker.Order) error {
 		last(ctx, &orders)
 		return nil
 	}, "ping")
@@ -175,17 +175,17 @@ func closeWaits(t *testing.T, f Fabric) {
 	<-ending
 	close(release)
 	ends.Wait()
-	if diff := cmp.Diff([]string{"order"}, told(a.in.all())); diff != "" {
+	if diff := cmp.Diff([]string{"order"}, orderNames(a.in.all())); diff != "" {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
 }
 
-func closeUnconnected(t *testing.T, f Fabric) {
+func closeWithoutConnection(t *testing.T, f Fabric) {
 	for _, w := range f.wires() {
 		w.Refuse()
 	}
 	h, a := f.hub(t), f.agent(t, "web-1", "ping")
-	wait.For(t, "the observer to be told", func() bool { return a.standing.unwell("") })
+	wait.For(t, "the observer to be orderNames", func() bool { return a.observed.isDisconnected("") })
 	if err := a.Send(t.Context(), update("web-1", "a")); !errors.Is(err, transport.ErrUnavailable) {
 		t.Errorf("Send of a report returned %v, want ErrUnavailable", err)
 	}

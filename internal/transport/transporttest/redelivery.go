@@ -15,12 +15,12 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-var errAway = errors.New("the disk is away")
+var errCannotStore = errors.New("the disk is not available")
 
-// refusing refuses the first batch it is given a few times and then takes
-// everything. It checks that it is the same batch each time, whatever was done
-// to it, and that nothing overtakes it.
-func refusing[M any](t *testing.T, name func([]M) []string) (hold func(context.Context, []M) error, times *atomic.Int32) {
+// refusingHandler returns a handler that refuses the first batch a few times and then
+// accepts everything. It checks that it gets the same batch each time, although it modifies
+// the batch, and that no other batch arrives before.
+func refusingHandler[M any](t *testing.T, name func([]M) []string) (hold func(context.Context, []M) error, times *atomic.Int32) {
 	const refusals = 4
 	times = &atomic.Int32{}
 	var first []string
@@ -33,26 +33,26 @@ func refusing[M any](t *testing.T, name func([]M) []string) (hold func(context.C
 			first = slices.Clone(got)
 		}
 		if !slices.Equal(first, got) {
-			t.Errorf("handed over %q after %q was refused", got, first)
+			t.Errorf("delivered %q after %q was refused", got, first)
 		}
 		if times.Add(1) > refusals {
 			return nil
 		}
-		clear(batch) // it is the handler's until it returns
-		return errAway
+		clear(batch) // it belongs to the handler until it returns
+		return errCannotStore
 	}, times
 }
 
 func hubHolds(t *testing.T, f Fabric) {
 	const n = 300
-	hold, times := refusing(t, tasks)
-	h := f.holdingHub(t, hold)
-	a := f.introduced(t, h, "web-1", "ping")
+	hold, times := refusingHandler(t, updatedTasks)
+	h := f.hubWithHandler(t, hold)
+	a := f.connectedAgent(t, h, "web-1", "ping")
 	reports := updates("web-1", "report", n)
 	if err := a.Send(t.Context(), reports...); err != nil {
 		t.Fatalf("Send returned %v", err)
 	}
-	wait.For(t, "the reports", func() bool { return len(tasks(h.in.all())) >= n })
+	wait.For(t, "the reports", func() bool { return len(updatedTasks(h.in.all())) >= n })
 	if diff := cmp.Diff(reports, h.in.all()[1:]); diff != "" {
 		t.Errorf("reports, in order and once (-want +got):\n%.2000s", diff)
 	}
@@ -63,9 +63,9 @@ func hubHolds(t *testing.T, f Fabric) {
 
 func linkHolds(t *testing.T, f Fabric) {
 	const n = 300
-	hold, times := refusing(t, told)
+	hold, times := refusingHandler(t, orderNames)
 	h := f.hub(t)
-	a := f.holdingAgent(t, "web-1", hold, "ping")
+	a := f.agentWithHandler(t, "web-1", hold, "ping")
 	wait.For(t, "the hello", func() bool { return hellos(h, "web-1") > 0 })
 	orders := assignments("web-1", "order", n)
 	if err := h.Send(t.Context(), orders...); err != nil {
@@ -80,57 +80,57 @@ func linkHolds(t *testing.T, f Fabric) {
 	}
 }
 
-// heldBatchOutlives closes a hub, and where orders are queued a link, that
-// holds a batch: what was not taken comes to the next one.
-func heldBatchOutlives(t *testing.T, f Fabric) {
+// heldBatchIsRedelivered closes a hub that holds a batch, and a link if the transport queues
+// orders. The next hub or link gets the batch.
+func heldBatchIsRedelivered(t *testing.T, f Fabric) {
 	var held atomic.Int32
-	first := f.holdingHub(t, func(_ context.Context, batch []tasker.Report) error {
-		if len(tasks(batch)) > 0 {
+	first := f.hubWithHandler(t, func(_ context.Context, batch []tasker.Report) error {
+		if len(updatedTasks(batch)) > 0 {
 			held.Add(1)
-			return errAway
+			return errCannotStore
 		}
 		return nil
 	})
 	const n = 500
-	a := f.introduced(t, first, "web-1", "ping")
-	meanwhile(t, a.Conn, updates("web-1", "report", n)...)
+	a := f.connectedAgent(t, first, "web-1", "ping")
+	sendInBackground(t, a.Conn, updates("web-1", "report", n)...)
 	wait.For(t, "the reports to be held", func() bool { return held.Load() > 1 })
 	first.close(t)
 	second := f.hub(t)
-	wait.For(t, "the reports", func() bool { return missing(names("report", n), tasks(second.in.all())) == nil })
+	wait.For(t, "the reports", func() bool { return missing(names("report", n), updatedTasks(second.in.all())) == nil })
 	if !f.Queues {
 		return
 	}
 
 	held.Store(0)
-	holder := f.holdingAgent(t, "web-2", func(context.Context, []tasker.Order) error {
+	holder := f.agentWithHandler(t, "web-2", func(context.Context, []tasker.Order) error {
 		held.Add(1)
-		return errAway
+		return errCannotStore
 	}, "ping")
 	wait.For(t, "the hello", func() bool { return hellos(second, "web-2") > 0 })
 	second.send(t, assignments("web-2", "order", n)...)
 	wait.For(t, "the orders to be held", func() bool { return held.Load() > 1 })
 	holder.close(t)
 	next := f.agent(t, "web-2", "ping")
-	wait.For(t, "the orders", func() bool { return missing(names("order", n), told(next.in.all())) == nil })
+	wait.For(t, "the orders", func() bool { return missing(names("order", n), orderNames(next.in.all())) == nil })
 }
 
 func hubDown(t *testing.T, f Fabric) {
 	first := f.hub(t)
-	a := f.introduced(t, first, "web-1", "ping")
+	a := f.connectedAgent(t, first, "web-1", "ping")
 	first.close(t)
 	const n = 500
 	reports := updates("web-1", "report", n)
-	// Where nothing stands between, nobody takes them.
+	// A transport without queues cannot accept them.
 	err := a.Send(t.Context(), reports...)
 	if !f.Queues && !errors.Is(err, transport.ErrUnavailable) {
 		t.Errorf("Send without a hub returned %v, want ErrUnavailable", err)
 	}
 	if err != nil {
-		meanwhile(t, a.Conn, unsent(reports, err)...)
+		sendInBackground(t, a.Conn, unsent(reports, err)...)
 	}
 	second := f.hub(t)
-	wait.For(t, "the reports", func() bool { return missing(names("report", n), tasks(second.in.all())) == nil })
+	wait.For(t, "the reports", func() bool { return missing(names("report", n), updatedTasks(second.in.all())) == nil })
 }
 
 func hubNotReceiving(t *testing.T, f Fabric) {
@@ -143,40 +143,40 @@ func hubNotReceiving(t *testing.T, f Fabric) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	const n = 300
-	// Where nothing stands between, nobody takes them.
+	// A transport without queues cannot accept them.
 	err := a.Send(ctx, updates("web-1", "report", n)...)
 	if !f.Queues && err == nil {
 		t.Error("Send to a hub that does not receive returned nil")
 	}
 	if err != nil {
-		meanwhile(t, a, unsent(updates("web-1", "report", n), err)...)
+		sendInBackground(t, a, unsent(updates("web-1", "report", n), err)...)
 	}
-	receiving := work(t, h, nil)
-	wait.For(t, "the reports", func() bool { return missing(names("report", n), tasks(receiving.in.all())) == nil })
+	receiving := startReceive(t, h, nil)
+	wait.For(t, "the reports", func() bool { return missing(names("report", n), updatedTasks(receiving.in.all())) == nil })
 }
 
-// heldOverCuts cuts the wires while both ends hold a batch, several times, and
-// lets them take it after that.
-func heldOverCuts(t *testing.T, f Fabric) {
+// heldDuringCuts cuts the connections several times while both ends hold a batch. After that
+// both ends accept it.
+func heldDuringCuts(t *testing.T, f Fabric) {
 	var reports, orders atomic.Int32
 	var stored atomic.Bool
-	h := f.holdingHub(t, func(_ context.Context, batch []tasker.Report) error {
-		if len(tasks(batch)) > 0 && !stored.Load() {
+	h := f.hubWithHandler(t, func(_ context.Context, batch []tasker.Report) error {
+		if len(updatedTasks(batch)) > 0 && !stored.Load() {
 			reports.Add(1)
-			return errAway
+			return errCannotStore
 		}
 		return nil
 	})
-	a := f.holdingAgent(t, "web-1", func(context.Context, []tasker.Order) error {
+	a := f.agentWithHandler(t, "web-1", func(context.Context, []tasker.Order) error {
 		if !stored.Load() {
 			orders.Add(1)
-			return errAway
+			return errCannotStore
 		}
 		return nil
 	}, "ping")
 	wait.For(t, "the hello", func() bool { return hellos(h, "web-1") > 0 })
 	h.send(t, assignment("web-1", "ping", "order"))
-	meanwhile(t, a.Conn, update("web-1", "report"))
+	sendInBackground(t, a.Conn, update("web-1", "report"))
 	for range 3 {
 		seenReports, seenOrders := reports.Load(), orders.Load()
 		wait.For(t, "both to be held", func() bool { return reports.Load() > seenReports && orders.Load() > seenOrders })
@@ -185,6 +185,6 @@ func heldOverCuts(t *testing.T, f Fabric) {
 		}
 	}
 	stored.Store(true)
-	wait.For(t, "the order", func() bool { return missing([]string{"order"}, told(a.in.all())) == nil })
-	wait.For(t, "the report", func() bool { return missing([]string{"report"}, tasks(h.in.all())) == nil })
+	wait.For(t, "the order", func() bool { return missing([]string{"order"}, orderNames(a.in.all())) == nil })
+	wait.For(t, "the report", func() bool { return missing([]string{"report"}, updatedTasks(h.in.all())) == nil })
 }

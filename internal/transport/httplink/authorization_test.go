@@ -20,22 +20,22 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// gate is an Authorize function that accepts every request until it is shut.
-type gate struct {
+// testAuthorizer provides an Authorize function that accepts every request until revoke.
+type testAuthorizer struct {
 	why atomic.Pointer[error]
-	// asked is called with the number of each question, from 1, once it has been
-	// answered but before the answer is given; nil does nothing.
-	asked func(n int32)
-	n     atomic.Int32
+	// called is invoked with the number of each call, from 1, after the decision but
+	// before it is returned; nil does nothing.
+	called func(n int32)
+	n      atomic.Int32
 }
 
-func (g *gate) shut(why error) { g.why.Store(&why) }
-func (g *gate) open()          { g.why.Store(nil) }
+func (g *testAuthorizer) revoke(why error) { g.why.Store(&why) }
+func (g *testAuthorizer) restore()         { g.why.Store(nil) }
 
-func (g *gate) speaker(*http.Request, string) error {
+func (g *testAuthorizer) authorize(*http.Request, string) error {
 	why := g.why.Load()
-	if n := g.n.Add(1); g.asked != nil {
-		g.asked(n)
+	if n := g.n.Add(1); g.called != nil {
+		g.called(n)
 	}
 	if why != nil {
 		return *why
@@ -43,16 +43,16 @@ func (g *gate) speaker(*http.Request, string) error {
 	return nil
 }
 
-func (g *gate) of(o *httplink.HubOptions) { o.Authorize = g.speaker }
+func (g *testAuthorizer) setOption(o *httplink.HubOptions) { o.Authorize = g.authorize }
 
-// shutOut says whether the last word was that, in words that contain text.
-func (o *observer) shutOut(text string) bool {
+// isUnauthorized reports whether the last state is ErrUnauthorized with this text.
+func (o *observer) isUnauthorized(text string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.told) == 0 {
+	if len(o.states) == 0 {
 		return false
 	}
-	last := o.told[len(o.told)-1]
+	last := o.states[len(o.states)-1]
 	return errors.Is(last, transport.ErrUnauthorized) && strings.Contains(last.Error(), text)
 }
 
@@ -60,8 +60,8 @@ var errRevoked = errors.New("endpoint web-1 was revoked")
 
 func TestShutOutAndLetInAgain(t *testing.T) {
 	t.Parallel()
-	s, g := newServer(t), &gate{}
-	hub := s.newHub(t, g.of)
+	s, g := newServer(t), &testAuthorizer{}
+	hub := s.newHub(t, g.setOption)
 	collect(t, hub, nil)
 	var seen observer
 	link := newLink(t, s.url, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe })
@@ -82,17 +82,17 @@ func TestShutOutAndLetInAgain(t *testing.T) {
 	wait.For(t, "an order to pass", func() bool { return hub.Send(t.Context(), assignment("web-1", 1)) == nil })
 	hub.Disconnect("web-2") // nobody
 
-	g.shut(errRevoked)
+	g.revoke(errRevoked)
 	hub.Disconnect("web-1")
 	if err := hub.Send(t.Context(), assignment("web-1", 2)); !errors.Is(err, transport.ErrOffline) {
-		t.Errorf("Send to an endpoint that is shut out returned %v, want ErrOffline", err)
+		t.Errorf("Send to an endpoint that is not authorized returned %v, want ErrOffline", err)
 	}
-	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("unauthorized: endpoint web-1 was revoked") })
+	wait.For(t, "the observer to be notified", func() bool { return seen.isUnauthorized("unauthorized: endpoint web-1 was revoked") })
 	if err := link.Send(t.Context(), update("web-1", 1)); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrUnauthorized) {
 		t.Errorf("Send of the agent returned %v, want ErrUnavailable and ErrUnauthorized", err)
 	}
 
-	g.open()
+	g.restore()
 	wait.For(t, "an order to pass again", func() bool { return hub.Send(t.Context(), assignment("web-1", 3)) == nil })
 }
 
@@ -103,15 +103,15 @@ func TestShutOutWhileAStreamIsOpened(t *testing.T) {
 	for question, status := range map[int32]int{1: http.StatusForbidden, 2: http.StatusServiceUnavailable} {
 		t.Run(fmt.Sprint("question ", question), func(t *testing.T) {
 			t.Parallel()
-			s, g := newServer(t), &gate{}
+			s, g := newServer(t), &testAuthorizer{}
 			var hub *httplink.Hub
-			g.asked = func(n int32) {
+			g.called = func(n int32) {
 				if n == question {
-					g.shut(errRevoked)
+					g.revoke(errRevoked)
 					hub.Disconnect("web-1")
 				}
 			}
-			hub = s.newHub(t, g.of)
+			hub = s.newHub(t, g.setOption)
 			stream := s.open(t, nil, "web-1", "i")
 			if stream.status != status {
 				t.Errorf("answered %d %s, want %d", stream.status, stream.problem, status)
@@ -192,10 +192,10 @@ func TestDisconnectEndsASendThatWaits(t *testing.T) {
 
 func TestReportsThatAreHeldBackAreRefused(t *testing.T) {
 	t.Parallel()
-	s, g := newServer(t), &gate{}
+	s, g := newServer(t), &testAuthorizer{}
 	asked := make(chan struct{}, 2)
-	g.asked = func(int32) { asked <- struct{}{} }
-	batches := collect(t, s.newHub(t, g.of), nil)
+	g.called = func(int32) { asked <- struct{}{} }
+	batches := collect(t, s.newHub(t, g.setOption), nil)
 	body, rest := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/agent/v1/reports", body)
 	if err != nil {
@@ -206,7 +206,7 @@ func TestReportsThatAreHeldBackAreRefused(t *testing.T) {
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		<-asked
-		g.shut(errRevoked)
+		g.revoke(errRevoked)
 		_, err := rest.Write(reports(t, update("web-1", 1)))
 		_ = rest.CloseWithError(err)
 	})
@@ -223,10 +223,10 @@ func TestReportsThatAreHeldBackAreRefused(t *testing.T) {
 
 func TestWhoMaySpeakCannotBeTold(t *testing.T) {
 	t.Parallel()
-	s, g := newServer(t), &gate{}
-	hub := s.newHub(t, g.of)
+	s, g := newServer(t), &testAuthorizer{}
+	hub := s.newHub(t, g.setOption)
 	collect(t, hub, nil)
-	g.shut(fmt.Errorf("%w: the database is away", transport.ErrUnavailable))
+	g.revoke(fmt.Errorf("%w: the database is away", transport.ErrUnavailable))
 	if got := s.open(t, nil, "web-1", "i"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.problem, "the database is away") {
 		t.Errorf("a stream is answered %d %s", got.status, got.problem)
 	}
@@ -252,11 +252,11 @@ func TestWhichAnswersShutOut(t *testing.T) {
 			s.handler.Store(&handler)
 			var seen observer
 			link := newLink(t, s.url, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe })
-			listen(t, link)
-			wait.For(t, "the observer to be told", func() bool { return seen.heard("") })
+			startReceive(t, link)
+			wait.For(t, "the observer to be notified", func() bool { return seen.hasError("") })
 			seen.mu.Lock()
-			if got := slices.ContainsFunc(seen.told, func(err error) bool { return errors.Is(err, transport.ErrUnauthorized) }); got != want {
-				t.Errorf("the observer was told %v", seen.told)
+			if got := slices.ContainsFunc(seen.states, func(err error) bool { return errors.Is(err, transport.ErrUnauthorized) }); got != want {
+				t.Errorf("the observer received %v", seen.states)
 			}
 			seen.mu.Unlock()
 			if err := link.Send(t.Context(), update("web-1", 1)); errors.Is(err, transport.ErrUnauthorized) != want {

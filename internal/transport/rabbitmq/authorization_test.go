@@ -16,14 +16,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// shutOut says whether the last word was that, in words that contain want.
-func (s *standing) shutOut(want string) bool {
+// isUnauthorized reports whether the last state is ErrUnauthorized with this text.
+func (s *observer) isUnauthorized(want string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.told) == 0 {
+	if len(s.states) == 0 {
 		return false
 	}
-	last := s.told[len(s.told)-1]
+	last := s.states[len(s.states)-1]
 	return errors.Is(last, transport.ErrUnauthorized) && strings.Contains(last.Error(), want)
 }
 
@@ -51,25 +51,25 @@ func TestALinkThatIsShutOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := rabbitmqtest.New(t)
-			seen := &standing{}
+			seen := &observer{}
 			link := newLink(t, tt.uri(t, b, "agent-"+uuid.NewString()), "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
 			receive(t, link, &inbox[tasker.Order]{})
-			wait.For(t, "the observer to be told", func() bool { return seen.shutOut(tt.want) })
+			wait.For(t, "the observer to be notified", func() bool { return seen.isUnauthorized(tt.want) })
 			if seen.last("s3cr3t") {
-				t.Error("the observer was told the password")
+				t.Error("the observer received the password")
 			}
 		})
 	}
 }
 
-func TestALinkThatMayNotReport(t *testing.T) {
+func TestLinkWithoutWritePermission(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)
 	send(t, hub, assignment("ping", tasker.AllEndpoints, 0)) // what is declared is there from now on
-	seen := &standing{}
+	seen := &observer{}
 	link := newLink(t, b.AddUser(t, "agent-"+b.Vhost, "^$", "^$", ".*"), "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
-	wait.For(t, "Send to say so", func() bool {
+	wait.For(t, "the error of Send", func() bool {
 		err := link.Send(t.Context(), update("web-1", 1))
 		if !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("Send returned %v, want ErrUnavailable", err)
@@ -77,18 +77,18 @@ func TestALinkThatMayNotReport(t *testing.T) {
 		return errors.Is(err, transport.ErrUnauthorized)
 	})
 	receive(t, link, &inbox[tasker.Order]{})
-	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("a required permission") })
+	wait.For(t, "the observer to be notified", func() bool { return seen.isUnauthorized("a required permission") })
 }
 
-func TestALinkThatIsLetInAfterAll(t *testing.T) {
+func TestLinkIsAuthorizedLater(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)
 	receive(t, hub, &inbox[tasker.Report]{})
-	seen, user := &standing{}, "agent-"+b.Vhost
+	seen, user := &observer{}, "agent-"+b.Vhost
 	link := newLink(t, b.URIAt(b.Address, user, "s3cr3t"), "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
 	receive(t, link, &inbox[tasker.Order]{})
-	wait.For(t, "the observer to be told", func() bool { return seen.shutOut("") })
+	wait.For(t, "the observer to be notified", func() bool { return seen.isUnauthorized("") })
 	if err := link.Send(t.Context(), update("web-1", 1)); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, rabbitmq.ErrCredentials) {
 		t.Errorf("Send returned %v, want ErrUnavailable and ErrCredentials", err)
 	}

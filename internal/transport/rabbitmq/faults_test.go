@@ -1,14 +1,10 @@
 package rabbitmq_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
@@ -18,38 +14,39 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// standing keeps what an observer was told.
-type standing struct {
-	mu   sync.Mutex
-	told []error
+// observer stores the states that it receives.
+type observer struct {
+	mu     sync.Mutex
+	states []error
 }
 
-func (s *standing) observe(err error) {
+func (s *observer) observe(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = append(s.told, err)
+	s.states = append(s.states, err)
 }
 
-// last says whether the last word was good (want empty) or contained want.
-func (s *standing) last(want string) bool {
+// last reports whether the last state is connected (want empty) or an error that contains
+// want.
+func (s *observer) last(want string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.told) == 0 {
+	if len(s.states) == 0 {
 		return false
 	}
-	err := s.told[len(s.told)-1]
+	err := s.states[len(s.states)-1]
 	if want == "" || err == nil {
 		return want == "" && err == nil
 	}
 	return strings.Contains(err.Error(), want)
 }
 
-// troubles is how often it was told that something is not well.
-func (s *standing) troubles() int {
+// errorCount returns the number of errors.
+func (s *observer) errorCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
-	for _, err := range s.told {
+	for _, err := range s.states {
 		if err != nil {
 			n++
 		}
@@ -88,7 +85,7 @@ func TestKilledWhileSendingOrders(t *testing.T) {
 	wait.For(t, "every order", func() bool { return len(tasks(in.all())) == n })
 }
 
-func TestPartOfASendIsNamedWhenTheConnectionIsCut(t *testing.T) {
+func TestSendErrorAfterLostConnection(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	proxy := transporttest.NewProxy(t, b.Address)
@@ -193,7 +190,7 @@ func TestKilledAgent(t *testing.T) {
 	}
 }
 
-func TestDeletedQueueIsMadeAgain(t *testing.T) {
+func TestDeletedQueueIsDeclaredAgain(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)
@@ -206,7 +203,7 @@ func TestDeletedQueueIsMadeAgain(t *testing.T) {
 	wait.For(t, "the order after that", func() bool { return tasks(in.all())["task-2"] > 0 })
 }
 
-func TestDeletedReportsAreMadeAgain(t *testing.T) {
+func TestDeletedReportsQueueIsDeclaredAgain(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)
@@ -218,206 +215,4 @@ func TestDeletedReportsAreMadeAgain(t *testing.T) {
 	b.DeleteQueue(t, rabbitmq.ReportsQueue)
 	send(t, link, update("web-1", 2))
 	wait.For(t, "the report after that", func() bool { return updates(in.all())["task-2"] > 0 })
-}
-
-func TestAgentBeforeTheSetUp(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	seen := &standing{}
-	link := newLink(t, b.URI, "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
-	in := &inbox[tasker.Order]{refuse: func(batch []tasker.Order) error {
-		if len(batch) == 0 {
-			return link.Send(context.Background(), hello("web-1", "ping"))
-		}
-		return nil
-	}}
-	receive(t, link, in)
-	wait.For(t, "the observer to be told", func() bool { return seen.last("tasker.reports") })
-	hub := newHub(t, b.URI)
-	receive(t, hub, &inbox[tasker.Report]{})
-	send(t, hub, assignment("ping", "web-1", 1))
-	wait.For(t, "the order", func() bool { return tasks(in.all())["task-1"] > 0 })
-	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
-}
-
-func TestAgentDeclaresNothing(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	hub := newHub(t, b.URI)
-	reports := &inbox[tasker.Report]{}
-	receive(t, hub, reports)
-	send(t, hub, assignment("ping", tasker.AllEndpoints, 0))
-	name := "agent-" + b.Vhost
-	uri := b.AddUser(t, name, "^$", "^tasker\\.reports$", "^endpoint\\."+name+"$")
-	link, orders := serve(t, uri, name, "ping")
-	send(t, hub, assignment("ping", name, 1))
-	wait.For(t, "the order", func() bool { return tasks(orders.all())["task-1"] > 0 })
-	send(t, link, update(name, 1))
-	wait.For(t, "the report", func() bool { return updates(reports.all())["task-1"] == 1 })
-}
-
-func TestUnreachableBroker(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	proxy := transporttest.NewProxy(t, b.Address)
-	proxy.Refuse()
-	seen := &standing{}
-	hub := newHub(t, b.URIAt(proxy.Address, b.Username, b.Password), func(o *rabbitmq.HubOptions) { o.Observer = seen.observe })
-	in := &inbox[tasker.Report]{}
-	receive(t, hub, in)
-	broadcast := assignment("ping", tasker.AllEndpoints, 1)
-	for range 2 { // while it connects, and at once in the back-off
-		if err := hub.Send(t.Context(), broadcast); !errors.Is(err, transport.ErrUnavailable) {
-			t.Errorf("Send returned %v, want ErrUnavailable", err)
-		}
-	}
-	wait.For(t, "the observer to be told", func() bool { return seen.last("refused") })
-	proxy.Accept(t)
-	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
-	send(t, hub, broadcast)
-	before := seen.troubles() // the hub may be well again before anybody looks
-	proxy.Cut()
-	wait.For(t, "the observer to be told of the cut", func() bool { return seen.troubles() > before })
-	link := newLink(t, b.URI, "web-1")
-	send(t, link, update("web-1", 1))
-	wait.For(t, "the report on a connection of later", func() bool { return updates(in.all())["task-1"] == 1 })
-}
-
-func TestConnectionLimit(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	b.LimitConnections(t, 0)
-	seen := &standing{}
-	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) { o.Observer = seen.observe })
-	if err := hub.Send(t.Context(), assignment("ping", tasker.AllEndpoints, 1)); !errors.Is(err, transport.ErrUnavailable) {
-		t.Errorf("Send returned %v, want ErrUnavailable", err)
-	}
-	wait.For(t, "the observer to be told", func() bool { return seen.last("limit") })
-	b.LimitConnections(t, -1)
-	send(t, hub, assignment("ping", tasker.AllEndpoints, 1))
-	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
-}
-
-func TestStalledBroker(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	proxy := transporttest.NewProxy(t, b.Address)
-	hub := newHub(t, b.URIAt(proxy.Address, b.Username, b.Password))
-	small, large := assignment("ping", tasker.AllEndpoints, 1), assignment("ping", tasker.AllEndpoints, 2)
-	large.Assignment.Payload = fmt.Appendf(nil, "%q", strings.Repeat("x", 1<<20))
-	many := make([]tasker.Order, 30) // more than the buffers between here and there hold
-	for i := range many {
-		many[i] = large
-	}
-	send(t, hub, small)
-	for name, orders := range map[string][]tasker.Order{"waiting for a confirm": {small}, "writing": many} {
-		proxy.Stall()
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		err := hub.Send(ctx, orders...)
-		cancel()
-		if !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%s: Send returned %v, want ErrUnavailable and DeadlineExceeded", name, err)
-		}
-		proxy.Resume()
-		send(t, hub, small)
-	}
-}
-
-func TestBlockedByTheBroker(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	proxy := transporttest.NewProxy(t, b.Address)
-	seen := &standing{}
-	hub := newHub(t, b.URIAt(proxy.Address, b.Username, b.Password), func(o *rabbitmq.HubOptions) { o.Observer = seen.observe })
-	in := &inbox[tasker.Report]{}
-	receive(t, hub, in)
-	broadcast := assignment("ping", tasker.AllEndpoints, 1)
-	send(t, hub, broadcast)
-	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
-
-	// A Send that waits for its confirm gives up.
-	proxy.Stall()
-	sent := make(chan error, 1)
-	go func() { sent <- hub.Send(context.Background(), broadcast) }()
-	proxy.Inject(t, blockedFrame("low on memory"))
-	if err := <-sent; !errors.Is(err, transport.ErrUnavailable) {
-		t.Errorf("the Send under way returned %v, want ErrUnavailable", err)
-	}
-	proxy.Resume()
-	wait.For(t, "the observer to be told", func() bool { return seen.last("low on memory") })
-	// Further ones do not begin, while reports are still received.
-	if err := hub.Send(t.Context(), broadcast); !errors.Is(err, transport.ErrUnavailable) || !strings.Contains(err.Error(), "low on memory") {
-		t.Errorf("Send returned %v, want ErrUnavailable and the broker's reason", err)
-	}
-	send(t, newLink(t, b.URI, "web-1"), update("web-1", 1))
-	wait.For(t, "a report", func() bool { return updates(in.all())["task-1"] == 1 })
-	proxy.Inject(t, unblockedFrame())
-	send(t, hub, broadcast)
-	wait.For(t, "the observer to be content again", func() bool { return seen.last("") })
-}
-
-func TestCloseWaitsForTheHandler(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	if err := rabbitmq.Declare(t.Context(), b.URI, types()); err != nil {
-		t.Fatal(err)
-	}
-	send(t, newLink(t, b.URI, "web-1"), update("web-1", 1))
-	began, release := make(chan struct{}), make(chan struct{})
-	var finished atomic.Bool
-	in := &inbox[tasker.Report]{refuse: func([]tasker.Report) error {
-		close(began)
-		<-release
-		finished.Store(true)
-		return nil
-	}}
-	hub := newHub(t, b.URI)
-	done := receive(t, hub, in)
-	<-began
-	closing := make(chan struct{})
-	go func() {
-		defer close(closing)
-		closed(t, hub)
-		if !finished.Load() {
-			t.Error("Close returned before the handler")
-		}
-	}()
-	close(release)
-	<-closing
-	<-done
-	if n := b.Messages(t, rabbitmq.ReportsQueue); n != 0 {
-		t.Errorf("%d reports are left: what was stored was not acknowledged", n)
-	}
-}
-
-func TestSecretsAreNotShown(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	const secret = "s3cr3t"
-	for _, uri := range []string{"amqp://tasker:" + secret + "/%zz@host/", "http://tasker:" + secret + "@host/", "amqp://tasker:" + secret + "@host:port/"} {
-		if _, err := rabbitmq.NewHub(rabbitmq.HubOptions{URI: uri}); err == nil || strings.Contains(err.Error(), secret) {
-			t.Errorf("NewHub(%s) returned %v", uri, err)
-		}
-	}
-	seen := &standing{}
-	hub := newHub(t, b.URIAt(b.Address, "nobody", secret), func(o *rabbitmq.HubOptions) { o.Observer = seen.observe })
-	err := hub.Send(t.Context(), assignment("ping", tasker.AllEndpoints, 1))
-	if !errors.Is(err, rabbitmq.ErrCredentials) || strings.Contains(err.Error(), secret) {
-		t.Errorf("Send with a wrong password returned %v", err)
-	}
-	wait.For(t, "the observer to be told", func() bool { return seen.last("nobody") })
-}
-
-// blockedFrame is the frame by which a broker short of something says that it
-// takes no messages, unblockedFrame the one by which it takes them again.
-func blockedFrame(reason string) []byte {
-	return methodFrame(append([]byte{0, 10, 0, 60, byte(len(reason))}, reason...))
-}
-
-func unblockedFrame() []byte { return methodFrame([]byte{0, 10, 0, 61}) }
-
-// methodFrame is a method frame on channel 0.
-func methodFrame(payload []byte) []byte {
-	head := []byte{1, 0, 0, 0, 0, 0, byte(len(payload))}
-	return append(append(head, payload...), 0xCE)
 }

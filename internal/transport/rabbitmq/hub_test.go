@@ -1,14 +1,12 @@
 package rabbitmq_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +20,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-func TestSendNamesWhatIsUnroutable(t *testing.T) {
+func TestSendErrorNamesUnroutableOrders(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	reg := prometheus.NewRegistry()
@@ -129,7 +127,7 @@ func TestBindingsOfARestartedHub(t *testing.T) {
 	}
 }
 
-func TestHeldBatchIsHandedOverAgain(t *testing.T) {
+func TestHeldBatchIsRedelivered(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	if err := rabbitmq.Declare(t.Context(), b.URI, types()); err != nil {
@@ -168,7 +166,7 @@ func TestHeldBatchIsHandedOverAgain(t *testing.T) {
 	}
 }
 
-func TestReportsThatCannotBeAccepted(t *testing.T) {
+func TestRejectedReports(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	reg := prometheus.NewRegistry()
@@ -203,7 +201,7 @@ func TestReportsThatCannotBeAccepted(t *testing.T) {
 	send(t, newLink(t, other, "web-1"), update("web-1", 3))   // speaks for another
 	send(t, newLink(t, b.URI, "web-1"), update("web-1", 4))   // the control plane's own user
 	wait.For(t, "the accepted reports", func() bool { return len(in.all()) >= 2 })
-	wait.For(t, "the others to be set aside", func() bool { return b.Messages(t, rabbitmq.RejectedQueue) == len(poison)+1 })
+	wait.For(t, "the others to be rejected", func() bool { return b.Messages(t, rabbitmq.RejectedQueue) == len(poison)+1 })
 	if diff := cmp.Diff(map[string]int{"task-2": 1, "task-4": 1}, updates(in.all())); diff != "" {
 		t.Errorf("accepted (-want +got):\n%s", diff)
 	}
@@ -223,91 +221,4 @@ func TestReportsThatCannotBeAccepted(t *testing.T) {
 	if diff := cmp.Diff(map[string]float64{"undecodable": 2, "version": 1, "speaker": 4}, got); diff != "" {
 		t.Errorf("counted (-want +got):\n%s", diff)
 	}
-}
-
-func TestRestartedHubFindsWaitingReports(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	first := newHub(t, b.URI)
-	send(t, first, assignment("ping", tasker.AllEndpoints, 0))
-	closed(t, first)
-
-	link := newLink(t, b.URI, "web-1")
-	send(t, link, hello("web-1", "ping"), update("web-1", 1), update("web-1", 2))
-	second, in := newHub(t, b.URI), &inbox[tasker.Report]{}
-	receive(t, second, in)
-	wait.For(t, "the reports", func() bool { return len(in.all()) == 3 })
-	if err := second.Send(t.Context(), assignment("ping", "web-1", 1)); err != nil {
-		t.Errorf("the hello that waited made no queue: %v", err)
-	}
-}
-
-func TestOrdersExpire(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	hub := newHub(t, b.URI)
-	in := &inbox[tasker.Report]{}
-	receive(t, hub, in)
-	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
-	wait.For(t, "the hello", func() bool { return len(in.all()) > 0 })
-	past, kept := assignment("ping", "web-1", 1), assignment("ping", "web-1", 2)
-	past.Expires = time.Now().Add(-time.Minute)
-	kept.Expires = time.Time{}
-	if err := hub.Send(t.Context(), past, kept); err != nil {
-		t.Fatal(err)
-	}
-	wait.For(t, "one of them to expire", func() bool { return b.Messages(t, rabbitmq.Queue("web-1")) == 1 })
-	_, orders := serve(t, b.URI, "web-1", "ping")
-	wait.For(t, "the other one", func() bool { return tasks(orders.all())["task-2"] == 1 })
-	if n := tasks(orders.all())["task-1"]; n != 0 {
-		t.Errorf("the expired order was delivered %d times", n)
-	}
-}
-
-func TestClosed(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	hub, link := newHub(t, b.URI), newLink(t, b.URI, "web-1")
-	closed(t, hub)
-	closed(t, link)
-	if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); !errors.Is(err, transport.ErrClosed) {
-		t.Errorf("Send of a closed hub returned %v", err)
-	}
-	if err := link.Send(t.Context(), hello("web-1")); !errors.Is(err, transport.ErrClosed) {
-		t.Errorf("Send of a closed link returned %v", err)
-	}
-	if err := hub.Receive(t.Context(), func(context.Context, []tasker.Report) error { return nil }); !errors.Is(err, transport.ErrClosed) {
-		t.Errorf("Receive of a closed hub returned %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := newLink(t, b.URI, "web-2").Receive(ctx, func(context.Context, []tasker.Order) error { return nil }); !errors.Is(err, context.Canceled) {
-		t.Errorf("Receive with a context that is done returned %v", err)
-	}
-}
-
-func TestHelloIsTakenOnlyWithAQueue(t *testing.T) {
-	t.Parallel()
-	b := rabbitmqtest.New(t)
-	b.Do(t, func(ch *amqp.Channel) error {
-		_, err := ch.QueueDeclare(rabbitmq.Queue("web-1"), false, false, false, false, nil) // not durable: not ours
-		return err
-	})
-	hub := newHub(t, b.URI)
-	in := &inbox[tasker.Report]{}
-	receive(t, hub, in)
-	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"), update("web-1", 1))
-	send(t, newLink(t, b.URI, "web-2"), hello("web-2", "ping"))
-	wait.For(t, "the update and the other hello", func() bool { return len(in.all()) >= 2 })
-	for _, r := range in.all() {
-		if r.Endpoint == "web-1" && r.Hello != nil {
-			t.Error("the hello was taken although the queue could not be made")
-		}
-	}
-	if err := hub.Send(t.Context(), assignment("ping", "web-2", 1)); err != nil {
-		t.Errorf("the other endpoint suffers: %v", err)
-	}
-	b.DeleteQueue(t, rabbitmq.Queue("web-1"))
-	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
-	wait.For(t, "the next hello to be taken", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
 }

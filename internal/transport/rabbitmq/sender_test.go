@@ -101,7 +101,7 @@ func TestWhoMaySpeakCannotBeTold(t *testing.T) {
 			})
 			in := &inbox[tasker.Report]{refuse: func([]tasker.Report) error {
 				if asked.Load() < 4 {
-					t.Error("handed over before it was told who may speak")
+					t.Error("handed over before it received who may speak")
 				}
 				handed.Add(1)
 				return nil

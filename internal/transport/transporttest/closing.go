@@ -185,7 +185,7 @@ func closeWithoutConnection(t *testing.T, f Fabric) {
 		w.Refuse()
 	}
 	h, a := f.hub(t), f.agent(t, "web-1", "ping")
-	wait.For(t, "the observer to be orderNames", func() bool { return a.observed.isDisconnected("") })
+	wait.For(t, "the observer to be notified", func() bool { return a.observed.isDisconnected("") })
 	if err := a.Send(t.Context(), update("web-1", "a")); !errors.Is(err, transport.ErrUnavailable) {
 		t.Errorf("Send of a report returned %v, want ErrUnavailable", err)
 	}

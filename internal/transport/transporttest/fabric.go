@@ -48,7 +48,7 @@ func Run(t *testing.T, fabric func(t *testing.T) Fabric) {
 		{"a heartbeat changes the types that are served", typesChange},
 		{"a heartbeat changes only the scripts", scriptsChange},
 		{"large messages", largeMessages},
-		{"batches of largeBatches", largeBatches},
+		{"large batches", largeBatches},
 		{"concurrent senders", concurrency},
 		{"messages of a higher version are rejected", versions},
 		{"unknown fields and invalid messages", invalidBytes},

@@ -95,12 +95,12 @@ func reconnects(t *testing.T, f Fabric) {
 	a := f.connectedAgent(t, h, "web-1", "ping")
 	h.send(t, assignment("web-1", "ping", "before"))
 	for i := range 3 {
-		wait.For(t, "the observer to be orderNames of the session", a.observed.isConnected)
+		wait.For(t, "the observer to be notified of the session", a.observed.isConnected)
 		before, seenHellos := a.in.empty(), hellos(h, "web-1")
 		for _, w := range f.wires() {
 			w.Refuse()
 		}
-		wait.For(t, "the observer to be orderNames of the loss", func() bool { return a.observed.isDisconnected("") })
+		wait.For(t, "the observer to be notified of the loss", func() bool { return a.observed.isDisconnected("") })
 		if err := a.Send(t.Context(), update("web-1", "nowhere")); !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("Send without a connection returned %v, want ErrUnavailable", err)
 		}

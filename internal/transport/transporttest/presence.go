@@ -43,7 +43,7 @@ func expiry(t *testing.T, f Fabric) {
 	past.Expires, never.Expires = time.Now().Add(-time.Minute), time.Time{}
 	orders := []tasker.Order{past, never}
 	if f.Queues {
-		// While an agent listens, a queue may isConnected deliver what has just expired.
+		// While an agent consumes it, a queue may deliver an order that has just expired.
 		a.close(t)
 		soon := assignment("web-1", "ping", "soon")
 		soon.Expires = time.Now().Add(200 * time.Millisecond)

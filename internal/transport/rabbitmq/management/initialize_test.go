@@ -110,7 +110,7 @@ func TestInitializeKeepsThePassword(t *testing.T) {
 	}
 }
 
-func TestInitializeSaysWhatIsWrong(t *testing.T) {
+func TestInitializeErrors(t *testing.T) {
 	t.Parallel()
 	b, good := options(t)
 	plain := b.AddUserWithTag(t, "plain-"+b.Vhost, "")
@@ -133,7 +133,7 @@ func TestInitializeSaysWhatIsWrong(t *testing.T) {
 		"another tag":               {func(o *management.Options) { o.Username, o.Password = monitor[0], monitor[1] }, "set_user_tags"},
 		"no AMQP URI":               {func(o *management.Options) { o.URI = "amqp://tasker:" + secret + "@host" }, "amqp://user:password@host:port/vhost"},
 		"AMQP elsewhere":            {func(o *management.Options) { o.URI = b.URIAt(nobody, "user-of-"+b.Vhost, secret) }, "connection refused"},
-		"reset of the common vhost": {func(o *management.Options) { o.URI, o.Reset = "amqp://guest:guest@"+b.Address+"/", true }, "a vhost of its own"},
+		"reset of the common vhost": {func(o *management.Options) { o.URI, o.Reset = "amqp://guest:guest@"+b.Address+"/", true }, "its own vhost"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := good

@@ -1,0 +1,175 @@
+package management_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/management"
+	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
+)
+
+func types() []tasker.TaskType { return []tasker.TaskType{{Name: "ping", Handler: "ping"}} }
+
+// newAccounts are those of a vhost with everything declared.
+func newAccounts(t *testing.T, b *rabbitmqtest.Broker) *management.Accounts {
+	t.Helper()
+	if err := rabbitmq.Declare(t.Context(), b.URI, types()); err != nil {
+		t.Fatal(err)
+	}
+	a, err := management.NewAccounts(management.AccountOptions{
+		APIURL: b.APIURL, Username: b.Username, Password: b.Password, URI: b.URI,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	return a
+}
+
+// endpoint is a name that no other test has: users belong to all vhosts.
+func endpoint() string { return "web.1-" + uuid.NewString() }
+
+// admit admits an endpoint until the end of the test, and returns the URI that
+// its agent has.
+func admit(t *testing.T, a *management.Accounts, endpoint, secret string) string {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := a.Expel(context.Background(), endpoint); err != nil {
+			t.Errorf("Expel returned %v", err)
+		}
+	})
+	server, err := a.Admit(t.Context(), endpoint, secret)
+	if err != nil {
+		t.Fatalf("Admit returned %v", err)
+	}
+	return strings.Replace(server, "://", "://"+endpoint+":"+secret+"@", 1)
+}
+
+// hub is a control plane's end that notes the updates it receives.
+type hub struct {
+	*rabbitmq.Hub
+	mu      sync.Mutex
+	updates []string
+}
+
+func newHub(t *testing.T, b *rabbitmqtest.Broker) *hub {
+	t.Helper()
+	conn, err := rabbitmq.NewHub(rabbitmq.HubOptions{URI: b.URI, Types: types(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hub{Hub: conn}
+	receive(t, conn, func(_ context.Context, batch []tasker.Report) error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, r := range batch {
+			if r.Update != nil {
+				h.updates = append(h.updates, r.Endpoint+" "+r.Update.TaskID)
+			}
+		}
+		return nil
+	})
+	return h
+}
+
+func (h *hub) has(update string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, u := range h.updates {
+		if u == update {
+			return true
+		}
+	}
+	return false
+}
+
+// agent is a link that says hello when it should, and reports each assignment.
+type agent struct {
+	*rabbitmq.Link
+	mu   sync.Mutex
+	told error
+}
+
+func newAgent(t *testing.T, uri, endpoint string) *agent {
+	t.Helper()
+	a := &agent{}
+	link, err := rabbitmq.NewLink(rabbitmq.LinkOptions{
+		URI: uri, Endpoint: endpoint, Instance: "journal", Log: slog.New(slog.DiscardHandler),
+		Observer: func(err error) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.told = err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Link = link
+	receive(t, link, func(ctx context.Context, batch []tasker.Order) error {
+		if len(batch) == 0 {
+			return link.Send(ctx, tasker.Report{
+				Version: tasker.WireVersion, Endpoint: endpoint, Instance: "journal",
+				Hello: &tasker.Hello{Presence: tasker.Presence{Handlers: []string{"ping"}}, Session: "s"},
+			})
+		}
+		for _, o := range batch {
+			if err := link.Send(ctx, update(endpoint, o.Assignment.TaskID)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return a
+}
+
+func (a *agent) standing() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.told
+}
+
+// receive receives until the end of the test.
+func receive[In any](t *testing.T, conn interface {
+	Receive(context.Context, func(context.Context, []In) error) error
+	Close() error
+}, handle func(context.Context, []In) error,
+) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := conn.Receive(context.Background(), handle); !errors.Is(err, transport.ErrClosed) {
+			t.Errorf("Receive returned %v, want ErrClosed", err)
+		}
+	}()
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Errorf("Close returned %v", err)
+		}
+		<-done
+	})
+}
+
+func update(endpoint, task string) tasker.Report {
+	return tasker.Report{
+		Version: tasker.WireVersion, Endpoint: endpoint, Instance: "journal",
+		Update: &tasker.Update{TaskID: task, Type: "ping", Attempt: 1, Seq: 1, Status: tasker.Running},
+	}
+}
+
+func assignment(endpoint, task string) tasker.Order {
+	return tasker.Order{
+		Version: tasker.WireVersion, Endpoint: endpoint, Type: "ping", Expires: time.Now().Add(time.Hour),
+		Assignment: &tasker.Assignment{TaskID: task, Identifier: task, Attempt: 1, Handler: "ping", Payload: []byte(`{}`)},
+	}
+}

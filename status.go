@@ -82,25 +82,33 @@ func (c Counts) Finished(f Flags) bool { return !f.Open && c.Ended() == c.Total(
 // becomes failed after its last response has ended, but incomplete as soon as one
 // endpoint has missed the receive deadline.
 func (c Counts) TaskStatus(f Flags) TaskStatus {
-	total, ended, finished := c.Total(), c.Ended(), c.Finished(f)
 	switch {
 	case c[Missing] > 0:
 		return TaskIncomplete
-	case finished && total == 0 && !f.Cancel:
-		return TaskIncomplete // no endpoint received the broadcast
-	case finished && total > 0 && c[Succeeded] == total:
-		return TaskSucceeded
-	case finished && f.Cancel:
-		return TaskCancelled
-	case finished:
-		return TaskFailed
+	case c.Finished(f):
+		return c.finalStatus(f)
 	case f.Pause:
 		return TaskPaused
-	case c[Received] > 0 || c[Running] > 0 || ended > 0:
+	case c[Received] > 0 || c[Running] > 0 || c.Ended() > 0:
 		return TaskRunning
 	case c[Sent] > 0 || f.Sent:
 		return TaskSent
 	default:
 		return TaskPending
+	}
+}
+
+// finalStatus derives the status of a finished task without missing responses.
+func (c Counts) finalStatus(f Flags) TaskStatus {
+	total := c.Total()
+	switch {
+	case total == 0 && !f.Cancel:
+		return TaskIncomplete // no endpoint received the broadcast
+	case total > 0 && c[Succeeded] == total:
+		return TaskSucceeded
+	case f.Cancel:
+		return TaskCancelled
+	default:
+		return TaskFailed
 	}
 }

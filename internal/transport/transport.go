@@ -38,11 +38,11 @@ type Conn[Out, In any] interface {
 	Close() error
 }
 
-// Hub is the control plane's end of a transport, Link is the end of an agent.
-type (
-	Hub  = Conn[tasker.Order, tasker.Report]
-	Link = Conn[tasker.Report, tasker.Order]
-)
+// Hub is the control plane's end of a transport.
+type Hub = Conn[tasker.Order, tasker.Report]
+
+// Link is an agent's end of a transport.
+type Link = Conn[tasker.Report, tasker.Order]
 
 // Send returns these errors, alone or inside a *SendError; match them with errors.Is.
 var (

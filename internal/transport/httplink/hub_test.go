@@ -29,7 +29,7 @@ func TestNameIsReservedForThreeHeartbeats(t *testing.T) {
 	}
 	c.move(30*time.Second - 1)
 	other := s.open(t, nil, "web-1", "another journal")
-	if other.status != http.StatusConflict || !strings.Contains(other.problem, "in use by another agent, last reported 30s ago") {
+	if other.status != http.StatusConflict || !strings.Contains(other.problem, "in use by another agent, which last reported 30s ago") {
 		t.Errorf("another one, before three heartbeats have passed, is answered %d %s", other.status, other.problem)
 	}
 	c.move(1)

@@ -97,15 +97,7 @@ func (l *Link) subscribe(ctx context.Context, s *session, signalHello func() err
 		case err == nil:
 			return sub, nil
 		case hasReplyCode(err, amqp.NotFound):
-			if replies == nil {
-				if replies, err = s.publisher.receiveReplies(ctx); err != nil {
-					return nil, err
-				}
-			}
-			if err := signalHello(); err != nil {
-				return nil, err
-			}
-			if replies, err = l.awaitQueue(ctx, s, replies, queueRetry().Wait(attempt)); err != nil {
+			if replies, err = l.requestQueue(ctx, s, replies, signalHello, attempt); err != nil {
 				return nil, err
 			}
 			continue
@@ -122,6 +114,21 @@ func (l *Link) subscribe(ctx context.Context, s *session, signalHello func() err
 			return nil, err
 		}
 	}
+}
+
+// requestQueue signals a hello and waits for the queue. It consumes replies first, unless
+// replies is already set, and returns the channel for further replies like awaitQueue.
+func (l *Link) requestQueue(ctx context.Context, s *session, replies <-chan amqp.Delivery, signalHello func() error, attempt int) (<-chan amqp.Delivery, error) {
+	if replies == nil {
+		var err error
+		if replies, err = s.publisher.receiveReplies(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := signalHello(); err != nil {
+		return replies, err
+	}
+	return l.awaitQueue(ctx, s, replies, queueRetry().Wait(attempt))
 }
 
 // awaitQueue waits until the queue is declared or the next attempt is due. It returns the

@@ -83,6 +83,28 @@ func concurrency(t *testing.T, f Fabric) {
 	for i := range agents {
 		agents[i] = f.connectedAgent(t, h, fmt.Sprint("web-", i), "ping")
 	}
+	sendConcurrently(t, h, agents, senders, rounds, each)
+	// The messages of one sender arrive in order.
+	inOrder := func(all []string, prefix string) {
+		t.Helper()
+		of := slices.DeleteFunc(all, func(task string) bool { return !strings.HasPrefix(task, prefix+"-") })
+		if diff := cmp.Diff(names(prefix, rounds*each), of); diff != "" {
+			t.Errorf("messages differ (-want +got):\n%.2000s", diff)
+		}
+	}
+	wait.For(t, "the reports", func() bool { return len(updatedTasks(h.in.all())) >= senders*len(agents)*rounds*each })
+	for _, a := range agents {
+		wait.For(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= senders*rounds*each })
+		for s := range senders {
+			inOrder(orderNames(a.in.all()), fmt.Sprint("order-", s))
+			inOrder(updatedTasks(h.in.all()), fmt.Sprintf("report-%s-%d", a.name, s))
+		}
+	}
+}
+
+// sendConcurrently sends orders to each agent and reports from it with several senders.
+func sendConcurrently(t *testing.T, h *hub, agents []*agent, senders, rounds, each int) {
+	t.Helper()
 	var sending sync.WaitGroup
 	for s := range senders {
 		for _, a := range agents {
@@ -101,22 +123,6 @@ func concurrency(t *testing.T, f Fabric) {
 		}
 	}
 	sending.Wait()
-	// The messages of one sender arrive in order.
-	inOrder := func(all []string, prefix string) {
-		t.Helper()
-		of := slices.DeleteFunc(all, func(task string) bool { return !strings.HasPrefix(task, prefix+"-") })
-		if diff := cmp.Diff(names(prefix, rounds*each), of); diff != "" {
-			t.Errorf("messages differ (-want +got):\n%.2000s", diff)
-		}
-	}
-	wait.For(t, "the reports", func() bool { return len(updatedTasks(h.in.all())) >= senders*len(agents)*rounds*each })
-	for _, a := range agents {
-		wait.For(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= senders*rounds*each })
-		for s := range senders {
-			inOrder(orderNames(a.in.all()), fmt.Sprint("order-", s))
-			inOrder(updatedTasks(h.in.all()), fmt.Sprintf("report-%s-%d", a.name, s))
-		}
-	}
 }
 
 func versions(t *testing.T, f Fabric) {

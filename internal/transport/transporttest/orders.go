@@ -121,7 +121,19 @@ func unroutable(t *testing.T, f Fabric) {
 	if partly.Of != n {
 		t.Errorf("the SendError is of %d messages, want %d", partly.Of, n)
 	}
-	for i, err := range partly.Failed {
+	checkUnroutable(t, f, orders, bad, partly.Failed)
+	for _, a := range agents {
+		wait.For(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= len(want[a.name]) })
+		if diff := cmp.Diff(want[a.name], orderNames(a.in.all())); diff != "" {
+			t.Errorf("orders to %s (-want +got):\n%s", a.name, diff)
+		}
+	}
+}
+
+// checkUnroutable checks that exactly the bad orders have failed, and why.
+func checkUnroutable(t *testing.T, f Fabric, orders []tasker.Order, bad map[int]bool, failed map[int]error) {
+	t.Helper()
+	for i, err := range failed {
 		absent := i%7 == 3 && !f.Queues && errors.Is(err, transport.ErrOffline)
 		if !bad[i] || !absent && !errors.Is(err, transport.ErrUnroutable) {
 			t.Errorf("order %d to %s of type %s failed: %v", i, orders[i].Endpoint, orders[i].Type, err)
@@ -130,12 +142,6 @@ func unroutable(t *testing.T, f Fabric) {
 	}
 	for i := range bad {
 		t.Errorf("order %d to %s of type %s passed", i, orders[i].Endpoint, orders[i].Type)
-	}
-	for _, a := range agents {
-		wait.For(t, "the orders to "+a.name, func() bool { return len(a.in.all()) >= len(want[a.name]) })
-		if diff := cmp.Diff(want[a.name], orderNames(a.in.all())); diff != "" {
-			t.Errorf("orders to %s (-want +got):\n%s", a.name, diff)
-		}
 	}
 }
 

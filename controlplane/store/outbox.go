@@ -72,19 +72,8 @@ func (o *Outbox) ClaimDue(ctx context.Context, limit int) ([]Claim, error) {
 			if len(claims) >= limit || tasks.isFull() {
 				break
 			}
-			due, err := q.lockDue(ctx, tx, limit-len(claims))
+			due, err := tasks.claim(ctx, q, limit-len(claims))
 			if err != nil {
-				return err
-			}
-			if len(due) == 0 {
-				continue
-			}
-			if err := tasks.load(ctx, due, q.cancel); err != nil {
-				return err
-			}
-			// Claims whose payload exceeds maxClaimBytes stay due.
-			due = slices.DeleteFunc(due, func(c Claim) bool { return tasks.rows[c.TaskID] == nil })
-			if err := q.hold(ctx, tx, due); err != nil {
 				return err
 			}
 			for _, c := range due {
@@ -108,6 +97,20 @@ type claimedTasks struct {
 }
 
 func (t *claimedTasks) isFull() bool { return t.bytes > maxClaimBytes }
+
+// claim claims up to limit due orders of a queue and reads their tasks. Orders whose
+// payload exceeds maxClaimBytes stay due.
+func (t *claimedTasks) claim(ctx context.Context, q dueQueue, limit int) ([]Claim, error) {
+	due, err := q.lockDue(ctx, t.tx, limit)
+	if err != nil || len(due) == 0 {
+		return nil, err
+	}
+	if err := t.load(ctx, due, q.cancel); err != nil {
+		return nil, err
+	}
+	due = slices.DeleteFunc(due, func(c Claim) bool { return t.rows[c.TaskID] == nil })
+	return due, q.hold(ctx, t.tx, due)
+}
 
 // load reads the tasks of the claims until they are full; a cancel needs no payload.
 func (t *claimedTasks) load(ctx context.Context, claims []Claim, cancel bool) error {

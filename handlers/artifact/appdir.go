@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
@@ -181,7 +180,17 @@ func (d *appDir) checkSpace(needed int64) error {
 }
 
 // formatSize formats a size with its unit.
-func formatSize(n int64) string { return humanize.IBytes(uint64(n)) }
+func formatSize(n int64) string {
+	size, unit := float64(n), 0
+	for size >= 1024 {
+		size, unit = size/1024, unit+1
+	}
+	format := "%.0f %s"
+	if size < 10 && unit > 0 {
+		format = "%.1f %s"
+	}
+	return fmt.Sprintf(format, size, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}[unit])
+}
 
 // removeAll removes files and directories, whether they exist or not.
 func (d *appDir) removeAll(names ...string) error {

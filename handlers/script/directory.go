@@ -145,22 +145,21 @@ func readHeader(root *os.Root, name string) (header, error) {
 
 // set applies a setting like restart=retry.
 func (h *header) set(setting string) error {
-	values := map[string][]string{"restart": {"never", "retry", "resume"}, "plan": {"yes", "no"}, "undo": {"yes", "no"}}
 	key, value, _ := strings.Cut(setting, "=")
-	valid, found := values[key]
-	if !found {
-		return fmt.Errorf("unknown setting %q; the settings are restart, plan and undo", setting)
-	}
-	if !slices.Contains(valid, value) {
-		return fmt.Errorf("%q is invalid; %s is %s", setting, key, strings.Join(valid, " or "))
-	}
+	valid := []string{"yes", "no"}
 	switch key {
 	case "restart":
+		valid = []string{"never", "retry", "resume"}
 		h.restart = handlers.Restart(value)
 	case "plan":
 		h.canDryRun = value == "yes"
 	case "undo":
 		h.canUndo = value == "yes"
+	default:
+		return fmt.Errorf("unknown setting %q; the settings are restart, plan and undo", setting)
+	}
+	if !slices.Contains(valid, value) {
+		return fmt.Errorf("%q is invalid; %s is %s", setting, key, strings.Join(valid, " or "))
 	}
 	return nil
 }

@@ -84,10 +84,16 @@ func apply(ctx context.Context, c *systemd.Conn, v verb, unit string, before uni
 		_ = c.ResetFailedUnitContext(ctx, unit)
 	}
 	w := waiter{conn: c, verb: v, unit: unit, settle: settle, since: time.Now(), jobResults: make(chan string, 1)}
-	jobs := map[verb]func(context.Context, string, string, chan<- string) (int, error){
-		start: c.StartUnitContext, stop: c.StopUnitContext, restart: c.RestartUnitContext, reload: c.ReloadUnitContext,
+	request := c.StartUnitContext
+	switch v {
+	case stop:
+		request = c.StopUnitContext
+	case restart:
+		request = c.RestartUnitContext
+	case reload:
+		request = c.ReloadUnitContext
 	}
-	if _, err := jobs[v](ctx, unit, "replace", w.jobResults); err != nil {
+	if _, err := request(ctx, unit, "replace", w.jobResults); err != nil {
 		return fmt.Errorf("%s %s: %w", v, unit, err)
 	}
 	return w.wait(ctx)

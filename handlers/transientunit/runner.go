@@ -107,12 +107,10 @@ func createDir(dir string, note []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"record": recordScript, "note": note} {
-		if err := atomicfile.Replace(filepath.Join(dir, name), content); err != nil {
-			return err
-		}
+	if err := atomicfile.Replace(filepath.Join(dir, "record"), recordScript); err != nil {
+		return err
 	}
-	return nil
+	return atomicfile.Replace(filepath.Join(dir, "note"), note)
 }
 
 // removeOld removes the directories of units that ended long ago.

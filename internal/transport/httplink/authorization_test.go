@@ -58,7 +58,7 @@ func (o *observer) isUnauthorized(text string) bool {
 
 var errRevoked = errors.New("endpoint web-1 was revoked")
 
-func TestShutOutAndLetInAgain(t *testing.T) {
+func TestRevokeAndRestore(t *testing.T) {
 	t.Parallel()
 	s, g := newServer(t), &testAuthorizer{}
 	hub := s.newHub(t, g.setOption)
@@ -96,9 +96,9 @@ func TestShutOutAndLetInAgain(t *testing.T) {
 	wait.For(t, "an order to pass again", func() bool { return hub.Send(t.Context(), assignment("web-1", 3)) == nil })
 }
 
-// TestShutOutWhileAStreamIsOpened shuts an endpoint out in the middle of a
+// TestRevokeWhileStreamOpens shuts an endpoint out in the middle of a
 // question that was answered before.
-func TestShutOutWhileAStreamIsOpened(t *testing.T) {
+func TestRevokeWhileStreamOpens(t *testing.T) {
 	t.Parallel()
 	for question, status := range map[int32]int{1: http.StatusForbidden, 2: http.StatusServiceUnavailable} {
 		t.Run(fmt.Sprint("question ", question), func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestShutOutWhileAStreamIsOpened(t *testing.T) {
 	}
 }
 
-func TestOneWhoMayNotSpeakTakesNoStreamAway(t *testing.T) {
+func TestUnauthorizedAgentReplacesNoStream(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	hub := s.newHub(t, func(o *httplink.HubOptions) {
@@ -161,7 +161,7 @@ func (a agentNamed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
 }
 
-func TestDisconnectEndsASendThatWaits(t *testing.T) {
+func TestDisconnectEndsWaitingSend(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	// Nothing else ends it.
@@ -190,7 +190,7 @@ func TestDisconnectEndsASendThatWaits(t *testing.T) {
 	}
 }
 
-func TestReportsThatAreHeldBackAreRefused(t *testing.T) {
+func TestReportsAreAuthorizedAgainAfterReading(t *testing.T) {
 	t.Parallel()
 	s, g := newServer(t), &testAuthorizer{}
 	asked := make(chan struct{}, 2)
@@ -221,7 +221,7 @@ func TestReportsThatAreHeldBackAreRefused(t *testing.T) {
 	}
 }
 
-func TestWhoMaySpeakCannotBeTold(t *testing.T) {
+func TestAuthorizationIsUnavailable(t *testing.T) {
 	t.Parallel()
 	s, g := newServer(t), &testAuthorizer{}
 	hub := s.newHub(t, g.setOption)
@@ -239,7 +239,7 @@ func TestWhoMaySpeakCannotBeTold(t *testing.T) {
 	}
 }
 
-func TestWhichAnswersShutOut(t *testing.T) {
+func TestUnauthorizedResponses(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]bool{
 		http.StatusUnauthorized: true, http.StatusForbidden: true,

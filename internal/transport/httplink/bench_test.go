@@ -16,7 +16,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 )
 
-// dial opens n streams of agents that have said hello and whose bytes are the
+// dial opens n streams of agents that have sent a hello and whose bytes are the
 // caller's to read.
 func (s *server) dial(b *testing.B, n int) []net.Conn {
 	b.Helper()
@@ -63,7 +63,7 @@ func BenchmarkSend1000OrdersTo100Streams(b *testing.B) {
 }
 
 // BenchmarkPost1000Reports posts them one by one, to a store that commits a
-// batch in no time and to one that takes as long as a disk.
+// batch immediately, and to a store as slow as a disk.
 func BenchmarkPost1000Reports(b *testing.B) {
 	for _, commit := range []time.Duration{0, 5 * time.Millisecond} {
 		b.Run(fmt.Sprint("commit=", commit), func(b *testing.B) { postReports(b, commit) })
@@ -116,7 +116,7 @@ func postReports(b *testing.B, commit time.Duration) {
 	b.ReportMetric(float64(n)/float64(len(batches())), "reports/batch")
 }
 
-// BenchmarkIdleStream measures the memory of a stream that has nothing to say,
+// BenchmarkIdleStream measures the memory of an idle stream,
 // the test's end of the connection included.
 func BenchmarkIdleStream(b *testing.B) {
 	const n = 2000

@@ -41,7 +41,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// server is where hubs come and go, as on the port of a control plane.
+// server serves the current hub, like the port of a control plane across restarts.
 type server struct {
 	address string
 	url     string
@@ -101,7 +101,7 @@ func (s *server) put(t testing.TB, endpoint string, raw []byte) {
 	}
 }
 
-// post posts a body as reports of the endpoint and returns the answer's status.
+// post posts a body as reports of the endpoint and returns the status of the response.
 func (s *server) post(t testing.TB, endpoint string, body []byte) int {
 	t.Helper()
 	return post(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, s.url, endpoint, body)
@@ -123,17 +123,17 @@ func post(t testing.TB, client *http.Client, url, endpoint string, body []byte) 
 	return resp.StatusCode
 }
 
-// tapped tells the test the connection that a hub takes over, so that it can write
-// between the lines.
+// tapped passes the connection that a hub hijacks to the test, which can then write to the
+// stream.
 type tapped struct {
 	http.ResponseWriter
-	taken func(net.Conn)
+	hijacked func(net.Conn)
 }
 
 func (w *tapped) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
-		w.taken(conn)
+		w.hijacked(conn)
 	}
 	return conn, buffers, err
 }

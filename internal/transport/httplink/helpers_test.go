@@ -16,7 +16,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 )
 
-// patience bounds every wait for what must come.
+// patience is how long a test waits for an expected event.
 const patience = 60 * time.Second
 
 // clock stands still until it is moved.
@@ -39,8 +39,8 @@ func (c *clock) move(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// collect receives reports until the hub is closed and returns what came so far,
-// in batches. hold may be nil.
+// collect receives reports until the hub is closed and returns the batches received
+// so far. hold may be nil.
 func collect(t testing.TB, hub *httplink.Hub, hold func([]tasker.Report) error) (batches func() [][]tasker.Report) {
 	t.Helper()
 	var mu sync.Mutex
@@ -81,7 +81,7 @@ type orders struct {
 	lines   *bufio.Reader
 }
 
-// open asks for a stream; client may be nil.
+// open requests a stream; client may be nil.
 func (s *server) open(t testing.TB, client *http.Client, endpoint, instance string) *orders {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -46,7 +46,7 @@ func TestNameIsReservedForThreeHeartbeats(t *testing.T) {
 	}
 }
 
-// An agent that received a longer interval, or says so, may be silent for longer.
+// An agent with a longer heartbeat interval may be silent for longer.
 func TestNameReservationFollowsHeartbeatInterval(t *testing.T) {
 	t.Parallel()
 	s, c := newServer(t), newClock()

@@ -87,7 +87,7 @@ func TestSizesOfReports(t *testing.T) {
 	if got := s.post(t, "web-1", body(limit)); got != http.StatusNoContent {
 		t.Errorf("%d bytes are answered %d", limit, got)
 	}
-	// One that says how large it is need not be read.
+	// A body with a too large Content-Length is not read.
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestSizesOfReports(t *testing.T) {
 }
 
 // TestPostsAreStoredTogether has posts arrive while a batch is being stored. It
-// cannot know when they wait to be handed over, so it tries until they do.
+// cannot know when they wait, so it retries until they do.
 func TestPostsAreStoredTogether(t *testing.T) {
 	t.Parallel()
 	const posts = 60
@@ -166,9 +166,9 @@ func TestPostsAreStoredTogether(t *testing.T) {
 	})
 }
 
-// TestHeartbeatsAreStoredTogether has a store that takes no time, and each heartbeat
-// arrive after the one before, so that nothing but the wait for company brings them
-// together. On a busy machine they may come too late for that.
+// TestHeartbeatsAreStoredTogether sends heartbeats one after the other to an immediate store,
+// so that only the delay of heartbeats can batch them. On a busy machine they may arrive too
+// late for that.
 func TestHeartbeatsAreStoredTogether(t *testing.T) {
 	t.Parallel()
 	const beats = 20

@@ -27,7 +27,7 @@ func (s *observer) isUnauthorized(want string) bool {
 	return errors.Is(last, transport.ErrUnauthorized) && strings.Contains(last.Error(), want)
 }
 
-func TestALinkThatIsShutOut(t *testing.T) {
+func TestUnauthorizedLink(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		uri  func(t *testing.T, b *rabbitmqtest.Broker, user string) string
@@ -100,7 +100,7 @@ func TestLinkIsAuthorizedLater(t *testing.T) {
 	wait.For(t, "a report to pass", func() bool { return link.Send(context.Background(), update("web-1", 1)) == nil })
 }
 
-func TestAQueueThatIsGoneIsNotBelievedIn(t *testing.T) {
+func TestMissingQueueIsDeclaredAgain(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)

@@ -38,7 +38,7 @@ func fleet(b *testing.B, broker *rabbitmqtest.Broker, n int) []string {
 	return names
 }
 
-// BenchmarkSend sends to 1,000 endpoints: by name, and to everyone.
+// BenchmarkSend sends to 1,000 endpoints: by name, and to all endpoints.
 func BenchmarkSend(b *testing.B) {
 	broker := rabbitmqtest.New(b)
 	named := []tasker.Order{}
@@ -95,8 +95,8 @@ func BenchmarkReceive(b *testing.B) {
 	b.ReportMetric(float64(len(reports)*rounds)/float64(batches), "reports/batch")
 }
 
-// BenchmarkHello takes the hellos of 200 endpoints that wait: the first time
-// their queues are made, the second time they are found.
+// BenchmarkHello receives the hellos of 200 endpoints that wait: the first time it declares
+// their queues, the second time the queues exist.
 func BenchmarkHello(b *testing.B) {
 	const n = 200
 	for _, times := range []int{1, 2} {

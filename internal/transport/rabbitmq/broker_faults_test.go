@@ -205,8 +205,8 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	wait.For(t, "the observer to be notified", func() bool { return seen.last("nobody") })
 }
 
-// blockedFrame is the frame by which a broker short of something says that it
-// takes no messages, unblockedFrame the one by which it takes them again.
+// blockedFrame is the frame with which a broker stops accepting messages, unblockedFrame the
+// frame with which it accepts them again.
 func blockedFrame(reason string) []byte {
 	return methodFrame(append([]byte{0, 10, 0, 60, byte(len(reason))}, reason...))
 }

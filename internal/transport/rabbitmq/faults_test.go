@@ -63,7 +63,7 @@ func TestKilledWhileSendingOrders(t *testing.T) {
 	send(t, hub, assignment("ping", "web-1", 0))
 
 	// It is sent by one goroutine and killed by another, until a kill has met a
-	// Send. What has not passed is sent again.
+	// Send. Failed orders are sent again.
 	b.AwaitConnection(t, "tasker-controlplane publish") // lest very many are sent meanwhile
 	n := 0
 	var work sync.WaitGroup

@@ -62,7 +62,7 @@ func closed(t testing.TB, c interface{ Close() error }) {
 	}
 }
 
-// inbox keeps what a Receive handed over.
+// inbox stores the batches that Receive delivers.
 type inbox[T any] struct {
 	// refuse may be set before the Receive: its error is handle's.
 	refuse func(batch []T) error
@@ -129,7 +129,7 @@ func receive[T any](t testing.TB, conn receiver[T], in *inbox[T]) (done <-chan s
 	return ended
 }
 
-// serve makes an agent that says hello at the beginning of each session.
+// serve returns an agent that sends a hello at the beginning of each session.
 func serve(t testing.TB, uri, endpoint string, handlers ...string) (*rabbitmq.Link, *inbox[tasker.Order]) {
 	t.Helper()
 	link := newLink(t, uri, endpoint)
@@ -172,7 +172,7 @@ func assignment(taskType, endpoint string, n int) tasker.Order {
 	}
 }
 
-// send sends until it has passed: again what has not, and after an outage.
+// send sends messages until all are accepted, also after an outage.
 func send[T any](t testing.TB, conn interface {
 	Send(context.Context, ...T) error
 }, msgs ...T,

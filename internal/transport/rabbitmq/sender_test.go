@@ -19,7 +19,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-func TestAHelloOfOneWhoMayNotSpeak(t *testing.T) {
+func TestUnauthorizedHello(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	reg := prometheus.NewRegistry()
@@ -64,9 +64,9 @@ func TestAHelloOfOneWhoMayNotSpeak(t *testing.T) {
 	wait.For(t, "it to be taken again", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
 }
 
-// TestShutOutWhileAHelloIsTaken deletes the queue in the middle of a question that
+// TestRevokeDuringHello deletes the queue in the middle of a question that
 // was answered before.
-func TestShutOutWhileAHelloIsTaken(t *testing.T) {
+func TestRevokeDuringHello(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
@@ -84,7 +84,7 @@ func TestShutOutWhileAHelloIsTaken(t *testing.T) {
 	}
 }
 
-func TestWhoMaySpeakCannotBeTold(t *testing.T) {
+func TestAuthorizationIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, report := range map[string]tasker.Report{"a hello": hello("web-1", "ping"), "a heartbeat": beat("web-1", "ping")} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestWhoMaySpeakCannotBeTold(t *testing.T) {
 
 // The control plane does not write into a queue of which an agent gives the name
 // as the place for an answer.
-func TestNoAnswerIntoAQueue(t *testing.T) {
+func TestNoReplyToQueue(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)

@@ -11,8 +11,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// What is alone waits no longer than the gap; a stream comes in one batch each
-// linger, also when there are gaps in it.
+// TestSubscriptionBatches checks that a single message waits no longer than the gap, and that
+// a stream makes one batch per linger, also with gaps.
 func TestSubscriptionBatches(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
@@ -63,7 +63,7 @@ func TestSubscriptionBatches(t *testing.T) {
 	}
 }
 
-// acks notes what is acknowledged.
+// acks records the acknowledged delivery tags.
 type acks struct {
 	amqp.Acknowledger
 	mu   sync.Mutex
@@ -85,8 +85,8 @@ func (a *acks) all() []uint64 {
 	return slices.Clone(a.tags)
 }
 
-// What is owed is acknowledged with what is published meanwhile, or when the ackDelay is
-// over, once.
+// TestDelayedAcknowledgement checks that a delayed acknowledgement is sent once: with a report,
+// or after ackDelay.
 func TestDelayedAcknowledgement(t *testing.T) {
 	t.Parallel()
 	for name, settled := range map[string]time.Duration{"with a report": ackDelay / 2, "alone": ackDelay} {

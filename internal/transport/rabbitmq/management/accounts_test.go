@@ -24,7 +24,7 @@ func TestAdmitAndExpel(t *testing.T) {
 	first := newAgent(t, uri, name)
 	wait.For(t, "an order to pass", func() bool { return h.Send(t.Context(), assignment(name, "one")) == nil })
 	wait.For(t, "its report", func() bool { return h.has(name + " one") })
-	// Repeated, it disturbs nobody.
+	// Repeating it has no effect.
 	session := dial(t, uri)
 	if server, err := a.Admit(t.Context(), name, "first-secret"); err != nil || server != "amqp://"+b.Address+"/"+b.Vhost {
 		t.Errorf("Admit, repeated, returned %q, %v", server, err)

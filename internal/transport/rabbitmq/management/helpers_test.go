@@ -93,7 +93,7 @@ func (h *hub) has(update string) bool {
 	return false
 }
 
-// agent is a link that says hello when it should, and reports each assignment.
+// agent is a link that sends a hello in each session and reports each assignment.
 type agent struct {
 	*rabbitmq.Link
 	mu   sync.Mutex

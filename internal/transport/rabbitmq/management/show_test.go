@@ -9,7 +9,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
 )
 
-// show is what the broker knows of a user.
+// show returns the properties of a user of the broker.
 func show(t *testing.T, b *rabbitmqtest.Broker, name string) []any {
 	t.Helper()
 	var user any

@@ -20,7 +20,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// noHijacker is an answer whose connection cannot be taken over, on HTTP/1.
+// noHijacker is an HTTP/1 response whose connection cannot be hijacked.
 type noHijacker struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -35,10 +35,9 @@ func withoutHijacking(next http.Handler) http.Handler {
 	})
 }
 
-// TestTheServersShutdown shuts a server down as a control plane that stops would: it
-// knows nothing of streams that were taken over, and waits for the others; both end
-// with the hub.
-func TestTheServersShutdown(t *testing.T) {
+// TestServerShutdown shuts a server down like a control plane that stops. The server does not
+// know hijacked streams and waits for the others; both end with the hub.
+func TestServerShutdown(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		tls, http2 bool
@@ -104,8 +103,8 @@ func TestTheServersShutdown(t *testing.T) {
 	}
 }
 
-// TestAnAgentThatIsGoneIsNoticed has no sign of life that could fail.
-func TestAnAgentThatIsGoneIsNoticed(t *testing.T) {
+// TestClosedConnectionEndsStream has no sign of life that could fail.
+func TestClosedConnectionEndsStream(t *testing.T) {
 	t.Parallel()
 	for name, leave := range map[string]func(net.Conn){
 		"it closes":                 func(c net.Conn) { c.Close() },
@@ -157,15 +156,15 @@ func TestAnAgentThatIsGoneIsNoticed(t *testing.T) {
 	}
 }
 
-// TestSignsOfLifeAreFewerInALargeFleet reads what each agent is told.
-func TestSignsOfLifeAreFewerInALargeFleet(t *testing.T) {
+// TestKeepaliveIntervalGrowsWithFleet reads the interval that each agent receives.
+func TestKeepaliveIntervalGrowsWithFleet(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.newHub(t, func(o *httplink.HubOptions) { o.Keepalive = 20 * time.Millisecond })
 	for i, want := range []string{"0.02", "0.02", "0.03", "0.04", "0.05", "0.06", "0.07", "0.08", "0.08", "0.08"} {
 		stream := s.open(t, nil, fmt.Sprint("web-", i), "i")
 		if got := stream.header.Get("Tasker-Keepalive"); got != want {
-			t.Errorf("stream %d is told %s s, want %s", i, got, want)
+			t.Errorf("stream %d has the interval %s s, want %s", i, got, want)
 		}
 	}
 }

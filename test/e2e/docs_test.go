@@ -19,7 +19,7 @@ const root = "../.."
 // testedElsewhere are the beginnings of documented commands that other tests run.
 func testedElsewhere() []string {
 	return []string{
-		"apt-get install -y ./tasker", "sed -i 's/address:", "tasker enrol-token create", "tasker-agent enrol ", // test/hosts, TestTheReadmesLines
+		"apt-get install -y ./tasker", "sed -i 's/address:", "tasker enrol-token create", "tasker-agent enrol ", // test/hosts, TestReadmeCommands
 		"tasker-agent service ",                                                                              // test/hosts
 		"tasker-controlplane run", "tasker-agent run", "bin/tasker-controlplane run", "bin/tasker-agent run", // every test of this package
 		"test/servers", "make demo ARGS=", // make test and TestDemo

@@ -15,10 +15,9 @@ import (
 	"time"
 )
 
-// balancer is a load balancer before an application: round robin over the hosts that
-// answer their health check. What a host does not answer is asked of the next one, and
-// that host gets nothing more until it is healthy, unless none of those that are does
-// answer: the checks lag behind what happens.
+// balancer is a load balancer, round robin over the hosts with a successful health check. It
+// sends a failed request to the next host, and skips the failed host until its next
+// successful check. Since the checks lag behind, it tries unhealthy hosts last.
 type balancer struct {
 	transport http.RoundTripper
 	backends  []*backend
@@ -30,7 +29,7 @@ type backend struct {
 	healthy atomic.Bool
 }
 
-// newBalancer answers at the returned URL until the test ends. Its hosts are in a lab.
+// newBalancer serves the returned URL until the test ends.
 func newBalancer(l *lab, hosts ...string) string {
 	l.t.Helper()
 	transport := &http.Transport{DialContext: l.dial, DisableKeepAlives: true, ResponseHeaderTimeout: 5 * time.Second}
@@ -43,7 +42,7 @@ func newBalancer(l *lab, hosts ...string) string {
 			h.healthy.Store(err == nil)
 		}
 		check(l.t.Context())
-		during(l.t, check) // each for itself, as one that is off may be long in not answering
+		repeatUntilEnd(l.t, check) // one goroutine per host, because a host that is off causes long timeouts
 	}
 	server := httptest.NewServer(&httputil.ReverseProxy{
 		Transport: b,
@@ -53,8 +52,8 @@ func newBalancer(l *lab, hosts ...string) string {
 	return server.URL + "/"
 }
 
-// inTurn are the hosts in the order in which one request is to be asked of them.
-func (b *balancer) inTurn() []*backend {
+// nextOrder returns the order in which a request tries the hosts.
+func (b *balancer) nextOrder() []*backend {
 	n := int(b.turn.Add(1)) % len(b.backends)
 	var healthy, others []*backend
 	for _, h := range slices.Concat(b.backends[n:], b.backends[:n]) {
@@ -67,10 +66,10 @@ func (b *balancer) inTurn() []*backend {
 	return append(healthy, others...)
 }
 
-// RoundTrip asks one host after the other.
+// RoundTrip tries one host after the other.
 func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 	failed := errors.New("no host answers")
-	for _, backend := range b.inTurn() {
+	for _, backend := range b.nextOrder() {
 		out := r.Clone(r.Context())
 		out.URL.Host = backend.address
 		resp, err := b.transport.RoundTrip(out)
@@ -78,7 +77,7 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		if err == nil {
-			err = fmt.Errorf("%s answered %s", backend.address, resp.Status)
+			err = fmt.Errorf("%s returned %s", backend.address, resp.Status)
 			_ = resp.Body.Close()
 		}
 		backend.healthy.Store(false)
@@ -87,20 +86,20 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, failed
 }
 
-// visitor asks the application all the time.
+// visitor sends requests to the application continuously.
 type visitor struct {
-	mu     sync.Mutex
-	visits int
-	errs   []error
-	said   []string // the versions, in the order in which they first came
+	mu       sync.Mutex
+	visits   int
+	errs     []error
+	versions []string // the versions, in the order in which they first came
 }
 
 func visit(t *testing.T, url string) *visitor {
 	t.Helper()
 	v := &visitor{}
 	for range 4 {
-		during(t, func(ctx context.Context) {
-			said, err := get(ctx, http.DefaultTransport, url)
+		repeatUntilEnd(t, func(ctx context.Context) {
+			output, err := get(ctx, http.DefaultTransport, url)
 			if ctx.Err() != nil {
 				return
 			}
@@ -109,28 +108,28 @@ func visit(t *testing.T, url string) *visitor {
 			v.visits++
 			if err != nil {
 				v.errs = append(v.errs, fmt.Errorf("at %s: %w", time.Now().Format("15:04:05.000"), err))
-			} else if !slices.Contains(v.said, said) {
-				v.said = append(v.said, said)
+			} else if !slices.Contains(v.versions, output) {
+				v.versions = append(v.versions, output)
 			}
 		})
 	}
 	return v
 }
 
-// answered checks that all was answered since it was asked last.
-func (v *visitor) answered(t *testing.T, during string) {
+// checkAnswered checks that no request has failed since the last call.
+func (v *visitor) checkAnswered(t *testing.T, during string) {
 	t.Helper()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.errs) > 0 || v.visits == 0 {
-		t.Errorf("%s: %d of %d visits were not answered: %v", during, len(v.errs), v.visits, v.errs[:min(3, len(v.errs))])
+		t.Errorf("%s: %d of %d requests failed: %v", during, len(v.errs), v.visits, v.errs[:min(3, len(v.errs))])
 	}
-	t.Logf("%s: %d visits, answered with %v", during, v.visits, v.said)
-	v.visits, v.errs, v.said = 0, nil, nil
+	t.Logf("%s: %d visits, answered with %v", during, v.visits, v.versions)
+	v.visits, v.errs, v.versions = 0, nil, nil
 }
 
-// during does something again and again until the test ends.
-func during(t *testing.T, do func(context.Context)) {
+// repeatUntilEnd calls a function repeatedly until the test ends.
+func repeatUntilEnd(t *testing.T, do func(context.Context)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -152,7 +151,7 @@ func during(t *testing.T, do func(context.Context)) {
 	}()
 }
 
-// get returns what a URL says with 2xx.
+// get returns the body of a 2xx response.
 func get(ctx context.Context, transport http.RoundTripper, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -163,9 +162,9 @@ func get(ctx context.Context, transport http.RoundTripper, url string) (string, 
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	said, err := io.ReadAll(resp.Body)
+	output, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode/100 != 2 {
-		err = fmt.Errorf("%s: %s", resp.Status, said)
+		err = fmt.Errorf("%s: %s", resp.Status, output)
 	}
-	return string(said), err
+	return string(output), err
 }

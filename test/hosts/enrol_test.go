@@ -15,8 +15,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// A newcomer types what the README says, and nothing else.
-func TestTheReadmesLines(t *testing.T) {
+// The commands of the README suffice to set up a fleet.
+func TestReadmeCommands(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -25,7 +25,7 @@ func TestTheReadmesLines(t *testing.T) {
 	line := func(l string) string {
 		t.Helper()
 		if !strings.Contains(string(readme), "\n"+l+"\n") {
-			t.Errorf("the README does not say: %s", l)
+			t.Errorf("the README lacks the line: %s", l)
 		}
 		return l
 	}
@@ -34,7 +34,7 @@ func TestTheReadmesLines(t *testing.T) {
 	for host, programs := range map[string][]string{plane: {control, "tasker"}, one: {agent}, two: {agent}} {
 		for _, program := range programs {
 			l.file(host, program, newer, k)
-			// Beside it lies that for another processor, as in ./dist.
+			// As in ./dist, there is also a package for another architecture.
 			l.put(host, fmt.Sprintf("/tmp/%s_%s-1_riscv64.deb", program, newer), "", "644")
 		}
 	}
@@ -44,48 +44,48 @@ func TestTheReadmesLines(t *testing.T) {
 	}
 	install(plane, "./tasker-controlplane_*_amd64.deb ./tasker_*_amd64.deb")
 	l.sh(plane, line("sed -i 's/address: 127.0.0.1/address: 0.0.0.0/' /etc/tasker-controlplane/config.yaml && systemctl restart tasker-controlplane"))
-	said := l.sh(plane, line("tasker enrol-token create --ttl 1h --max-uses 50")+" 2>/dev/null")
+	output := l.sh(plane, line("tasker enrol-token create --ttl 1h --max-uses 50")+" 2>/dev/null")
 	line("tasker-agent enrol --server https://controlplane:8888 --token TOKEN")
-	if !strings.HasPrefix(said, "tasker-agent enrol --server https://controlplane:8888 --token ") {
-		t.Fatalf("the token comes as %q", said)
+	if !strings.HasPrefix(output, "tasker-agent enrol --server https://controlplane:8888 --token ") {
+		t.Fatalf("enrol-token create prints %q", output)
 	}
-	// Who may not read the token is told so, though what answers speaks of https.
+	// A user who may not read the token gets this reason, not one about HTTPS.
 	if got := l.sh(plane, "runuser -u nobody -- tasker endpoints 2>&1 || true"); !strings.Contains(got, "may not read /var/lib/tasker") {
-		t.Errorf("another user is told %s", got)
+		t.Errorf("another user gets %s", got)
 	}
 	for _, host := range []string{one, two} {
 		install(host, "./tasker-agent_*_amd64.deb")
-		l.sh(host, said)
-		l.is(host, agent, "enabled active")
+		l.sh(host, output)
+		l.checkService(host, agent, "enabled active")
 	}
 	got := l.sh(plane, line("tasker task create ping --endpoint loadbalancer-1 --endpoint loadbalancer-2 --payload '\"hello\"' --watch"))
 	if !strings.Contains(got, "2 succeeded") {
-		t.Errorf("the task says %s", got)
+		t.Errorf("the task prints %s", got)
 	}
 }
 
-// A revoked endpoint is shut out at once: what it was at is interrupted, what comes
-// is missing, and both say why. It can be enrolled anew.
+// A revoked endpoint is refused at once. Its running tasks are interrupted, and later ones are
+// missing, both with a reason. The endpoint can enrol again.
 func TestRevoke(t *testing.T) {
 	t.Parallel()
-	for name, on := range map[string]func(*testing.T) fabric{
-		"http+sqlite": func(*testing.T) fabric { return overHTTP() }, "rabbitmq+mysql": overRabbitMQ,
+	for name, on := range map[string]func(*testing.T) topology{
+		"http+sqlite": func(*testing.T) topology { return overHTTP() }, "rabbitmq+mysql": overRabbitMQ,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, on(t))
 			task := f.command("long", "while [ ! -e /run/go ]; do sleep 0.05; done", one, two)
-			f.begins(task, one)
-			f.begins(task, two)
+			f.waitRunning(task, one)
+			f.waitRunning(task, two)
 			var e tasker.Endpoint
 			if code := f.call(http.MethodPost, "/endpoints/"+one+"/revoke", "", &e); code != http.StatusOK || e.RevokedAt == nil || e.Connected {
 				t.Fatalf("revoke answered %d: %+v", code, e)
 			}
-			if r := f.get(task).of(t, one); r.Status != tasker.Interrupted || r.Reason != "revoked" {
-				t.Errorf("what it was at: %+v", r)
+			if r := f.get(task).response(t, one); r.Status != tasker.Interrupted || r.Reason != "revoked" {
+				t.Errorf("the running task: %+v", r)
 			}
 			f.sh(two, "touch /run/go")
-			if a := f.ends(task); a.Task.Status != tasker.TaskFailed || a.of(t, two).Status != tasker.Succeeded {
+			if a := f.waitFinished(task); a.Task.Status != tasker.TaskFailed || a.response(t, two).Status != tasker.Succeeded {
 				t.Errorf("the task: %+v", a)
 			}
 			wait.For(t, "the agent to report that it is refused", func() bool {
@@ -96,19 +96,19 @@ func TestRevoke(t *testing.T) {
 			if code := f.call(http.MethodPost, "/ping", body, &late); code != http.StatusCreated {
 				t.Fatalf("POST answered %d", code)
 			}
-			a := f.ends(late)
-			if r := a.of(t, one); a.Task.Status != tasker.TaskIncomplete || !strings.HasPrefix(r.Reason, "revoked at ") {
-				t.Errorf("afterwards: %+v", a)
+			a := f.waitFinished(late)
+			if r := a.response(t, one); a.Task.Status != tasker.TaskIncomplete || !strings.HasPrefix(r.Reason, "revoked at ") {
+				t.Errorf("the later task: %+v", a)
 			}
 
 			f.sh(one, "tasker-agent enrol --server https://controlplane:8888 --token "+f.enrolToken(1))
-			f.connected(one)
-			f.pings("anew", one, two)
+			f.waitConnected(one)
+			f.checkPing("again", one, two)
 		})
 	}
 }
 
-// A name has one server, and a token is good for what it says.
+// A name belongs to one server, and a token is limited in its uses.
 func TestEnrolmentIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, overHTTP())
@@ -116,30 +116,30 @@ func TestEnrolmentIsRefused(t *testing.T) {
 		return f.sh(host, "tasker-agent enrol --server https://controlplane:8888 "+rest+" 2>&1 || echo exit code $?")
 	}
 	once := f.enrolToken(1)
-	// The second server is a new one: it has no identity.
+	// The second server has no identity.
 	f.sh(two, "systemctl stop "+agent+"; rm /var/lib/tasker-agent/identity.json")
-	said := enrol(two, "--endpoint "+one+" --token "+once)
+	output := enrol(two, "--endpoint "+one+" --token "+once)
 	for _, want := range []string{"taken", "since", "tasker endpoint revoke " + one, "exit code 1"} {
-		if !strings.Contains(said, want) {
-			t.Errorf("it says %q, want it to speak of %q", said, want)
+		if !strings.Contains(output, want) {
+			t.Errorf("enrol prints %q, want %q in it", output, want)
 		}
 	}
-	if said := enrol(two, "--token "+f.enrolToken(1)); !strings.Contains(said, "taken") {
-		t.Errorf("its own name, with another secret: %q", said)
+	if output := enrol(two, "--token "+f.enrolToken(1)); !strings.Contains(output, "taken") {
+		t.Errorf("its own name, with another secret: %q", output)
 	}
-	if said := enrol(two, "--endpoint web-9 --token "+once); strings.Contains(said, "exit code") {
-		t.Errorf("a free name: %q", said)
+	if output := enrol(two, "--endpoint web-9 --token "+once); strings.Contains(output, "exit code") {
+		t.Errorf("a free name: %q", output)
 	}
-	f.connected("web-9")
+	f.waitConnected("web-9")
 	f.sh(two, "systemctl stop "+agent+"; rm /var/lib/tasker-agent/identity.json")
-	if said := enrol(two, "--endpoint web-10 --token "+once); !strings.Contains(said, "used up") {
-		t.Errorf("the second use: %q", said)
+	if output := enrol(two, "--endpoint web-10 --token "+once); !strings.Contains(output, "used up") {
+		t.Errorf("the second use: %q", output)
 	}
 	forged := once[:strings.Index(once, ".")+1] + strings.Repeat("A", 43)
-	if said := enrol(two, "--endpoint web-10 --token "+forged); !strings.Contains(said, "exit code 1") || !strings.Contains(said, "certificate") {
-		t.Errorf("somebody else's certificate: %q", said)
+	if output := enrol(two, "--endpoint web-10 --token "+forged); !strings.Contains(output, "exit code 1") || !strings.Contains(output, "certificate") {
+		t.Errorf("the certificate of another control plane: %q", output)
 	}
-	f.pings("undisturbed", one)
+	f.checkPing("undisturbed", one)
 }
 
 // userData is the part of a cloud-init file that the example uses.
@@ -176,8 +176,8 @@ func TestFirstStart(t *testing.T) {
 	for _, command := range data.RunCmd {
 		f.sh(two, command+" 2>&1")
 	}
-	f.connected(two)
-	f.is(two, agent, "enabled active")
+	f.waitConnected(two)
+	f.checkService(two, agent, "enabled active")
 	f.sh(two, "test ! -e /etc/tasker-agent/enrol.yaml")
-	f.pings("first", two)
+	f.checkPing("first", two)
 }

@@ -47,15 +47,15 @@ handlers:
 log: {level: debug}
 `
 
-// newFleet is a fleet of the newer version on Debian.
-func newFleet(t *testing.T, on fabric, agents ...string) *fleet {
+// newFleet returns a fleet with the newer version on Debian.
+func newFleet(t *testing.T, on topology, agents ...string) *fleet {
 	t.Helper()
 	return newFleetOf(t, on, deb(), newer, agents...)
 }
 
-// newFleetOf installs the programs on hosts of their own, with agents on two of them
-// unless others are named, and waits until all agents are connected.
-func newFleetOf(t *testing.T, on fabric, k kind, version string, agents ...string) *fleet {
+// newFleetOf installs each program on a host, by default with two agents, and waits until all
+// agents are connected.
+func newFleetOf(t *testing.T, on topology, k packageFormat, version string, agents ...string) *fleet {
 	t.Helper()
 	if len(agents) == 0 {
 		agents = []string{one, two}
@@ -91,19 +91,19 @@ func newFleetOf(t *testing.T, on fabric, k kind, version string, agents ...strin
 	for _, host := range agents {
 		f.install(host, agent, version, k)
 		f.join(host)
-		f.connected(host)
+		f.waitConnected(host)
 	}
 	return f
 }
 
-// join enrols the agent that is installed on a host, which starts it.
+// join enrols the installed agent of a host, which starts it.
 func (f *fleet) join(host string) {
 	f.t.Helper()
 	f.configure(host, agent, agentConfig)
 	f.sh(host, "tasker-agent enrol --server https://controlplane:8888 --token "+f.enrolToken(1))
 }
 
-// enrolToken makes a token for so many servers.
+// enrolToken creates an enrolment token with a number of uses.
 func (f *fleet) enrolToken(uses int) string {
 	f.t.Helper()
 	var token tasker.EnrolToken
@@ -114,7 +114,7 @@ func (f *fleet) enrolToken(uses int) string {
 	return token.Token
 }
 
-// configure edits the configuration of a program, which keeps its owner and mode.
+// configure replaces the configuration of a program, and keeps owner and mode of the file.
 func (f *fleet) configure(host, program, config string) {
 	f.t.Helper()
 	if out, err := f.try(config, "exec", host, "sh", "-euc", "cat >/etc/"+program+"/config.yaml"); err != nil {
@@ -133,8 +133,8 @@ func (f *fleet) logs() {
 	}
 }
 
-// connected waits until the control plane says so of an endpoint.
-func (f *fleet) connected(endpoint string) {
+// waitConnected waits until an endpoint is connected.
+func (f *fleet) waitConnected(endpoint string) {
 	f.t.Helper()
 	wait.For(f.t, endpoint+" to be connected", func() bool {
 		var e tasker.Endpoint
@@ -142,9 +142,9 @@ func (f *fleet) connected(endpoint string) {
 	})
 }
 
-// boots switches a host on that was cut off, and waits until its agent has said hello:
-// before that the control plane may still take the one of before for connected.
-func (f *fleet) boots(host string) {
+// boot boots a host that was cut off, and waits for the hello of its agent. Before the hello
+// the control plane may still count the earlier connection.
+func (f *fleet) boot(host string) {
 	f.t.Helper()
 	seen := func() tasker.Endpoint {
 		f.t.Helper()
@@ -156,19 +156,19 @@ func (f *fleet) boots(host string) {
 	}
 	before := seen().LastSeen
 	f.do("up", host)
-	wait.For(f.t, host+" to be heard of again", func() bool {
+	wait.For(f.t, host+" to send a hello", func() bool {
 		e := seen()
 		return e.Connected && e.LastSeen.After(before)
 	})
 }
 
-// answer is what GET /{type}/{id} returns.
+// answer is the response to GET /{type}/{id}.
 type answer struct {
 	Task      tasker.Task       `json:"task"`
 	Responses []tasker.Response `json:"responses"`
 }
 
-func (a answer) of(t *testing.T, endpoint string) tasker.Response {
+func (a answer) response(t *testing.T, endpoint string) tasker.Response {
 	t.Helper()
 	for _, r := range a.Responses {
 		if r.Endpoint == endpoint {
@@ -179,7 +179,7 @@ func (a answer) of(t *testing.T, endpoint string) tasker.Response {
 	return tasker.Response{}
 }
 
-// command has agents run a shell script.
+// command posts a task that runs a shell script.
 func (f *fleet) command(identifier, script string, endpoints ...string) tasker.Task {
 	f.t.Helper()
 	return f.post("command", identifier, map[string]any{"argv": []string{"/bin/sh", "-c", script}}, endpoints...)
@@ -190,7 +190,7 @@ func (f *fleet) post(taskType, identifier string, payload any, endpoints ...stri
 	return f.request(taskType, map[string]any{"identifier": identifier, "payload": payload, "endpoints": endpoints})
 }
 
-// request posts a task with all that the API takes.
+// request posts a task with any fields of the API.
 func (f *fleet) request(taskType string, fields map[string]any) tasker.Task {
 	f.t.Helper()
 	body, err := json.Marshal(fields)
@@ -213,16 +213,16 @@ func (f *fleet) get(task tasker.Task) answer {
 	return a
 }
 
-// begins waits until an endpoint runs its part of the task.
-func (f *fleet) begins(task tasker.Task, endpoint string) {
+// waitRunning waits until a task is running on an endpoint.
+func (f *fleet) waitRunning(task tasker.Task, endpoint string) {
 	f.t.Helper()
 	wait.For(f.t, endpoint+" to run "+task.Identifier, func() bool {
-		return f.get(task).of(f.t, endpoint).Status == tasker.Running
+		return f.get(task).response(f.t, endpoint).Status == tasker.Running
 	})
 }
 
-// ends waits until the task has finished.
-func (f *fleet) ends(task tasker.Task) answer {
+// waitFinished waits until a task has finished.
+func (f *fleet) waitFinished(task tasker.Task) answer {
 	f.t.Helper()
 	var a answer
 	wait.For(f.t, task.Identifier+" to finish", func() bool {
@@ -232,15 +232,16 @@ func (f *fleet) ends(task tasker.Task) answer {
 	return a
 }
 
-// pings checks that an endpoint performs tasks.
-func (f *fleet) pings(identifier string, endpoints ...string) {
+// checkPing checks that endpoints perform a ping.
+func (f *fleet) checkPing(identifier string, endpoints ...string) {
 	f.t.Helper()
-	if a := f.ends(f.post("ping", identifier, "hello", endpoints...)); a.Task.Status != tasker.TaskSucceeded {
+	if a := f.waitFinished(f.post("ping", identifier, "hello", endpoints...)); a.Task.Status != tasker.TaskSucceeded {
 		f.t.Errorf("ping of %v: %+v", endpoints, a)
 	}
 }
 
-// call makes a request and decodes a 2xx answer into out; 0 is no answer.
+// call sends a request, decodes a 2xx response into out, and returns the status code; 0 if
+// there is no response.
 func (f *fleet) call(method, path, body string, out any) int {
 	f.t.Helper()
 	req, err := http.NewRequestWithContext(f.t.Context(), method, f.api+path, strings.NewReader(body))

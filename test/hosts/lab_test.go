@@ -17,19 +17,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lab is a set of hosts of one test.
+// lab is the set of hosts of one test.
 type lab struct {
 	t    *testing.T
 	name string
 }
 
-// made counts the labs of this process, for their names.
+// made counts the labs of this process, to name them.
 var made atomic.Int32
 
-// newLab boots hosts, which are gone when the test has ended.
+// newLab boots hosts, and removes them when the test ends.
 func newLab(t *testing.T, hosts ...string) *lab {
 	t.Helper()
-	wanted(t)
+	skipUnlessEnabled(t)
 	name := os.Getenv("LAB_NAME")
 	if name == "" {
 		name = fmt.Sprintf("tasker-lab-%d", os.Getpid())
@@ -53,13 +53,13 @@ func (l *lab) do(args ...string) string {
 // try runs the script and returns what it prints.
 func (l *lab) try(input string, args ...string) (string, error) {
 	l.t.Helper()
-	// Not the test's context: it is done when the cleanups run.
+	// The test's context is already done when the cleanups run.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "./lab", args...)
 	cmd.Env = append(os.Environ(), "LAB_NAME="+l.name)
 	cmd.Stdin = strings.NewReader(input)
-	// Files, as the hosts live on and would keep a pipe open.
+	// Files instead of pipes: the hosts keep running and would keep a pipe open.
 	out, err := os.CreateTemp(l.t.TempDir(), "out")
 	if err != nil {
 		l.t.Fatal(err)
@@ -89,7 +89,7 @@ func (l *lab) put(host, path, content, mode string) {
 	}
 }
 
-// copy puts a file of this machine on a host.
+// copy copies a file of this machine to a host.
 func (l *lab) copy(host, from, to, mode string) {
 	l.t.Helper()
 	content, err := os.ReadFile(from) //nolint:gosec // a file of the project
@@ -99,7 +99,7 @@ func (l *lab) copy(host, from, to, mode string) {
 	l.put(host, to, string(content), mode)
 }
 
-// runTests runs the tests of a package below handlers on a host, all of them.
+// runTests runs all tests of a package below handlers on a host.
 func (l *lab) runTests(host, handler string) {
 	l.t.Helper()
 	binary := filepath.Join(l.t.TempDir(), "tests")
@@ -115,8 +115,8 @@ func (l *lab) runTests(host, handler string) {
 	}
 }
 
-// dial connects from within the lab's network. A socket stays in the network in
-// which it was made, so only the thread that makes it has to go there.
+// dial connects from within the lab's network. A socket stays in the network namespace in
+// which it was created, so only the creating thread must enter it.
 func (l *lab) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	runtime.LockOSThread()
 	home, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))

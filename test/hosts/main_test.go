@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// The versions that are built. A fleet is of the newer one unless its test says more.
+// The versions that are built. Fleets use the newer one by default.
 const older, newer = "1.0.0", "1.1.0"
 
-// built is the folder of the packages, built once for all tests.
+// built is the directory of the packages, which are built once for all tests.
 var built string
 
 func TestMain(m *testing.M) {

@@ -8,9 +8,9 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// An agent without root, made so by the lines in the drop-in that the package brings,
-// performs tasks, restarts the units that are named, and no other.
-func TestRestricted(t *testing.T) {
+// With the drop-in of the package, the agent runs without root. It performs tasks, and
+// restarts the named units only.
+func TestRestrictedAgent(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, overHTTP())
 	const unit = "[Service]\nExecStart=/bin/sleep infinity\n"
@@ -28,7 +28,7 @@ func TestRestricted(t *testing.T) {
 	if user := f.sh(one, "ps -o user= -p $(systemctl show --value --property=MainPID "+agent+")"); !strings.HasPrefix("tasker-agent", strings.TrimSuffix(user, "+")) {
 		t.Errorf("the agent runs as %q", user)
 	}
-	f.connected(one)
+	f.waitConnected(one)
 
 	for _, test := range []struct {
 		name, script string
@@ -41,7 +41,7 @@ func TestRestricted(t *testing.T) {
 		{"read", "cat /etc/shadow", tasker.Failed},
 	} {
 		before := f.sh(one, "systemctl show --value --property=MainPID nginx")
-		r := f.ends(f.command(test.name, test.script, one)).of(t, one)
+		r := f.waitFinished(f.command(test.name, test.script, one)).response(t, one)
 		if r.Status != test.want {
 			t.Errorf("%s: %+v", test.name, r)
 		}
@@ -50,22 +50,22 @@ func TestRestricted(t *testing.T) {
 		}
 	}
 	task := f.command("long", "setsid sleep 86411 & sleep 86412", one)
-	f.begins(task, one)
+	f.waitRunning(task, one)
 	wait.For(t, "the task's processes to be in a cgroup of the restricted agent", func() bool {
 		return f.sh(one, "cat /sys/fs/cgroup/system.slice/tasker-agent.service/tasker-*/cgroup.procs 2>/dev/null | wc -l") >= "3"
 	})
 	f.call("POST", "/command/"+task.ID+"/cancel", "", nil)
-	if r := f.ends(task).of(t, one); r.Status != tasker.Cancelled {
+	if r := f.waitFinished(task).response(t, one); r.Status != tasker.Cancelled {
 		t.Errorf("cancelled: %+v", r)
 	}
 	if left := f.processes(one); left != "" {
 		t.Errorf("left running:\n%s", left)
 	}
 
-	// What is enrolled as root is the agent's.
+	// The files of an enrolment by root belong to the agent's user.
 	f.sh(one, "systemctl stop "+agent+"; rm /var/lib/tasker-agent/identity.json")
 	f.call("POST", "/endpoints/"+one+"/revoke", "", nil)
 	f.sh(one, "tasker-agent enrol --server https://controlplane:8888 --token "+f.enrolToken(1))
-	f.connected(one)
-	f.pings("anew", one)
+	f.waitConnected(one)
+	f.checkPing("again", one)
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The life of an agent that no package has installed.
+// The agent is installed as a service without a package.
 func TestServiceCommand(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, one)
@@ -19,7 +19,7 @@ func TestServiceCommand(t *testing.T) {
 	file := l.file(one, agent, newer, deb())
 	l.sh(one, "dpkg-deb --fsys-tarfile "+file+" | tar -C /opt --strip-components=3 --one-top-level=tasker -x ./usr/bin/tasker-agent")
 	l.put(one, "/etc/tasker-agent/token", "none", "600")
-	// Nothing listens there: the agent knows what it waits for, and that is ready.
+	// Nothing listens at this address. The agent is ready as soon as it waits.
 	l.put(one, "/etc/tasker-agent/config.yaml", fmt.Sprintf("endpoint: %s\nserver: {uri: \"http://127.0.0.1:8888\", token_file: /etc/tasker-agent/token}\n", one), "600")
 	state := func() string { return l.sh(one, "systemctl is-active tasker-agent || true") }
 	service := func(verb, want string) {
@@ -47,7 +47,7 @@ func TestServiceCommand(t *testing.T) {
 	service("start", "tasker-agent is started")
 	service("status", "tasker-agent is running")
 	if got := l.sh(one, "systemctl show --value --property=StatusText tasker-agent"); !strings.HasPrefix(got, "not connected; retrying") && !strings.HasPrefix(got, "connecting") {
-		t.Errorf("systemctl status says %q", got)
+		t.Errorf("systemctl status prints %q", got)
 	}
 	before := l.sh(one, "systemctl show --value --property=MainPID tasker-agent")
 	service("restart", "tasker-agent is restarted")
@@ -69,7 +69,7 @@ func TestServiceCommand(t *testing.T) {
 	}
 	l.sh(one, "test -d /var/lib/tasker-agent -a -e /etc/tasker-agent/config.yaml")
 
-	// Beside a package, and over what an administrator wrote, it keeps off.
+	// The command refuses to replace the unit of a package or of an administrator.
 	l.copy(one, "../../packaging/units/tasker-agent.service", "/usr/lib/systemd/system/tasker-agent.service", "644")
 	l.sh(one, "systemctl daemon-reload")
 	refuses("install", "belongs to a package")

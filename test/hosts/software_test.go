@@ -9,7 +9,7 @@ import (
 )
 
 // The tests of the handlers package and service need a real systemd, so they run on hosts.
-func TestHandlersOfSoftware(t *testing.T) {
+func TestPackageAndServiceHandlers(t *testing.T) {
 	t.Parallel()
 	for _, handler := range []string{"ospackage", "service"} {
 		t.Run(handler, func(t *testing.T) {
@@ -19,16 +19,16 @@ func TestHandlersOfSoftware(t *testing.T) {
 	}
 }
 
-// A package whose script restarts the agent, and a restart of the agent's own unit, are
-// reported by the agent that was started meanwhile, once.
-func TestAgentRestartsInMidTask(t *testing.T) {
+// The script of a package restarts the agent, and a task restarts the agent's own unit. The
+// new agent reports both tasks once.
+func TestAgentRestartsDuringTask(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, overHTTP())
 	f.sh(plane, "sed -i '1s/]/, package, service]/' /etc/tasker-controlplane/config.yaml; systemctl restart "+control)
 	f.configure(one, agent, agentConfig)
 	f.sh(one, `sed -i 's/^  service:.*/  package: {allow: ["app-*"]}\n  service: {allow: [tasker-agent, "app-*"]}/' /etc/tasker-agent/config.yaml; systemctl restart `+agent)
-	f.connected(one)
-	f.connected(two)
+	f.waitConnected(one)
+	f.waitConnected(two)
 
 	f.sh(one, `rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; mkdir -p /srv/repository /srv/app/DEBIAN; echo 'deb [trusted=yes] file:/srv/repository ./' >/etc/apt/sources.list
 		printf 'Package: app-web\nVersion: 1.0-1\nArchitecture: all\nMaintainer: none <none@example.net>\nDescription: none\n' >/srv/app/DEBIAN/control
@@ -38,7 +38,7 @@ func TestAgentRestartsInMidTask(t *testing.T) {
 	pid := func() string { return f.sh(one, "systemctl show --value --property=MainPID "+agent) }
 
 	before := pid()
-	r := f.ends(f.post("package", "install", map[string]any{"packages": []any{map[string]string{"name": "app-web"}}}, one)).of(t, one)
+	r := f.waitFinished(f.post("package", "install", map[string]any{"packages": []any{map[string]string{"name": "app-web"}}}, one)).response(t, one)
 	var installed struct {
 		Changed  bool
 		Packages []struct{ From, To string }
@@ -51,7 +51,7 @@ func TestAgentRestartsInMidTask(t *testing.T) {
 	}
 
 	before = pid()
-	r = f.ends(f.post("service", "restart", map[string]string{"unit": agent, "verb": "restart"}, one)).of(t, one)
+	r = f.waitFinished(f.post("service", "restart", map[string]string{"unit": agent, "verb": "restart"}, one)).response(t, one)
 	var restarted struct{ Changed bool }
 	if err := json.Unmarshal(r.Result, &restarted); err != nil || r.Status != tasker.Succeeded || !restarted.Changed {
 		t.Errorf("%+v, %s (%v)", r, r.Result, err)
@@ -60,16 +60,16 @@ func TestAgentRestartsInMidTask(t *testing.T) {
 		t.Errorf("the agent was %s and is %s", before, after)
 	}
 	again := pid()
-	f.pings("afterwards", one)
+	f.checkPing("afterwards", one)
 	if after := pid(); after != again {
 		t.Errorf("the agent was restarted again: %s, %s", again, after)
 	}
-	// Nothing is allowed unless the configuration says so.
-	for kind, payload := range map[string]any{
+	// By default nothing is allowed.
+	for packageFormat, payload := range map[string]any{
 		"package": map[string]any{"packages": []any{map[string]string{"name": "app-web"}}},
 		"service": map[string]string{"unit": agent, "verb": "restart"},
 	} {
-		if r := f.ends(f.post(kind, "not-allowed", payload, two)).of(t, two); r.Status != tasker.Rejected || !strings.Contains(r.Reason, "to handlers."+kind+".allow in the agent's configuration") {
+		if r := f.waitFinished(f.post(packageFormat, "not-allowed", payload, two)).response(t, two); r.Status != tasker.Rejected || !strings.Contains(r.Reason, "to handlers."+packageFormat+".allow in the agent's configuration") {
 			t.Errorf("%+v", r)
 		}
 	}

@@ -22,42 +22,42 @@ func TestTransientUnits(t *testing.T) {
 	l.runTests(one, "transientunit")
 }
 
-// An upgrade of the agent by a task is reported by the new agent, with what was
-// installed before and after and all that the package manager has printed.
+// The new agent reports the upgrade of the agent by a task, with both versions and the output
+// of the package manager.
 func TestUpgradeByTask(t *testing.T) {
 	t.Parallel()
-	for _, k := range []kind{deb(), rpm()} {
+	for _, k := range []packageFormat{deb(), rpm()} {
 		t.Run(k.suffix, func(t *testing.T) {
 			t.Parallel()
 			f := newUpgradeFleet(t, k)
 			config := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml")
 			other := f.command("other", "while [ ! -e /run/go ]; do sleep 0.05; done", two)
-			f.begins(other, two)
+			f.waitRunning(other, two)
 			steps := []struct{ version, from string }{{newer, older}, {older, newer}, {newer, older}, {newer, newer}}
 			for i, step := range steps {
 				path := f.file(one, agent, step.version, k)
 				task := f.post(upgradeType, fmt.Sprintf("file-%d", i), map[string]string{"file": path}, one)
-				f.upgraded(task, step.from, step.version)
-				f.runs(one, step.version)
-				f.pings(fmt.Sprintf("after-%d", i), one)
+				f.checkUpgraded(task, step.from, step.version)
+				f.waitVersion(one, step.version)
+				f.checkPing(fmt.Sprintf("after-%d", i), one)
 			}
 			if got := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml"); got != config {
 				t.Errorf("the configuration was %s and is %s", config, got)
 			}
-			if r := f.get(other).of(t, two); r.Status != tasker.Running {
+			if r := f.get(other).response(t, two); r.Status != tasker.Running {
 				t.Errorf("the task on the other host: %+v", r)
 			}
-			f.fails("another-package", map[string]string{"file": f.file(one, "tasker", newer, k)}, tasker.Rejected, "is not the package tasker-agent but tasker")
-			f.fails("away", map[string]string{"file": "/tmp/away." + k.suffix}, tasker.Rejected, "there is no /tmp/away."+k.suffix)
-			f.fails("unknown", map[string]string{"version": "7.7.7"}, tasker.Failed, "the package manager failed with exit code ")
+			f.checkFailure("another-package", map[string]string{"file": f.file(one, "tasker", newer, k)}, tasker.Rejected, "is not the package tasker-agent but tasker")
+			f.checkFailure("away", map[string]string{"file": "/tmp/away." + k.suffix}, tasker.Rejected, "there is no /tmp/away."+k.suffix)
+			f.checkFailure("unknown", map[string]string{"version": "7.7.7"}, tasker.Failed, "the package manager failed with exit code ")
 			if code := f.call(http.MethodPost, "/"+upgradeType, `{"identifier":"bad","payload":{"version":"; reboot"}}`, nil); code != http.StatusUnprocessableEntity {
-				t.Errorf("a version that is none was answered with %d", code)
+				t.Errorf("an invalid version returned %d", code)
 			}
 		})
 	}
 }
 
-// From a repository: a version, older or newer, or the newest one.
+// The task names an older version, a newer one, or the latest.
 func TestUpgradeFromRepository(t *testing.T) {
 	t.Parallel()
 	k := deb()
@@ -73,19 +73,18 @@ func TestUpgradeFromRepository(t *testing.T) {
 		}
 	}
 	offer(older)
-	f.upgraded(f.post(upgradeType, "nothing-newer", map[string]string{}, one), older, older)
+	f.checkUpgraded(f.post(upgradeType, "nothing-newer", map[string]string{}, one), older, older)
 	offer(older, newer)
-	f.upgraded(f.post(upgradeType, "newest", map[string]string{}, one), older, newer)
-	f.upgraded(f.post(upgradeType, "back", map[string]string{"version": older}, one), newer, older)
-	f.upgraded(f.post(upgradeType, "whole-version", map[string]string{"version": newer + "-1"}, one), older, newer)
-	f.runs(one, newer)
+	f.checkUpgraded(f.post(upgradeType, "newest", map[string]string{}, one), older, newer)
+	f.checkUpgraded(f.post(upgradeType, "back", map[string]string{"version": older}, one), newer, older)
+	f.checkUpgraded(f.post(upgradeType, "whole-version", map[string]string{"version": newer + "-1"}, one), older, newer)
+	f.waitVersion(one, newer)
 	f.sh(one, "rm -r /srv/repository")
-	// The newest cannot be told when the repository is away.
-	f.fails("away", map[string]string{}, tasker.Failed, "the package manager failed with exit code 1")
+	// The latest version is unknown while the repository is unavailable.
+	f.checkFailure("away", map[string]string{}, tasker.Failed, "the package manager failed with exit code 1")
 }
 
-// What ends the agent while its upgrade waits for dpkg, and then what ends the
-// upgrade.
+// The agent, and then the upgrade, is ended while the upgrade waits for dpkg.
 func TestUpgradeWithoutAgent(t *testing.T) {
 	t.Parallel()
 	k := deb()
@@ -104,7 +103,7 @@ while not os.path.exists("/run/free"):
 '; until [ -e /run/held ]; do sleep 0.05; done; rm /run/held`)
 		task := f.post(upgradeType, identifier, map[string]string{"file": path}, one)
 		wait.For(t, "the upgrade to wait for dpkg", func() bool { return f.sh(one, "pgrep --exact apt-get || true") != "" })
-		f.begins(task, one)
+		f.waitRunning(task, one)
 		return task
 	}
 	const free = "touch /run/free; while systemctl is-active --quiet hold; do sleep 0.05; done"
@@ -116,78 +115,78 @@ while not os.path.exists("/run/free"):
 		t.Fatalf("cancel answered %d", code)
 	}
 	f.sh(one, "systemctl start "+agent)
-	if a := f.ends(task); a.of(t, one).Status != tasker.Cancelled {
+	if a := f.waitFinished(task); a.response(t, one).Status != tasker.Cancelled {
 		t.Errorf("the cancelled upgrade: %+v", a)
 	}
-	f.nothingRuns()
+	f.checkNoUpgradeRuns()
 	f.sh(one, free)
 
 	task = begin("killed")
 	second := f.post(upgradeType, "second", map[string]string{"file": path}, one)
-	f.begins(second, one)
+	f.waitRunning(second, one)
 	f.sh(one, "systemctl kill --signal=KILL --kill-whom=main "+agent)
-	f.connected(one)
+	f.waitConnected(one)
 	f.sh(one, "systemctl is-active tasker-upgrade-agent-"+task.ID+"-1; ! systemctl is-active tasker-upgrade-agent-"+second.ID+"-1")
 	f.sh(one, free)
-	f.upgraded(task, older, newer)
-	f.upgraded(second, newer, newer)
-	f.runs(one, newer)
-	f.nothingRuns()
+	f.checkUpgraded(task, older, newer)
+	f.checkUpgraded(second, newer, newer)
+	f.waitVersion(one, newer)
+	f.checkNoUpgradeRuns()
 
 	task = begin("rebooted")
 	f.do("reboot", one)
-	a := f.ends(task)
-	if r := a.of(t, one); r.Status != tasker.Failed || !strings.Contains(r.Error, "the package manager was interrupted") || !strings.HasSuffix(r.Error, "tasker-agent is at version 1.1.0") {
+	a := f.waitFinished(task)
+	if r := a.response(t, one); r.Status != tasker.Failed || !strings.Contains(r.Error, "the package manager was interrupted") || !strings.HasSuffix(r.Error, "tasker-agent is at version 1.1.0") {
 		t.Errorf("the upgrade in which the host was rebooted: %+v", r)
 	}
 	task = begin("without-power")
 	f.do("cut", one)
 	f.do("up", one)
-	if r := f.ends(task).of(t, one); r.Status != tasker.Failed || !strings.Contains(r.Error, "how the command ended is not known") {
+	if r := f.waitFinished(task).response(t, one); r.Status != tasker.Failed || !strings.Contains(r.Error, "how the command ended is not known") {
 		t.Errorf("the upgrade in which the host lost its power: %+v", r)
 	}
-	// A package that is left half installed is repaired.
+	// A half installed package is repaired.
 	f.sh(one, "dpkg --unpack "+path+"; [ \"$(dpkg-query --show --showformat='${db:Status-Status}' "+agent+")\" = unpacked ]")
-	f.upgraded(f.post(upgradeType, "repaired", map[string]string{"file": path}, one), newer, newer)
-	f.pings("afterwards", one, two)
+	f.checkUpgraded(f.post(upgradeType, "repaired", map[string]string{"file": path}, one), newer, newer)
+	f.checkPing("afterwards", one, two)
 }
 
-// newUpgradeFleet is a fleet of the older version that serves the task type.
-func newUpgradeFleet(t *testing.T, k kind) *fleet {
+// newUpgradeFleet returns a fleet of the older version with the task type upgrade.
+func newUpgradeFleet(t *testing.T, k packageFormat) *fleet {
 	t.Helper()
 	f := newFleetOf(t, overHTTP(), k, older)
 	f.sh(plane, "sed -i '1s/]/, "+upgradeType+"]/' /etc/tasker-controlplane/config.yaml; systemctl restart "+control)
-	f.connected(one)
-	f.connected(two)
+	f.waitConnected(one)
+	f.waitConnected(two)
 	return f
 }
 
-// upgraded waits for an upgrade that succeeds.
-func (f *fleet) upgraded(task tasker.Task, from, to string) {
+// checkUpgraded waits for an upgrade, which must succeed.
+func (f *fleet) checkUpgraded(task tasker.Task, from, to string) {
 	f.t.Helper()
-	a := f.ends(task)
-	r := a.of(f.t, one)
+	a := f.waitFinished(task)
+	r := a.response(f.t, one)
 	var got struct{ From, To string }
 	if err := json.Unmarshal(r.Result, &got); err != nil || a.Task.Status != tasker.TaskSucceeded || got.From != from || got.To != to || r.ExitCode == nil || *r.ExitCode != 0 {
 		f.t.Errorf("the upgrade from %s to %s: %+v, %s (%v)\n%s", from, to, r, r.Result, err, f.output(task))
 	}
-	// What was said before and after the restart is one text, each line once.
+	// The output before and after the restart is one text, with each line once.
 	text := f.output(task)
 	if from != to && strings.Count(text, "Setting up "+agent) != 1 && strings.Count(text, "Complete!") != 1 {
 		f.t.Errorf("the output of the upgrade:\n%s", text)
 	}
 }
 
-// fails checks how an upgrade fails.
-func (f *fleet) fails(identifier string, payload any, status tasker.ResponseStatus, why string) {
+// checkFailure checks how an upgrade fails.
+func (f *fleet) checkFailure(identifier string, payload any, status tasker.ResponseStatus, why string) {
 	f.t.Helper()
-	r := f.ends(f.post(upgradeType, identifier, payload, one)).of(f.t, one)
+	r := f.waitFinished(f.post(upgradeType, identifier, payload, one)).response(f.t, one)
 	if r.Status != status || !strings.Contains(r.Error+r.Reason, why) {
 		f.t.Errorf("%s: %+v, want %s with %q", identifier, r, status, why)
 	}
 }
 
-// output is what a task has printed on the first host.
+// output returns the output of a task on the first host.
 func (f *fleet) output(task tasker.Task) string {
 	f.t.Helper()
 	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, f.api+"/"+task.Type+"/"+task.ID+"/responses/"+one+"/output", http.NoBody)
@@ -207,8 +206,8 @@ func (f *fleet) output(task tasker.Task) string {
 	return string(text)
 }
 
-// nothingRuns checks that no upgrade is left.
-func (f *fleet) nothingRuns() {
+// checkNoUpgradeRuns checks that no process of an upgrade is left.
+func (f *fleet) checkNoUpgradeRuns() {
 	f.t.Helper()
 	if got := f.sh(one, "systemctl list-units --all --no-legend 'tasker-upgrade-*'; pgrep -a apt-get || true"); got != "" {
 		f.t.Errorf("left running: %s", got)

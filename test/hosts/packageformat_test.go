@@ -5,21 +5,21 @@ import (
 	"path/filepath"
 )
 
-// kind is a kind of packages, and how an operator handles them.
-type kind struct {
+// packageFormat is a package format, and its commands.
+type packageFormat struct {
 	suffix string
-	// install takes a file of any version that is not older; downgrade an older one.
+	// install installs a file of the same or a newer version, downgrade one of an older.
 	install, downgrade, remove string
-	// purge is a removal of all that is left; not every kind knows it.
+	// purge removes what a removal has left; empty if the format does not support it.
 	purge string
-	// kept is where the edited configuration of a removed agent is.
+	// kept is the path of the edited configuration after a removal of the agent.
 	kept string
-	// prepare makes a host of Debian what the packages expect.
+	// prepare prepares a Debian host for the packages.
 	prepare string
 }
 
-func deb() kind {
-	return kind{
+func deb() packageFormat {
+	return packageFormat{
 		suffix:    "deb",
 		install:   "apt-get install -qq -y",
 		downgrade: "apt-get install -qq -y --allow-downgrades",
@@ -29,14 +29,14 @@ func deb() kind {
 	}
 }
 
-func rpm() kind {
-	return kind{
+func rpm() packageFormat {
+	return packageFormat{
 		suffix:    "rpm",
 		install:   "dnf install -y",
 		downgrade: "dnf downgrade -y",
 		remove:    "dnf remove -y",
 		kept:      "/etc/tasker-agent/config.yaml.rpmsave",
-		// What is there belongs to dpkg; rpm has to be told.
+		// dpkg has installed the dependencies, which rpm does not know.
 		prepare: `cat >/tmp/there.spec <<-'END'
 			Name: there
 			Version: 1
@@ -55,8 +55,8 @@ func rpm() kind {
 	}
 }
 
-// file puts a package on a host and returns where it is.
-func (l *lab) file(host, program, version string, k kind) string {
+// file copies a package to a host and returns its path.
+func (l *lab) file(host, program, version string, k packageFormat) string {
 	l.t.Helper()
 	pattern := filepath.Join(built, version, fmt.Sprintf("%s[_\\-]%s-1*.%s", program, version, k.suffix))
 	found, err := filepath.Glob(pattern)
@@ -68,22 +68,22 @@ func (l *lab) file(host, program, version string, k kind) string {
 	return path
 }
 
-// install installs or upgrades a program on a host and returns what is said.
-func (l *lab) install(host, program, version string, k kind) string {
+// install installs or upgrades a program on a host and returns the output.
+func (l *lab) install(host, program, version string, k packageFormat) string {
 	l.t.Helper()
 	path := l.file(host, program, version, k)
 	return l.sh(host, k.install+" "+path+" 2>&1; rm "+path)
 }
 
-// downgrade brings a program on a host back to an older version.
-func (l *lab) downgrade(host, program, version string, k kind) {
+// downgrade installs an older version of a program.
+func (l *lab) downgrade(host, program, version string, k packageFormat) {
 	l.t.Helper()
 	path := l.file(host, program, version, k)
 	l.sh(host, k.downgrade+" "+path+" 2>&1; rm "+path)
 }
 
-// remove removes a program from a host, as its packages do.
-func (l *lab) remove(host, program string, k kind) {
+// remove removes the package of a program from a host.
+func (l *lab) remove(host, program string, k packageFormat) {
 	l.t.Helper()
 	l.sh(host, k.remove+" "+program+" 2>&1")
 }

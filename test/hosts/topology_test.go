@@ -10,33 +10,34 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
 )
 
-// wanted skips a test unless it was asked for.
-func wanted(t *testing.T) {
+// skipUnlessEnabled skips a test unless the host tests are enabled.
+func skipUnlessEnabled(t *testing.T) {
 	t.Helper()
 	if os.Getenv("TASKER_TEST_HOSTS") != "1" {
 		t.Skip("left out: services on servers with systemd; `make test-hosts` runs it, as root")
 	}
 }
 
-// fabric is what a fleet stands on: sections of the control plane's configuration.
-type fabric struct {
+// topology is the database and the transport of a fleet, as sections of the control plane's
+// configuration.
+type topology struct {
 	plane string
-	// ports of this machine that hosts have to reach; then there is something to
-	// initialize too.
+	// ports are ports of this machine that hosts must reach. With them, the control plane
+	// must be initialized.
 	ports []string
 }
 
-// overHTTP needs nothing else.
-func overHTTP() fabric {
-	return fabric{
+// overHTTP is HTTP and SQLite.
+func overHTTP() topology {
+	return topology{
 		plane: `database: {uri: "sqlite:tasker.db"}`,
 	}
 }
 
-// overRabbitMQ uses the servers that the other tests use, on this machine.
-func overRabbitMQ(t *testing.T) fabric {
+// overRabbitMQ is RabbitMQ and MySQL, on the servers of the other tests on this machine.
+func overRabbitMQ(t *testing.T) topology {
 	t.Helper()
-	wanted(t)
+	skipUnlessEnabled(t)
 	broker, db := rabbitmqtest.New(t), storetest.MySQL(t)
 	var ports []string
 	bridged := func(uri string) string {
@@ -49,7 +50,7 @@ func overRabbitMQ(t *testing.T) fabric {
 		return u.String()
 	}
 	amqp := bridged(broker.URI)
-	on := fabric{
+	on := topology{
 		plane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}",
 			bridged(db.URI), amqp, bridged(broker.APIURL), broker.Username, broker.Password),
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// kinds runs a test with each kind of packages.
-func kinds(t *testing.T, test func(t *testing.T, k kind)) {
+// kinds runs a test with each package format.
+func forEachFormat(t *testing.T, test func(t *testing.T, k packageFormat)) {
 	t.Helper()
-	for _, k := range []kind{deb(), rpm()} {
+	for _, k := range []packageFormat{deb(), rpm()} {
 		t.Run(k.suffix, func(t *testing.T) {
 			t.Parallel()
 			test(t, k)
@@ -21,22 +21,22 @@ func kinds(t *testing.T, test func(t *testing.T, k kind)) {
 	}
 }
 
-// The control plane runs when it is installed; an agent has to be configured first,
-// which is said.
+// The installation starts the control plane. It does not start an agent, which must enrol
+// first, and prints this.
 func TestInstall(t *testing.T) {
 	t.Parallel()
-	kinds(t, func(t *testing.T, k kind) {
+	forEachFormat(t, func(t *testing.T, k packageFormat) {
 		l := newLab(t, one)
 		l.sh(one, k.prepare)
 		before := l.files(one)
 		l.install(one, control, newer, k)
-		said := l.install(one, agent, newer, k)
+		output := l.install(one, agent, newer, k)
 		l.install(one, "tasker", newer, k)
-		if !strings.Contains(said, "tasker-agent is installed but not started") {
-			t.Errorf("the installation of an agent says %q", said)
+		if !strings.Contains(output, "tasker-agent is installed but not started") {
+			t.Errorf("the installation of an agent prints %q", output)
 		}
-		l.is(one, control, "enabled active")
-		l.is(one, agent, "disabled inactive")
+		l.checkService(one, control, "enabled active")
+		l.checkService(one, agent, "disabled inactive")
 		for file, want := range map[string]string{
 			"/etc/tasker-agent/config.yaml": "640 root:root", "/var/lib/tasker-agent": "700 root:root",
 			"/etc/tasker-controlplane/config.yaml": "640 root:tasker", "/var/lib/tasker": "700 tasker:tasker",
@@ -59,17 +59,17 @@ func TestInstall(t *testing.T) {
 			return
 		}
 		l.sh(one, k.purge+" "+agent+" "+control+" 2>&1")
-		l.same(one, before)
+		l.checkFiles(one, before)
 		l.sh(one, "getent passwd tasker")
 	})
 }
 
-// An upgrade restarts what runs and is not noticed otherwise; a downgrade is the same.
+// Upgrades and downgrades restart running services and keep everything else.
 func TestUpgradeKeeps(t *testing.T) {
 	t.Parallel()
-	kinds(t, func(t *testing.T, k kind) {
+	forEachFormat(t, func(t *testing.T, k packageFormat) {
 		f := newFleetOf(t, overHTTP(), k, older)
-		f.pings("before", one, two)
+		f.checkPing("before", one, two)
 		f.sh(two, "systemctl disable --now "+agent)
 		edited := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml /var/lib/tasker-agent/identity.json; stat -c '%a %U' /etc/tasker-agent/config.yaml")
 
@@ -83,69 +83,69 @@ func TestUpgradeKeeps(t *testing.T) {
 			step.change(plane, control)
 			step.change(one, agent)
 			step.change(two, agent)
-			f.runs(one, step.to)
-			f.is(one, agent, "enabled active")
-			f.is(two, agent, "disabled inactive")
-			f.is(plane, control, "enabled active")
+			f.waitVersion(one, step.to)
+			f.checkService(one, agent, "enabled active")
+			f.checkService(two, agent, "disabled inactive")
+			f.checkService(plane, control, "enabled active")
 			if got := f.sh(one, "sha256sum /etc/tasker-agent/config.yaml /var/lib/tasker-agent/identity.json; stat -c '%a %U' /etc/tasker-agent/config.yaml"); got != edited {
 				t.Errorf("the configuration was\n%s and is\n%s", edited, got)
 			}
 			if got := f.sh(plane, control+" version"); !strings.Contains(got, step.to) {
 				t.Errorf("the control plane's version is %q, want %s", got, step.to)
 			}
-			f.pings("as "+step.to, one)
+			f.checkPing("as "+step.to, one)
 		}
-		// One that is disabled and runs all the same is restarted, and stays disabled.
+		// A disabled service that is running is restarted and stays disabled.
 		f.sh(two, "systemctl start "+agent)
 		f.install(two, agent, newer, k)
-		f.runs(two, newer)
-		f.is(two, agent, "disabled active")
+		f.waitVersion(two, newer)
+		f.checkService(two, agent, "disabled active")
 	})
 }
 
-// A long task is interrupted by the upgrade of its agent, a short one ends; that of
-// the control plane is noticed by none.
-func TestUpgradeInMidTask(t *testing.T) {
+// The upgrade of an agent interrupts a long task and waits for a short one. The upgrade of
+// the control plane affects no task.
+func TestUpgradeDuringTask(t *testing.T) {
 	t.Parallel()
-	kinds(t, func(t *testing.T, k kind) {
+	forEachFormat(t, func(t *testing.T, k packageFormat) {
 		f := newFleetOf(t, overHTTP(), k, older)
 		long := f.command("long", "setsid sleep 86411 & sleep 86412", one)
 		short := f.command("short", "until systemctl show "+agent+" | grep -q ^SubState=stop-sigterm; do sleep 0.05; done", one)
 		other := f.command("other", "while [ ! -e /run/go ]; do sleep 0.05; done", two)
-		f.begins(long, one)
-		f.begins(short, one)
-		f.begins(other, two)
+		f.waitRunning(long, one)
+		f.waitRunning(short, one)
+		f.waitRunning(other, two)
 
 		f.install(plane, control, newer, k)
 		f.install(one, agent, newer, k)
-		f.runs(one, newer)
-		if a := f.ends(long); a.of(t, one).Status != tasker.Interrupted || a.Task.Status != tasker.TaskFailed {
+		f.waitVersion(one, newer)
+		if a := f.waitFinished(long); a.response(t, one).Status != tasker.Interrupted || a.Task.Status != tasker.TaskFailed {
 			t.Errorf("the long task: %+v", a)
 		}
-		if a := f.ends(short); a.Task.Status != tasker.TaskSucceeded {
+		if a := f.waitFinished(short); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("the short task: %+v", a)
 		}
 		if left := f.processes(one); left != "" {
 			t.Errorf("left running:\n%s", left)
 		}
-		if r := f.get(other).of(t, two); r.Status != tasker.Running {
+		if r := f.get(other).response(t, two); r.Status != tasker.Running {
 			t.Errorf("the task on the other host: %+v", r)
 		}
 		f.sh(two, "touch /run/go")
-		if a := f.ends(other); a.Task.Status != tasker.TaskSucceeded {
+		if a := f.waitFinished(other); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("the task on the other host: %+v", a)
 		}
-		f.pings("afterwards", one, two)
+		f.checkPing("afterwards", one, two)
 	})
 }
 
-// A removed agent can come back as it was. A purge of it, which only dpkg knows,
+// A removed agent can be installed again with its state. A purge, which only dpkg supports,
 // leaves nothing.
 func TestRemove(t *testing.T) {
 	t.Parallel()
-	kinds(t, func(t *testing.T, k kind) {
+	forEachFormat(t, func(t *testing.T, k packageFormat) {
 		f := newFleetOf(t, overHTTP(), k, newer)
-		f.pings("before", one, two)
+		f.checkPing("before", one, two)
 		state := f.sh(one, "ls /var/lib/tasker-agent")
 		config := f.sh(one, "cat /etc/tasker-agent/config.yaml")
 
@@ -168,13 +168,13 @@ func TestRemove(t *testing.T) {
 
 		f.sh(one, fmt.Sprintf("[ %[1]s = /etc/tasker-agent/config.yaml ] || mv %[1]s /etc/tasker-agent/config.yaml", k.kept))
 		f.install(one, agent, newer, k)
-		f.runs(one, newer)
-		f.is(one, agent, "enabled active")
-		f.pings("again", one, two)
+		f.waitVersion(one, newer)
+		f.checkService(one, agent, "enabled active")
+		f.checkPing("again", one, two)
 
-		// The control plane's tasks outlive its removal.
+		// The control plane's tasks survive its removal.
 		task := f.post("ping", "kept", "hello", one)
-		f.ends(task)
+		f.waitFinished(task)
 		f.remove(plane, control, k)
 		f.sh(plane, "test -e /var/lib/tasker/tasker.db -a ! -e /usr/bin/tasker-controlplane")
 		plan := strings.Replace(k.kept, agent, control, 1)
@@ -182,19 +182,19 @@ func TestRemove(t *testing.T) {
 		f.install(plane, control, newer, k)
 		wait.For(t, "the control plane to be back", func() bool { return f.call(http.MethodGet, "/endpoints", "", nil) == http.StatusOK })
 		if a := f.get(task); a.Task.Status != tasker.TaskSucceeded {
-			t.Errorf("the task of before: %+v", a)
+			t.Errorf("the task from before the removal: %+v", a)
 		}
 	})
 }
 
-// A purge of what has worked leaves nothing but the user.
+// A purge after use leaves only the user.
 func TestPurge(t *testing.T) {
 	t.Parallel()
 	k := deb()
 	f := newFleet(t, overHTTP())
-	f.pings("before", one)
+	f.checkPing("before", one)
 	task := f.command("long", "setsid sleep 86411 & sleep 86412", one)
-	f.begins(task, one)
+	f.waitRunning(task, one)
 	f.sh(one, k.purge+" "+agent+" 2>&1")
 	f.sh(plane, k.purge+" "+control+" 2>&1")
 	for _, host := range []string{one, plane} {
@@ -208,8 +208,8 @@ func TestPurge(t *testing.T) {
 	f.sh(plane, "getent passwd tasker")
 }
 
-// runs waits until the agent of a version is connected.
-func (f *fleet) runs(endpoint, version string) {
+// waitVersion waits until an agent with a version is connected.
+func (f *fleet) waitVersion(endpoint, version string) {
 	f.t.Helper()
 	wait.For(f.t, endpoint+" to be connected with version "+version, func() bool {
 		var e tasker.Endpoint
@@ -217,8 +217,8 @@ func (f *fleet) runs(endpoint, version string) {
 	})
 }
 
-// is checks whether a service is enabled, and active.
-func (l *lab) is(host, program, want string) {
+// checkService checks whether a service is enabled and active.
+func (l *lab) checkService(host, program, want string) {
 	l.t.Helper()
 	got := l.sh(host, fmt.Sprintf("echo $(systemctl is-enabled %[1]s || true; systemctl is-active %[1]s || true)", program))
 	if got != want {
@@ -226,8 +226,7 @@ func (l *lab) is(host, program, want string) {
 	}
 }
 
-// listing lists what is on the disk of a host but for logs and what apt keeps of all
-// packages.
+// listing is a script that lists the files of a host, except logs and apt's caches.
 const listing = `find / -xdev \( -path /var/log -o -path /tmp -o -path /var/cache/apt -o -path /var/lib/apt \) -prune -o -print | sort`
 
 func (l *lab) files(host string) string {
@@ -235,8 +234,8 @@ func (l *lab) files(host string) string {
 	return l.sh(host, listing)
 }
 
-// same checks that a host has the files that it had.
-func (l *lab) same(host, before string) {
+// checkFiles checks that the files of a host have not changed.
+func (l *lab) checkFiles(host, before string) {
 	l.t.Helper()
 	l.put(host, "/tmp/before", before+"\n", "600")
 	if got := l.sh(host, listing+" | diff /tmp/before - || true"); got != "" {

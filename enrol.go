@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// EnrolToken lets servers enrol: each use gives one endpoint its own credential. The
+// EnrolToken permits servers to enrol: each use gives one endpoint its own credential. The
 // token is valid until it expires, is used up or is revoked.
 type EnrolToken struct {
 	ID        string    `json:"id" doc:"Names the token, to revoke it."`

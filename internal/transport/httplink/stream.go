@@ -31,7 +31,7 @@ var (
 // frame is one line of a stream: an order or a keepalive.
 type frame struct {
 	body []byte
-	// results receives the result of the write, under index; nil if nobody waits for it.
+	// results receives the result of the write, under index; nil if no Send waits for it.
 	// It has room for the result.
 	results chan<- writeResult
 	index   int

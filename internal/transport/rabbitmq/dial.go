@@ -69,7 +69,7 @@ func dial(ctx context.Context, broker address, name string) (*session, error) {
 			if err != nil {
 				return nil, err
 			}
-			// The handshake knows no context; the library removes this deadline after it.
+			// The handshake accepts no context; the library removes this deadline after it.
 			if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 				_ = c.Close()
 				return nil, err

@@ -213,7 +213,7 @@ func (p *publisher) publishWindow(ctx context.Context, msgs []message, results [
 }
 
 // write publishes messages and returns the pending confirms of the written ones. A write
-// blocks while the broker does not read, and knows no context, so write gives the
+// blocks while the broker does not read, and accepts no context, so write gives the
 // connection up shortly after ctx is done.
 func (p *publisher) write(ctx context.Context, msgs []message) ([]*amqp.DeferredConfirmation, error) {
 	raw, interrupted := p.session.raw, make(chan struct{})

@@ -42,7 +42,7 @@ const (
 	actionRepeat
 	// actionHold: record it, and decide again when the control plane's time is known.
 	actionHold
-	// actionRun: put it into its run queue, or leave it there. The handler starts anew.
+	// actionRun: put it into its run queue, or leave it there. The handler starts from the beginning.
 	actionRun
 	// actionResume: put it into its run queue. The handler continues its earlier work.
 	actionResume

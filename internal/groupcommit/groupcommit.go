@@ -1,5 +1,6 @@
-// Package groupcommit lets those who want to write at the same time share a
-// transaction.
+// Package groupcommit lets concurrent callers share one transaction. Items that arrive
+// during a transaction go into the next one: under load callers share a commit, and
+// without load no caller waits.
 package groupcommit
 
 import (
@@ -11,30 +12,28 @@ import (
 	"sync/atomic"
 )
 
-// Group gathers the work that comes while a transaction is under way into the
-// next one: under load a commit is shared, and without load nobody waits. Only
-// one transaction of a group runs at a time.
+// Group is a queue of items, of which one transaction at a time is run.
 type Group[T any] struct {
-	run   func(ctx context.Context, works []T) error
-	alone func(error) bool
-	most  int
+	run               func(ctx context.Context, items []T) error
+	retryIndividually func(error) bool
+	maxWeight         int
 
-	// turn is held by whoever runs.
-	turn    chan struct{}
+	// leading is held by the caller that runs transactions, for itself and others.
+	leading chan struct{}
 	mu      sync.Mutex
 	waiting []*call[T]
 }
 
-// call is work that waits. Its done is closed when err holds.
+// call is an item that waits. done is closed after err is set.
 type call[T any] struct {
-	ctx    context.Context //nolint:containedctx // of the caller who waits for it
-	work   T
+	ctx    context.Context //nolint:containedctx // of the caller that waits
+	item   T
 	weight int
 	done   chan struct{}
 	err    error
 }
 
-// result is what the caller is told: the end of its own context, if that was why.
+// result returns the error for the caller: that of its own context if that was the cause.
 func (c *call[T]) result() error {
 	if end := c.ctx.Err(); end != nil && errors.Is(c.err, context.Canceled) {
 		return end
@@ -42,38 +41,38 @@ func (c *call[T]) result() error {
 	return c.err
 }
 
-// New makes a Group. run does works in one transaction. alone says of an error of
-// run whether it may be that of one work only, so that each is then done by
-// itself. most bounds the weights that are done together.
-func New[T any](most int, alone func(error) bool, run func(context.Context, []T) error) *Group[T] {
-	return &Group[T]{run: run, alone: alone, most: most, turn: make(chan struct{}, 1)}
+// New makes a Group. run writes items in one transaction of at most maxWeight.
+// retryIndividually reports whether a failed transaction should be retried item by
+// item, because one of the items may be at fault.
+func New[T any](maxWeight int, retryIndividually func(error) bool, run func(context.Context, []T) error) *Group[T] {
+	return &Group[T]{run: run, retryIndividually: retryIndividually, maxWeight: maxWeight, leading: make(chan struct{}, 1)}
 }
 
-// Do has the work done, by one of those who wait, and returns when it is.
-// After an error of ctx the work may have been done.
-func (g *Group[T]) Do(ctx context.Context, work T, weight int) error {
+// Do returns after a transaction with the item has ended, whichever caller ran it.
+// After an error of ctx the item may have been written.
+func (g *Group[T]) Do(ctx context.Context, item T, weight int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := &call[T]{ctx: ctx, work: work, weight: weight, done: make(chan struct{})}
+	c := &call[T]{ctx: ctx, item: item, weight: weight, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, c)
 	g.mu.Unlock()
 	select {
 	case <-c.done:
-	case g.turn <- struct{}{}:
+	case g.leading <- struct{}{}:
 		g.lead(c)
 	case <-ctx.Done():
-		if g.leave(c) {
+		if g.withdraw(c) {
 			return ctx.Err()
 		}
-		<-c.done // it is being done
+		<-c.done // its transaction has begun
 	}
 	return c.result()
 }
 
-// leave takes a call back that nobody has begun.
-func (g *Group[T]) leave(c *call[T]) bool {
+// withdraw removes a call from the queue and reports whether it was still there.
+func (g *Group[T]) withdraw(c *call[T]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i := slices.Index(g.waiting, c)
@@ -83,72 +82,72 @@ func (g *Group[T]) leave(c *call[T]) bool {
 	return i >= 0
 }
 
-// take removes the calls that are done together: those that wait longest, and
-// the first one however heavy it is.
-func (g *Group[T]) take() []*call[T] {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n, weight := 0, 0
-	for n < len(g.waiting) && (n == 0 || weight+g.waiting[n].weight <= g.most) {
-		weight += g.waiting[n].weight
-		n++
-	}
-	taken := slices.Clone(g.waiting[:n])
-	g.waiting = slices.Delete(g.waiting, 0, n)
-	return taken
-}
-
-// errBroken is told to those whose work was under way when it panicked.
-var errBroken = errors.New("whoever did the work broke off")
-
-// lead does what waits, until that was c's work too, and gives the turn back.
+// lead runs transactions until c is done.
 func (g *Group[T]) lead(c *call[T]) {
-	defer func() { <-g.turn }()
-	runtime.Gosched() // others of a burst may be about to come
+	defer func() { <-g.leading }()
+	runtime.Gosched() // more callers of a burst may be about to arrive
 	for {
 		select {
 		case <-c.done:
 			return
 		default:
-			g.next(g.take())
+			g.finish(g.dequeue())
 		}
 	}
 }
 
-// next does calls together, or one by one if that fails, and says so to all, also
-// when one panics.
-func (g *Group[T]) next(calls []*call[T]) {
+// dequeue removes the calls of the next transaction: the oldest ones up to maxWeight,
+// and the first one even if it is heavier.
+func (g *Group[T]) dequeue() []*call[T] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n, weight := 0, 0
+	for n < len(g.waiting) && (n == 0 || weight+g.waiting[n].weight <= g.maxWeight) {
+		weight += g.waiting[n].weight
+		n++
+	}
+	calls := slices.Clone(g.waiting[:n])
+	g.waiting = slices.Delete(g.waiting, 0, n)
+	return calls
+}
+
+// errPanicked is the error of calls whose transaction panicked.
+var errPanicked = errors.New("the shared transaction panicked")
+
+// finish runs calls in one transaction, or one by one if that fails, and ends them,
+// also after a panic.
+func (g *Group[T]) finish(calls []*call[T]) {
 	for _, c := range calls {
-		c.err = errBroken
+		c.err = errPanicked
 	}
 	defer func() {
 		for _, c := range calls {
 			close(c.done)
 		}
 	}()
-	err := g.together(calls)
-	single := err != nil && len(calls) > 1 && g.alone(err)
+	err := g.runShared(calls)
+	individually := err != nil && len(calls) > 1 && g.retryIndividually(err)
 	for _, c := range calls {
-		if c.err = err; single {
-			c.err = g.together([]*call[T]{c})
+		if c.err = err; individually {
+			c.err = g.runShared([]*call[T]{c})
 		}
 	}
 }
 
-// together runs the calls under a context that ends when all of theirs have.
-func (g *Group[T]) together(calls []*call[T]) error {
+// runShared runs calls under a context that ends when all of their contexts have.
+func (g *Group[T]) runShared(calls []*call[T]) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(calls[0].ctx))
 	defer cancel()
-	var left atomic.Int64
-	left.Store(int64(len(calls)))
-	works := make([]T, len(calls))
+	var remaining atomic.Int64
+	remaining.Store(int64(len(calls)))
+	items := make([]T, len(calls))
 	for i, c := range calls {
-		works[i] = c.work
+		items[i] = c.item
 		defer context.AfterFunc(c.ctx, func() {
-			if left.Add(-1) == 0 {
+			if remaining.Add(-1) == 0 {
 				cancel()
 			}
 		})()
 	}
-	return g.run(ctx, works)
+	return g.run(ctx, items)
 }

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-var errWork = errors.New("the work is at fault")
+var errItem = errors.New("the item is at fault")
 
-// works runs works for a second each time, and fails where one of them is bad.
-type works struct {
+// recorder is a transaction of one second that records its items. Item 13 fails it.
+type recorder struct {
 	ran [][]int
 }
 
-func (w *works) run(ctx context.Context, list []int) error {
+func (w *recorder) run(ctx context.Context, list []int) error {
 	select {
 	case <-time.After(time.Second):
 	case <-ctx.Done():
@@ -25,15 +25,15 @@ func (w *works) run(ctx context.Context, list []int) error {
 	}
 	w.ran = append(w.ran, slices.Clone(list))
 	if slices.Contains(list, 13) {
-		return errWork
+		return errItem
 	}
 	return nil
 }
 
-// at does n after so many seconds of the bubble's time, and gives the error.
-func at(g *Group[int], errs chan<- error, after float64, n int) {
+// doAfter calls Do with item n after this many seconds, and sends its error.
+func doAfter(g *Group[int], errs chan<- error, seconds float64, n int) {
 	go func() {
-		time.Sleep(time.Duration(after * float64(time.Second))) //nolint:forbidigo // the bubble's time
+		time.Sleep(time.Duration(seconds * float64(time.Second))) //nolint:forbidigo // the bubble's time
 		errs <- g.Do(context.Background(), n, 1)
 	}()
 }
@@ -45,25 +45,25 @@ func TestGroup(t *testing.T) {
 		n     int
 	}
 	tests := map[string]struct {
-		calls  []call
-		most   int
-		want   string
-		failed int
+		calls     []call
+		maxWeight int
+		want      string
+		failed    int
 	}{
-		"one by one":         {[]call{{after: 0, n: 1}, {after: 2, n: 2}}, 10, "[[1] [2]]", 0},
-		"what comes during":  {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 3}, {after: .3, n: 4}}, 10, "[[1] [2 3 4]]", 0},
-		"no more than most":  {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 3}, {after: .3, n: 4}}, 2, "[[1] [2 3] [4]]", 0},
-		"fault of one alone": {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 13}}, 10, "[[1] [2 13] [2] [13]]", 1},
+		"sequential calls":           {[]call{{after: 0, n: 1}, {after: 2, n: 2}}, 10, "[[1] [2]]", 0},
+		"calls during a transaction": {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 3}, {after: .3, n: 4}}, 10, "[[1] [2 3 4]]", 0},
+		"maximum weight":             {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 3}, {after: .3, n: 4}}, 2, "[[1] [2 3] [4]]", 0},
+		"one failing item":           {[]call{{after: 0, n: 1}, {after: .1, n: 2}, {after: .2, n: 13}}, 10, "[[1] [2 13] [2] [13]]", 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var w works
-				g := New(tt.most, func(err error) bool { return errors.Is(err, errWork) }, w.run)
+				var w recorder
+				g := New(tt.maxWeight, func(err error) bool { return errors.Is(err, errItem) }, w.run)
 				errs := make(chan error)
 				for _, c := range tt.calls {
-					at(g, errs, c.after, c.n)
+					doAfter(g, errs, c.after, c.n)
 				}
 				failed := 0
 				for range tt.calls {
@@ -79,33 +79,33 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// Who goes while its work waits takes it along; while it is under way, it is
-// done as long as somebody else waits for it.
-func TestGroupOfThoseWhoGo(t *testing.T) {
+// A cancelled call withdraws its waiting item. A transaction that has begun continues
+// as long as another of its callers waits.
+func TestGroupWithCancelledCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var w works
+		var w recorder
 		g := New(10, func(error) bool { return false }, w.run)
 		errs := make(chan error)
-		at(g, errs, 0, 1)
-		at(g, errs, .2, 3)
-		gone := func(after time.Duration) error {
+		doAfter(g, errs, 0, 1)
+		doAfter(g, errs, .2, 3)
+		cancelled := func(after time.Duration) error {
 			ctx, cancel := context.WithTimeout(t.Context(), after)
 			defer cancel()
 			return g.Do(ctx, 2, 1)
 		}
 		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the bubble's time
-		if err := gone(500 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("waiting: %v", err)
+		if err := cancelled(500 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("item waiting: %v", err)
 		}
 		time.Sleep(200 * time.Millisecond) //nolint:forbidigo // the bubble's time
-		if err := gone(500 * time.Millisecond); err != nil {
-			t.Errorf("under way with another: %v", err)
+		if err := cancelled(500 * time.Millisecond); err != nil {
+			t.Errorf("transaction shared: %v", err)
 		}
 		must(t, <-errs)
 		must(t, <-errs)
-		if err := gone(500 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("under way alone: %v", err)
+		if err := cancelled(500 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("transaction not shared: %v", err)
 		}
 		if got := fmt.Sprint(w.ran); got != "[[1] [3 2]]" {
 			t.Errorf("ran %s", got)
@@ -120,9 +120,9 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// A panic is that of the caller who did the work: the others are told, and the
-// next ones are not held up.
-func TestGroupAfterAPanic(t *testing.T) {
+// A panic reaches the caller that ran the transaction. The other callers get an error,
+// and later calls work.
+func TestGroupAfterPanic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := New(10, func(error) bool { return false }, func(_ context.Context, list []int) error {
@@ -133,20 +133,20 @@ func TestGroupAfterAPanic(t *testing.T) {
 			return nil
 		})
 		errs := make(chan error)
-		at(g, errs, 0, 1)
-		at(g, errs, .2, 2)
+		doAfter(g, errs, 0, 1)
+		doAfter(g, errs, .2, 2)
 		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the bubble's time
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Error("the panic is not the caller's")
+					t.Error("the caller that ran the transaction did not panic")
 				}
 			}()
 			_ = g.Do(t.Context(), 13, 1)
 		}()
 		must(t, <-errs)
-		if err := <-errs; !errors.Is(err, errBroken) {
-			t.Errorf("another one's work: %v", err)
+		if err := <-errs; !errors.Is(err, errPanicked) {
+			t.Errorf("another caller: %v", err)
 		}
 		must(t, g.Do(t.Context(), 3, 1))
 	})

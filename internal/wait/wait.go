@@ -1,4 +1,4 @@
-// Package wait waits in tests for what must come.
+// Package wait polls for conditions in tests.
 package wait
 
 import (
@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// patience is a time that only a broken program needs, however slow the machine is.
-const patience = 2 * time.Minute
+// timeout is reached only by a broken program, however slow the machine is.
+const timeout = 2 * time.Minute
 
-// For waits until ok says true, and fails the test if it never does. What is waited
-// for is said so that it follows "waiting for": "the task to finish".
-func For(t testing.TB, what string, ok func() bool) {
+// For polls until ok returns true, and fails the test if it never does. The condition
+// completes the sentence "waiting for …": "the task to finish".
+func For(t testing.TB, condition string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	late := time.NewTimer(patience)
-	defer late.Stop()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	expired := time.NewTimer(timeout)
+	defer expired.Stop()
 	for !ok() {
 		select {
-		case <-tick.C:
-		case <-late.C:
-			t.Fatalf("waited %s in vain for %s", patience, what)
+		case <-poll.C:
+		case <-expired.C:
+			t.Fatalf("timed out after %s waiting for %s", timeout, condition)
 		}
 	}
 }

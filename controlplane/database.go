@@ -10,22 +10,22 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// openStore opens the database and brings its tables up to date. One that is
-// away is waited for; waiting, if not nil, is told at each try.
+// openStore opens and migrates the database. While the database is unavailable it tries
+// again, and calls waiting, if not nil, at each try.
 func openStore(ctx context.Context, log *slog.Logger, waiting func(error), opts store.Options) (*store.Store, error) {
-	wait := backoff.Policy{First: 500 * time.Millisecond, Cap: 10 * time.Second}
+	retry := backoff.Policy{First: 500 * time.Millisecond, Cap: 10 * time.Second}
 	for tries := 0; ; tries++ {
 		s, err := openOnce(ctx, opts)
 		if !errors.Is(err, store.ErrUnavailable) {
 			return s, err
 		}
 		if tries == 0 {
-			log.Warn("database is away; trying again", "error", err)
+			log.Warn("database is unavailable; trying again", "error", err)
 		}
 		if waiting != nil {
 			waiting(err)
 		}
-		if err := wait.Sleep(ctx, tries); err != nil {
+		if err := retry.Sleep(ctx, tries); err != nil {
 			return nil, err
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// metrics count what no part counts alone.
+// metrics counts events that concern several components.
 type metrics struct {
 	finished *prometheus.CounterVec
 }
@@ -19,7 +19,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, types []tasker.TaskType) *metrics {
 	m := &metrics{finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tasker_controlplane_tasks_finished_total",
-		Help: "Tasks that have ended, by type and status; one that a late report changes counts again.",
+		Help: "Tasks that have finished, by type and status. A task whose status a late report changes is counted again.",
 	}, []string{"type", "status"})}
 	reg.MustRegister(m.finished)
 	for _, t := range types {
@@ -30,23 +30,23 @@ func newMetrics(reg prometheus.Registerer, types []tasker.TaskType) *metrics {
 	return m
 }
 
-// statistics asks the store at each scrape.
+// statistics is a collector that reads the store at each scrape.
 type statistics struct {
 	store *store.Store
 	log   *slog.Logger
 }
 
-// statisticsTimeout bounds what a scrape waits for the database.
+// statisticsTimeout bounds how long a scrape waits for the database.
 const statisticsTimeout = 2 * time.Second
 
-// descriptions are those of store.Stats, in the order in which Collect sends.
+// descriptions returns those of store.Stats, in the order in which Collect sends them.
 func descriptions() []*prometheus.Desc {
 	gauge := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("tasker_controlplane_"+name, help, nil, nil)
 	}
 	return []*prometheus.Desc{
 		gauge("orders_due", "Orders that are due to be sent now."),
-		gauge("orders_due_oldest_seconds", "How long the oldest of them has been due."),
+		gauge("orders_due_oldest_seconds", "How long the oldest due order has been due."),
 		gauge("endpoints_connected", "Endpoints that are connected."),
 		gauge("tasks_open", "Tasks that have not finished."),
 		gauge("callbacks_waiting", "Callbacks that are not delivered yet."),
@@ -54,7 +54,7 @@ func descriptions() []*prometheus.Desc {
 }
 
 func rolloutsDesc() *prometheus.Desc {
-	return prometheus.NewDesc("tasker_controlplane_rollouts", "Rollouts that are not over.", []string{"state"}, nil)
+	return prometheus.NewDesc("tasker_controlplane_rollouts", "Rollouts that have not ended.", []string{"state"}, nil)
 }
 
 // Describe implements prometheus.Collector.
@@ -65,8 +65,8 @@ func (s *statistics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- rolloutsDesc()
 }
 
-// Collect implements prometheus.Collector. While the database is away the
-// numbers are missing, not wrong.
+// Collect implements prometheus.Collector. While the database is unavailable the
+// metrics are missing, not wrong.
 func (s *statistics) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), statisticsTimeout)
 	defer cancel()

@@ -10,23 +10,23 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// signing is a hub that signs every order it sends.
-type signing struct {
+// signingHub signs every order that it sends.
+type signingHub struct {
 	transport.Hub
 	key ed25519.PrivateKey
 }
 
-// Send implements transport.Hub. The caller's orders stay as they are.
-func (s *signing) Send(ctx context.Context, orders ...tasker.Order) error {
+// Send implements transport.Hub. It does not change the caller's orders.
+func (s *signingHub) Send(ctx context.Context, orders ...tasker.Order) error {
 	signed := make([]tasker.Order, 0, len(orders))
 	failed := map[int]error{}
-	var from []int // the index in orders of each that is signed
+	var indexes []int // of the signed orders in orders
 	for i, o := range orders {
 		if err := o.Sign(s.key); err != nil {
 			failed[i] = fmt.Errorf("%w: sign the order: %w", transport.ErrRefused, err)
 			continue
 		}
-		signed, from = append(signed, o), append(from, i)
+		signed, indexes = append(signed, o), append(indexes, i)
 	}
 	err := s.Hub.Send(ctx, signed...)
 	if len(failed) == 0 {
@@ -34,7 +34,7 @@ func (s *signing) Send(ctx context.Context, orders ...tasker.Order) error {
 	}
 	if unsent, ok := errors.AsType[*transport.SendError](err); ok {
 		for i, reason := range unsent.Failed {
-			failed[from[i]] = reason
+			failed[indexes[i]] = reason
 		}
 	} else if err != nil {
 		return err

@@ -11,35 +11,35 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// wire remembers what was sent, and fails as it is told.
-type wire struct {
+// fakeHub records the orders that were sent, and returns err.
+type fakeHub struct {
 	transport.Hub
 	sent []tasker.Order
 	err  error
 }
 
-func (w *wire) Send(_ context.Context, orders ...tasker.Order) error {
-	w.sent = append(w.sent, orders...)
-	return w.err
+func (h *fakeHub) Send(_ context.Context, orders ...tasker.Order) error {
+	h.sent = append(h.sent, orders...)
+	return h.err
 }
 
-func TestEveryOrderIsSigned(t *testing.T) {
+func TestSignEveryOrder(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{}
+	inner := &fakeHub{}
 	orders := []tasker.Order{
 		{Endpoint: "web-1", Type: "ping", Assignment: &tasker.Assignment{TaskID: "t", Payload: []byte(`{}`), Deadline: time.Now()}},
 		{Endpoint: tasker.AllEndpoints, Type: "ping", Assignment: &tasker.Assignment{TaskID: "t", Payload: []byte(`{}`)}},
 		{Endpoint: "web-1", Cancel: &tasker.Cancel{TaskID: "t"}},
 		{Endpoint: "web-1", Welcome: &tasker.Welcome{Session: "s"}},
 	}
-	if err := (&signing{Hub: w, key: private}).Send(t.Context(), orders...); err != nil || len(w.sent) != len(orders) {
-		t.Fatalf("%d sent, %v", len(w.sent), err)
+	if err := (&signingHub{Hub: inner, key: private}).Send(t.Context(), orders...); err != nil || len(inner.sent) != len(orders) {
+		t.Fatalf("%d sent, %v", len(inner.sent), err)
 	}
-	for i, o := range w.sent {
+	for i, o := range inner.sent {
 		if err := o.Verify([]ed25519.PublicKey{public}); err != nil {
 			t.Errorf("order %d: %v", i, err)
 		}
@@ -49,24 +49,24 @@ func TestEveryOrderIsSigned(t *testing.T) {
 	}
 }
 
-// An order that cannot be signed holds up no other, and the reasons stay with
-// those they belong to.
-func TestAnOrderThatCannotBeSigned(t *testing.T) {
+// An order that cannot be signed does not stop the others, and errors keep the indexes of
+// their orders.
+func TestSignFailureOfOneOrder(t *testing.T) {
 	t.Parallel()
 	_, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	welcome := tasker.Order{Endpoint: "web-1", Welcome: &tasker.Welcome{}}
-	w := &wire{err: &transport.SendError{Failed: map[int]error{1: transport.ErrOffline}, Of: 2}}
-	hub := &signing{Hub: w, key: private}
+	inner := &fakeHub{err: &transport.SendError{Failed: map[int]error{1: transport.ErrOffline}, Of: 2}}
+	hub := &signingHub{Hub: inner, key: private}
 	err = hub.Send(t.Context(), welcome, tasker.Order{Endpoint: "web-2"}, welcome)
 	failed, ok := errors.AsType[*transport.SendError](err)
-	if !ok || len(w.sent) != 2 || failed.Of != 3 || len(failed.Failed) != 2 ||
+	if !ok || len(inner.sent) != 2 || failed.Of != 3 || len(failed.Failed) != 2 ||
 		!errors.Is(failed.Failed[1], transport.ErrRefused) || !errors.Is(failed.Failed[2], transport.ErrOffline) {
-		t.Errorf("%d sent, %+v", len(w.sent), err)
+		t.Errorf("%d sent, %+v", len(inner.sent), err)
 	}
-	w.err = transport.ErrClosed
+	inner.err = transport.ErrClosed
 	if err := hub.Send(t.Context(), welcome, tasker.Order{}); !errors.Is(err, transport.ErrClosed) {
 		t.Errorf("Send = %v, want ErrClosed", err)
 	}

@@ -78,7 +78,7 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
-	defer notify.Watchdog(plane.Alive)()
+	defer notify.Watchdog(plane.IsAlive)()
 	return plane.Run(ctx)
 }
 

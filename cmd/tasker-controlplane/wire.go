@@ -36,7 +36,7 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 		}
 		opts.Broker, forget = accounts{kept}, kept.Close
 	}
-	opts.Transport = controlplane.NewStanding(opts.Log)
+	opts.Transport = controlplane.NewTransportHealth(opts.Log)
 	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
 		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: opts.Log, Authorize: opts.EndpointAuthorizer.AuthorizeUser,
 		Observer: opts.Transport.Observe, Metrics: rabbitmq.NewMetrics(opts.Registry),

@@ -89,14 +89,14 @@ func serve(t *testing.T, c *movable) (string, *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := rollout.New(rollout.Options{Plans: st, Log: slog.New(slog.DiscardHandler), Finished: func([]tasker.Task) {}, Poll: 20 * time.Millisecond})
+	engine := rollout.New(rollout.Options{Store: st, Log: slog.New(slog.DiscardHandler), Finished: func([]tasker.Task) {}, Poll: 20 * time.Millisecond})
 	key, err := callback.LoadKey(t.Context(), st)
 	if err != nil {
 		t.Fatal(err)
 	}
 	reg := prometheus.NewRegistry()
 	caller := callback.New(callback.Options{
-		Calls: st, Key: key, Allowed: urlrules.Rules{}.Check, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: callback.NewMetrics(reg), Poll: 20 * time.Millisecond,
+		Store: st, Key: key, Check: urlrules.Rules{}.Check, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: callback.NewMetrics(reg), Poll: 20 * time.Millisecond,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -23,6 +23,9 @@ func New(o Options) (*API, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	if o.Creator == nil {
+		o.Creator = o.Store
+	}
 	a, mux := &API{draining: make(chan struct{})}, http.NewServeMux()
 	metrics := newMetrics(o.Registerer)
 	shared := resource{huma: humago.New(mux, openAPIConfig(o.Version, !o.Authorizer.Disabled())), store: o.Store, log: o.Log}

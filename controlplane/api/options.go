@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
@@ -59,7 +60,9 @@ func (t TaskType) cannotUndo(payload []byte) string {
 // Options configure an API. All are mandatory unless their comment says otherwise.
 type Options struct {
 	Store *store.Store
-	Types []TaskType
+	// Creator stores new tasks; the Store does when nil.
+	Creator TaskCreator
+	Types   []TaskType
 	// Watch wakes event streams.
 	Watch      *watch.Fanout
 	Authorizer *auth.Authorizer
@@ -85,6 +88,11 @@ type Options struct {
 	Registerer     prometheus.Registerer
 	// Gatherer provides the metrics at /metrics.
 	Gatherer prometheus.Gatherer
+}
+
+// TaskCreator stores a new task, as store.TaskCreator does, and may send its orders.
+type TaskCreator interface {
+	CreateTask(ctx context.Context, t store.NewTask) (task tasker.Task, created bool, err error)
 }
 
 func (o Options) validate() error {

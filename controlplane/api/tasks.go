@@ -139,7 +139,7 @@ func (r taskResource) create(ctx context.Context, in *createInput) (*createOutpu
 			return nil, err
 		}
 	}
-	task, created, err := r.store.CreateTask(ctx, request.task)
+	task, created, err := r.opts.Creator.CreateTask(ctx, request.task)
 	switch {
 	case err != nil:
 		return nil, r.problem(ctx, err, "")

@@ -1,8 +1,8 @@
-// Package callback tells who asked for it what becomes of a task: it claims the
-// calls that are due in the store, makes them as Standard Webhooks
-// (https://www.standardwebhooks.com) and writes down how that went. A call is
-// stored with the change that it tells of and due again until that is written, so
-// it may be made twice and is never forgotten.
+// Package callback reports the events of tasks to the URLs that their requests name. A
+// Caller claims the calls that are due in the store, makes them as Standard Webhooks
+// (https://www.standardwebhooks.com) and stores their outcomes. A call is stored together
+// with its event, and is due until its outcome is stored, so it may be made twice and is
+// never lost.
 package callback
 
 import (
@@ -24,46 +24,46 @@ import (
 const (
 	// timeout bounds one attempt.
 	timeout = 15 * time.Second
-	// life is for how long an event is told, from when it happened.
-	life = 24 * time.Hour
-	// most bounds the attempts under way: those who do not answer hold up others
-	// only when there are so many of them.
-	most = 100
-	// maxAnswer bounds what is read of an answer, in bytes, and maxHeader its header.
-	maxAnswer = 4 << 10
+	// lifetime is how long after its event a call is tried.
+	lifetime = 24 * time.Hour
+	// maxAttempts bounds the attempts that run at the same time. Receivers that do not
+	// respond delay others only if there are this many.
+	maxAttempts = 100
+	// maxBody and maxHeader bound what is read of a response, in bytes.
+	maxBody   = 4 << 10
 	maxHeader = 64 << 10
 )
 
-// errStopped is what an attempt fails by that a stop of the control plane cuts off.
+// errStopped is the error of attempts that a stop of the control plane cuts off.
 var errStopped = errors.New("the control plane was stopped meanwhile")
 
-// Calls is the part of the store that holds the calls.
-type Calls interface {
+// Store is the part of the store that holds the calls.
+type Store interface {
 	ClaimCalls(ctx context.Context, limit int) ([]store.Call, error)
 	RecordCall(ctx context.Context, c store.CallResult) error
 }
 
-// Options say what a Caller works with.
+// Options configure New.
 type Options struct {
-	Calls Calls
+	Store Store
 	Key   Key
-	// Allowed says, as the end of a sentence, why a URL may not be called.
-	Allowed func(url string) error
+	// Check returns an error if a URL is not permitted. The error completes a sentence that
+	// begins with "the URL".
+	Check   func(url string) error
 	Version string
 	Log     *slog.Logger
 	Metrics *Metrics
-	// Poll is how often it is looked for due calls without being woken; 500 ms when
-	// zero.
+	// Poll is how often due calls are claimed without a wake-up; 500 ms when zero.
 	Poll time.Duration
 }
 
-// Caller makes the calls that are due. Several may do so on one database.
+// Caller makes the calls that are due. Several may share a database.
 type Caller struct {
 	opts  Options
+	loop  *backoff.Loop
 	http  *http.Client
 	retry backoff.Policy
-	wake  chan struct{}
-	// slots holds one for each attempt under way.
+	// slots holds one element for each attempt that runs.
 	slots    chan struct{}
 	attempts sync.WaitGroup
 }
@@ -77,47 +77,42 @@ func New(o Options) *Caller {
 	transport.MaxResponseHeaderBytes = maxHeader
 	return &Caller{
 		opts: o,
+		loop: backoff.NewLoop(backoff.LoopOptions{
+			Interval: o.Poll, Log: o.Log,
+			Failing: "callbacks cannot be claimed; trying again", Recovered: "callbacks are claimed again",
+		}),
 		http: &http.Client{
 			Timeout: timeout, Transport: transport,
-			// Where a redirect leads nobody has allowed.
+			// The target of a redirect may not be permitted.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		retry: backoff.Policy{First: 5 * time.Second, Cap: time.Hour},
-		wake:  make(chan struct{}, 1), slots: make(chan struct{}, most),
+		slots: make(chan struct{}, maxAttempts),
 	}
 }
 
-// Wake makes Run look for due calls at once. It never blocks.
-func (c *Caller) Wake() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
+// Wake makes Run claim due calls at once. It never blocks.
+func (c *Caller) Wake() { c.loop.Wake() }
 
-// Run makes calls until ctx is done, and returns its error. A database that is away
-// is waited out. Attempts under way at the end are cut off, and due again.
+// Run makes calls until ctx is done, and returns its error. While the database is
+// unavailable it tries again. Attempts that run at the end are cut off, and due again.
 func (c *Caller) Run(ctx context.Context) error {
 	defer c.http.CloseIdleConnections()
 	defer c.attempts.Wait()
-	return backoff.Rounds{
-		Poll: c.opts.Poll, Wake: c.wake,
-		Failing: func(err error) { c.opts.Log.Warn("callbacks cannot be looked for; trying again", "error", err) },
-		Mended:  func() { c.opts.Log.Info("callbacks are looked for again") },
-	}.Run(ctx, c.round)
+	return c.loop.Run(ctx, c.round)
 }
 
-// round begins the attempts that are due, as far as there is room. It says whether
-// there may be more, with room for them.
+// round starts the attempts that are due, as far as there are slots. It reports whether
+// there may be more.
 func (c *Caller) round(ctx context.Context) (more bool, err error) {
 	select {
-	case c.slots <- struct{}{}: // there is room
+	case c.slots <- struct{}{}: // at least one is free
 		<-c.slots
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
-	room := cap(c.slots) - len(c.slots) // only this goroutine takes some
-	calls, err := c.opts.Calls.ClaimCalls(ctx, room)
+	free := cap(c.slots) - len(c.slots) // only this goroutine takes slots
+	calls, err := c.opts.Store.ClaimCalls(ctx, free)
 	for _, call := range calls {
 		c.slots <- struct{}{}
 		c.attempts.Go(func() {
@@ -125,10 +120,10 @@ func (c *Caller) round(ctx context.Context) (more bool, err error) {
 			c.attempt(ctx, call)
 		})
 	}
-	return len(calls) == room, err
+	return len(calls) == free, err
 }
 
-// attempt makes a call and writes down how that went.
+// attempt makes a call and stores its outcome.
 func (c *Caller) attempt(ctx context.Context, call store.Call) {
 	after, err := c.call(ctx, call)
 	log := c.opts.Log.With("task", call.TaskID, "event", call.Event, "callback", call.ID, "attempt", call.Attempt)
@@ -138,7 +133,7 @@ func (c *Caller) attempt(ctx context.Context, call store.Call) {
 		if again := max(after, c.retry.Wait(call.Attempt-1)); ctx.Err() != nil {
 			again, called.Error = 0, errStopped.Error()
 			called.RetryAfter, outcome = &again, failed
-		} else if !errors.Is(err, errGone) && call.StartedAt.Add(again).Before(call.At.Add(life)) {
+		} else if !errors.Is(err, errGone) && call.StartedAt.Add(again).Before(call.At.Add(lifetime)) {
 			called.RetryAfter, outcome = &again, failed
 		}
 	}
@@ -153,18 +148,18 @@ func (c *Caller) attempt(ctx context.Context, call store.Call) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	if err := c.opts.Calls.RecordCall(ctx, called); err != nil {
-		log.Warn("how a callback went could not be stored, so it is made again", "error", err)
+	if err := c.opts.Store.RecordCall(ctx, called); err != nil {
+		log.Warn("outcome of a callback could not be stored, so the callback is repeated", "error", err)
 	}
 }
 
-// errGone: the receiver wants to hear no more of it.
+// errGone: the receiver wants no more calls.
 var errGone = errors.New("the URL answered 410 Gone")
 
-// call makes one call. An error says for a person why it failed, and after is how
-// long the receiver asks to be left alone.
+// call makes one call. The error is for people, and after is the delay that the receiver
+// requests.
 func (c *Caller) call(ctx context.Context, call store.Call) (after time.Duration, err error) {
-	if err := c.opts.Allowed(call.URL); err != nil {
+	if err := c.opts.Check(call.URL); err != nil {
 		return 0, fmt.Errorf("the URL %w", err)
 	}
 	req, err := c.request(ctx, call)
@@ -180,7 +175,7 @@ func (c *Caller) call(ctx context.Context, call store.Call) (after time.Duration
 		return 0, err
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer) // so that the connection can be used again
+	_, _ = io.CopyN(io.Discard, resp.Body, maxBody) // so that the connection can be reused
 	switch code := resp.StatusCode; {
 	case code/100 == 2:
 		return 0, nil
@@ -192,11 +187,11 @@ func (c *Caller) call(ctx context.Context, call store.Call) (after time.Duration
 	return retryAfter(resp, c.retry.Cap), fmt.Errorf("the URL answered %s", resp.Status)
 }
 
-// retryAfter is for how many seconds the receiver asks to be left alone.
-func retryAfter(resp *http.Response, most time.Duration) time.Duration {
+// retryAfter returns the delay that the receiver requests in seconds, up to limit.
+func retryAfter(resp *http.Response, limit time.Duration) time.Duration {
 	n, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31)
 	if err != nil {
 		return 0 // there is none, or a date
 	}
-	return min(time.Duration(n)*time.Second, most)
+	return min(time.Duration(n)*time.Second, limit)
 }

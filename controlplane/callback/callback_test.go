@@ -156,7 +156,7 @@ func newFixture(t *testing.T, o store.Options) *fixture {
 func (f *fixture) restart() {
 	f.reg = prometheus.NewRegistry()
 	f.caller = New(Options{
-		Calls: f, Key: f.key, Allowed: urlrules.Rules{}.Check, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(f.reg), Poll: 20 * time.Millisecond,
+		Store: f, Key: f.key, Check: urlrules.Rules{}.Check, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(f.reg), Poll: 20 * time.Millisecond,
 	})
 	f.caller.retry = backoff.Policy{First: 10 * time.Millisecond, Cap: 50 * time.Millisecond}
 	f.caller.http.Timeout = time.Hour
@@ -360,7 +360,7 @@ func TestGivenUpAfterADay(t *testing.T) {
 	f.run()
 	wait.For(t, "an attempt", func() bool { return f.delivery(task).LastError != "" })
 	mu.Lock()
-	now = now.Add(life - time.Millisecond)
+	now = now.Add(lifetime - time.Millisecond)
 	mu.Unlock()
 	if d := f.becomes(task, tasker.DeliveryGivenUp); d.Attempts != 2 || len(r.of("/moved")) != 2 {
 		t.Errorf("%+v after %d calls", d, len(r.of("/moved")))
@@ -374,7 +374,7 @@ func TestRulesAreAskedAtEachCall(t *testing.T) {
 	r := newReceiver(t, f.key)
 	rules, err := urlrules.New("callbacks.allow", []string{"https://hooks.example.net"})
 	must(t, err)
-	f.caller.opts.Allowed = rules.Check
+	f.caller.opts.Check = rules.Check
 	task := f.finish("x", r.URL+"/good")
 	f.run()
 	wait.For(t, "an attempt", func() bool { return strings.Contains(f.delivery(task).LastError, "callbacks.allow") })

@@ -5,11 +5,11 @@ import "github.com/prometheus/client_golang/prometheus"
 // The outcomes of an attempt.
 const (
 	delivered = "delivered"
-	failed    = "failed" // and is tried again
+	failed    = "failed" // and will be tried again
 	givenUp   = "given_up"
 )
 
-// Metrics count what a Caller does. A nil *Metrics counts nothing.
+// Metrics counts attempts. A nil *Metrics counts nothing.
 type Metrics struct{ attempts *prometheus.CounterVec }
 
 // NewMetrics registers the metrics of a Caller.

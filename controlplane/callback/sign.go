@@ -16,10 +16,10 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// Key is what calls are signed with. It is hidden wherever it is printed.
+// Key signs calls. It is hidden wherever it is printed.
 type Key struct{ secret []byte }
 
-// LoadKey returns the key of the installation, and makes it if there is none yet.
+// LoadKey returns the key of the installation, and creates it if there is none.
 func LoadKey(ctx context.Context, s interface {
 	CallbackKey(ctx context.Context, offered [32]byte) ([]byte, error)
 },
@@ -30,7 +30,7 @@ func LoadKey(ctx context.Context, s interface {
 	return Key{secret}, err
 }
 
-// Reveal returns the key as receivers are given it.
+// Reveal returns the key in the form that receivers need.
 func (k Key) Reveal() string { return "whsec_" + base64.StdEncoding.EncodeToString(k.secret) }
 
 // String hides the key.
@@ -53,12 +53,12 @@ type message struct {
 	Data      json.RawMessage `json:"data"`
 }
 
-// request is the signed request of a call: its id and body are the same at each
+// request returns the signed request of a call. Its id and body are the same at each
 // attempt.
 func (c *Caller) request(ctx context.Context, call store.Call) (*http.Request, error) {
 	body, err := json.Marshal(message{Type: "task." + string(call.Event), Timestamp: call.At, Data: call.Data})
 	if err != nil {
-		return nil, fmt.Errorf("write the body: %w", err)
+		return nil, fmt.Errorf("encode the body: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, call.URL, bytes.NewReader(body))
 	if err != nil {

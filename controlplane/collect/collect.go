@@ -1,5 +1,5 @@
-// Package collect brings the agents' reports into the store, in batches, each
-// acknowledged after its commit, and answers those that want an answer.
+// Package collect stores the agents' reports in batches. Each batch is acknowledged
+// after its commit, and agents that said hello get a welcome.
 package collect
 
 import (
@@ -14,45 +14,54 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// Sink is the part of the store that takes reports.
-type Sink interface {
+// Inbox is the part of the store that stores reports.
+type Inbox interface {
 	Apply(ctx context.Context, reports []tasker.Report) (store.ApplyResult, error)
 	Check(ctx context.Context) error
 }
 
-// Options say what a Collector works with.
+// Options configure New.
 type Options struct {
-	Sink    Sink
+	Inbox   Inbox
 	Hub     transport.Hub
 	Log     *slog.Logger
 	Metrics *Metrics
-	// Finished is told the tasks that a batch ended; it must not block.
+	// Reported receives the attempts that agents have reported on, Finished the tasks that
+	// a batch finished. They must not block, and may be nil.
+	Reported func([]store.AttemptKey)
 	Finished func([]tasker.Task)
 }
 
-// Collector moves reports from the hub to the sink.
+// Collector moves reports from the hub to the inbox.
 type Collector struct {
 	opts Options
-	// busy is the unix time in nanoseconds of the last batch that was so large
-	// that more are probably waiting.
-	busy atomic.Int64
-	// held: the last batch could not be stored and waits to be handed over again.
-	held atomic.Bool
+	// lastLarge is when the last large batch came, in nanoseconds of Unix time.
+	lastLarge atomic.Int64
+	// blocked: the last batch could not be stored and will be delivered again.
+	blocked atomic.Bool
 }
 
-// large is the size from which a batch is taken as a sign of a backlog.
-const large = 50
+// largeBatch is the size from which a batch is a sign that more reports wait.
+const largeBatch = 50
 
 // New makes a Collector; Run starts it.
-func New(opts Options) *Collector { return &Collector{opts: opts} }
+func New(opts Options) *Collector {
+	if opts.Reported == nil {
+		opts.Reported = func([]store.AttemptKey) {}
+	}
+	if opts.Finished == nil {
+		opts.Finished = func([]tasker.Task) {}
+	}
+	return &Collector{opts: opts}
+}
 
-// Held says whether reports wait because they cannot be stored now.
-func (c *Collector) Held() bool { return c.held.Load() }
+// IsBlocked reports whether reports wait because they cannot be stored now.
+func (c *Collector) IsBlocked() bool { return c.blocked.Load() }
 
-// Drained says whether no report waits to be stored and no backlog of reports
-// was seen for a second.
-func (c *Collector) Drained() bool {
-	return !c.Held() && time.Since(time.Unix(0, c.busy.Load())) > time.Second
+// IsDrained reports whether no report waits to be stored and no large batch came for a
+// second.
+func (c *Collector) IsDrained() bool {
+	return !c.IsBlocked() && time.Since(time.Unix(0, c.lastLarge.Load())) > time.Second
 }
 
 // Run collects until ctx is done or the hub is closed, and returns the error of
@@ -61,49 +70,50 @@ func (c *Collector) Run(ctx context.Context) error {
 	return c.opts.Hub.Receive(ctx, c.handle)
 }
 
-// handle stores a batch. Its error makes the transport hold the batch and hand
-// it over again, so it is returned only for what passes by itself.
+// handle stores a batch. After an error the transport keeps the batch and delivers it
+// again, so handle returns only errors that are temporary.
 func (c *Collector) handle(ctx context.Context, reports []tasker.Report) error {
 	if len(reports) == 0 {
 		return nil
 	}
 	err := c.store(ctx, reports)
-	c.held.Store(err != nil)
+	c.blocked.Store(err != nil)
 	return err
 }
 
-// store is handle for one batch or a part of it.
+// store stores a batch or a part of one.
 func (c *Collector) store(ctx context.Context, reports []tasker.Report) error {
-	if len(reports) >= large {
-		c.busy.Store(time.Now().UnixNano())
+	if len(reports) >= largeBatch {
+		c.lastLarge.Store(time.Now().UnixNano())
 	}
 	began := time.Now()
-	applied, err := c.opts.Sink.Apply(ctx, reports)
+	applied, err := c.opts.Inbox.Apply(ctx, reports)
 	switch {
 	case errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil:
 		return err
 	case err != nil && len(reports) > 1:
-		return c.oneByOne(ctx, reports)
-	case err != nil && c.opts.Sink.Check(ctx) != nil:
+		return c.storeIndividually(ctx, reports)
+	case err != nil && c.opts.Inbox.Check(ctx) != nil:
 		return err
 	case err != nil:
-		// The database is well, so this report is at fault, and holding it would
-		// hold up all others for ever.
+		// The database works, so this report is at fault. If it were kept, it would block
+		// all others for ever.
 		r := reports[0]
 		c.opts.Log.Error("report cannot be stored and is dropped", "endpoint", r.Endpoint, "task", taskOf(r), "error", err)
 		c.opts.Metrics.dropped()
 		return nil
 	}
 	c.opts.Metrics.applied(reports, applied, time.Since(began))
-	c.answer(ctx, applied.Orders)
-	if c.opts.Finished != nil && len(applied.Finished) > 0 {
+	c.opts.Reported(applied.Reported)
+	c.send(ctx, applied.Orders)
+	if len(applied.Finished) > 0 {
 		c.opts.Finished(applied.Finished)
 	}
 	return nil
 }
 
-// oneByOne finds the report for which a batch cannot be stored.
-func (c *Collector) oneByOne(ctx context.Context, reports []tasker.Report) error {
+// storeIndividually finds the report that keeps a batch from being stored.
+func (c *Collector) storeIndividually(ctx context.Context, reports []tasker.Report) error {
 	for i := range reports {
 		if err := c.store(ctx, reports[i:i+1]); err != nil {
 			return err
@@ -112,14 +122,14 @@ func (c *Collector) oneByOne(ctx context.Context, reports []tasker.Report) error
 	return nil
 }
 
-// answer sends what the reports asked for. An answer that does not pass is not
-// kept: the agent repeats its hello until it is answered.
-func (c *Collector) answer(ctx context.Context, orders []tasker.Order) {
+// send sends the orders that respond to reports. They are not kept if that fails: an
+// agent repeats its hello until it gets a welcome.
+func (c *Collector) send(ctx context.Context, orders []tasker.Order) {
 	if len(orders) == 0 {
 		return
 	}
 	if err := c.opts.Hub.Send(ctx, orders...); err != nil && ctx.Err() == nil {
-		c.opts.Log.Warn("answers to hellos not sent; the agents will ask again", "orders", len(orders), "error", err)
+		c.opts.Log.Warn("welcomes not sent; the agents will repeat their hellos", "orders", len(orders), "error", err)
 	}
 }
 

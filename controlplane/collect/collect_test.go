@@ -17,22 +17,23 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// sink is a database that can be away, and that cannot store the reports of the
-// endpoint "bad". What happens is written down in order.
-type sink struct {
-	mu         sync.Mutex // for what the test changes while the Collector runs
-	away, sick error
-	stored     []string
-	tries      int
-	events     []string
+// inbox is a database that can be unavailable, and that cannot store the reports of the
+// endpoint "bad". It records all events in order.
+type inbox struct {
+	mu sync.Mutex // for applyErr and checkErr
+	// applyErr and checkErr are the errors of Apply and Check.
+	applyErr, checkErr error
+	stored             []string
+	tries              int
+	events             []string
 }
 
-func (s *sink) Apply(_ context.Context, reports []tasker.Report) (store.ApplyResult, error) {
+func (s *inbox) Apply(_ context.Context, reports []tasker.Report) (store.ApplyResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tries++
-	if s.away != nil {
-		return store.ApplyResult{}, s.away
+	if s.applyErr != nil {
+		return store.ApplyResult{}, s.applyErr
 	}
 	var applied store.ApplyResult
 	for _, r := range reports {
@@ -45,38 +46,39 @@ func (s *sink) Apply(_ context.Context, reports []tasker.Report) (store.ApplyRes
 	}
 	for _, r := range reports {
 		s.stored = append(s.stored, r.Endpoint)
+		applied.Reported = append(applied.Reported, store.AttemptKey{Endpoint: r.Endpoint})
 	}
 	applied.Finished = make([]tasker.Task, len(reports)-len(applied.Orders))
 	s.events = append(s.events, "commit")
 	return applied, nil
 }
 
-func (s *sink) Check(context.Context) error {
+func (s *inbox) Check(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sick
+	return s.checkErr
 }
 
-// set says what the database answers from now on.
-func (s *sink) set(away, sick error) {
+// set sets the database's errors.
+func (s *inbox) set(applyErr, checkErr error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.away, s.sick = away, sick
+	s.applyErr, s.checkErr = applyErr, checkErr
 }
 
-// hub hands over the batches it is given, each until it is acknowledged, a second
-// apart, as the transports do.
+// hub delivers batches as the transports do: again every second until a batch is
+// acknowledged.
 type hub struct {
-	*sink
-	batches  chan []tasker.Report
-	answered []tasker.Order
-	lost     error
+	*inbox
+	batches chan []tasker.Report
+	sent    []tasker.Order
+	sendErr error
 }
 
 func (h *hub) Send(_ context.Context, orders ...tasker.Order) error {
-	h.events = append(h.events, "answer")
-	h.answered = append(h.answered, orders...)
-	return h.lost
+	h.events = append(h.events, "send")
+	h.sent = append(h.sent, orders...)
+	return h.sendErr
 }
 
 func (h *hub) Receive(ctx context.Context, handle func(context.Context, []tasker.Report) error) error {
@@ -102,15 +104,17 @@ func (h *hub) Close() error { return nil }
 type fixture struct {
 	*collect.Collector
 	*hub
+	reported []store.AttemptKey
 	finished int
 }
 
 // start runs a Collector in the bubble of t until the test ends.
 func start(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{hub: &hub{sink: &sink{}, batches: make(chan []tasker.Report)}}
+	f := &fixture{hub: &hub{inbox: &inbox{}, batches: make(chan []tasker.Report)}}
 	f.Collector = collect.New(collect.Options{
-		Sink: f.sink, Hub: f.hub, Log: slog.New(slog.DiscardHandler), Metrics: collect.NewMetrics(prometheus.NewRegistry()),
+		Inbox: f.inbox, Hub: f.hub, Log: slog.New(slog.DiscardHandler), Metrics: collect.NewMetrics(prometheus.NewRegistry()),
+		Reported: func(attempts []store.AttemptKey) { f.reported = append(f.reported, attempts...) },
 		Finished: func(tasks []tasker.Task) { f.finished += len(tasks) },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -125,7 +129,7 @@ func start(t *testing.T) *fixture {
 	return f
 }
 
-// report hands over a batch with an update of each endpoint.
+// report delivers a batch with an update of each endpoint.
 func (f *fixture) report(endpoints ...string) {
 	var batch []tasker.Report
 	for _, name := range endpoints {
@@ -135,100 +139,100 @@ func (f *fixture) report(endpoints ...string) {
 	synctest.Wait()
 }
 
-// pass lets the bubble's time pass.
-func pass(d time.Duration) {
+// sleep lets the bubble's time pass.
+func sleep(d time.Duration) {
 	time.Sleep(d) //nolint:forbidigo // the bubble's time
 	synctest.Wait()
 }
 
-func TestABatchIsHeldWhileTheDatabaseIsAway(t *testing.T) {
+func TestBatchIsKeptInOutage(t *testing.T) {
 	t.Parallel()
-	for name, outage := range map[string]struct{ away, sick error }{
-		"away": {away: store.ErrUnavailable},
-		"sick": {away: errors.New("disk I/O error"), sick: errors.New("disk I/O error")},
+	for name, outage := range map[string]struct{ applyErr, checkErr error }{
+		"unavailable": {applyErr: store.ErrUnavailable},
+		"faulty":      {applyErr: errors.New("disk I/O error"), checkErr: errors.New("disk I/O error")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := start(t)
-				pass(2 * time.Second)
-				if f.Held() || !f.Drained() {
-					t.Errorf("at first held: %t, drained: %t", f.Held(), f.Drained())
+				sleep(2 * time.Second)
+				if f.IsBlocked() || !f.IsDrained() {
+					t.Errorf("at first blocked: %t, drained: %t", f.IsBlocked(), f.IsDrained())
 				}
-				f.set(outage.away, outage.sick)
+				f.set(outage.applyErr, outage.checkErr)
 				f.report("web-1", "web-2")
-				pass(time.Minute)
-				if !f.Held() || f.Drained() || f.tries < 30 || len(f.stored) > 0 {
-					t.Errorf("in the outage held: %t, drained: %t, %d tries, stored: %q", f.Held(), f.Drained(), f.tries, f.stored)
+				sleep(time.Minute)
+				if !f.IsBlocked() || f.IsDrained() || f.tries < 30 || len(f.stored) > 0 {
+					t.Errorf("in the outage blocked: %t, drained: %t, %d tries, stored: %q", f.IsBlocked(), f.IsDrained(), f.tries, f.stored)
 				}
 				f.set(nil, nil)
-				pass(time.Second)
-				if f.Held() || !f.Drained() || !slices.Equal(f.stored, []string{"web-1", "web-2"}) || f.finished != 2 {
-					t.Errorf("afterwards held: %t, drained: %t, stored: %q, finished: %d", f.Held(), f.Drained(), f.stored, f.finished)
+				sleep(time.Second)
+				if f.IsBlocked() || !f.IsDrained() || !slices.Equal(f.stored, []string{"web-1", "web-2"}) || f.finished != 2 || len(f.reported) != 2 {
+					t.Errorf("afterwards blocked: %t, drained: %t, stored: %q, finished: %d", f.IsBlocked(), f.IsDrained(), f.stored, f.finished)
 				}
 			})
 		})
 	}
 }
 
-func TestOneBadReportIsDropped(t *testing.T) {
+func TestBadReportIsDropped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)
 		f.report("web-1", "bad", "web-2")
-		if !slices.Equal(f.stored, []string{"web-1", "web-2"}) || f.Held() || f.events[len(f.events)-1] != "acknowledged" {
-			t.Errorf("stored %q, held: %t, then %q", f.stored, f.Held(), f.events)
+		if !slices.Equal(f.stored, []string{"web-1", "web-2"}) || f.IsBlocked() || f.events[len(f.events)-1] != "acknowledged" {
+			t.Errorf("stored %q, blocked: %t, then %q", f.stored, f.IsBlocked(), f.events)
 		}
 	})
 }
 
-func TestALargeBatchIsASignOfABacklog(t *testing.T) {
+func TestLargeBatchIsSignOfBacklog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)
 		f.report(slices.Repeat([]string{"web-1"}, 49)...)
-		if !f.Drained() {
+		if !f.IsDrained() {
 			t.Error("a small batch counts as a backlog")
 		}
 		f.report(slices.Repeat([]string{"web-1"}, 50)...)
-		if f.Drained() || f.Held() {
-			t.Errorf("after a large batch drained: %t, held: %t", f.Drained(), f.Held())
+		if f.IsDrained() || f.IsBlocked() {
+			t.Errorf("after a large batch drained: %t, blocked: %t", f.IsDrained(), f.IsBlocked())
 		}
-		pass(1001 * time.Millisecond)
-		if !f.Drained() {
+		sleep(1001 * time.Millisecond)
+		if !f.IsDrained() {
 			t.Error("not drained a second later")
 		}
 	})
 }
 
-func TestAnswersAreSentAfterTheCommit(t *testing.T) {
+func TestOrdersAreSentAfterCommit(t *testing.T) {
 	t.Parallel()
-	for name, lost := range map[string]error{"sent": nil, "lost": errors.New("broker is away")} {
+	for name, sendErr := range map[string]error{"sent": nil, "lost": errors.New("no connection")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := start(t)
-				f.lost = lost
+				f.sendErr = sendErr
 				f.batches <- []tasker.Report{{Endpoint: "web-1", Hello: &tasker.Hello{Session: "s"}}}
 				synctest.Wait()
-				if want := []string{"commit", "answer", "acknowledged"}; !slices.Equal(f.events, want) {
+				if want := []string{"commit", "send", "acknowledged"}; !slices.Equal(f.events, want) {
 					t.Errorf("%q, want %q", f.events, want)
 				}
-				if len(f.answered) != 1 || f.answered[0].Endpoint != "web-1" || f.answered[0].Welcome.Session != "s" {
-					t.Errorf("answered %+v", f.answered)
+				if len(f.sent) != 1 || f.sent[0].Endpoint != "web-1" || f.sent[0].Welcome.Session != "s" {
+					t.Errorf("sent %+v", f.sent)
 				}
 			})
 		})
 	}
 }
 
-func TestAnEmptyBatchStoresNothing(t *testing.T) {
+func TestEmptyBatchStoresNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)
 		f.report()
-		if f.tries != 0 || f.Held() {
-			t.Errorf("%d batches stored, held: %t", f.tries, f.Held())
+		if f.tries != 0 || f.IsBlocked() {
+			t.Errorf("%d batches stored, blocked: %t", f.tries, f.IsBlocked())
 		}
 	})
 }

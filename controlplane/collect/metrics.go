@@ -9,7 +9,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// Metrics count what a Collector does. A nil *Metrics counts nothing.
+// Metrics counts the reports of a Collector. A nil *Metrics counts nothing.
 type Metrics struct {
 	reports  *prometheus.CounterVec
 	updates  *prometheus.CounterVec
@@ -30,7 +30,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"outcome"}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tasker_controlplane_reports_dropped_total",
-			Help: "Reports that could not be stored although the database answered; each is logged.",
+			Help: "Reports that were dropped because they could not be stored although the database responded; each is logged.",
 		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "tasker_controlplane_report_batch_duration_seconds",

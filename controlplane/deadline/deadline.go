@@ -1,167 +1,148 @@
-// Package deadline turns deadlines that have passed into facts: responses that
-// were not received become missing, those of agents that fell silent become
-// interrupted, and broadcasts close. Deadlines are stored and the database's
-// clock decides, so they outlive any control plane, and several may run this.
+// Package deadline ends what has passed its deadline: responses that were not received
+// become missing, responses of silent agents become interrupted, and broadcasts close.
+// Deadlines are stored and judged by the database's clock, so they outlive a control
+// plane, and several control planes may run this.
 package deadline
 
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// Facts is the part of the store that knows the deadlines.
-type Facts interface {
+// Store is the part of the store that keeps the deadlines.
+type Store interface {
 	Now(ctx context.Context) (time.Time, error)
 	ExpireMissing(ctx context.Context, createdAfter time.Time, limit int) (int, []tasker.Task, error)
 	ExpireSilent(ctx context.Context, after time.Duration, limit int) (int, []tasker.Task, error)
 }
 
-// Options say what a Keeper works with.
+// Options configure New.
 type Options struct {
-	Facts Facts
-	// Away says whether orders or reports are held up on the control plane's side:
-	// the transport is away, or what it brought cannot be stored. Nil is never.
-	Away func() bool
-	// Drained says whether the reports that waited during an outage are stored.
-	Drained func() bool
+	Store Store
+	// IsBlocked reports whether orders or reports are delayed by the control plane: the
+	// transport is not connected, or the database is unavailable. Nil means never.
+	IsBlocked func() bool
+	// IsDrained reports whether the reports that waited during an outage are stored.
+	IsDrained func() bool
 	// LostAfter is how long an agent may be silent.
 	LostAfter time.Duration
-	// Every is how often deadlines are looked at; 250 ms when zero.
-	Every time.Duration
-	// Settle is how long, at least, an outage (and the time before the start)
-	// excuses those who did not report, from its end on; 10 s when zero.
-	Settle time.Duration
-	Log    *slog.Logger
-	// Finished is told the tasks that ended; it must not block.
+	// Interval is the pause between checks; 250 ms when zero.
+	Interval time.Duration
+	// Grace is the least time after an outage, or after the start, for which responses
+	// are excused that were due during it; 10 s when zero.
+	Grace time.Duration
+	Log   *slog.Logger
+	// Finished receives the tasks that finished. It must not block, and may be nil.
 	Finished func([]tasker.Task)
 }
 
-// Keeper watches the deadlines.
+// Keeper enforces the deadlines.
 type Keeper struct {
-	opts Options
+	opts   Options
+	excuse excuse
 
-	mu sync.Mutex
-	// settling: tasks created before excused, the end of the outage by the
-	// database's clock, are not expired until settled. Both are zero until the end
-	// is known.
-	settling bool
-	settled  time.Time
-	excused  time.Time
-
-	// now was the database's clock when it was asked last, at asked by this process's.
-	now, asked time.Time
+	// lastRound is when the last round ended, lastSilent when silent agents were last
+	// looked for.
+	lastRound, lastSilent time.Time
+	// databaseTime was the database's clock at readAt of this process's clock.
+	databaseTime, readAt time.Time
 }
 
 // limit bounds one transaction.
 const limit = 500
 
-// silence is how often silent agents are looked for; LostAfter is far longer.
-const silence = 5 * time.Second
+// silentInterval is how often silent agents are looked for; LostAfter is far longer.
+const silentInterval = 5 * time.Second
 
-// held is how long a step of a round may take, how late a round may begin, and how
-// far the database's clock may get ahead of this process's: beyond that, database,
-// process or machine stood still, and reports may be waiting.
-const held = 5 * time.Second
+// maxDelay is how long a step of a round may take, how late a round may begin, and how
+// far the database's clock may get ahead of this process's. Beyond that the database, the
+// process or the machine stood still, and reports may be waiting.
+const maxDelay = 5 * time.Second
 
 // New makes a Keeper; Run starts it. The time before the start counts as an
 // outage.
 func New(opts Options) *Keeper {
-	if opts.Every == 0 {
-		opts.Every = 250 * time.Millisecond
+	if opts.Interval == 0 {
+		opts.Interval = 250 * time.Millisecond
 	}
-	if opts.Settle == 0 {
-		opts.Settle = 10 * time.Second
+	if opts.Grace == 0 {
+		opts.Grace = 10 * time.Second
 	}
-	return &Keeper{opts: opts}
+	if opts.IsBlocked == nil {
+		opts.IsBlocked = func() bool { return false }
+	}
+	if opts.Finished == nil {
+		opts.Finished = func([]tasker.Task) {}
+	}
+	return &Keeper{opts: opts, excuse: excuse{grace: opts.Grace, isDrained: opts.IsDrained}}
 }
 
-// Outage says that there is, or was until now, an outage of broker or database:
-// reports may be waiting, so who has not reported yet is not missing yet.
-func (k *Keeper) Outage() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.settling, k.excused, k.settled = true, time.Time{}, time.Time{}
-}
+// Outage must be called in or after an outage of broker or database: reports may be
+// waiting, so responses without a report are not missing yet.
+func (k *Keeper) Outage() { k.excuse.restart() }
 
-// Run keeps the deadlines until ctx is done, and returns its error.
+// Run enforces the deadlines until ctx is done, and returns its error.
 func (k *Keeper) Run(ctx context.Context) error {
 	k.Outage()
-	tick := time.NewTicker(k.opts.Every)
-	defer tick.Stop()
-	wait := backoff.Policy{First: k.opts.Every, Cap: 10 * time.Second}
-	var looked time.Time
-	ended := time.Now()
-	for failures := 0; ; {
-		if time.Since(ended) > k.opts.Every+held {
+	k.lastRound = time.Now()
+	return backoff.NewLoop(backoff.LoopOptions{
+		Interval: k.opts.Interval, Log: k.opts.Log,
+		Failing: "deadlines cannot be kept; trying again", Recovered: "deadlines are kept again",
+	}).Run(ctx, func(ctx context.Context) (bool, error) {
+		if time.Since(k.lastRound) > k.opts.Interval+maxDelay {
 			k.Outage()
 		}
-		err := k.round(ctx, time.Since(looked) >= silence)
-		ended = time.Now()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
+		err := k.round(ctx)
+		if err != nil {
 			k.Outage()
-			if failures == 0 {
-				k.opts.Log.Warn("deadlines cannot be kept; trying again", "error", err)
-			}
-			if err := wait.Sleep(ctx, failures); err != nil {
-				return err
-			}
-			failures++
-			continue
-		case failures > 0:
-			failures = 0
-			k.opts.Log.Info("deadlines are kept again")
 		}
-		if time.Since(looked) >= silence {
-			looked = time.Now()
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
+		k.lastRound = time.Now()
+		return false, err
+	})
 }
 
-// round ends what is due to end.
-func (k *Keeper) round(ctx context.Context, silent bool) error {
-	after, err := k.createdAfter(ctx)
+// round expires everything that is due to expire.
+func (k *Keeper) round(ctx context.Context) error {
+	createdAfter, err := k.createdAfter(ctx)
 	if err != nil {
 		return err
 	}
-	err = k.all(ctx, func(ctx context.Context) (int, []tasker.Task, error) {
-		return k.opts.Facts.ExpireMissing(ctx, after, limit)
+	err = k.repeat(ctx, func(ctx context.Context) (int, []tasker.Task, error) {
+		return k.opts.Store.ExpireMissing(ctx, createdAfter, limit)
 	})
-	if err != nil || !silent || !after.IsZero() {
-		return err // while settling, agents may only just be coming back
+	if err != nil || time.Since(k.lastSilent) < silentInterval {
+		return err
 	}
-	return k.all(ctx, func(ctx context.Context) (int, []tasker.Task, error) {
-		return k.opts.Facts.ExpireSilent(ctx, k.opts.LostAfter, limit)
-	})
+	if createdAfter.IsZero() { // else agents may still be reconnecting
+		err = k.repeat(ctx, func(ctx context.Context) (int, []tasker.Task, error) {
+			return k.opts.Store.ExpireSilent(ctx, k.opts.LostAfter, limit)
+		})
+	}
+	if err == nil {
+		k.lastSilent = time.Now()
+	}
+	return err
 }
 
-// all repeats a bounded step until it finds nothing more. A step that takes too
-// long fails: when a database goes on that stood still, reports go on as well,
-// and the step would end what is reported at that moment.
-func (k *Keeper) all(ctx context.Context, step func(context.Context) (int, []tasker.Task, error)) error {
-	once := func() (int, []tasker.Task, error) {
-		ctx, cancel := context.WithTimeout(ctx, held)
+// repeat repeats a bounded step until it finds nothing more. A step fails after maxDelay:
+// when a stalled database continues, reports continue as well, and the step would expire
+// responses that are being reported on at that moment.
+func (k *Keeper) repeat(ctx context.Context, step func(context.Context) (int, []tasker.Task, error)) error {
+	bounded := func() (int, []tasker.Task, error) {
+		ctx, cancel := context.WithTimeout(ctx, maxDelay)
 		defer cancel()
 		return step(ctx)
 	}
 	for {
-		n, finished, err := once()
+		n, finished, err := bounded()
 		if err != nil {
 			return err
 		}
-		if len(finished) > 0 && k.opts.Finished != nil {
+		if len(finished) > 0 {
 			k.opts.Finished(finished)
 		}
 		if n < limit {
@@ -170,51 +151,31 @@ func (k *Keeper) all(ctx context.Context, step func(context.Context) (int, []tas
 	}
 }
 
-// createdAfter is the time, by the database's clock, before which tasks are
-// still excused; zero is none.
+// createdAfter returns the time, by the database's clock, up to which tasks that were
+// created are excused; zero excuses none.
 func (k *Keeper) createdAfter(ctx context.Context) (time.Time, error) {
-	if k.opts.Away != nil && k.opts.Away() {
+	if k.opts.IsBlocked() {
 		k.Outage()
 	}
-	now, err := k.clock(ctx)
+	now, err := k.databaseNow(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	k.mu.Lock()
-	settling, excused, settled := k.settling, k.excused, k.settled
-	k.mu.Unlock()
-	switch {
-	case !settling:
-		return time.Time{}, nil
-	case excused.IsZero():
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.excused, k.settled = now, time.Now().Add(k.opts.Settle)
-		return now, nil
-	case time.Now().Before(settled) || !k.opts.Drained():
-		return excused, nil
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.settled.Equal(settled) { // no further outage meanwhile
-		k.settling = false
-		return time.Time{}, nil
-	}
-	return excused, nil
+	return k.excuse.createdAfter(now), nil
 }
 
-// clock is the database's. Where more time has passed by it than here, the machine was
-// suspended, which stops this process's clock, or a clock was set.
-func (k *Keeper) clock(ctx context.Context) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, held)
+// databaseNow reads the database's clock. If it has advanced further than this process's,
+// the machine was suspended, which stops this process's clock, or a clock was set.
+func (k *Keeper) databaseNow(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxDelay)
 	defer cancel()
-	now, err := k.opts.Facts.Now(ctx)
+	now, err := k.opts.Store.Now(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if !k.asked.IsZero() && now.Sub(k.now)-time.Since(k.asked) > held {
+	if !k.readAt.IsZero() && now.Sub(k.databaseTime)-time.Since(k.readAt) > maxDelay {
 		k.Outage()
 	}
-	k.now, k.asked = now, time.Now()
+	k.databaseTime, k.readAt = now, time.Now()
 	return now, nil
 }

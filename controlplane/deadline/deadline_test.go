@@ -13,31 +13,31 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/deadline"
 )
 
-// facts notes what a Keeper asks, by the bubble's clock.
-type facts struct {
+// fakeStore records the calls of a Keeper, by the bubble's clock.
+type fakeStore struct {
 	mu sync.Mutex
 	// ahead is how far the database's clock is ahead of the bubble's.
 	ahead time.Duration
-	// err is what the database answers; slow is how long it takes.
-	err  error
-	slow time.Duration
+	// err is the database's error. While stalled, calls end with their context.
+	err     error
+	stalled bool
 	// missing are the bounds of the calls of ExpireMissing, silent counts those of
 	// ExpireSilent.
 	missing []time.Time
 	silent  int
 }
 
-func (f *facts) Now(context.Context) (time.Time, error) {
+func (f *fakeStore) Now(context.Context) (time.Time, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return time.Now().Add(f.ahead), f.err
 }
 
-func (f *facts) ExpireMissing(ctx context.Context, after time.Time, _ int) (int, []tasker.Task, error) {
+func (f *fakeStore) ExpireMissing(ctx context.Context, after time.Time, _ int) (int, []tasker.Task, error) {
 	f.mu.Lock()
-	slow := f.slow
+	stalled := f.stalled
 	f.mu.Unlock()
-	if slow > 0 {
+	if stalled {
 		<-ctx.Done()
 		return 0, nil, ctx.Err()
 	}
@@ -47,15 +47,15 @@ func (f *facts) ExpireMissing(ctx context.Context, after time.Time, _ int) (int,
 	return 0, nil, f.err
 }
 
-func (f *facts) ExpireSilent(context.Context, time.Duration, int) (int, []tasker.Task, error) {
+func (f *fakeStore) ExpireSilent(context.Context, time.Duration, int) (int, []tasker.Task, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.silent++
 	return 0, nil, f.err
 }
 
-// last is the bound of the last call; zero means that nobody is excused.
-func (f *facts) last() time.Time {
+// bound returns createdAfter of the last call; zero excuses no task.
+func (f *fakeStore) bound() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.missing) == 0 {
@@ -64,31 +64,31 @@ func (f *facts) last() time.Time {
 	return f.missing[len(f.missing)-1]
 }
 
-// rounds is how often ExpireMissing was called.
-func (f *facts) rounds() int {
+// rounds returns how often ExpireMissing was called.
+func (f *fakeStore) rounds() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.missing)
 }
 
-func (f *facts) set(err error, slow time.Duration) {
+func (f *fakeStore) set(err error, stalled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.err, f.slow = err, slow
+	f.err, f.stalled = err, stalled
 }
 
-// wait lets the bubble's time pass.
-func wait(d time.Duration) {
+// sleep lets the bubble's time pass.
+func sleep(d time.Duration) {
 	timer := time.NewTimer(d)
 	<-timer.C
 	synctest.Wait()
 }
 
-func TestWhoIsExcused(t *testing.T) {
+func TestOutageExcusesTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &facts{}
-		var away, backlog bool
+		f := &fakeStore{}
+		var blocked, backlog bool
 		var mu sync.Mutex
 		set := func(flag *bool, to bool) {
 			mu.Lock()
@@ -101,67 +101,67 @@ func TestWhoIsExcused(t *testing.T) {
 			return *flag
 		}
 		k := deadline.New(deadline.Options{
-			Facts: f, LostAfter: time.Hour, Log: slog.New(slog.DiscardHandler),
-			Away:    func() bool { return get(&away) },
-			Drained: func() bool { return !get(&backlog) },
+			Store: f, LostAfter: time.Hour, Log: slog.New(slog.DiscardHandler),
+			IsBlocked: func() bool { return get(&blocked) },
+			IsDrained: func() bool { return !get(&backlog) },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		start := time.Now()
 		go func() { done <- k.Run(ctx) }()
 
-		wait(9 * time.Second)
-		if at := f.last(); at.Sub(start) > time.Second || at.IsZero() {
-			t.Errorf("soon after the start tasks created before %s are expired, want those since the start only", at)
+		sleep(9 * time.Second)
+		if at := f.bound(); at.Sub(start) > time.Second || at.IsZero() {
+			t.Errorf("soon after the start tasks created up to %s are excused, want those up to the start", at)
 		}
 		if f.silent != 0 {
-			t.Error("agents are called silent before they had the time to come back")
+			t.Error("silent agents are expired before they had time to reconnect")
 		}
 		set(&backlog, true)
-		wait(20 * time.Second)
-		if f.last().IsZero() {
-			t.Error("nobody is excused any more while reports are waiting to be stored")
+		sleep(20 * time.Second)
+		if f.bound().IsZero() {
+			t.Error("no task is excused while reports wait to be stored")
 		}
 		set(&backlog, false)
-		wait(time.Second)
-		if !f.last().IsZero() || f.silent == 0 {
-			t.Errorf("settled, the bound is %s and silence was looked for %d times", f.last(), f.silent)
+		sleep(time.Second)
+		if !f.bound().IsZero() || f.silent == 0 {
+			t.Errorf("after the grace tasks up to %s are excused, and silent agents were looked for %d times", f.bound(), f.silent)
 		}
 
-		set(&away, true)
-		wait(30 * time.Second)
-		if time.Since(f.last()) > time.Second {
-			t.Errorf("while the transport is away tasks since %s ago are expired", time.Since(f.last()))
+		set(&blocked, true)
+		sleep(30 * time.Second)
+		if time.Since(f.bound()) > time.Second {
+			t.Errorf("while the transport is blocked, only tasks created %s ago or earlier are excused", time.Since(f.bound()))
 		}
-		set(&away, false)
-		wait(9 * time.Second)
-		if f.last().IsZero() {
-			t.Error("right after the outage everybody is expected to have reported")
+		set(&blocked, false)
+		sleep(9 * time.Second)
+		if f.bound().IsZero() {
+			t.Error("right after the outage no task is excused")
 		}
-		wait(2 * time.Second)
-		if !f.last().IsZero() {
-			t.Error("long after the outage somebody is still excused")
+		sleep(2 * time.Second)
+		if !f.bound().IsZero() {
+			t.Error("long after the outage tasks are still excused")
 		}
 
-		f.set(errors.New("gone"), 0)
-		wait(time.Minute)
-		f.set(nil, 0)
+		f.set(errors.New("unavailable"), false)
+		sleep(time.Minute)
+		f.set(nil, false)
 		for before := f.rounds(); f.rounds() == before; { // the back-off of the outage ends
-			wait(10 * time.Millisecond)
+			sleep(10 * time.Millisecond)
 		}
 		for range 9 {
-			if f.last().IsZero() {
-				t.Error("right after an outage of the database everybody is expected to have reported")
+			if f.bound().IsZero() {
+				t.Error("right after an outage of the database no task is excused")
 			}
-			wait(time.Second)
+			sleep(time.Second)
 		}
-		wait(20 * time.Second)
-		f.set(nil, time.Hour)
-		wait(8 * time.Second)
-		f.set(nil, 0)
-		wait(5 * time.Second)
-		if f.last().IsZero() {
-			t.Error("after a database that stood still everybody is expected to have reported")
+		sleep(20 * time.Second)
+		f.set(nil, true)
+		sleep(8 * time.Second)
+		f.set(nil, false)
+		sleep(5 * time.Second)
+		if f.bound().IsZero() {
+			t.Error("after a stall of the database no task is excused")
 		}
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
@@ -170,39 +170,39 @@ func TestWhoIsExcused(t *testing.T) {
 	})
 }
 
-// When a machine goes on that was suspended, or when a clock is set, the database's
-// clock has gone on and this process's has not: nobody had the time to report.
-func TestTimeThatHasNotPassedHere(t *testing.T) {
+// After a machine was suspended, or a clock was set, the database's clock has advanced
+// further than this process's: agents had no time to report.
+func TestClockJumpExcusesTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := &facts{}
+		f := &fakeStore{}
 		k := deadline.New(deadline.Options{
-			Facts: f, LostAfter: time.Hour, Log: slog.New(slog.DiscardHandler), Drained: func() bool { return true },
+			Store: f, LostAfter: time.Hour, Log: slog.New(slog.DiscardHandler), IsDrained: func() bool { return true },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- k.Run(ctx) }()
-		wait(time.Minute)
-		if !f.last().IsZero() {
-			t.Error("long after the start somebody is still excused")
+		sleep(time.Minute)
+		if !f.bound().IsZero() {
+			t.Error("long after the start tasks are still excused")
 		}
 		for _, ahead := range []time.Duration{2 * time.Hour, 0} { // and back
 			f.mu.Lock()
 			f.ahead = ahead
 			before := len(f.missing)
 			f.mu.Unlock()
-			wait(9 * time.Second)
+			sleep(9 * time.Second)
 			f.mu.Lock()
 			for _, bound := range f.missing[before:] {
 				if bound.IsZero() != (ahead == 0) {
-					t.Errorf("after the clock was set %s ahead tasks created before %s are excused", ahead, bound)
+					t.Errorf("after the clock was set %s ahead, tasks created up to %s are excused", ahead, bound)
 					break
 				}
 			}
 			f.mu.Unlock()
-			wait(9 * time.Second)
-			if !f.last().IsZero() {
-				t.Error("long after that somebody is still excused")
+			sleep(9 * time.Second)
+			if !f.bound().IsZero() {
+				t.Error("long after that tasks are still excused")
 			}
 		}
 		cancel()

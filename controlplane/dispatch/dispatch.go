@@ -1,8 +1,7 @@
-// Package dispatch hands due orders to the transport: it claims them in the
-// store, or gets the claims of those that this process has just stored, sends
-// them and writes down for which custody has passed. A claim that dies with its
-// process is due again by itself, so an order may be sent twice and is never
-// forgotten.
+// Package dispatch sends due orders to the agents. A Dispatcher claims them in the
+// outbox, or stores new tasks as claimed, hands the orders to the transport and records
+// which were sent. A claim that dies with its process becomes due again, so an order may
+// be sent twice and is never lost.
 package dispatch
 
 import (
@@ -15,11 +14,12 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
-	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 // Outbox is the part of the store that holds the orders.
 type Outbox interface {
+	CreateTask(ctx context.Context, t store.NewTask) (tasker.Task, bool, error)
+	CreateClaimed(ctx context.Context, t store.NewTask) (tasker.Task, bool, []store.Claim, error)
 	ClaimDue(ctx context.Context, limit int) ([]store.Claim, error)
 	MarkSent(ctx context.Context, claims []store.Claim) error
 	MarkUnsent(ctx context.Context, unsent []store.Unsent) error
@@ -30,56 +30,45 @@ type Sender interface {
 	Send(ctx context.Context, orders ...tasker.Order) error
 }
 
-// Options say what a Dispatcher works with.
+// Options configure New.
 type Options struct {
 	Outbox  Outbox
 	Hub     Sender
 	Log     *slog.Logger
 	Metrics *Metrics
-	// Batch is the most orders of one Send; 500 when zero.
+	// Batch is the maximum number of orders of one Send; 500 when zero.
 	Batch int
-	// Poll is how often the outbox is looked at without being woken, for what
-	// other control planes have stored and for back-offs that end, also while
-	// orders are handed over all the time; 500 ms when zero.
+	// Poll is how often the outbox is read without a wake-up, for orders of other control
+	// planes and for back-offs that end; 500 ms when zero.
 	Poll time.Duration
+	// ReportWait is how long a sent order waits for its first report before it is recorded
+	// as sent. As long as reports arrive, it waits up to eight times as long.
+	ReportWait time.Duration
 }
 
-// Dispatcher moves orders from the outbox to the hub.
+// Dispatcher moves orders from the outbox to the transport.
 type Dispatcher struct {
-	opts   Options
-	handed handed
-	marker *marker
-	// wake says that orders are due in the outbox or were handed over.
-	wake chan struct{}
-	// due: the outbox has something due. Run looks at it anyway every Poll, and did
-	// so last at looked.
-	due    atomic.Bool
-	looked time.Time
-	// probe is received from when the loop comes round.
-	probe chan struct{}
+	opts     Options
+	loop     *backoff.Loop
+	queue    queue
+	inFlight *inFlight
+	recorder *recorder
+
+	// isDue: the outbox has a due order. Run reads it anyway every Poll, last at readAt.
+	isDue  atomic.Bool
+	readAt time.Time
+	// nextRound is when the next round begins, unless its batch is full.
+	nextRound time.Time
 	// failing: the last round could not read or write the outbox.
 	failing atomic.Bool
 }
 
-// retry spreads the tries of one order that its endpoint does not take.
-func retry() backoff.Policy {
-	return backoff.Policy{First: 500 * time.Millisecond, Cap: 30 * time.Second}
-}
-
-// resume spreads the tries while the control plane itself is cut off, from its
-// database or its broker. Its cap is well below the time for which deadline
-// excuses an outage, so that what waited for the end of one is sent in time.
-func resume() backoff.Policy {
-	return backoff.Policy{First: 500 * time.Millisecond, Cap: 5 * time.Second}
-}
-
-// pace is the least time from the begin of one round to that of the next while a
-// batch is not full: what is alone goes at once, and a stream goes in batches,
-// which cost the broker less. A broker that is busy takes long for a round, and is
-// given as much time without, up to slowest.
+// minRoundInterval spaces rounds so that a stream of orders goes out in batches, which
+// cost the broker less; a single order goes at once. A busy broker takes long for a
+// round and is given twice that time, up to maxRoundInterval.
 const (
-	pace    = 10 * time.Millisecond
-	slowest = 100 * time.Millisecond
+	minRoundInterval = 10 * time.Millisecond
+	maxRoundInterval = 100 * time.Millisecond
 )
 
 // New makes a Dispatcher; Run starts it.
@@ -90,125 +79,86 @@ func New(opts Options) *Dispatcher {
 	if opts.Poll == 0 {
 		opts.Poll = 500 * time.Millisecond
 	}
-	return &Dispatcher{
-		opts: opts, marker: newMarker(opts.Outbox), wake: make(chan struct{}, 1), probe: make(chan struct{}),
+	d := &Dispatcher{opts: opts, inFlight: newInFlight(opts.ReportWait)}
+	d.recorder = newRecorder(opts.Outbox, d.inFlight)
+	d.loop = backoff.NewLoop(backoff.LoopOptions{
+		Interval: opts.Poll, Log: opts.Log,
+		Failing: "orders cannot be dispatched; trying again", Recovered: "orders are dispatched again",
+	})
+	return d
+}
+
+// CreateTask stores a task as the store does. If Run has room for the task's orders,
+// they are stored as claimed and sent without a query for due orders.
+func (d *Dispatcher) CreateTask(ctx context.Context, t store.NewTask) (tasker.Task, bool, error) {
+	if d.failing.Load() || !d.queue.hasRoom(max(1, len(t.Endpoints))) {
+		return d.opts.Outbox.CreateTask(ctx, t)
 	}
+	task, created, claims, err := d.opts.Outbox.CreateClaimed(ctx, t)
+	if len(claims) > 0 {
+		d.queue.add(claims)
+		d.loop.Wake()
+	}
+	return task, created, err
 }
 
-// Takes says whether Run would take the claims of so many new orders from Hand:
-// not if it does not run, is cut off or has enough to do. It never blocks.
-func (d *Dispatcher) Takes(orders int) bool {
-	return !d.failing.Load() && d.handed.takes(orders)
-}
-
-// Hand has Run send claims that this process holds. It never blocks.
-func (d *Dispatcher) Hand(claims []store.Claim) {
-	d.handed.add(claims)
-	d.nudge()
-}
-
-// Wake makes Run look at the outbox at once. It never blocks.
+// Wake makes Run read the outbox at once. It never blocks.
 func (d *Dispatcher) Wake() {
-	d.due.Store(true)
-	d.nudge()
+	d.isDue.Store(true)
+	d.loop.Wake()
 }
 
-func (d *Dispatcher) nudge() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
+// Reported ends the wait for reports on these attempts. It never blocks.
+func (d *Dispatcher) Reported(attempts []store.AttemptKey) { d.inFlight.reported(attempts) }
 
-// Failing says whether orders wait because the outbox cannot be read or written.
-func (d *Dispatcher) Failing() bool { return d.failing.Load() }
+// IsFailing reports whether orders wait because the outbox cannot be read or written.
+func (d *Dispatcher) IsFailing() bool { return d.failing.Load() }
 
-// Alive says whether Run comes round before ctx is done.
-func (d *Dispatcher) Alive(ctx context.Context) bool {
-	select {
-	case d.probe <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+// IsAlive reports whether Run starts a round before ctx is done.
+func (d *Dispatcher) IsAlive(ctx context.Context) bool { return d.loop.IsAlive(ctx) }
 
-// Run dispatches until ctx is done, and returns its error. A database that is
-// away is waited out. Before it returns, what was sent is written down, and what
-// was handed over and not sent is given back.
+// Run dispatches until ctx is done, and returns its error. While the database is
+// unavailable it tries again. Before Run returns, it records what was sent, and makes
+// the claims in its queue due again.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	marking := make(chan struct{})
+	recorded := make(chan struct{})
 	go func() {
-		defer close(marking)
-		d.marker.run()
+		defer close(recorded)
+		d.recorder.run()
 	}()
 	defer func() {
-		if left := d.handed.close(); len(left) > 0 {
-			d.marker.add(nil, giveBack(left))
+		if claims := d.queue.close(); len(claims) > 0 {
+			d.recorder.add(nil, release(claims))
 		}
-		d.marker.close()
-		<-marking
+		d.recorder.close()
+		<-recorded
 	}()
-	d.handed.open()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for failures := 0; ; {
+	d.queue.open()
+	return d.loop.Run(ctx, func(ctx context.Context) (more bool, err error) {
+		d.awaitBatch(ctx)
 		began := time.Now()
-		more, err := d.round(ctx)
-		again := min(max(pace, 2*time.Since(began)), slowest)
-		pause := d.opts.Poll
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			if failures == 0 {
-				d.opts.Log.Warn("orders cannot be dispatched; trying again", "error", err)
-			}
-			pause = resume().Wait(failures)
-			failures++
-		case failures > 0:
-			d.opts.Log.Info("orders are dispatched again")
-			failures = 0
+		more, err = d.round(ctx)
+		d.nextRound = time.Time{}
+		if !more {
+			d.nextRound = began.Add(min(max(minRoundInterval, 2*time.Since(began)), maxRoundInterval))
 		}
 		d.failing.Store(err != nil)
-		if more && err == nil {
-			continue
-		}
-		timer.Reset(pause)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-d.wake: // somebody could write, so the database is there
-			if n := d.handed.count(); 0 < n && n < d.opts.Batch {
-				_ = backoff.Sleep(ctx, again-time.Since(began))
-			}
-		case <-d.probe:
-		case <-timer.C:
-		}
+		return more, err
+	})
+}
+
+// awaitBatch waits for more orders if the queue has some, but no full batch.
+func (d *Dispatcher) awaitBatch(ctx context.Context) {
+	if n := d.queue.len(); 0 < n && n < d.opts.Batch {
+		_ = backoff.Sleep(ctx, time.Until(d.nextRound))
 	}
 }
 
-// round sends one batch and has it marked. It says whether there may be more.
+// round sends one batch. It reports whether there may be more to send.
 func (d *Dispatcher) round(ctx context.Context) (more bool, err error) {
-	err = d.marker.failed()
-	look := d.due.Swap(false) || time.Since(d.looked) >= d.opts.Poll
-	limit := d.opts.Batch
-	if look {
-		limit = (limit + 1) / 2 // what is handed over must not hide what is due
-	}
-	claims := d.handed.take(limit)
-	more = len(claims) == limit
-	if look {
-		d.looked = time.Now()
-		room := d.opts.Batch - len(claims)
-		due, claimErr := d.opts.Outbox.ClaimDue(ctx, room)
-		if claimErr != nil || len(due) == room {
-			d.due.Store(true)
-			more = true
-		}
-		err = errors.Join(err, claimErr)
-		claims = append(due, claims...)
-	}
+	err = d.recorder.takeError()
+	claims, more, claimErr := d.nextBatch(ctx)
+	err = errors.Join(err, claimErr)
 	if len(claims) == 0 {
 		return false, err
 	}
@@ -216,46 +166,32 @@ func (d *Dispatcher) round(ctx context.Context) (more bool, err error) {
 	for i, c := range claims {
 		orders[i] = c.Order
 	}
+	d.inFlight.add(claims)
 	began := time.Now()
-	sent, unsent := d.sort(claims, d.opts.Hub.Send(ctx, orders...))
+	sent, unsent := d.splitBySent(claims, d.opts.Hub.Send(ctx, orders...))
 	d.opts.Metrics.sent(sent, unsent, time.Since(began))
-	d.marker.add(sent, unsent)
+	d.recorder.add(sent, unsent)
 	return more, err
 }
 
-// sort separates the claims for which custody has passed from the others.
-func (d *Dispatcher) sort(claims []store.Claim, err error) ([]store.Claim, []store.Unsent) {
-	if err == nil {
-		return claims, nil
+// nextBatch takes claims from the queue and, if it is time, from the outbox.
+func (d *Dispatcher) nextBatch(ctx context.Context) (claims []store.Claim, more bool, err error) {
+	readOutbox := d.isDue.Swap(false) || time.Since(d.readAt) >= d.opts.Poll
+	limit := d.opts.Batch
+	if readOutbox {
+		limit = (limit + 1) / 2 // the queue must not starve the outbox
 	}
-	var partly *transport.SendError
-	all := !errors.As(err, &partly)
-	var sent []store.Claim
-	var unsent []store.Unsent
-	for i, c := range claims {
-		why := err
-		if !all {
-			if why = partly.Failed[i]; why == nil {
-				sent = append(sent, c)
-				continue
-			}
-		}
-		d.opts.Log.Debug("order not sent", "task", c.TaskID, "type", c.Order.Type, "endpoint", c.Order.Endpoint,
-			"tries", c.Tries+1, "error", why)
-		reason, again := verdict(why)
-		unsent = append(unsent, store.Unsent{Claim: c, Reason: reason, After: again.Wait(c.Tries)})
+	claims = d.queue.remove(limit)
+	more = len(claims) == limit
+	if !readOutbox {
+		return claims, more, nil
 	}
-	return sent, unsent
-}
-
-// verdict says for a person, in the words of the API, why an order did not pass,
-// and how its tries are spread.
-func verdict(err error) (string, backoff.Policy) {
-	switch {
-	case errors.Is(err, transport.ErrOffline):
-		return "offline", retry()
-	case errors.Is(err, transport.ErrUnroutable):
-		return "unroutable: no agent of this name is subscribed to the task type; it has not connected yet, or has neither handler nor script for it", retry()
+	d.readAt = time.Now()
+	limit = d.opts.Batch - len(claims)
+	due, err := d.opts.Outbox.ClaimDue(ctx, limit)
+	if err != nil || len(due) == limit {
+		d.isDue.Store(true)
+		more = true
 	}
-	return err.Error(), resume()
+	return append(due, claims...), more, err
 }

@@ -15,22 +15,34 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// outbox is a database that can be away, with claims that are due at once.
+// outbox is a database that can be unavailable, with claims that are due at once.
 type outbox struct {
-	mu     sync.Mutex
-	away   error
-	due    []store.Claim
-	sent   []store.Claim
-	unsent []store.Unsent
-	looked int
+	mu      sync.Mutex
+	failure error
+	due     []store.Claim
+	sent    []store.Claim
+	unsent  []store.Unsent
+	reads   int
+}
+
+// CreateTask makes the orders due, and does not wake the dispatcher.
+func (o *outbox) CreateTask(_ context.Context, n store.NewTask) (tasker.Task, bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.due = append(o.due, claims(len(n.Endpoints))...)
+	return tasker.Task{}, true, o.failure
+}
+
+func (o *outbox) CreateClaimed(_ context.Context, n store.NewTask) (tasker.Task, bool, []store.Claim, error) {
+	return tasker.Task{}, true, claims(len(n.Endpoints)), nil
 }
 
 func (o *outbox) ClaimDue(_ context.Context, limit int) ([]store.Claim, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.looked++
-	if o.away != nil {
-		return nil, o.away
+	o.reads++
+	if o.failure != nil {
+		return nil, o.failure
 	}
 	n := min(limit, len(o.due))
 	claims := o.due[:n]
@@ -52,25 +64,33 @@ func (o *outbox) MarkUnsent(_ context.Context, unsent []store.Unsent) error {
 	return nil
 }
 
-// set makes orders due; away is what the database answers from now on.
-func (o *outbox) set(away error, due ...store.Claim) {
+// set makes orders due; failure is the database's error from now on.
+func (o *outbox) set(failure error, due ...store.Claim) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.away, o.due = away, append(o.due, due...)
+	o.failure, o.due = failure, append(o.due, due...)
 }
 
-func (o *outbox) seen() (sent, unsent, looked int) {
+func (o *outbox) counts() (sent, unsent, reads int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.sent), len(o.unsent), o.looked
+	return len(o.sent), len(o.unsent), o.reads
 }
 
-// sender answers every Send with what it says.
+// sender is a transport whose Send it implements.
 type sender func(orders []tasker.Order) error
 
 func (s sender) Send(_ context.Context, orders ...tasker.Order) error { return s(orders) }
 
 func claims(n int) []store.Claim { return make([]store.Claim, n) }
+
+// create creates a task with n orders.
+func create(t *testing.T, d *dispatch.Dispatcher, n int) {
+	t.Helper()
+	if _, _, err := d.CreateTask(t.Context(), store.NewTask{Endpoints: make([]string, n)}); err != nil {
+		t.Errorf("CreateTask: %v", err)
+	}
+}
 
 // run starts a Dispatcher in the bubble of t; the returned function ends it.
 func run(t *testing.T, o *outbox, send sender, batch int) (*dispatch.Dispatcher, func()) {
@@ -88,78 +108,78 @@ func run(t *testing.T, o *outbox, send sender, batch int) (*dispatch.Dispatcher,
 	}
 }
 
-func all([]tasker.Order) error { return nil }
+func sendAll([]tasker.Order) error { return nil }
 
-func TestMoreThanABatchIsSentWithoutAPause(t *testing.T) {
+func TestFullBatchesFollowWithoutPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{due: claims(25)}
 		began := time.Now()
-		_, stop := run(t, o, all, 10)
+		_, stop := run(t, o, sendAll, 10)
 		defer stop()
-		if sent, unsent, _ := o.seen(); sent != 25 || unsent != 0 || !time.Now().Equal(began) {
+		if sent, unsent, _ := o.counts(); sent != 25 || unsent != 0 || !time.Now().Equal(began) {
 			t.Errorf("%d sent, %d unsent after %s, want 25 at once", sent, unsent, time.Since(began))
 		}
 	})
 }
 
-// An outage of the database is waited out, and over as soon as somebody in this
-// process could write again, however long the back-off has become.
-func TestWakeEndsTheBackOffOfAnOutage(t *testing.T) {
+// A wake-up ends the back-off of an outage, however long it has become: it shows that
+// this process could write to the database.
+func TestWakeEndsBackOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		o := &outbox{away: store.ErrUnavailable}
-		d, stop := run(t, o, all, 10)
+		o := &outbox{failure: store.ErrUnavailable}
+		d, stop := run(t, o, sendAll, 10)
 		defer stop()
-		if !d.Failing() {
-			t.Error("not failing while the database is away")
+		if !d.IsFailing() {
+			t.Error("not failing while the database is unavailable")
 		}
 		time.Sleep(5 * time.Minute) //nolint:forbidigo // the bubble's time
 		synctest.Wait()
-		if _, _, looked := o.seen(); looked < 60 || looked > 600 {
-			t.Errorf("looked %d times in 5 minutes of outage, want back-off with a cap of seconds", looked)
+		if _, _, reads := o.counts(); reads < 60 || reads > 600 {
+			t.Errorf("%d reads in 5 minutes of outage, want back-off with a cap of seconds", reads)
 		}
 		o.set(nil, claims(1)...)
 		began := time.Now()
 		d.Wake()
 		synctest.Wait()
-		if sent, _, _ := o.seen(); sent != 1 || d.Failing() || !time.Now().Equal(began) {
-			t.Errorf("after the outage %d sent, failing: %t, want 1 at once", sent, d.Failing())
+		if sent, _, _ := o.counts(); sent != 1 || d.IsFailing() || !time.Now().Equal(began) {
+			t.Errorf("after the outage %d sent, failing: %t, want 1 at once", sent, d.IsFailing())
 		}
 	})
 }
 
-func TestAliveWhileTheDatabaseIsAway(t *testing.T) {
+func TestIsAliveInOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		o := &outbox{away: store.ErrUnavailable}
-		d, stop := run(t, o, all, 10)
+		o := &outbox{failure: store.ErrUnavailable}
+		d, stop := run(t, o, sendAll, 10)
 		time.Sleep(time.Minute) //nolint:forbidigo // the bubble's time
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if !d.Alive(ctx) {
+		if !d.IsAlive(ctx) {
 			t.Error("not alive in an outage")
 		}
 		stop()
-		if d.Alive(ctx) {
+		if d.IsAlive(ctx) {
 			t.Error("alive after its end")
 		}
 	})
 }
 
-// An endpoint that is not there is tried ever more rarely; where the control
-// plane itself is cut off, the next try comes within what deadline excuses.
-func TestWhenAnUnsentOrderIsTriedAgain(t *testing.T) {
+// An order to an absent endpoint is tried ever more rarely. If the control plane has no
+// broker, the next try comes within the time that package deadline excuses.
+func TestRetryOfUnsentOrder(t *testing.T) {
 	t.Parallel()
 	const tries = 20
 	tests := map[string]struct {
-		err        error
-		reason     string
-		most, some time.Duration
+		err      error
+		reason   string
+		max, min time.Duration
 	}{
 		"offline":    {transport.ErrOffline, "offline", 30 * time.Second, 10 * time.Second},
 		"unroutable": {transport.ErrUnroutable, "unroutable: ", 30 * time.Second, 10 * time.Second},
-		"cut off":    {errors.New("broker is away"), "broker is away", 5 * time.Second, time.Second},
+		"no broker":  {errors.New("no connection"), "no connection", 5 * time.Second, time.Second},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -187,16 +207,16 @@ func TestWhenAnUnsentOrderIsTriedAgain(t *testing.T) {
 						t.Fatalf("reason %q, want %q", u.Reason, tt.reason)
 					}
 				}
-				if longest > tt.most || longest < tt.some {
-					t.Errorf("tried again after up to %s, want up to %s", longest, tt.most)
+				if longest > tt.max || longest < tt.min {
+					t.Errorf("tried again after up to %s, want up to %s", longest, tt.max)
 				}
 			})
 		})
 	}
 }
 
-// What was sent is written down even when the process is told to stop meanwhile.
-func TestStopAfterSendIsWrittenDown(t *testing.T) {
+// A sent order is recorded even if the process is stopped meanwhile.
+func TestStopRecordsSentOrders(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{due: claims(3)}
@@ -208,48 +228,48 @@ func TestStopAfterSendIsWrittenDown(t *testing.T) {
 		if err := d.Run(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("Run = %v", err)
 		}
-		if sent, _, _ := o.seen(); sent != 3 {
-			t.Errorf("%d written down as sent, want 3", sent)
+		if sent, _, _ := o.counts(); sent != 3 {
+			t.Errorf("%d recorded as sent, want 3", sent)
 		}
 	})
 }
 
-// What this process has stored is sent without a look at the outbox.
-func TestHandedOver(t *testing.T) {
+// The orders of new tasks are sent without reading the outbox.
+func TestCreatedTaskIsSentWithoutRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{}
-		d, stop := run(t, o, all, 10)
-		_, _, before := o.seen()
-		if !d.Takes(25) {
-			t.Error("takes nothing")
-		}
+		d, stop := run(t, o, sendAll, 10)
+		_, _, before := o.counts()
 		began := time.Now()
-		d.Hand(claims(25))
+		create(t, d, 25)
 		synctest.Wait()
-		if sent, _, looked := o.seen(); sent != 25 || looked != before || !time.Now().Equal(began) {
-			t.Errorf("%d sent after %s, looked %d times, want 25 at once without a look", sent, time.Since(began), looked-before)
+		if sent, _, reads := o.counts(); sent != 25 || reads != before || !time.Now().Equal(began) {
+			t.Errorf("%d sent after %s with %d reads, want 25 at once without a read", sent, time.Since(began), reads-before)
 		}
-		// What is alone soon after it waits for a moment for company.
-		d.Hand(claims(1))
-		d.Hand(claims(1))
+		// A single order that follows soon waits for others.
+		create(t, d, 1)
+		create(t, d, 1)
 		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the bubble's time
 		synctest.Wait()
-		if sent, _, _ := o.seen(); sent != 27 {
+		if sent, _, _ := o.counts(); sent != 27 {
 			t.Errorf("%d sent, want 27", sent)
 		}
-		if d.Takes(1_000_000) {
-			t.Error("takes any number")
+		create(t, d, 1_000_000) // too many for the queue
+		if len(o.due) != 1_000_000 {
+			t.Errorf("%d orders of a very large task wait in the outbox", len(o.due))
 		}
+		o.due = nil
 		stop()
-		if d.Takes(1) {
-			t.Error("takes orders after its end")
+		create(t, d, 1)
+		if len(o.due) != 1 {
+			t.Errorf("%d orders wait in the outbox after the end of Run, want 1", len(o.due))
 		}
 	})
 }
 
-// What is due in the outbox is not held up by what is handed over.
-func TestDueBesidesHandedOver(t *testing.T) {
+// The queue of new orders does not starve the outbox.
+func TestOutboxIsReadBesidesQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{due: claims(1)}
@@ -267,29 +287,29 @@ func TestDueBesidesHandedOver(t *testing.T) {
 			return nil
 		}, 10)
 		defer stop()
-		// All of it comes while the first batch is being sent.
+		// All of these arrive while the first batch is being sent.
 		cancel := claims(1)
 		cancel[0].Cancel, cancel[0].Order.Cancel = true, &tasker.Cancel{}
 		o.set(nil, cancel...)
-		d.Hand(claims(1000))
+		create(t, d, 1000)
 		d.Wake()
 		close(busy)
 		synctest.Wait()
-		if sent, _, _ := o.seen(); sent != 1002 || len(due) < 2 || due[1] != 1 {
-			t.Errorf("%d sent, in batches with %v of what is due; want 1002, with it in the second batch", sent, due)
+		if sent, _, _ := o.counts(); sent != 1002 || len(due) < 2 || due[1] != 1 {
+			t.Errorf("%d sent, in batches with %v cancels; want 1002, with the cancel in the second batch", sent, due)
 		}
 	})
 }
 
-// While the database is away orders wait there; at a stop what was not sent is
-// given back.
-func TestNotHandedOver(t *testing.T) {
+// While the outbox cannot be read, orders wait there. At a stop, unsent orders become due
+// again.
+func TestOrdersWaitInOutbox(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		o := &outbox{away: store.ErrUnavailable}
-		d, stop := run(t, o, all, 10)
-		if d.Takes(1) {
-			t.Error("takes orders while the database is away")
+		o := &outbox{failure: store.ErrUnavailable}
+		d, stop := run(t, o, sendAll, 10)
+		if _, _, err := d.CreateTask(t.Context(), store.NewTask{Endpoints: make([]string, 1)}); err == nil || len(o.due) != 1 {
+			t.Errorf("in an outage of the database CreateTask returned %v and made %d orders due", err, len(o.due))
 		}
 		stop()
 
@@ -299,37 +319,40 @@ func TestNotHandedOver(t *testing.T) {
 			cancel()
 			return nil
 		})})
-		d.Hand(claims(25))
-		if err := d.Run(ctx); !errors.Is(err, context.Canceled) {
+		done := make(chan error, 1)
+		go func() { done <- d.Run(ctx) }()
+		synctest.Wait()
+		create(t, d, 25)
+		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run = %v", err)
 		}
-		sent, unsent, _ := o.seen()
+		sent, unsent, _ := o.counts()
 		if sent == 0 || sent+unsent != 25 {
-			t.Fatalf("%d sent, %d given back, want 25 together", sent, unsent)
+			t.Fatalf("%d sent, %d due again, want 25 together", sent, unsent)
 		}
 		for _, u := range o.unsent {
 			if u.After != 0 || u.Reason != "" {
-				t.Errorf("given back after %s with reason %q", u.After, u.Reason)
+				t.Errorf("due again after %s with reason %q", u.After, u.Reason)
 			}
 		}
 	})
 }
 
-// What becomes due by itself is found while orders are handed over all the time.
-func TestDueInAStreamOfHandedOver(t *testing.T) {
+// The outbox is read without a wake-up during a stream of new tasks.
+func TestOutboxIsReadDuringStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{}
-		d, stop := run(t, o, all, 10)
+		d, stop := run(t, o, sendAll, 10)
 		defer stop()
-		o.set(nil, claims(1)...) // nobody wakes for it
+		o.set(nil, claims(1)...) // without a wake-up
 		for range 20 {
-			d.Hand(claims(1))
+			create(t, d, 1)
 			time.Sleep(50 * time.Millisecond) //nolint:forbidigo // the bubble's time
 		}
 		synctest.Wait()
-		if sent, _, _ := o.seen(); sent != 21 {
-			t.Errorf("%d sent after a second, want the 20 handed over and the one that was due", sent)
+		if sent, _, _ := o.counts(); sent != 21 {
+			t.Errorf("%d sent after a second, want the 20 of new tasks and the one that was due", sent)
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// Metrics count what a Dispatcher does. A nil *Metrics counts nothing.
+// Metrics counts the orders of a Dispatcher. A nil *Metrics counts nothing.
 type Metrics struct {
 	orders   *prometheus.CounterVec
 	duration prometheus.Histogram
@@ -23,7 +23,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"kind", "outcome"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "tasker_controlplane_order_batch_duration_seconds",
-			Help:    "Time until the transport had taken a batch of orders.",
+			Help:    "Time until the transport had accepted a batch of orders.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
 	}

@@ -1,7 +1,6 @@
-// Package rollout moves rollouts on: what becomes of one is a pure function of
-// what is stored, decided and written in one transaction, so a control plane that
-// dies at any moment leaves a rollout that another one goes on with. Of several
-// control planes the one that holds the lease does this.
+// Package rollout advances rollouts. Each step is a pure function of the stored state,
+// decided and written in one transaction, so another control plane can continue after one
+// that died. The control plane that holds the lease does this.
 package rollout
 
 import (
@@ -10,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -18,8 +16,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// Plans is the part of the store that holds the rollouts.
-type Plans interface {
+// Store is the part of the store that holds the rollouts.
+type Store interface {
 	AcquireLease(ctx context.Context, l store.Lease, ttl time.Duration) error
 	ReleaseLease(ctx context.Context, l store.Lease) error
 	DueRollouts(ctx context.Context, limit int) ([]string, error)
@@ -27,40 +25,35 @@ type Plans interface {
 	AdvanceRollout(ctx context.Context, l store.Lease, id string, decide func(store.RolloutView) store.RolloutStep) ([]tasker.Task, error)
 }
 
-// Gates asks whether a gate holds, about the endpoints of the waves so far. An
-// error is that of ctx.
+// Gates evaluates gates for the endpoints of the waves so far. Without a pass, reason
+// explains that to people. The error is that of ctx.
 type Gates interface {
-	Ask(ctx context.Context, g tasker.Gate, endpoints []string) (holds bool, why string, err error)
+	Check(ctx context.Context, g tasker.Gate, endpoints []string) (passes bool, reason string, err error)
 }
 
-// Options say what an Engine works with.
+// Options configure New.
 type Options struct {
-	Plans Plans
+	Store Store
 	Gates Gates
 	Log   *slog.Logger
-	// Finished is told the tasks that ended; it must not block.
+	// Finished receives the tasks that finished. It must not block, and may be nil.
 	Finished func([]tasker.Task)
-	// Poll is how often it is looked for due rollouts without being woken; 500 ms
-	// when zero.
+	// Poll is how often due rollouts are read without a wake-up; 500 ms when zero.
 	Poll time.Duration
-	// Lease is for how long this process leads without renewing it; 5 s when zero. It
-	// is how long a rollout stands still after the control plane was killed.
+	// Lease is how long this process leads without renewing the lease; 5 s when zero. It
+	// is how long rollouts stand still after the leader was killed.
 	Lease time.Duration
 }
 
-// Engine moves rollouts on.
+// Engine advances rollouts.
 type Engine struct {
 	opts  Options
+	loop  *backoff.Loop
 	lease store.Lease
-	wake  chan struct{}
-	// renewed is when the lease was last taken; leads is whether that succeeded.
-	renewed time.Time
-	leads   bool
-
-	mu sync.Mutex
-	// questions are those to gates, by task, until their answer is dealt with.
-	questions map[string]*question
-	asking    sync.WaitGroup
+	// renewedAt is when the lease was last requested; isLeader is the result.
+	renewedAt time.Time
+	isLeader  bool
+	gates     *gateChecks
 }
 
 // limit bounds the rollouts of one round.
@@ -74,103 +67,105 @@ func New(o Options) *Engine {
 	if o.Lease == 0 {
 		o.Lease = 5 * time.Second
 	}
+	if o.Finished == nil {
+		o.Finished = func([]tasker.Task) {}
+	}
+	loop := backoff.NewLoop(backoff.LoopOptions{
+		Interval: o.Poll, Log: o.Log,
+		Failing: "rollouts cannot be advanced; trying again", Recovered: "rollouts are advanced again",
+	})
 	return &Engine{
-		opts: o, lease: store.Lease{Name: "rollouts", Holder: rand.Text()},
-		wake: make(chan struct{}, 1), questions: map[string]*question{},
+		opts: o, loop: loop, lease: store.Lease{Name: "rollouts", Holder: rand.Text()},
+		gates: &gateChecks{gates: o.Gates, done: loop.Wake, byTask: map[string]*gateCheck{}},
 	}
 }
 
-// Wake makes Run look for due rollouts at once. It never blocks.
-func (e *Engine) Wake() {
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
-}
+// Wake makes Run read the due rollouts at once. It never blocks.
+func (e *Engine) Wake() { e.loop.Wake() }
 
-// Run moves rollouts on until ctx is done, and returns its error. A database that
-// is away is waited out.
+// Run advances rollouts until ctx is done, and returns its error. While the database is
+// unavailable it tries again.
 func (e *Engine) Run(ctx context.Context) error {
-	defer e.asking.Wait()
-	defer e.giveUp(ctx)
-	return backoff.Rounds{
-		Poll: e.opts.Poll, Wake: e.wake,
-		Failing: func(err error) { e.opts.Log.Warn("rollouts cannot be moved on; trying again", "error", err) },
-		Mended:  func() { e.opts.Log.Info("rollouts are moved on again") },
-	}.Run(ctx, e.round)
+	defer e.gates.running.Wait()
+	defer e.releaseLease(ctx)
+	return e.loop.Run(ctx, e.round)
 }
 
-// giveUp lets another control plane lead at once.
-func (e *Engine) giveUp(ctx context.Context) {
-	if !e.leads {
+// releaseLease lets another control plane lead at once.
+func (e *Engine) releaseLease(ctx context.Context) {
+	if !e.isLeader {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.opts.Lease)
 	defer cancel()
-	if err := e.opts.Plans.ReleaseLease(ctx, e.lease); err != nil {
-		e.opts.Log.Info("the lease of rollouts was not given back; it runs out by itself", "error", err)
+	if err := e.opts.Store.ReleaseLease(ctx, e.lease); err != nil {
+		e.opts.Log.Info("the lease of rollouts was not released; it will expire", "error", err)
 	}
 }
 
-// round looks at what is due. It says whether there may be more.
+// round advances the due rollouts. It reports whether there may be more.
 func (e *Engine) round(ctx context.Context) (more bool, err error) {
-	ids, err := e.opts.Plans.DueRollouts(ctx, limit)
-	ids = append(ids, e.answered()...)
+	ids, err := e.opts.Store.DueRollouts(ctx, limit)
+	ids = append(ids, e.gates.finished()...)
 	if err != nil || len(ids) == 0 {
 		return false, err
 	}
-	if leads, err := e.lead(ctx); err != nil || !leads {
+	if isLeader, err := e.renewLease(ctx); err != nil || !isLeader {
 		return false, err
 	}
 	for _, id := range ids {
-		switch one := e.advance(ctx, id); {
-		case errors.Is(one, store.ErrLease):
-			e.leads = false
+		switch failure := e.advance(ctx, id); {
+		case errors.Is(failure, store.ErrLease):
+			e.isLeader = false
 			return false, nil
-		case one != nil: // it is no reason to leave the others
-			err = errors.Join(err, fmt.Errorf("task %s: %w", id, one))
+		case failure != nil: // the other rollouts go on
+			err = errors.Join(err, fmt.Errorf("task %s: %w", id, failure))
 		}
 	}
 	return err == nil && len(ids) >= limit, err
 }
 
-// lead takes or renews the lease, and says whether this process leads.
-func (e *Engine) lead(ctx context.Context) (bool, error) {
-	if e.leads && time.Since(e.renewed) < e.opts.Lease/3 {
+// renewLease acquires or renews the lease, and reports whether this process leads.
+func (e *Engine) renewLease(ctx context.Context) (bool, error) {
+	if e.isLeader && time.Since(e.renewedAt) < e.opts.Lease/3 {
 		return true, nil
 	}
 	began := time.Now()
-	err := e.opts.Plans.AcquireLease(ctx, e.lease, e.opts.Lease)
+	err := e.opts.Store.AcquireLease(ctx, e.lease, e.opts.Lease)
 	if err != nil && !errors.Is(err, store.ErrLease) {
 		return false, err
 	}
-	if e.leads != (err == nil) {
-		e.opts.Log.Debug("who moves rollouts on has changed", "leads", err == nil)
+	if e.isLeader != (err == nil) {
+		e.opts.Log.Debug("leader of rollouts changed", "leads", err == nil)
 	}
-	e.leads, e.renewed = err == nil, began
-	return e.leads, nil
+	e.isLeader, e.renewedAt = err == nil, began
+	return e.isLeader, nil
 }
 
-// advance moves one rollout on. Where it comes to stand before its gate, that is
-// asked.
+// advance advances one rollout. If the rollout then waits for its gate, advance starts a
+// check of the gate.
 func (e *Engine) advance(ctx context.Context, id string) error {
-	heard := e.heard(id)
-	unasked := false
-	finished, err := e.opts.Plans.AdvanceRollout(ctx, e.lease, id, func(v store.RolloutView) store.RolloutStep {
-		gate := heard.at(v.Task.Version)
+	check := e.gates.take(id)
+	needsCheck := false
+	finished, err := e.opts.Store.AdvanceRollout(ctx, e.lease, id, func(v store.RolloutView) store.RolloutStep {
+		gate := check.resultAt(v.Task.Version)
 		step := next(v, gate)
-		unasked = step.State == tasker.RolloutGating && gate == nil
+		needsCheck = step.State == tasker.RolloutGating && gate == nil
 		if step.State != v.Task.Rollout.State || step.Release {
-			e.opts.Log.Info("rollout moves on", "task", v.Task.ID, "type", v.Task.Type, "identifier", v.Task.Identifier,
+			e.opts.Log.Info("rollout advances", "task", v.Task.ID, "type", v.Task.Type, "identifier", v.Task.Identifier,
 				"from", v.Task.Rollout.State, "to", step.State, "wave", v.Task.Rollout.Wave, "reason", step.Reason)
 		}
 		return step
 	})
-	if len(finished) > 0 && e.opts.Finished != nil {
+	if len(finished) > 0 {
 		e.opts.Finished(finished)
 	}
-	if err != nil || !unasked {
+	if err != nil || !needsCheck {
 		return err
 	}
-	return e.ask(ctx, id)
+	gating, err := e.opts.Store.GatingRollout(ctx, id)
+	if err == nil && gating != nil {
+		e.gates.start(ctx, id, *gating)
+	}
+	return err
 }

@@ -23,7 +23,7 @@ type inquiry struct {
 // asked is a gate that hands over what it is asked.
 type asked chan inquiry
 
-func (a asked) Ask(ctx context.Context, _ tasker.Gate, endpoints []string) (bool, string, error) {
+func (a asked) Check(ctx context.Context, _ tasker.Gate, endpoints []string) (bool, string, error) {
 	holds := make(chan bool, 1)
 	select {
 	case a <- inquiry{endpoints, holds}:
@@ -32,7 +32,7 @@ func (a asked) Ask(ctx context.Context, _ tasker.Gate, endpoints []string) (bool
 	}
 	select {
 	case holds := <-holds:
-		return holds, "says the test", nil
+		return holds, "by the test", nil
 	case <-ctx.Done():
 		return false, "", ctx.Err()
 	}
@@ -59,7 +59,7 @@ func beforeItsGate(t *testing.T) (*store.Store, asked) {
 	o.Types, o.Clock = []tasker.TaskType{{Name: "ping", Handler: "ping"}}, func() time.Time { return now }
 	s := storetest.Open(t, o)
 	gates := make(asked)
-	e := New(Options{Plans: s, Gates: gates, Log: slog.New(slog.DiscardHandler), Poll: time.Millisecond})
+	e := New(Options{Store: s, Gates: gates, Log: slog.New(slog.DiscardHandler), Poll: time.Millisecond})
 	ctx, stop := context.WithCancel(t.Context())
 	var engine sync.WaitGroup
 	t.Cleanup(engine.Wait)

@@ -131,7 +131,7 @@ func (m *model) advance(r *rapid.T) {
 	}
 	wrong := "" // said after the transaction, which a panic would leave open
 	_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(v store.RolloutView) store.RolloutStep {
-		step := next(v, &Verdict{Holds: m.gate, Why: "says the test"})
+		step := next(v, &GateResult{Passes: m.gate, Reason: "by the test"})
 		if step.Release {
 			rollout := v.Task.Rollout
 			if failures, may := v.Task.Counts.Failures(), rollout.MaxFailures.Of(v.Task.Counts.Total()); failures > max(may, rollout.Accepted) {
@@ -311,7 +311,7 @@ func (m *model) end(r *rapid.T) {
 		must(m.t, m.store.AcquireLease(m.t.Context(), m.lease, 5*time.Second))
 		if m.due() {
 			_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(v store.RolloutView) store.RolloutStep {
-				return next(v, &Verdict{Holds: true})
+				return next(v, &GateResult{Passes: true})
 			})
 			must(m.t, err)
 		}

@@ -10,39 +10,38 @@ import (
 )
 
 const (
-	// gateEvery is how often a gate is asked that has to hold for a time.
-	gateEvery = 5 * time.Second
-	// waitEvery is how often a rollout looks whether those it waits for are over.
-	waitEvery = time.Second
+	// gateInterval is how often a gate is checked that must hold for a time.
+	gateInterval = 5 * time.Second
+	// blockerInterval is how often a waiting rollout checks whether it is still blocked.
+	blockerInterval = time.Second
 )
 
-// Verdict is what a gate has said.
-type Verdict struct {
-	Holds bool
-	// Why says for a person why it does not hold.
-	Why string
+// GateResult is the outcome of a check of a gate.
+type GateResult struct {
+	Passes bool
+	// Reason explains to people why the gate does not pass.
+	Reason string
 }
 
-// next decides what becomes of a rollout. It is a pure function of what is stored
-// and of the last word of its gate, which is nil until it was asked since the
-// wave ended.
+// next decides the next step of a rollout. It is a pure function of the stored state and
+// of the result of its gate, which is nil until the gate was checked after the wave.
 //
 //	scheduled ─► waiting ─► running ─► soaking ─► gating ─┐
 //	                           ▲                          │ next wave
-//	                           └──────────────────────────┘ or this one lasts after all
-//	any of these ─► paused ─► back to where it was
+//	                           └──────────────────────────┘ or a late report
+//	any of these ─► paused ─► back to the state before
 //	            └─► stopped | rolling_back ─► stopped | cancelled | finished
 //
-// A wave begins only when every response of the waves before it has ended and no
-// more have failed than may.
-func next(v store.RolloutView, gate *Verdict) store.RolloutStep {
+// A wave begins only when every response of earlier waves has ended and the failure budget
+// is not exceeded.
+func next(v store.RolloutView, gate *GateResult) store.RolloutStep {
 	r, counts := v.Task.Rollout, v.Task.Counts
 	stay := store.RolloutStep{State: r.State, Resume: r.Resume, Reason: r.Reason, Until: r.Until}
 	cancelled := v.Task.CancelRequestedAt != nil
 	ended := counts.Ended() == counts.Total()
 
-	if over(v) && !cancelled {
-		if step, acts := fail(v); acts {
+	if isBudgetExceeded(v) && !cancelled {
+		if step, ok := onBudgetExceeded(v); ok {
 			return step
 		}
 	}
@@ -53,12 +52,12 @@ func next(v store.RolloutView, gate *Verdict) store.RolloutStep {
 		return store.RolloutStep{State: tasker.RolloutCancelled, Reason: cancelReason(v)}
 	case ended && r.State != tasker.RolloutStopped:
 		return store.RolloutStep{State: tasker.RolloutFinished}
-	case cancelled && r.State == tasker.RolloutPaused: // nothing waits for a person any more
+	case cancelled && r.State == tasker.RolloutPaused: // the cancel ends the pause
 		return store.RolloutStep{State: tasker.RolloutRunning}
 	case ended, cancelled:
 		return stay
-	case (r.State == tasker.RolloutSoaking || r.State == tasker.RolloutGating) && open(v) > r.Unreleased():
-		// One that was given up has reported after all, and is at it: the wave lasts.
+	case (r.State == tasker.RolloutSoaking || r.State == tasker.RolloutGating) && unended(v) > r.Unreleased():
+		// A response that had been ended as lost was reported on: the wave continues.
 		return store.RolloutStep{State: tasker.RolloutRunning}
 	}
 
@@ -71,10 +70,10 @@ func next(v store.RolloutView, gate *Verdict) store.RolloutStep {
 		return store.RolloutStep{State: tasker.RolloutWaiting}
 	case tasker.RolloutWaiting:
 		if v.Blocker != "" {
-			stay.Reason, stay.Again = v.Blocker, after(v.Now, waitEvery)
+			stay.Reason, stay.Again = v.Blocker, after(v.Now, blockerInterval)
 			return stay
 		}
-		return release()
+		return releaseWave()
 	case tasker.RolloutRunning:
 		return waveEnded(v, stay)
 	case tasker.RolloutSoaking:
@@ -84,12 +83,12 @@ func next(v store.RolloutView, gate *Verdict) store.RolloutStep {
 		}
 		return store.RolloutStep{State: tasker.RolloutGating}
 	case tasker.RolloutGating:
-		return pass(v, gate, stay)
+		return gateChecked(v, gate, stay)
 	}
-	return stay // what comes next comes from outside
+	return stay // until a request, a report or a deadline
 }
 
-// cancelReason says who has cancelled a rollout, and what that leaves as it is.
+// cancelReason names the person that cancelled a rollout, and says if changes remain.
 func cancelReason(v store.RolloutView) string {
 	reason := "cancelled by " + v.Task.CancelRequestedBy
 	if v.Task.Rollout.State == tasker.RolloutRollingBack {
@@ -98,20 +97,21 @@ func cancelReason(v store.RolloutView) string {
 	return reason
 }
 
-// open is how many have not ended.
-func open(v store.RolloutView) int { return v.Task.Counts.Total() - v.Task.Counts.Ended() }
+// unended counts the responses that have not ended.
+func unended(v store.RolloutView) int { return v.Task.Counts.Total() - v.Task.Counts.Ended() }
 
-// over says whether more have failed than may, or than a person has accepted.
-func over(v store.RolloutView) bool {
+// isBudgetExceeded reports whether more endpoints failed than the failure budget allows
+// or a person has accepted.
+func isBudgetExceeded(v store.RolloutView) bool {
 	r, counts := v.Task.Rollout, v.Task.Counts
 	return counts.Failures() > max(r.MaxFailures.Of(counts.Total()), r.Accepted)
 }
 
-// fail is what happens when too many have failed; acts is false where it has
-// happened already, or where nothing is left that it could keep from starting.
-func fail(v store.RolloutView) (step store.RolloutStep, acts bool) {
+// onBudgetExceeded decides the step after too many failures. ok is false if that step was
+// done before, or if no wave is left to pause.
+func onBudgetExceeded(v store.RolloutView) (step store.RolloutStep, ok bool) {
 	r, counts := v.Task.Rollout, v.Task.Counts
-	reason := fmt.Sprintf("%d of %d failed (%s); at most %d may", counts.Failures(), counts.Total(), names(v), max(r.MaxFailures.Of(counts.Total()), r.Accepted))
+	reason := fmt.Sprintf("%d of %d failed (%s); at most %d may", counts.Failures(), counts.Total(), failedNames(v), max(r.MaxFailures.Of(counts.Total()), r.Accepted))
 	switch {
 	case r.State == tasker.RolloutRollingBack, r.State == tasker.RolloutStopped:
 	case r.OnFailure == tasker.OnFailureRollback:
@@ -124,8 +124,8 @@ func fail(v store.RolloutView) (step store.RolloutStep, acts bool) {
 	return step, false
 }
 
-// names says who has failed.
-func names(v store.RolloutView) string {
+// failedNames lists some of the failed endpoints.
+func failedNames(v store.RolloutView) string {
 	list := strings.Join(v.Failed, ", ")
 	if more := v.Task.Counts.Failures() - len(v.Failed); more > 0 {
 		list += fmt.Sprintf(" and %d more", more)
@@ -133,16 +133,16 @@ func names(v store.RolloutView) string {
 	return list
 }
 
-// waveEnded leads from a wave to what comes before the next one.
+// waveEnded decides the step after a wave: a pause, a soak or the gate.
 func waveEnded(v store.RolloutView, stay store.RolloutStep) store.RolloutStep {
 	r := v.Task.Rollout
 	switch {
-	case open(v) > r.Unreleased():
+	case unended(v) > r.Unreleased():
 		return stay
 	case r.PauseAfterCanary && r.Canary.N > 0 && r.Wave == 1:
 		return store.RolloutStep{
 			State: tasker.RolloutPaused, Resume: tasker.RolloutGating,
-			Reason: "paused after the canary, as asked for; resume it to go on",
+			Reason: "paused after the canary, as requested; resume it to continue",
 		}
 	case r.PauseBetween > 0:
 		until := after(v.Now, r.PauseBetween.D())
@@ -151,30 +151,31 @@ func waveEnded(v store.RolloutView, stay store.RolloutStep) store.RolloutStep {
 	return store.RolloutStep{State: tasker.RolloutGating}
 }
 
-// pass leads through the gate. Until is when it will have held for long enough.
-func pass(v store.RolloutView, gate *Verdict, stay store.RolloutStep) store.RolloutStep {
+// gateChecked decides the step after a check of the gate. Until is when the gate will have
+// held for long enough.
+func gateChecked(v store.RolloutView, gate *GateResult, stay store.RolloutStep) store.RolloutStep {
 	r := v.Task.Rollout
 	switch {
 	case r.Gate == nil:
-		return release()
-	case gate == nil: // it is being asked
-		stay.Again = after(v.Now, gateEvery)
+		return releaseWave()
+	case gate == nil: // a check is running
+		stay.Again = after(v.Now, gateInterval)
 		return stay
-	case !gate.Holds:
+	case !gate.Passes:
 		return store.RolloutStep{
-			State: tasker.RolloutPaused, Resume: tasker.RolloutGating, Reason: "the gate does not hold: " + gate.Why,
+			State: tasker.RolloutPaused, Resume: tasker.RolloutGating, Reason: "the gate does not hold: " + gate.Reason,
 		}
 	case r.Until == nil:
 		stay.Until = after(v.Now, r.Gate.For.D())
 	}
 	if !v.Now.Before(*stay.Until) {
-		return release()
+		return releaseWave()
 	}
-	stay.Again = after(v.Now, min(gateEvery, stay.Until.Sub(v.Now)))
+	stay.Again = after(v.Now, min(gateInterval, stay.Until.Sub(v.Now)))
 	return stay
 }
 
-func release() store.RolloutStep {
+func releaseWave() store.RolloutStep {
 	return store.RolloutStep{State: tasker.RolloutRunning, Release: true}
 }
 

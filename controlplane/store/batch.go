@@ -90,11 +90,23 @@ func (b *batch) write(ctx context.Context) error {
 	if b.applied.Finished, err = b.cs.write(ctx); err != nil {
 		return err
 	}
+	b.applied.Reported = b.reported()
 	if err := b.writeOutput(ctx); err != nil {
 		return err
 	}
 	b.applied.Orders, err = b.endpoints.orders(ctx)
 	return err
+}
+
+// reported returns the attempts that agents have reported on, now or before.
+func (b *batch) reported() []AttemptKey {
+	var attempts []AttemptKey
+	for k, r := range b.cs.responses {
+		if r.Status.Rank() >= tasker.Received.Rank() {
+			attempts = append(attempts, AttemptKey{k.task, k.endpoint, r.Attempt})
+		}
+	}
+	return attempts
 }
 
 // lock locks the tasks and responses that the batch may change.

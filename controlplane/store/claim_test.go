@@ -33,7 +33,7 @@ func TestClaimDue(t *testing.T) {
 					Timeout: tasker.Duration(time.Minute), Deadline: task.ReceiveDeadline,
 				},
 			},
-			TaskID: task.ID, Endpoint: "lb-1", Attempt: 1,
+			AttemptKey: store.AttemptKey{TaskID: task.ID, Endpoint: "lb-1", Attempt: 1},
 		}}
 		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(store.Claim{})); diff != "" {
 			t.Errorf("claim (-want +got):\n%s", diff)

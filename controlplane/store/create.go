@@ -50,15 +50,11 @@ const maxCreateWeight = 20_000
 type TaskCreator struct {
 	db      *database
 	orders  orderBuilder
-	sends   func(orders int) bool
 	batches *groupcommit.Group[*newTaskRows]
 }
 
-func newTaskCreator(db *database, orders orderBuilder, sends func(int) bool) *TaskCreator {
-	if sends == nil {
-		sends = func(int) bool { return false }
-	}
-	c := &TaskCreator{db: db, orders: orders, sends: sends}
+func newTaskCreator(db *database, orders orderBuilder) *TaskCreator {
+	c := &TaskCreator{db: db, orders: orders}
 	c.batches = groupcommit.New(maxCreateWeight, retryIndividually, c.create)
 	return c
 }
@@ -71,46 +67,49 @@ func retryIndividually(err error) bool { return !sqldb.IsTransient(err) }
 // calls share. If the identifier exists, CreateTask returns the stored task and false
 // for the same fingerprint, else ErrConflict.
 func (c *TaskCreator) CreateTask(ctx context.Context, t NewTask) (tasker.Task, bool, error) {
+	task, created, _, err := c.store(ctx, t, false)
+	return task, created, err
+}
+
+// CreateClaimed is CreateTask for a process that sends the new orders itself: those that
+// are due at once are stored as claimed and returned. Like every claim they become due
+// again if the process dies before it has sent them.
+func (c *TaskCreator) CreateClaimed(ctx context.Context, t NewTask) (tasker.Task, bool, []Claim, error) {
+	return c.store(ctx, t, true)
+}
+
+func (c *TaskCreator) store(ctx context.Context, t NewTask, claim bool) (tasker.Task, bool, []Claim, error) {
 	if t.Endpoints != nil && len(t.Endpoints) == 0 {
-		return tasker.Task{}, false, errors.New("create a task: endpoints is empty; leave it out to address every endpoint")
+		return tasker.Task{}, false, nil, errors.New("create a task: endpoints is empty; leave it out to address every endpoint")
 	}
 	n, err := newRows(t)
 	if err != nil {
-		return tasker.Task{}, false, fmt.Errorf("create a task: %w", err)
+		return tasker.Task{}, false, nil, fmt.Errorf("create a task: %w", err)
 	}
+	n.claimed = claim && t.isImmediate()
 	err = c.batches.Do(ctx, n, 1+len(t.Endpoints)+len(t.Payload)/1024)
 	switch {
 	case err == nil:
-		return n.task.Task, true, nil
+		return n.task.Task, true, n.claims, nil
 	case !c.db.IsDuplicate(err):
-		return tasker.Task{}, false, err
+		return tasker.Task{}, false, nil, err
 	}
 	// The transaction has ended, so this sees the task that was stored first.
 	stored, err := c.SameTask(ctx, t)
-	return stored, false, err
+	return stored, false, nil, err
 }
 
-// create stores tasks. If this process sends the new orders itself, it stores them
-// as claimed and publishes the claims with the commit.
+// create stores tasks.
 func (c *TaskCreator) create(ctx context.Context, list []*newTaskRows) error {
-	orders := 0
-	for _, n := range list {
-		if n.isImmediate() {
-			orders += max(1, len(n.Endpoints))
-		}
-	}
-	claimed := orders > 0 && c.sends(orders)
 	return c.db.update(ctx, "create tasks", func(tx *tx) error {
-		tx.commit = Commit{Due: !claimed}
-		for _, n := range list {
-			n.claimed = claimed && n.isImmediate()
-		}
 		if err := insertTasks(ctx, tx, list); err != nil {
 			return err
 		}
 		for _, n := range list {
 			if n.claimed {
-				tx.commit.Claims = append(tx.commit.Claims, c.orders.newClaims(n.task, tx.Now)...)
+				n.claims = c.orders.newClaims(n.task, tx.Now)
+			} else {
+				tx.commit.Due = true
 			}
 		}
 		return nil

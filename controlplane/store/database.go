@@ -17,9 +17,6 @@ type Commit struct {
 	Rollouts bool
 	// Callbacks: a callback is due now.
 	Callbacks bool
-	// Claims are new orders that this process has to send. Like every claim they
-	// become due again if the process dies before it has sent them.
-	Claims []Claim
 }
 
 // database is the SQL database with the store's reaction to commits.
@@ -27,7 +24,6 @@ type database struct {
 	*sqldb.DB
 	onCommit   func(Commit)
 	localClock func() time.Time
-	flights    flights
 }
 
 // tx is a transaction that writes, with the commit that it publishes.
@@ -47,7 +43,6 @@ func (d *database) update(ctx context.Context, action string, fn func(*tx) error
 	if err != nil {
 		return err
 	}
-	d.flights.begin(t.commit.Claims)
 	if d.onCommit != nil && (len(t.commit.Tasks) > 0 || t.commit.Due || t.commit.Rollouts) {
 		d.onCommit(t.commit)
 	}

@@ -14,6 +14,8 @@ type ApplyResult struct {
 	Orders []tasker.Order
 	// Updates counts the updates by outcome: applied, stale, unknown.
 	Updates map[string]int
+	// Reported are attempts on which this batch, or an earlier one, has reported.
+	Reported []AttemptKey
 	// Finished are the tasks that this batch ended, without payload and endpoints.
 	Finished []tasker.Task
 }
@@ -90,6 +92,5 @@ func (w *batchWriter) write(ctx context.Context, items []*batchItem) error {
 		return err
 	}
 	first.applied = b.applied
-	w.db.flights.reported(b.cs.responses)
 	return nil
 }

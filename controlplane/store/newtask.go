@@ -18,8 +18,9 @@ type newTaskRows struct {
 	id      string
 	task    *taskRow
 	rollout *rolloutRow // nil if the task has none
-	// claimed: the orders are stored as claimed.
+	// claimed: the orders are stored as claimed; claims are the stored ones.
 	claimed bool
+	claims  []Claim
 }
 
 func newRows(t NewTask) (*newTaskRows, error) {

@@ -29,7 +29,7 @@ func (o orderBuilder) newClaims(t *taskRow, now sqldb.Micros) []Claim {
 	}
 	claims := make([]Claim, len(endpoints))
 	for i, name := range endpoints {
-		c := Claim{TaskID: t.ID, Endpoint: name, Attempt: t.attempt, heldUntil: now.Add(ClaimHold)}
+		c := Claim{AttemptKey: AttemptKey{t.ID, name, t.attempt}, heldUntil: now.Add(ClaimHold)}
 		c.Order = o.order(t, c, now)
 		claims[i] = c
 	}

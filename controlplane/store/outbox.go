@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,15 +10,20 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// Claim is a due order that a process holds for ClaimHold.
-type Claim struct {
-	Order tasker.Order
-	// TaskID, Endpoint (empty for a broadcast) and Attempt identify the row; Cancel
-	// says which of its two orders this is.
+// AttemptKey identifies one attempt of a task on an endpoint.
+type AttemptKey struct {
 	TaskID   string
 	Endpoint string
 	Attempt  int
-	Cancel   bool
+}
+
+// Claim is a due order that a process holds for ClaimHold.
+type Claim struct {
+	Order tasker.Order
+	// AttemptKey identifies the row. Its Endpoint is empty for a broadcast.
+	AttemptKey
+	// Cancel reports which of the row's two orders this is.
+	Cancel bool
 	// Tries is how often this order was claimed before.
 	Tries int
 
@@ -83,9 +87,6 @@ func (o *Outbox) ClaimDue(ctx context.Context, limit int) ([]Claim, error) {
 		}
 		return nil
 	})
-	if err == nil {
-		o.db.flights.begin(claims)
-	}
 	return claims, err
 }
 
@@ -157,20 +158,10 @@ func (o *Outbox) ReleaseClaims(ctx context.Context) error {
 	})
 }
 
-// MarkSent moves responses from pending to sent and ends their claims, unless a
-// report has done so before.
+// MarkSent moves responses from pending to sent and ends their claims, unless a report
+// has done so before. It is needless for responses that were reported on.
 func (o *Outbox) MarkSent(ctx context.Context, claims []Claim) error {
-	var now, later []Claim
-	for _, c := range claims {
-		if o.db.flights.waits(c) {
-			later = append(later, c)
-		} else {
-			now = append(now, c)
-		}
-	}
-	err := o.writer.writeDeliveries(ctx, sent(now))
-	unreported := o.db.flights.end(ctx, later)
-	return errors.Join(err, o.writer.writeDeliveries(ctx, sent(unreported)))
+	return o.writer.writeDeliveries(ctx, sent(claims))
 }
 
 // MarkUnsent keeps responses pending, with the reason, and makes them due again after
@@ -179,7 +170,6 @@ func (o *Outbox) MarkUnsent(ctx context.Context, unsent []Unsent) error {
 	deliveries := make([]delivery, len(unsent))
 	for i, u := range unsent {
 		deliveries[i].Unsent = u
-		o.db.flights.forget([]Claim{u.Claim})
 	}
 	return o.writer.writeDeliveries(ctx, deliveries)
 }

@@ -69,14 +69,6 @@ type Options struct {
 	Clock func() time.Time
 	// OnCommit is called after each commit that changed a task. It must not block.
 	OnCommit func(Commit)
-	// Sends, if set, is called before new orders are stored. If it returns true, this
-	// process sends the orders, and OnCommit receives them as Claims. It must not
-	// block.
-	Sends func(orders int) bool
-	// MarkPatience is how long MarkSent waits for the first report on a sent order,
-	// which makes its own write needless. As long as reports arrive, it waits up to
-	// eight times as long.
-	MarkPatience time.Duration
 }
 
 // Store is an open database. Each embedded type is one part of it.
@@ -103,10 +95,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &database{
-		DB: sql, onCommit: o.OnCommit, localClock: o.Clock,
-		flights: flights{patience: o.MarkPatience, open: map[flight]chan struct{}{}},
-	}
+	db := &database{DB: sql, onCommit: o.OnCommit, localClock: o.Clock}
 	if db.localClock == nil {
 		db.localClock = time.Now
 	}
@@ -123,7 +112,7 @@ func newStore(db *database, o Options) *Store {
 	writer := newBatchWriter(db, orders, rate)
 	return &Store{
 		db:             db,
-		TaskCreator:    newTaskCreator(db, orders, o.Sends),
+		TaskCreator:    newTaskCreator(db, orders),
 		TaskReader:     &TaskReader{db},
 		TaskController: &TaskController{db},
 		Outbox:         &Outbox{db, orders, writer},

@@ -24,7 +24,7 @@ func (b *endpointBatch) orders(ctx context.Context) ([]tasker.Order, error) {
 		orders = append(orders, b.builder.welcome(name, b.hellos[name].Session, b.interval, b.Now))
 		for _, t := range broadcasts {
 			if b.serves(name, t.Type) && !t.received[name] {
-				orders = append(orders, b.builder.order(t.taskRow, Claim{Endpoint: name, Attempt: t.attempt}, b.Now))
+				orders = append(orders, b.builder.order(t.taskRow, Claim{AttemptKey: AttemptKey{t.ID, name, t.attempt}}, b.Now))
 			}
 		}
 	}

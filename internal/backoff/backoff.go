@@ -1,6 +1,7 @@
-// Package backoff says how long to wait before the next try: capped exponential
-// back-off with full jitter, so that many who failed together do not come back
-// together (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+// Package backoff waits between tries, with capped exponential back-off and full
+// jitter, so that clients that failed together do not retry together
+// (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). Its
+// Loop repeats the rounds of a component until the component stops.
 package backoff
 
 import (
@@ -9,13 +10,13 @@ import (
 	"time"
 )
 
-// Policy is how the waits grow. Its zero value never waits.
+// Policy is how the waits grow. The zero value never waits.
 type Policy struct {
-	// First is the bound of the first wait, Cap that of all later ones.
+	// First bounds the first wait, Cap all later ones.
 	First, Cap time.Duration
 }
 
-// Wait returns the wait before try number tries (from 0): between half of First
+// Wait returns the wait before the try of this number (from 0): between half of First
 // and the bound, which doubles with each try up to Cap.
 func (p Policy) Wait(tries int) time.Duration {
 	bound := p.First
@@ -31,10 +32,10 @@ func (p Policy) Wait(tries int) time.Duration {
 	return min(bound, p.First/2+rand.N(bound))
 }
 
-// Sleep waits as Wait says, or until ctx is done; then it returns ctx's error.
+// Sleep waits as long as Wait returns. If ctx ends before, Sleep returns its error.
 func (p Policy) Sleep(ctx context.Context, tries int) error { return Sleep(ctx, p.Wait(tries)) }
 
-// Sleep waits for d, or until ctx is done; then it returns ctx's error.
+// Sleep waits for d. If ctx ends before, Sleep returns its error.
 func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

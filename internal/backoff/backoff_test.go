@@ -9,7 +9,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-func TestWaitStaysWithinItsBounds(t *testing.T) {
+func TestWaitIsBounded(t *testing.T) {
 	t.Parallel()
 	p := backoff.Policy{First: time.Second, Cap: 30 * time.Second}
 	bounds := []time.Duration{1, 2, 4, 8, 16, 30, 30}
@@ -23,7 +23,7 @@ func TestWaitStaysWithinItsBounds(t *testing.T) {
 			seen[w] = true
 		}
 		if len(seen) < 10 {
-			t.Errorf("Wait(%d) gave %d different waits of 200: no jitter", tries, len(seen))
+			t.Errorf("Wait(%d) returned %d different waits of 200: no jitter", tries, len(seen))
 		}
 	}
 	if w := p.Wait(1 << 20); w > p.Cap {
@@ -34,7 +34,7 @@ func TestWaitStaysWithinItsBounds(t *testing.T) {
 	}
 }
 
-func TestSleepEndsWithItsContext(t *testing.T) {
+func TestSleepEndsWithContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -25,7 +25,7 @@ func TestGateOnPrometheus(t *testing.T) {
 		const gate = `absent_over_time(tasker_agent_assignments_finished_total{endpoint=~"$endpoints",status="failed"}[1h])`
 		task := f.post("update-app", fmt.Sprintf(`{"identifier":"gated",%s,"rollout":{"batch":1,"gate":{"promql":%q}}}`, fourEndpoints, gate))
 		a := f.waitRollout(task, tasker.RolloutPaused)
-		if want := "the gate does not hold: Prometheus says nothing for " + gate; a.Task.Rollout.Reason != want || a.Task.Rollout.Wave != 2 {
+		if want := "the gate does not hold: Prometheus returns nothing for " + gate; a.Task.Rollout.Reason != want || a.Task.Rollout.Wave != 2 {
 			t.Errorf("paused in wave %d: %s; want in wave 2: %s", a.Task.Rollout.Wave, a.Task.Rollout.Reason, want)
 		}
 		if n := done.starts(t, task); n != 2 {

@@ -239,7 +239,7 @@ func TestSecondControlPlaneContinuesRollout(t *testing.T) {
 	release := first.hold("perform")
 	task := first.post("update-app", `{"identifier":"x",`+fourEndpoints+`,"rollout":{`+threeWaves+`}}`)
 	done.waitStarts(t, task, 1)
-	leads := func(f *fleet) bool { return strings.Contains(f.cp.log.String(), "rollout moves on") }
+	leads := func(f *fleet) bool { return strings.Contains(f.cp.log.String(), "rollout advances") }
 	wait.For(t, "one of the two to lead the rollout", func() bool { return leads(first) || leads(second) })
 	leader, other := first, second
 	if leads(second) {

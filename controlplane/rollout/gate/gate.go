@@ -1,5 +1,5 @@
-// Package gate asks whether a rollout may go on: a Prometheus for an expression,
-// or a URL for a 2xx.
+// Package gate evaluates the gates of rollouts. A gate passes if Prometheus yields a
+// result for its expression, or if its URL responds with status 2xx.
 package gate
 
 import (
@@ -11,96 +11,103 @@ import (
 	"net/url"
 	"time"
 
+	prometheus "github.com/prometheus/client_golang/api/prometheus/v1"
+
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
 const (
-	// timeout bounds one question.
+	// timeout bounds one try.
 	timeout = 5 * time.Second
-	// maxAnswer bounds what is read of an answer, in bytes.
-	maxAnswer = 1 << 20
-	// tries is how often is asked whoever does not answer.
+	// tries is how often a gate that does not respond is tried.
 	tries = 4
 )
 
-// Keeper asks gates. It is safe for concurrent use.
-type Keeper struct {
+// Checker evaluates gates. It is safe for concurrent use.
+type Checker struct {
 	http       *http.Client
-	prometheus string // where it is asked; empty is none
-	allowed    func(url string) error
+	prometheus prometheus.API // nil if there is none
+	checkURL   func(url string) error
 	retry      backoff.Policy
 }
 
-// New makes a Keeper. The URI is that of a Prometheus; without one no gate can ask
-// it. allowed says, as the end of a sentence, why the URL of a gate may not be asked.
-func New(uri string, allowed func(url string) error) (*Keeper, error) {
-	k := &Keeper{
-		allowed: allowed,
+// New makes a Checker. prometheusURI is empty if there is no Prometheus. checkURL returns
+// an error if the URL of a gate is not permitted; the error completes a sentence that
+// begins with "the URL".
+func New(prometheusURI string, checkURL func(url string) error) (*Checker, error) {
+	return newChecker(prometheusURI, checkURL, timeout)
+}
+
+func newChecker(prometheusURI string, checkURL func(url string) error, timeout time.Duration) (*Checker, error) {
+	c := &Checker{
+		checkURL: checkURL,
 		http: &http.Client{
 			Timeout: timeout, Transport: http.DefaultTransport.(*http.Transport).Clone(), //nolint:errcheck // it is one
-			// What a gate says is what its own URL says.
+			// The status of the gate's own URL counts.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		retry: backoff.Policy{First: 500 * time.Millisecond, Cap: 5 * time.Second},
 	}
-	if uri == "" {
-		return k, nil
+	if prometheusURI == "" {
+		return c, nil
 	}
 	var err error
-	if k.prometheus, err = url.JoinPath(uri, "/api/v1/query"); err != nil {
+	if c.prometheus, err = newPrometheus(prometheusURI, c.http); err != nil {
 		return nil, fmt.Errorf("prometheus.uri: %w", err)
 	}
-	return k, nil
+	return c, nil
 }
 
-// Close drops the connections that are kept.
-func (k *Keeper) Close() { k.http.CloseIdleConnections() }
+// Close closes idle connections.
+func (c *Checker) Close() { c.http.CloseIdleConnections() }
 
-// Ask says whether a gate holds now, and if it does not, why, for a person. Whoever
-// does not answer is asked a few times more. The error is that of ctx.
-func (k *Keeper) Ask(ctx context.Context, g tasker.Gate, endpoints []string) (holds bool, why string, err error) {
-	ask := k.url
+// Check evaluates a gate for the endpoints and reports whether it passes; if it does not,
+// reason explains that to people. A gate that does not respond is tried several times,
+// then fails. The error is that of ctx.
+func (c *Checker) Check(ctx context.Context, g tasker.Gate, endpoints []string) (passes bool, reason string, err error) {
+	check := c.get
 	if g.PromQL != "" {
-		ask = k.promQL
+		check = c.query
 	}
 	for try := range tries {
-		if holds, why, err = ask(ctx, g, endpoints); err == nil {
-			return holds, why, nil
+		if passes, reason, err = check(ctx, g, endpoints); err == nil {
+			return passes, reason, nil
 		}
 		if try == tries-1 {
 			break
 		}
-		if end := k.retry.Sleep(ctx, try); end != nil {
+		if end := c.retry.Sleep(ctx, try); end != nil {
 			return false, "", end
 		}
 	}
 	if end := ctx.Err(); end != nil {
 		return false, "", end
 	}
-	return false, fmt.Sprintf("it could not be asked: %v", err), nil
+	return false, fmt.Sprintf("it could not be evaluated: %v", err), nil
 }
 
-func (k *Keeper) url(ctx context.Context, g tasker.Gate, _ []string) (bool, string, error) {
-	if err := k.allowed(g.URL); err != nil {
+// get evaluates a gate that is a URL.
+func (c *Checker) get(ctx context.Context, g tasker.Gate, _ []string) (bool, string, error) {
+	if err := c.checkURL(g.URL); err != nil {
 		return false, fmt.Sprintf("the URL %v", err), nil
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.URL, nil)
 	if err != nil {
 		return false, "", err
 	}
-	resp, err := k.http.Do(req)
+	resp, err := c.http.Do(req)
 	if err != nil {
 		var e *url.Error
 		if errors.As(err, &e) {
-			err = e.Err // without the URL, which everybody sees in the task
+			err = e.Err // without the URL, which may hold a secret
 		}
 		return false, "", err
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, 4096) // so that the connection can be used again
+	_, _ = io.CopyN(io.Discard, resp.Body, 4096) // so that the connection can be reused
 	if resp.StatusCode/100 == 2 {
 		return true, "", nil
 	}
-	return false, "the URL answers " + resp.Status, nil
+	return false, "the URL responds with " + resp.Status, nil
 }

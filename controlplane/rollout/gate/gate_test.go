@@ -22,19 +22,18 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func keeper(t *testing.T, uri string) *Keeper {
+func checker(t *testing.T, uri string) *Checker {
 	t.Helper()
-	k, err := New(uri, urlrules.Rules{Setting: "gates.allow"}.Check)
+	c, err := newChecker(uri, urlrules.Rules{Setting: "gates.allow"}.Check, time.Minute) // however slow the machine is
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.retry = backoff.Policy{First: time.Millisecond, Cap: time.Millisecond}
-	k.http.Timeout = time.Minute // however slow the machine is
-	t.Cleanup(k.Close)
-	return k
+	c.retry = backoff.Policy{First: time.Millisecond, Cap: time.Millisecond}
+	t.Cleanup(c.Close)
+	return c
 }
 
-// TestURL asks a server that answers in every way.
+// TestURL covers each response of a server.
 func TestURL(t *testing.T) {
 	t.Parallel()
 	var flaky atomic.Int64
@@ -56,59 +55,59 @@ func TestURL(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	for path, want := range map[string]struct {
-		holds bool
-		why   string
+		passes bool
+		reason string
 	}{
-		"/good": {true, ""}, "/flaky": {true, ""}, "/bad": {false, "503"}, "/moved": {false, "302"}, "/dead": {false, "could not be asked"},
+		"/good": {true, ""}, "/flaky": {true, ""}, "/bad": {false, "503"}, "/moved": {false, "302"}, "/dead": {false, "could not be evaluated"},
 	} {
-		holds, why, err := keeper(t, "").Ask(t.Context(), tasker.Gate{URL: s.URL + path}, nil)
-		if err != nil || holds != want.holds || !strings.Contains(why, want.why) || holds != (why == "") {
-			t.Errorf("%s: %v, %q, %v; want %v", path, holds, why, err, want)
+		passes, reason, err := checker(t, "").Check(t.Context(), tasker.Gate{URL: s.URL + path}, nil)
+		if err != nil || passes != want.passes || !strings.Contains(reason, want.reason) || passes != (reason == "") {
+			t.Errorf("%s: %v, %q, %v; want %v", path, passes, reason, err, want)
 		}
 	}
 }
 
-// TestPromQL asks a Prometheus about three endpoints, one of which is down.
+// TestPromQL queries a Prometheus with three endpoints, one of which is down.
 func TestPromQL(t *testing.T) {
 	t.Parallel()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "http_errors_total 3") }))
 	t.Cleanup(up.Close)
-	const nobody = "127.0.0.1:1" // a port that is given to nobody
+	const unused = "127.0.0.1:1" // no program listens there
 	at := func(address, endpoint string) string {
 		return fmt.Sprintf("  - {targets: [%q], labels: {endpoint: %s}}\n", address, endpoint)
 	}
 	address := strings.TrimPrefix(up.URL, "http://")
-	k := keeper(t, prometheustest.New(t, "- job_name: web\n  static_configs:\n"+at(address, "lb.1")+at(address, "lb-1")+at(nobody, "lb-2")))
-	ask := func(promQL string, endpoints ...string) (bool, string) {
+	c := checker(t, prometheustest.New(t, "- job_name: web\n  static_configs:\n"+at(address, "lb.1")+at(address, "lb-1")+at(unused, "lb-2")))
+	check := func(promQL string, endpoints ...string) (bool, string) {
 		t.Helper()
-		holds, why, err := k.Ask(t.Context(), tasker.Gate{PromQL: promQL}, endpoints)
-		if err != nil || holds != (why == "") {
-			t.Fatalf("%s: %v, %q, %v", promQL, holds, why, err)
+		passes, reason, err := c.Check(t.Context(), tasker.Gate{PromQL: promQL}, endpoints)
+		if err != nil || passes != (reason == "") {
+			t.Fatalf("%s: %v, %q, %v", promQL, passes, reason, err)
 		}
-		return holds, why
+		return passes, reason
 	}
 	wait.For(t, "the endpoints to be scraped", func() bool {
-		scraped, _ := ask("count(up) == 3 and sum(http_errors_total) == 6")
+		scraped, _ := check("count(up) == 3 and sum(http_errors_total) == 6")
 		return scraped
 	})
-	const down = `{endpoint="lb-2", instance="` + nobody + `", job="web"}`
+	const down = `{endpoint="lb-2", instance="` + unused + `", job="web"}`
 	for promQL, want := range map[string]string{
 		`http_errors_total < 5`: "",
-		`http_errors_total < 3`: "Prometheus says nothing for http_errors_total < 3",
-		`up`:                    "Prometheus says 0 of up" + down + " for up",
-		`sum(up) > bool 2`:      "Prometheus says 0 for sum(up) > bool 2",
-		`up / up`:               "Prometheus says NaN, which is no number, of " + down + " for up / up",
+		`http_errors_total < 3`: "Prometheus returns nothing for http_errors_total < 3",
+		`up`:                    "Prometheus returns 0 of up" + down + " for up",
+		`sum(up) > bool 2`:      "Prometheus returns 0 for sum(up) > bool 2",
+		`up / up`:               "Prometheus returns NaN (not a number) of " + down + " for up / up",
 		`3`:                     "",
-		`3 - 3`:                 "Prometheus says 0 for 3 - 3",
-		`0 / 0`:                 "Prometheus says NaN, which is no number, for 0 / 0",
+		`3 - 3`:                 "Prometheus returns 0 for 3 - 3",
+		`0 / 0`:                 "Prometheus returns NaN (not a number) for 0 / 0",
 		`1 / 0`:                 "",
-		`"text"`:                `the expression yields a string, neither a vector nor a scalar, for "text"`,
+		`"text"`:                `it could not be evaluated: bad_response: unexpected value type "string"`,
 		`up[1m]`:                "the expression yields a matrix, neither a vector nor a scalar, for up[1m]",
 		`sum(`:                  "Prometheus refuses the expression: ",
 		`label_replace(up, "no name", "", "", "")`: "Prometheus refuses the expression: ",
 	} {
-		if _, why := ask(promQL); !strings.HasPrefix(why, want) || want == "" && why != "" {
-			t.Errorf("%s: %q, want %q", promQL, why, want)
+		if _, reason := check(promQL); !strings.HasPrefix(reason, want) || want == "" && reason != "" {
+			t.Errorf("%s: %q, want %q", promQL, reason, want)
 		}
 	}
 	for want, endpoints := range [][]string{{}, {"lb.1"}, {"lb.1", "lb-1"}, {"lb.1", "lb-1", "lb-2"}} {
@@ -116,53 +115,68 @@ func TestPromQL(t *testing.T) {
 		if want == 0 {
 			promQL = `absent(up{endpoint=~"$endpoints"})`
 		}
-		if holds, why := ask(promQL, endpoints...); !holds {
-			t.Errorf("%s for %v: %s", promQL, endpoints, why)
+		if passes, reason := check(promQL, endpoints...); !passes {
+			t.Errorf("%s for %v: %s", promQL, endpoints, reason)
 		}
 	}
 }
 
-// Where no Prometheus answers, the gate does not hold, and says why.
+// Without a response of Prometheus a gate fails with the reason.
 func TestPromQLWithoutPrometheus(t *testing.T) {
 	t.Parallel()
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such host", http.StatusBadGateway) }))
 	t.Cleanup(proxy.Close)
 	for uri, want := range map[string]string{
-		"":                   "the control plane knows no Prometheus any more", // it was restarted without
-		proxy.URL:            "it could not be asked: the answer of Prometheus (502 Bad Gateway) cannot be read: ",
-		"http://127.0.0.1:1": "it could not be asked: Post \"http://127.0.0.1:1/api/v1/query\": dial tcp", // a port that is given to nobody
+		"":                   "the control plane has no Prometheus any more", // it was restarted without one
+		proxy.URL:            "it could not be evaluated: server_error: server error: 502",
+		"http://127.0.0.1:1": "it could not be evaluated: Post \"http://127.0.0.1:1/api/v1/query\": dial tcp", // no program listens there
 	} {
-		holds, why, err := keeper(t, uri).Ask(t.Context(), tasker.Gate{PromQL: "up"}, nil)
-		if err != nil || holds || !strings.HasPrefix(why, want) {
-			t.Errorf("%s: %v, %q, %v; want %q", uri, holds, why, err, want)
+		passes, reason, err := checker(t, uri).Check(t.Context(), tasker.Gate{PromQL: "up"}, nil)
+		if err != nil || passes || !strings.HasPrefix(reason, want) {
+			t.Errorf("%s: %v, %q, %v; want %q", uri, passes, reason, err, want)
 		}
 	}
 }
 
-// What is not allowed any more is not asked.
-func TestRulesAreAskedEachTime(t *testing.T) {
+// A gate whose URL is not permitted any more gets no request.
+func TestURLIsCheckedEachTime(t *testing.T) {
 	t.Parallel()
-	var asked atomic.Int64
-	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	var requests atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
 	t.Cleanup(s.Close)
-	k := keeper(t, "")
+	c := checker(t, "")
 	rules, err := urlrules.New("gates.allow", []string{s.URL + "/allowed"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.allowed = rules.Check
+	c.checkURL = rules.Check
 	for path, want := range map[string]string{"/allowed/by/that": "", "/other": "the URL is not among those that gates.allow"} {
-		holds, why, err := k.Ask(t.Context(), tasker.Gate{URL: s.URL + path}, nil)
-		if err != nil || holds != (want == "") || !strings.HasPrefix(why, want) {
-			t.Errorf("%s: %v, %q, %v; want %q", path, holds, why, err, want)
+		passes, reason, err := c.Check(t.Context(), tasker.Gate{URL: s.URL + path}, nil)
+		if err != nil || passes != (want == "") || !strings.HasPrefix(reason, want) {
+			t.Errorf("%s: %v, %q, %v; want %q", path, passes, reason, err, want)
 		}
 	}
-	if n := asked.Load(); n != 1 {
-		t.Errorf("%d were asked, want 1", n)
+	if n := requests.Load(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
 	}
 }
 
-func TestAskEndsWithItsContext(t *testing.T) {
+// A response beyond the bound is not read.
+func TestLongResponseOfPrometheus(t *testing.T) {
+	t.Parallel()
+	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for err := error(nil); err == nil; {
+			_, err = fmt.Fprintln(w, strings.Repeat(" ", maxResponse/8))
+		}
+	}))
+	t.Cleanup(endless.Close)
+	passes, reason, err := checker(t, endless.URL).Check(t.Context(), tasker.Gate{PromQL: "up"}, nil)
+	if err != nil || passes || !strings.HasPrefix(reason, "it could not be evaluated: bad_response: ") {
+		t.Errorf("%v, %q, %v", passes, reason, err)
+	}
+}
+
+func TestCheckEndsWithContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -174,7 +188,7 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := keeper(t, "").Ask(ctx, tasker.Gate{URL: u}, nil); err == nil {
+	if _, _, err := checker(t, "").Check(ctx, tasker.Gate{URL: u}, nil); err == nil {
 		t.Error("no error")
 	}
 }

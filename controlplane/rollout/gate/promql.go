@@ -2,66 +2,75 @@ package gate
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"net/http"
-	"net/url"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/api"
+	prometheus "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
 
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// answer is that of Prometheus to an instant query
-// (https://prometheus.io/docs/prometheus/latest/querying/api/).
-type answer struct {
-	Status string `json:"status"`
-	Error  string `json:"error"`
-	Data   struct {
-		ResultType string          `json:"resultType"`
-		Result     json.RawMessage `json:"result"`
-	} `json:"data"`
+// maxResponse bounds a response of Prometheus, in bytes.
+const maxResponse = 1 << 20
+
+// newPrometheus makes a client of Prometheus on top of an HTTP client.
+func newPrometheus(uri string, c *http.Client) (prometheus.API, error) {
+	bounded := *c
+	bounded.Transport = boundedTransport{c.Transport}
+	client, err := api.NewClient(api.Config{Address: uri, Client: &bounded})
+	if err != nil {
+		return nil, err
+	}
+	return prometheus.NewAPI(client), nil
 }
 
-func (k *Keeper) promQL(ctx context.Context, g tasker.Gate, endpoints []string) (bool, string, error) {
-	if k.prometheus == "" {
-		return false, "the control plane knows no Prometheus any more (prometheus.uri in its configuration)", nil
+// boundedTransport bounds the bodies of responses.
+type boundedTransport struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t boundedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Body = boundedBody{io.LimitReader(resp.Body, maxResponse), resp.Body}
 	}
-	form := url.Values{"query": {expression(g.PromQL, endpoints)}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, k.prometheus, strings.NewReader(form.Encode()))
-	if err != nil {
-		return false, "", err
+	return resp, err
+}
+
+type boundedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// query evaluates a gate that is an expression.
+func (c *Checker) query(ctx context.Context, g tasker.Gate, endpoints []string) (bool, string, error) {
+	if c.prometheus == nil {
+		return false, "the control plane has no Prometheus any more (prometheus.uri in its configuration)", nil
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := k.http.Do(req)
-	if err != nil {
-		return false, "", err
-	}
-	defer resp.Body.Close()
-	var a answer
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&a); err != nil {
-		return false, "", fmt.Errorf("the answer of Prometheus (%s) cannot be read: %w", resp.Status, err)
-	}
+	value, _, _, err := c.prometheus.Query(ctx, expression(g.PromQL, endpoints), time.Time{})
+	var failure *prometheus.Error
 	switch {
-	case a.Status == "success":
-		holds, what, err := a.holds()
-		if !holds && err == nil {
-			what += " for " + g.PromQL
-		}
-		return holds, what, err
-	case resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusUnprocessableEntity:
-		return false, "Prometheus refuses the expression: " + a.Error, nil
+	case errors.As(err, &failure) && (failure.Type == prometheus.ErrBadData || failure.Type == prometheus.ErrExec):
+		return false, "Prometheus refuses the expression: " + failure.Msg, nil
+	case err != nil:
+		return false, "", err
 	}
-	return false, "", fmt.Errorf("Prometheus answers %s: %s", resp.Status, a.Error) //nolint:staticcheck // a name
+	reason := failureOf(value)
+	if reason != "" {
+		reason += " for " + g.PromQL
+	}
+	return reason == "", reason, nil
 }
 
-// expression puts the endpoints in, as a regular expression within a text of
-// PromQL, where a backslash stands for itself when it is doubled.
+// expression replaces $endpoints by a regular expression within a PromQL string, in which
+// backslashes are doubled.
 func expression(promQL string, endpoints []string) string {
 	quoted := make([]string, len(endpoints))
 	for i, name := range endpoints {
@@ -70,82 +79,44 @@ func expression(promQL string, endpoints []string) string {
 	return strings.ReplaceAll(promQL, "$endpoints", strings.Join(quoted, "|"))
 }
 
-// holds says whether the answer is anything but nothing, zero or NaN: a comparison in
-// PromQL yields nothing where it is false, and a ratio of nothing is NaN. It says why it
-// does not hold.
-func (a answer) holds() (bool, string, error) {
-	switch a.Data.ResultType {
-	case "vector":
-		var series []struct {
-			Metric map[string]string `json:"metric"`
-			Value  sample            `json:"value"`
+// failureOf returns why a gate fails with the value of its expression, or "" if it passes.
+// It fails if the value is empty, zero or NaN: a false comparison in PromQL yields
+// nothing, and 0/0 is NaN.
+func failureOf(value model.Value) string {
+	switch v := value.(type) {
+	case model.Vector:
+		if len(v) == 0 {
+			return "Prometheus returns nothing"
 		}
-		if err := json.Unmarshal(a.Data.Result, &series); err != nil {
-			return false, "", fmt.Errorf("read a vector of Prometheus: %w", err)
-		}
-		for _, s := range series {
-			if why := s.Value.fails(); why != "" {
-				return false, "Prometheus says " + why + of(s.Metric), nil
+		for _, sample := range v {
+			if failing := failingValue(sample.Value); failing != "" {
+				return "Prometheus returns " + failing + seriesName(sample.Metric)
 			}
 		}
-		if len(series) == 0 {
-			return false, "Prometheus says nothing", nil
+		return ""
+	case *model.Scalar:
+		if failing := failingValue(v.Value); failing != "" {
+			return "Prometheus returns " + failing
 		}
-		return true, "", nil
-	case "scalar":
-		var v sample
-		if err := json.Unmarshal(a.Data.Result, &v); err != nil {
-			return false, "", fmt.Errorf("read a scalar of Prometheus: %w", err)
-		}
-		if why := v.fails(); why != "" {
-			return false, "Prometheus says " + why, nil
-		}
-		return true, "", nil
-	}
-	return false, fmt.Sprintf("the expression yields a %s, neither a vector nor a scalar,", a.Data.ResultType), nil
-}
-
-// of names the series that a value is of, as Prometheus does; one without labels has
-// no name.
-func of(metric map[string]string) string {
-	var labels []string
-	for _, name := range slices.Sorted(maps.Keys(metric)) {
-		if name != "__name__" {
-			labels = append(labels, fmt.Sprintf("%s=%q", name, metric[name]))
-		}
-	}
-	name := metric["__name__"]
-	if len(labels) > 0 {
-		name += "{" + strings.Join(labels, ", ") + "}"
-	}
-	if name == "" {
 		return ""
 	}
-	return " of " + name
+	return fmt.Sprintf("the expression yields a %s, neither a vector nor a scalar,", value.Type())
 }
 
-// sample is a value, which comes as a list of its time and itself as a text.
-type sample float64
-
-// fails says as what a value does not hold; empty if it does.
-func (s sample) fails() string {
+// failingValue returns the value as text if a gate fails with it, else "".
+func failingValue(v model.SampleValue) string {
 	switch {
-	case s == 0:
+	case v == 0:
 		return "0"
-	case math.IsNaN(float64(s)):
-		return "NaN, which is no number,"
+	case math.IsNaN(float64(v)):
+		return "NaN (not a number)"
 	}
 	return ""
 }
 
-// UnmarshalJSON reads it.
-func (s *sample) UnmarshalJSON(b []byte) error {
-	var text string
-	pair := []any{new(json.RawMessage), &text}
-	if err := json.Unmarshal(b, &pair); err != nil {
-		return err
+func seriesName(metric model.Metric) string {
+	if len(metric) == 0 {
+		return ""
 	}
-	v, err := strconv.ParseFloat(text, 64)
-	*s = sample(v)
-	return err
+	return " of " + metric.String()
 }

@@ -1,4 +1,4 @@
-// Package prometheustest gives a test a Prometheus of its own.
+// Package prometheustest starts a Prometheus for a test.
 package prometheustest
 
 import (
@@ -14,14 +14,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// New starts the Prometheus that TASKER_TEST_PROMETHEUS names, with this list of
-// scrape configurations, in YAML, and returns its URI; it ends with the test. Without
-// the variable the test is skipped; if the program does not serve, the test fails.
+// New starts the Prometheus program that TASKER_TEST_PROMETHEUS names, with this list of
+// scrape configurations, in YAML, and returns its URI. It stops with the test. Without
+// the variable the test is skipped. If the program does not serve, the test fails.
 func New(t testing.TB, scrape string) string {
 	t.Helper()
 	program := os.Getenv("TASKER_TEST_PROMETHEUS")
 	if program == "" {
-		t.Skip("TASKER_TEST_PROMETHEUS is not set, so nothing is tested on Prometheus; make test installs one")
+		t.Skip("TASKER_TEST_PROMETHEUS is not set, so tests with Prometheus are skipped; make test installs one")
 	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
@@ -42,32 +42,32 @@ func New(t testing.TB, scrape string) string {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 		_ = log.Close()
-		if said, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
-			t.Logf("log of Prometheus:\n%s", said)
+		if text, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
+			t.Logf("log of Prometheus:\n%s", text)
 		}
 	})
 	var uri string
 	wait.For(t, "Prometheus to serve", func() bool {
-		uri = listens(t, log.Name())
-		return uri != "" && ready(t.Context(), uri)
+		uri = listenURI(t, log.Name())
+		return uri != "" && isReady(t.Context(), uri)
 	})
 	return uri
 }
 
-// listens reads in the log where it listens; empty is nowhere yet.
-func listens(t testing.TB, log string) string {
+// listenURI finds the URI in the log, or returns "" if Prometheus does not listen yet.
+func listenURI(t testing.TB, log string) string {
 	t.Helper()
-	said, err := os.ReadFile(log) //nolint:gosec // in the test's directory
+	text, err := os.ReadFile(log) //nolint:gosec // in the test's directory
 	if err != nil {
 		t.Fatal(err)
 	}
-	if at := regexp.MustCompile(`msg="Listening on".* address=(\S+)`).FindSubmatch(said); at != nil {
+	if at := regexp.MustCompile(`msg="Listening on".* address=(\S+)`).FindSubmatch(text); at != nil {
 		return "http://" + string(at[1])
 	}
 	return ""
 }
 
-func ready(ctx context.Context, uri string) bool {
+func isReady(ctx context.Context, uri string) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri+"/-/ready", nil)
 	if err != nil {
 		return false

@@ -11,8 +11,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
-// https is the API's TLS; nil is none. The fingerprint is that of a certificate
-// that the control plane has made itself, else empty.
+// https returns the API's TLS configuration, or nil if there is none. The fingerprint is
+// that of a certificate that the control plane has made itself, else empty.
 func https(c *config.ControlPlane) (conf *tls.Config, fingerprint string, err error) {
 	var cert tls.Certificate
 	switch {
@@ -34,10 +34,10 @@ func https(c *config.ControlPlane) (conf *tls.Config, fingerprint string, err er
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}, fingerprint, nil
 }
 
-// urlFile tells the command line on the same machine where the API is.
+// urlFile holds the API's URL for the command line on the same machine.
 const urlFile = "api.url"
 
-// announce writes down the URL at which this machine reaches the API.
+// announce writes the URL at which this machine reaches the API.
 func announce(c *config.ControlPlane, address net.Addr, secure bool) error {
 	host, port, err := net.SplitHostPort(address.String())
 	if err != nil {

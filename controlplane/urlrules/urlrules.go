@@ -1,5 +1,5 @@
-// Package urlrules says which URLs the control plane calls for those who may create
-// tasks, so that it is no way into places that only it can reach.
+// Package urlrules decides which URLs of tasks the control plane may call, so that a task
+// cannot reach places that only the control plane can.
 package urlrules
 
 import (
@@ -14,15 +14,15 @@ import (
 // maxURL bounds a URL, in bytes.
 const maxURL = 2048
 
-// Rules say which URLs may be called. They are asked when a task is stored and again at
-// each call. Without URLs that are allowed every https URL is, and http to this machine.
+// Rules permit URLs. They are checked when a task is stored and again at each call.
+// Without a list of URLs they permit every https URL, and http to this machine.
 type Rules struct {
-	// Setting is the key of the configuration that allows URLs, to be named to people.
+	// Setting is the configuration key of the list, for error messages.
 	Setting string
 	allowed []*url.URL
 }
 
-// New makes the Rules of a setting that allow what is below one of the URLs: the same
+// New makes the Rules of a setting. They permit what is below one of the URLs: the same
 // scheme, host and port, and the same path or one below it.
 func New(setting string, allowed []string) (Rules, error) {
 	r := Rules{Setting: setting}
@@ -36,7 +36,8 @@ func New(setting string, allowed []string) (Rules, error) {
 	return r, nil
 }
 
-// Check says for a person, as the end of a sentence, why a URL may not be called.
+// Check returns an error if a URL is not permitted. The error completes a sentence that
+// begins with the URL's name.
 func (r Rules) Check(text string) error {
 	u, err := parse(text)
 	switch {
@@ -50,7 +51,7 @@ func (r Rules) Check(text string) error {
 	return nil
 }
 
-// parse reads a URL that is whole and means what it seems to mean.
+// parse reads an absolute URL without ambiguous parts.
 func parse(text string) (*url.URL, error) {
 	if len(text) > maxURL {
 		return nil, fmt.Errorf("has %d bytes; at most %d are allowed", len(text), maxURL)

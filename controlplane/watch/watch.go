@@ -1,11 +1,11 @@
-// Package watch tells those who watch a task that it has changed. It carries
-// no state, only wake-ups: a watcher reads what changed from the store.
+// Package watch wakes the watchers of a task when it has changed. It carries no state: a
+// watcher reads the change from the store.
 package watch
 
 import "sync"
 
-// Fanout wakes the watchers of tasks. It owns no goroutine, and Publish never
-// waits: a watcher that is slow finds one wake-up for all it has missed.
+// Fanout wakes the watchers of tasks. It owns no goroutine, and Publish never blocks: a
+// slow watcher gets one wake-up for all changes that it missed.
 type Fanout struct {
 	mu       sync.Mutex
 	watchers map[string]map[chan struct{}]struct{}
@@ -16,7 +16,7 @@ func NewFanout() *Fanout {
 	return &Fanout{watchers: make(map[string]map[chan struct{}]struct{})}
 }
 
-// Publish wakes everyone who watches one of the tasks, given by their ids.
+// Publish wakes the watchers of the tasks with these ids.
 func (f *Fanout) Publish(ids []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -24,16 +24,15 @@ func (f *Fanout) Publish(ids []string) {
 		for c := range f.watchers[id] {
 			select {
 			case c <- struct{}{}:
-			default: // already woken, and has not looked yet
+			default: // a wake-up is already waiting
 			}
 		}
 	}
 }
 
 // Subscribe returns a channel that receives after the task was published, and a
-// function that ends the subscription; that may be called more than once. The
-// channel is never closed. What is published between Subscribe and a later
-// reading of the store is not lost.
+// function that ends the subscription and may be called more than once. The channel is
+// never closed. A change between Subscribe and a later read of the store is not lost.
 func (f *Fanout) Subscribe(id string) (wake <-chan struct{}, cancel func()) {
 	c := make(chan struct{}, 1)
 	f.mu.Lock()
@@ -45,7 +44,7 @@ func (f *Fanout) Subscribe(id string) (wake <-chan struct{}, cancel func()) {
 	return c, func() { f.remove(id, c) }
 }
 
-// Watchers is the number of subscriptions.
+// Watchers returns the number of subscriptions.
 func (f *Fanout) Watchers() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/strictjson"
+	"github.com/MatthiasWiesner/tasker/internal/strictjson"
 )
 
 // maxRequest is what the control plane takes as the body of a request, in bytes.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/MatthiasWiesner/tasker/controlplane/api/strictjson"
+	"github.com/MatthiasWiesner/tasker/internal/strictjson"
 )
 
 // maxFieldErrors bounds the errors in one problem.

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/api/strictjson"
+	"github.com/MatthiasWiesner/tasker/internal/strictjson"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/MatthiasWiesner/tasker/controlplane/api/strictjson"
+	"github.com/MatthiasWiesner/tasker/internal/strictjson"
 )
 
 func TestCheckAcceptsPortableJSON(t *testing.T) {

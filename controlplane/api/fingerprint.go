@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/internal/strictjson"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/internal/strictjson"
 )
 
 // fingerprint is equal for requests that ask for the same task. White space, the order

@@ -16,11 +16,11 @@ import (
 func callbackSecretCommand(src *config.Source) *cobra.Command {
 	return &cobra.Command{
 		Use:   "callback-secret",
-		Short: "Print the secret that callbacks are signed with",
-		Long: `callback-secret prints the secret with which receivers of callbacks verify that a
-call is the control plane's, in the form that the libraries of Standard Webhooks
-(https://www.standardwebhooks.com) take. Whoever has it can make calls that pass for
-the control plane's.`,
+		Short: "Print the secret that signs callbacks",
+		Long: `callback-secret prints the secret with which receivers of callbacks verify the
+signatures of the control plane, in the form of Standard Webhooks
+(https://www.standardwebhooks.com). Keep it secret: with it anybody can forge
+callbacks.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := load(src)

@@ -11,8 +11,9 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
-// https returns the API's TLS configuration, or nil if there is none. The fingerprint is
-// that of a certificate that the control plane has made itself, else empty.
+// https returns the API's TLS configuration, or nil if the API uses HTTP. fingerprint is
+// the fingerprint of a certificate that the control plane created itself, and empty for a
+// configured certificate.
 func https(c *config.ControlPlane) (conf *tls.Config, fingerprint string, err error) {
 	var cert tls.Certificate
 	switch {
@@ -22,7 +23,7 @@ func https(c *config.ControlPlane) (conf *tls.Config, fingerprint string, err er
 		}
 	case c.API.SelfCertified():
 		if err = os.MkdirAll(c.DataDir, 0o700); err != nil {
-			return nil, "", fmt.Errorf("make the data directory: %w", err)
+			return nil, "", fmt.Errorf("create the data directory: %w", err)
 		}
 		if cert, err = selfcert.Load(c.DataDir); err != nil {
 			return nil, "", err
@@ -34,14 +35,14 @@ func https(c *config.ControlPlane) (conf *tls.Config, fingerprint string, err er
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}, fingerprint, nil
 }
 
-// urlFile holds the API's URL for the command line on the same machine.
+// urlFile has the API's URL for the command line on the same machine.
 const urlFile = "api.url"
 
-// announce writes the URL at which this machine reaches the API.
-func announce(c *config.ControlPlane, address net.Addr, secure bool) error {
+// writeURL writes the URL under which this machine reaches the API to urlFile.
+func writeURL(c *config.ControlPlane, address net.Addr, secure bool) error {
 	host, port, err := net.SplitHostPort(address.String())
 	if err != nil {
-		return fmt.Errorf("announce the API: %w", err)
+		return fmt.Errorf("write the API's URL: %w", err)
 	}
 	if ip := net.ParseIP(host); ip.IsUnspecified() {
 		host = "127.0.0.1"
@@ -52,7 +53,7 @@ func announce(c *config.ControlPlane, address net.Addr, secure bool) error {
 	}
 	text := scheme + "://" + net.JoinHostPort(host, port) + "\n"
 	if err := os.WriteFile(filepath.Join(c.DataDir, urlFile), []byte(text), 0o600); err != nil {
-		return fmt.Errorf("announce the API: %w", err)
+		return fmt.Errorf("write the API's URL: %w", err)
 	}
 	return nil
 }

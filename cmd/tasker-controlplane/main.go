@@ -1,5 +1,5 @@
-// Command tasker-controlplane is the control plane: the HTTP API, the database
-// and the way to the agents.
+// Command tasker-controlplane is the control plane: it serves the HTTP API, stores tasks
+// in the database, and exchanges messages with the agents.
 package main
 
 import (
@@ -24,11 +24,11 @@ func main() { os.Exit(daemon.Main(newRoot())) }
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "tasker-controlplane",
-		Short: "Hand tasks to servers and keep what became of them",
-		Long: `tasker-controlplane takes tasks over HTTP, hands them to the agents on the servers
-and keeps, per server, what became of them.
+		Short: "Send tasks to servers and store the outcomes",
+		Long: `tasker-controlplane accepts tasks over HTTP, sends them to the agents on the servers
+and stores the outcome of every server.
 
-Exit codes: 0 stopped in order, 1 failed, 2 wrong command line or configuration.`,
+Exit codes: 0 stopped on request, 1 failed, 2 invalid command line or configuration.`,
 		Version: version,
 		Args:    cobra.NoArgs,
 	}
@@ -37,7 +37,7 @@ Exit codes: 0 stopped in order, 1 failed, 2 wrong command line or configuration.
 	return root
 }
 
-// load reads the configuration; its error is for the operator.
+// load reads the configuration. It also returns the path of the file.
 func load(src *config.Source) (*config.ControlPlane, string, error) {
 	var names []string
 	for _, info := range builtin.Infos() {
@@ -48,13 +48,13 @@ func load(src *config.Source) (*config.ControlPlane, string, error) {
 
 func checkCommand(src *config.Source) *cobra.Command {
 	return &cobra.Command{
-		Use: "check-config", Short: "Say what is wrong with the configuration, without starting", Args: cobra.NoArgs,
+		Use: "check-config", Short: "Check the configuration without starting", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, file, err := load(src)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is in order\n", file)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", file)
 			return nil
 		},
 	}
@@ -64,13 +64,13 @@ func initializeCommand(src *config.Source) *cobra.Command {
 	var database, rabbitmq, reset bool
 	cmd := &cobra.Command{
 		Use:   "initialize",
-		Short: "Set up the database tables and the RabbitMQ user, vhost and exchanges",
-		Long: `initialize sets up what the configuration names: the database and its tables, and
-in RabbitMQ, through the management API as the superuser of the section rabbitmq,
-the user, the vhost, its permissions and the exchanges. What is there already is
-left alone, so it can be repeated. Without --database or --rabbitmq it does both.
+		Short: "Create the database tables and the RabbitMQ user, vhost and exchanges",
+		Long: `initialize creates what the configuration names and is missing: the database and its
+tables, and in RabbitMQ the user, the vhost, its permissions and the exchanges. For
+RabbitMQ it uses the management API as the superuser of the section rabbitmq. It can be
+repeated. Without --database or --rabbitmq it initializes both.
 
---reset destroys what is there first: all tasks, and all messages.`,
+--reset first deletes everything: all tasks and all messages.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, _, err := load(src)
@@ -79,7 +79,7 @@ left alone, so it can be repeated. Without --database or --rabbitmq it does both
 			}
 			both := !database && !rabbitmq
 			if rabbitmq && c.MessageQueue.URI == "" {
-				return errors.New("initialize --rabbitmq: message_queue.uri is empty, so agents connect to the API and there is no RabbitMQ to set up")
+				return errors.New("initialize --rabbitmq: message_queue.uri is empty, so agents connect to the API and there is no RabbitMQ to initialize")
 			}
 			if database || both {
 				if err := initializeDatabase(cmd, c, reset); err != nil {
@@ -92,9 +92,9 @@ left alone, so it can be repeated. Without --database or --rabbitmq it does both
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&database, "database", false, "set up the database only")
-	cmd.Flags().BoolVar(&rabbitmq, "rabbitmq", false, "set up RabbitMQ only")
-	cmd.Flags().BoolVar(&reset, "reset", false, "destroy what is there first: all tasks, and all messages")
+	cmd.Flags().BoolVar(&database, "database", false, "initialize the database only")
+	cmd.Flags().BoolVar(&rabbitmq, "rabbitmq", false, "initialize RabbitMQ only")
+	cmd.Flags().BoolVar(&reset, "reset", false, "first delete everything: all tasks and all messages")
 	return cmd
 }
 

@@ -24,7 +24,7 @@ import (
 
 func runCommand(src *config.Source) *cobra.Command {
 	return &cobra.Command{
-		Use: "run", Short: "Run the control plane until it is told to stop", Args: cobra.NoArgs,
+		Use: "run", Short: "Run the control plane until it is stopped", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, file, err := load(src)
 			if err != nil {
@@ -34,7 +34,7 @@ func runCommand(src *config.Source) *cobra.Command {
 			log.Info("configuration read", "file", file, "database", c.Database.URI.String(), "message_queue", c.MessageQueue.URI.String())
 			err = run(cmd.Context(), c, log)
 			if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
-				return nil // told to stop while it was waiting for something
+				return nil // stopped while it was waiting
 			}
 			return daemon.Failed(err)
 		},
@@ -57,8 +57,8 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		Prometheus: c.Prometheus.URI.Reveal(), Callbacks: c.Callbacks.Allow, Gates: c.Gates.Allow,
 		Log: log, Registry: registry,
 		Listening: func(address net.Addr) {
-			if err := announce(c, address, c.API.TLS.HasFiles() || c.API.SelfCertified()); err != nil {
-				log.Warn("the command line on this machine has to be told the URL", "error", err)
+			if err := writeURL(c, address, c.API.TLS.HasFiles() || c.API.SelfCertified()); err != nil {
+				log.Warn("the command line on this machine needs TASKER_URL", "error", err)
 			}
 			notify.Ready()
 			notify.Status("API at " + address.String())
@@ -82,8 +82,8 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 	return plane.Run(ctx)
 }
 
-// apiTypes gives each configured type the description and the schema of its
-// handler.
+// apiTypes returns the configured types with the description and the schema of their
+// handlers. A handler that is not built in may be able to undo.
 func apiTypes(c *config.ControlPlane) ([]api.TaskType, error) {
 	infos := map[string]handlers.Info{}
 	for _, info := range builtin.Infos() {

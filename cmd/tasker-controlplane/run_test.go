@@ -6,9 +6,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 )
 
-// The API knows of each type what its handler can undo; of a handler that it does not
-// know it supposes that it can.
-func TestWhatTypesUndo(t *testing.T) {
+// A handler that is not built in is assumed to be able to undo.
+func TestAPITypes_undo(t *testing.T) {
 	t.Parallel()
 	c := &config.ControlPlane{}
 	for _, handler := range []string{"ping", "command", "script", "rotate-logs"} {
@@ -19,11 +18,11 @@ func TestWhatTypesUndo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []struct {
-		undoes bool
-		needs  string
+		canUndo      bool
+		undoRequires string
 	}{{false, ""}, {true, "undo"}, {true, ""}, {true, ""}} {
-		if got := types[i]; got.CanUndo != want.undoes || got.UndoRequires != want.needs {
-			t.Errorf("%s undoes: %v, needs %q; want %+v", got.Name, got.CanUndo, got.UndoRequires, want)
+		if got := types[i]; got.CanUndo != want.canUndo || got.UndoRequires != want.undoRequires {
+			t.Errorf("%s: CanUndo %v, UndoRequires %q; want %+v", got.Name, got.CanUndo, got.UndoRequires, want)
 		}
 	}
 }

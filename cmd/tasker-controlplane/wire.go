@@ -13,8 +13,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/management"
 )
 
-// connect chooses the wire, RabbitMQ where one is configured, else the API itself,
-// and sets what goes with it. What it returns frees all that.
+// connect sets the options of the transport: RabbitMQ if it is configured, otherwise HTTP
+// on the API's port. free closes what it opened.
 func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() error, err error) {
 	opts.EndpointAuthorizer = auth.NewEndpointAuthorizer(opts.Auth)
 	if c.MessageQueue.URI == "" {
@@ -25,16 +25,16 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 		opts.Hub, opts.Agents, opts.Disconnect = hub, hub.Handler(), hub.Disconnect
 		return hub.Close, nil
 	}
-	forget := func() {}
+	closeAccounts := func() {}
 	if opts.Unsupported = c.RabbitMQ.APIURL == ""; !opts.Unsupported {
-		kept, err := management.NewAccounts(management.AccountOptions{
+		client, err := management.NewAccounts(management.AccountOptions{
 			APIURL: c.RabbitMQ.APIURL.Reveal(), Username: c.RabbitMQ.Username, Password: c.RabbitMQ.Password.Reveal(),
 			URI: c.MessageQueue.URI.Reveal(), AgentsURI: c.MessageQueue.AgentsURI.Reveal(),
 		})
 		if err != nil {
 			return nil, err
 		}
-		opts.Broker, forget = accounts{kept}, kept.Close
+		opts.Broker, closeAccounts = accounts{client}, client.Close
 	}
 	opts.Transport = controlplane.NewTransportHealth(opts.Log)
 	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
@@ -46,12 +46,12 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 	}
 	opts.Hub = hub
 	return func() error {
-		forget()
+		closeAccounts()
 		return hub.Close()
 	}, nil
 }
 
-// accounts are the agents' users of RabbitMQ, with the errors of package auth.
+// accounts manages the agents' RabbitMQ users and returns the errors of package auth.
 type accounts struct{ *management.Accounts }
 
 // Admit implements auth.Broker.

@@ -1,29 +1,21 @@
 package callback
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
-	"github.com/MatthiasWiesner/tasker/internal/backoff"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
@@ -36,181 +28,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// received is one call as it arrived.
-type received struct {
-	path, id, timestamp, body string
-	invalid                   error
-}
-
-// receiver answers in every way, by path, and verifies what it gets.
-type receiver struct {
-	*httptest.Server
-	webhook *standardwebhooks.Webhook
-	release chan struct{} // closed when those who stall may go on
-
-	mu       sync.Mutex
-	calls    []received
-	stalling int
-}
-
-func newReceiver(t *testing.T, key Key) *receiver {
-	t.Helper()
-	webhook, err := standardwebhooks.NewWebhook(key.Reveal())
-	must(t, err)
-	r := &receiver{webhook: webhook, release: make(chan struct{})}
-	r.Server = httptest.NewServer(r)
-	t.Cleanup(func() {
-		select {
-		case <-r.release:
-		default:
-			close(r.release)
-		}
-		r.Close()
-	})
-	return r
-}
-
-func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	body, err := io.ReadAll(req.Body)
-	r.mu.Lock()
-	r.calls = append(r.calls, received{
-		req.URL.Path, req.Header.Get("webhook-id"), req.Header.Get("webhook-timestamp"), string(body),
-		errors.Join(err, r.webhook.Verify(body, req.Header)),
-	})
-	r.mu.Unlock()
-	first := len(r.of(req.URL.Path)) == 1
-	switch req.URL.Path {
-	case "/flaky":
-		if first {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	case "/dies":
-		if first {
-			panic(http.ErrAbortHandler)
-		}
-	case "/stalls":
-		r.stall(1)
-		select {
-		case <-r.release:
-		case <-req.Context().Done():
-		}
-		r.stall(-1)
-	case "/moved":
-		http.Redirect(w, req, "/elsewhere", http.StatusTemporaryRedirect)
-	case "/gone":
-		w.WriteHeader(http.StatusGone)
-	case "/floods":
-		for req.Context().Err() == nil {
-			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
-				return
-			}
-		}
-	}
-}
-
-func (r *receiver) stall(n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stalling += n
-}
-
-func (r *receiver) stalled() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stalling
-}
-
-func (r *receiver) of(path string) []received {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var list []received
-	for _, c := range r.calls {
-		if c.path == path {
-			list = append(list, c)
-		}
-	}
-	return list
-}
-
-// fixture is a store with a Caller that does not wait long.
-type fixture struct {
-	*store.Store
-	t      *testing.T
-	key    Key
-	reg    *prometheus.Registry
-	caller *Caller
-}
-
-func newFixture(t *testing.T, o store.Options) *fixture {
-	t.Helper()
-	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}}
-	f := &fixture{t: t, Store: storetest.Open(t, o)}
-	var err error
-	f.key, err = LoadKey(t.Context(), f)
-	must(t, err)
-	f.restart()
-	return f
-}
-
-// restart makes a new Caller, which gives up no attempt because the machine is slow.
-func (f *fixture) restart() {
-	f.reg = prometheus.NewRegistry()
-	f.caller = New(Options{
-		Store: f, Key: f.key, Check: urlrules.Rules{}.Check, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(f.reg), Poll: 20 * time.Millisecond,
-	})
-	f.caller.retry = backoff.Policy{First: 10 * time.Millisecond, Cap: 50 * time.Millisecond}
-	f.caller.http.Timeout = time.Hour
-}
-
-// run runs the Caller until the returned function is called, or the test ends.
-func (f *fixture) run() (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(f.t.Context()))
-	done := make(chan error, 1)
-	caller := f.caller
-	go func() { done <- caller.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			f.t.Errorf("Run = %v", err)
-		}
-	})
-	f.t.Cleanup(stop)
-	return stop
-}
-
-// finish makes a task that calls the URL, and ends it.
-func (f *fixture) finish(identifier, url string) string {
-	f.t.Helper()
-	task, _, err := f.CreateTask(f.t.Context(), store.NewTask{
-		Identifier: identifier, Type: "ping", Payload: []byte(`{"secret":1}`), Endpoints: []string{"a"}, ReceiveTimeout: time.Minute,
-		Callback: &tasker.Callback{URL: url, Events: tasker.CallbackEvents()},
-	})
-	must(f.t, err)
-	_, err = f.Apply(f.t.Context(), []tasker.Report{{Version: 1, Endpoint: "a", Update: &tasker.Update{
-		TaskID: task.ID, Type: "ping", Attempt: 1, Seq: 1, Status: tasker.Succeeded,
-	}}})
-	must(f.t, err)
-	return task.ID
-}
-
-func (f *fixture) delivery(task string) tasker.Delivery {
-	f.t.Helper()
-	list, err := f.Deliveries(f.t.Context(), task)
-	must(f.t, err)
-	if len(list) != 1 {
-		f.t.Fatalf("%d deliveries: %+v", len(list), list)
-	}
-	return list[0]
-}
-
-func (f *fixture) becomes(task string, want tasker.DeliveryStatus) tasker.Delivery {
-	f.t.Helper()
-	wait.For(f.t, "the delivery to be "+string(want), func() bool { return f.delivery(task).Status == want })
-	return f.delivery(task)
-}
-
-// Whatever a receiver does, the others hear of their tasks, each call is signed,
-// and what failed is called again with the same id and body.
+// A receiver that misbehaves does not delay the others. Every call is signed, and a retry
+// has the same id and body.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
@@ -220,17 +39,17 @@ func TestDelivery(t *testing.T) {
 			r := newReceiver(t, f.key)
 			f.run()
 			tasks := map[string]string{}
-			for _, path := range []string{"/stalls", "/good", "/flaky", "/dies", "/moved", "/gone", "/floods"} {
+			for _, path := range []string{"/stalls", "/good", "/flaky", "/aborts", "/moved", "/gone", "/floods"} {
 				tasks[path] = f.finish(path[1:], r.URL+path)
 			}
-			for path, attempts := range map[string]int{"/good": 1, "/flaky": 2, "/dies": 2, "/floods": 1} {
-				d := f.becomes(tasks[path], tasker.DeliveryDelivered)
+			for path, attempts := range map[string]int{"/good": 1, "/flaky": 2, "/aborts": 2, "/floods": 1} {
+				d := f.awaitDelivery(tasks[path], tasker.DeliveryDelivered)
 				if d.Attempts != attempts || d.DeliveredAt == nil || (d.LastError == "") != (attempts == 1) || d.Event != tasker.CallbackFinished {
 					t.Errorf("%s: %+v", path, d)
 				}
-				calls := r.of(path)
+				calls := r.requestsTo(path)
 				for i, c := range calls {
-					if c.invalid != nil || c.id != d.ID || c.body != calls[0].body {
+					if c.signatureErr != nil || c.id != d.ID || c.body != calls[0].body {
 						t.Errorf("%s, call %d: %+v, the delivery is %+v", path, i, c, d)
 					}
 				}
@@ -240,24 +59,24 @@ func TestDelivery(t *testing.T) {
 				Timestamp time.Time
 				Data      map[string]any
 			}
-			must(t, json.Unmarshal([]byte(r.of("/good")[0].body), &m))
+			must(t, json.Unmarshal([]byte(r.requestsTo("/good")[0].body), &m))
 			if m.Type != "task.finished" || !m.Timestamp.Equal(f.delivery(tasks["/good"]).At) || m.Data["id"] != tasks["/good"] || m.Data["status"] != "succeeded" ||
 				fmt.Sprint(m.Data["counts"]) != "map[succeeded:1]" || m.Data["payload"] != nil {
 				t.Errorf("the body is %+v", m)
 			}
-			if d := f.becomes(tasks["/gone"], tasker.DeliveryGivenUp); d.Attempts != 1 || !strings.Contains(d.LastError, "410") || d.NextAttemptAt != nil {
+			if d := f.awaitDelivery(tasks["/gone"], tasker.DeliveryGivenUp); d.Attempts != 1 || !strings.Contains(d.LastError, "410") || d.NextAttemptAt != nil {
 				t.Errorf("/gone: %+v", d)
 			}
-			wait.For(t, "/moved to be tried twice", func() bool { return len(r.of("/moved")) >= 2 })
+			wait.For(t, "/moved to be tried twice", func() bool { return len(r.requestsTo("/moved")) >= 2 })
 			wait.For(t, "its error", func() bool { return strings.Contains(f.delivery(tasks["/moved"]).LastError, "307") })
-			if calls := r.of("/elsewhere"); len(calls) > 0 {
+			if calls := r.requestsTo("/elsewhere"); len(calls) > 0 {
 				t.Errorf("a redirect was followed: %+v", calls)
 			}
 			if d := f.delivery(tasks["/stalls"]); d.Status != tasker.DeliveryWaiting || d.Attempts != 1 {
 				t.Errorf("/stalls: %+v", d)
 			}
 			close(r.release)
-			f.becomes(tasks["/stalls"], tasker.DeliveryDelivered)
+			f.awaitDelivery(tasks["/stalls"], tasker.DeliveryDelivered)
 			got, err := testutil.GatherAndCount(f.reg, "tasker_controlplane_callback_attempts_total")
 			if err != nil || got != 3 {
 				t.Errorf("%d series, %v", got, err)
@@ -271,9 +90,8 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
-// Who does not answer in time is tried again, and does not hold up more than the
-// room there is.
-func TestStalledAttempts(t *testing.T) {
+// A call that times out is retried, and occupies no more than its slot.
+func TestStalledCallsAreRetried(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, storetest.SQLite(t))
 	r := newReceiver(t, f.key)
@@ -295,15 +113,15 @@ func TestStalledAttempts(t *testing.T) {
 		t.Errorf("the error is %q", d.LastError)
 	}
 	stop()
-	f.restart() // with time to answer
+	f.restart() // without a timeout
 	close(r.release)
 	f.run()
 	for _, task := range tasks {
-		f.becomes(task, tasker.DeliveryDelivered)
+		f.awaitDelivery(task, tasker.DeliveryDelivered)
 	}
 }
 
-func TestRoomIsBounded(t *testing.T) {
+func TestConcurrentCallsAreBounded(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, storetest.SQLite(t))
 	r := newReceiver(t, f.key)
@@ -317,15 +135,15 @@ func TestRoomIsBounded(t *testing.T) {
 	calls, err := f.ClaimCalls(t.Context(), 10)
 	must(t, err)
 	if !more || len(calls) != 3 {
-		t.Errorf("with room for two of five, %d are left; more: %v", len(calls), more)
+		t.Errorf("with two slots for five calls, %d calls are left; more: %v", len(calls), more)
 	}
 	close(r.release)
 	f.caller.attempts.Wait()
 	f.caller.http.CloseIdleConnections()
 }
 
-// What a stop cuts off is due again at once, for whoever comes next.
-func TestStop(t *testing.T) {
+// A call that a stop interrupts is due at once for the next Caller.
+func TestStopMakesCallsDue(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, storetest.SQLite(t))
 	r := newReceiver(t, f.key)
@@ -339,12 +157,12 @@ func TestStop(t *testing.T) {
 	close(r.release)
 	f.restart()
 	f.run()
-	if d := f.becomes(task, tasker.DeliveryDelivered); d.Attempts != 2 {
+	if d := f.awaitDelivery(task, tasker.DeliveryDelivered); d.Attempts != 2 {
 		t.Errorf("%+v", d)
 	}
 }
 
-func TestGivenUpAfterADay(t *testing.T) {
+func TestCallbackIsGivenUpAfterADay(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -362,13 +180,13 @@ func TestGivenUpAfterADay(t *testing.T) {
 	mu.Lock()
 	now = now.Add(lifetime - time.Millisecond)
 	mu.Unlock()
-	if d := f.becomes(task, tasker.DeliveryGivenUp); d.Attempts != 2 || len(r.of("/moved")) != 2 {
-		t.Errorf("%+v after %d calls", d, len(r.of("/moved")))
+	if d := f.awaitDelivery(task, tasker.DeliveryGivenUp); d.Attempts != 2 || len(r.requestsTo("/moved")) != 2 {
+		t.Errorf("%+v after %d calls", d, len(r.requestsTo("/moved")))
 	}
 }
 
-// What is not allowed any more is not called.
-func TestRulesAreAskedAtEachCall(t *testing.T) {
+// A URL that is no longer allowed is not called.
+func TestRulesApplyToEveryCall(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, storetest.SQLite(t))
 	r := newReceiver(t, f.key)
@@ -378,8 +196,8 @@ func TestRulesAreAskedAtEachCall(t *testing.T) {
 	task := f.finish("x", r.URL+"/good")
 	f.run()
 	wait.For(t, "an attempt", func() bool { return strings.Contains(f.delivery(task).LastError, "callbacks.allow") })
-	if calls := r.of("/good"); len(calls) > 0 {
-		t.Errorf("it was called: %+v", calls)
+	if calls := r.requestsTo("/good"); len(calls) > 0 {
+		t.Errorf("the URL was called: %+v", calls)
 	}
 }
 

@@ -11,7 +11,7 @@ func TestRules(t *testing.T) {
 	for _, c := range []struct {
 		url   string
 		allow []string
-		says  string // nothing: it is allowed
+		want  string // part of the error; empty if the URL is allowed
 	}{
 		{"https://example.net", nil, ""},
 		{"https://example.net:8443/a?b=c&d", nil, ""},
@@ -57,8 +57,8 @@ func TestRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = r.Check(c.url)
-		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%.80q with %v: %v, want %q", c.url, c.allow, err, c.says)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.80q with %v: %v, want %q", c.url, c.allow, err, c.want)
 		}
 	}
 	if _, err := New("gates.allow", []string{"hooks.example.net"}); err == nil || !strings.HasPrefix(err.Error(), `gates.allow: "hooks.example.net" is no`) {

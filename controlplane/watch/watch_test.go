@@ -31,7 +31,7 @@ func TestPublishWakesOnlyWatchersOfTheTask(t *testing.T) {
 	defer cancelA2()
 	defer cancelB()
 
-	f.Publish([]string{"a", "nobody watches this"})
+	f.Publish([]string{"a", "unwatched"})
 	if !woken(a1) || !woken(a2) {
 		t.Error("a watcher of the published task was not woken")
 	}
@@ -40,7 +40,7 @@ func TestPublishWakesOnlyWatchersOfTheTask(t *testing.T) {
 	}
 }
 
-func TestWakeUpsOfASlowWatcherAreCoalesced(t *testing.T) {
+func TestWakeUpsAreCoalesced(t *testing.T) {
 	t.Parallel()
 	f := watch.NewFanout()
 	c, cancel := f.Subscribe("a")
@@ -52,29 +52,29 @@ func TestWakeUpsOfASlowWatcherAreCoalesced(t *testing.T) {
 		t.Fatal("not woken")
 	}
 	if woken(c) {
-		t.Error("woken twice for what one look shows")
+		t.Error("woken twice for events before one read")
 	}
 	f.Publish([]string{"a"})
 	if !woken(c) {
-		t.Error("not woken by what was published after the look")
+		t.Error("not woken by an event after the read")
 	}
 }
 
-func TestCancelForgets(t *testing.T) {
+func TestCancelEndsSubscription(t *testing.T) {
 	t.Parallel()
 	f := watch.NewFanout()
-	gone, cancel := f.Subscribe("a")
-	stays, cancelStays := f.Subscribe("a")
+	cancelled, cancel := f.Subscribe("a")
+	remaining, cancelRemaining := f.Subscribe("a")
 	cancel()
 	cancel()
 	f.Publish([]string{"a"})
-	if woken(gone) {
+	if woken(cancelled) {
 		t.Error("woken after cancel")
 	}
-	if !woken(stays) {
-		t.Error("a cancel silenced another watcher")
+	if !woken(remaining) {
+		t.Error("a cancel ended another subscription")
 	}
-	cancelStays()
+	cancelRemaining()
 	if n := f.Watchers(); n != 0 {
 		t.Errorf("%d watchers are left after every cancel", n)
 	}

@@ -54,9 +54,9 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 // accounts manages the agents' RabbitMQ users and returns the errors of package auth.
 type accounts struct{ *management.Accounts }
 
-// Admit implements auth.Broker.
-func (a accounts) Admit(ctx context.Context, endpoint, secret string) (string, error) {
-	server, err := a.Accounts.Admit(ctx, endpoint, secret)
+// CreateAccount implements auth.Broker.
+func (a accounts) CreateAccount(ctx context.Context, endpoint, secret string) (string, error) {
+	server, err := a.Accounts.CreateAccount(ctx, endpoint, secret)
 	if errors.Is(err, management.ErrForeignUser) {
 		err = fmt.Errorf("the name %s %w: %w", endpoint, auth.ErrTaken, err)
 	}

@@ -47,13 +47,13 @@ type Store interface {
 
 // Broker keeps the agents' accounts at the message queue.
 type Broker interface {
-	// Admit creates or updates the endpoint's own user, with secret as its password. The
-	// user may read its own queue and report in its own name. Admit is idempotent, and
-	// returns amqp(s)://HOST:PORT/VHOST for agents.
-	Admit(ctx context.Context, endpoint, secret string) (server string, err error)
-	// Expel deletes the user, which closes its connections at once, and its queue. It
+	// CreateAccount creates or updates the endpoint's own user, with secret as its
+	// password. The user may read its own queue and report in its own name. CreateAccount
+	// is idempotent, and returns amqp(s)://HOST:PORT/VHOST for agents.
+	CreateAccount(ctx context.Context, endpoint, secret string) (server string, err error)
+	// DeleteAccount deletes the user, which closes its connections at once, and its queue. It
 	// is idempotent.
-	Expel(ctx context.Context, endpoint string) error
+	DeleteAccount(ctx context.Context, endpoint string) error
 }
 
 // EnrollerOptions configure an Enroller.
@@ -120,7 +120,7 @@ func (e *Enroller) Enrol(ctx context.Context, token string, req tasker.EnrolRequ
 	}
 	enrolment = tasker.Enrolment{Endpoint: req.Endpoint, Keys: [][]byte{e.publicKey()}}
 	if e.opts.Broker != nil {
-		if enrolment.Server, err = e.admit(ctx, req); err != nil {
+		if enrolment.Server, err = e.createAccount(ctx, req); err != nil {
 			return tasker.Enrolment{}, repeated, err
 		}
 	}
@@ -128,13 +128,13 @@ func (e *Enroller) Enrol(ctx context.Context, token string, req tasker.EnrolRequ
 	return enrolment, repeated, nil
 }
 
-// expelTimeout bounds the removal of an account after a failed enrolment.
-const expelTimeout = 10 * time.Second
+// deleteTimeout bounds the removal of an account after a failed enrolment.
+const deleteTimeout = 10 * time.Second
 
-// admit creates the broker account of an enrolled endpoint. The endpoint may be revoked
-// meanwhile, so admit checks it again afterwards.
-func (e *Enroller) admit(ctx context.Context, req tasker.EnrolRequest) (server string, err error) {
-	if server, err = e.opts.Broker.Admit(ctx, req.Endpoint, req.Secret); err != nil {
+// createAccount creates the broker account of an enrolled endpoint. The endpoint may be
+// revoked meanwhile, so createAccount checks it again afterwards.
+func (e *Enroller) createAccount(ctx context.Context, req tasker.EnrolRequest) (server string, err error) {
+	if server, err = e.opts.Broker.CreateAccount(ctx, req.Endpoint, req.Secret); err != nil {
 		if errors.Is(err, ErrTaken) {
 			return "", err
 		}
@@ -145,10 +145,10 @@ func (e *Enroller) admit(ctx context.Context, req tasker.EnrolRequest) (server s
 		return server, nil
 	}
 	// The account is deleted in doubt too: an endpoint that is enrolled repeats the request.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), expelTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
-	if expelErr := e.expel(ctx, req.Endpoint); expelErr != nil {
-		return "", errors.Join(err, expelErr)
+	if deleteErr := e.deleteAccount(ctx, req.Endpoint); deleteErr != nil {
+		return "", errors.Join(err, deleteErr)
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return "", err
@@ -178,13 +178,13 @@ func (e *Enroller) Revoke(ctx context.Context, endpoint, by string) error {
 	case e.opts.Unsupported:
 		return fmt.Errorf("endpoint %s is revoked here, but its agent may stay connected to RabbitMQ: %w", endpoint, ErrUnsupported)
 	case e.opts.Broker != nil:
-		return e.expel(ctx, endpoint)
+		return e.deleteAccount(ctx, endpoint)
 	}
 	return nil
 }
 
-func (e *Enroller) expel(ctx context.Context, endpoint string) error {
-	if err := e.opts.Broker.Expel(ctx, endpoint); err != nil {
+func (e *Enroller) deleteAccount(ctx context.Context, endpoint string) error {
+	if err := e.opts.Broker.DeleteAccount(ctx, endpoint); err != nil {
 		return fmt.Errorf("endpoint %s is revoked here, but %w; repeat the call: %w", endpoint, ErrBroker, err)
 	}
 	return nil

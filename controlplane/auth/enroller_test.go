@@ -22,26 +22,26 @@ import (
 type fakeBroker struct {
 	mu       sync.Mutex
 	accounts map[string]string
-	// err is what Admit and Expel return; nil is success.
+	// err is what CreateAccount and DeleteAccount return; nil is success.
 	err error
-	// onAdmit is called before an account is stored.
-	onAdmit func()
+	// onCreate is called before an account is stored.
+	onCreate func()
 }
 
-func (b *fakeBroker) Admit(_ context.Context, endpoint, secret string) (string, error) {
+func (b *fakeBroker) CreateAccount(_ context.Context, endpoint, secret string) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil {
 		return "", b.err
 	}
-	if b.onAdmit != nil {
-		b.onAdmit()
+	if b.onCreate != nil {
+		b.onCreate()
 	}
 	b.accounts[endpoint] = secret
 	return "amqp://broker/tasker", nil
 }
 
-func (b *fakeBroker) Expel(_ context.Context, endpoint string) error {
+func (b *fakeBroker) DeleteAccount(_ context.Context, endpoint string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err == nil {
@@ -197,7 +197,7 @@ func TestRevokeDuringEnrolment(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
 	token := f.token(t, 1)
-	f.broker.onAdmit = func() {
+	f.broker.onCreate = func() {
 		if _, err := f.store.RevokeEndpoint(t.Context(), "web-1", "admin"); err != nil {
 			t.Error(err)
 		}

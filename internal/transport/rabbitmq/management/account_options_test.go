@@ -20,21 +20,21 @@ func TestForeignUsers(t *testing.T) {
 	plain := b.AddUserWithTag(t, endpoint(), "")
 	admin := b.AddUserWithTag(t, endpoint(), "tasker-agent,administrator")
 	elsewhere := endpoint()
-	admit(t, newAccounts(t, rabbitmqtest.New(t)), elsewhere, "another-secret")
+	createAccount(t, newAccounts(t, rabbitmqtest.New(t)), elsewhere, "another-secret")
 	for _, name := range []string{"guest", b.Username, plain[0], admin[0], elsewhere} {
 		before := show(t, b, name)
-		if _, err := a.Admit(t.Context(), name, "first-secret"); !errors.Is(err, management.ErrForeignUser) || strings.Contains(err.Error(), "first-secret") {
-			t.Errorf("Admit of %s returned %v, want ErrForeignUser", name, err)
+		if _, err := a.CreateAccount(t.Context(), name, "first-secret"); !errors.Is(err, management.ErrForeignUser) || strings.Contains(err.Error(), "first-secret") {
+			t.Errorf("CreateAccount of %s returned %v, want ErrForeignUser", name, err)
 		}
-		if err := a.Expel(t.Context(), name); !errors.Is(err, management.ErrForeignUser) {
-			t.Errorf("Expel of %s returned %v, want ErrForeignUser", name, err)
+		if err := a.DeleteAccount(t.Context(), name); !errors.Is(err, management.ErrForeignUser) {
+			t.Errorf("DeleteAccount of %s returned %v, want ErrForeignUser", name, err)
 		}
 		if diff := cmp.Diff(before, show(t, b, name)); diff != "" {
 			t.Errorf("user %s was changed (-before +after):\n%s", name, diff)
 		}
 	}
-	if _, err := a.Admit(t.Context(), "../vhosts", "first-secret"); err == nil {
-		t.Error("Admit takes what is no name")
+	if _, err := a.CreateAccount(t.Context(), "../vhosts", "first-secret"); err == nil {
+		t.Error("CreateAccount accepts an invalid name")
 	}
 }
 
@@ -85,32 +85,32 @@ func TestAgentServer(t *testing.T) {
 		}
 		t.Cleanup(a.Close)
 		name := endpoint()
-		server, err := a.Admit(t.Context(), name, "first-secret")
+		server, err := a.CreateAccount(t.Context(), name, "first-secret")
 		if err != nil || server != want {
-			t.Errorf("with %q, Admit returned %q, %v, want %q", agents, server, err, want)
+			t.Errorf("with %q, CreateAccount returned %q, %v, want %q", agents, server, err, want)
 		}
-		if err := a.Expel(t.Context(), name); err != nil {
-			t.Errorf("Expel returned %v", err)
+		if err := a.DeleteAccount(t.Context(), name); err != nil {
+			t.Errorf("DeleteAccount returned %v", err)
 		}
 	}
 }
 
-func TestAdmitErrors(t *testing.T) {
+func TestCreateAccountErrors(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	a, name := newAccounts(t, b), endpoint()
 	t.Cleanup(func() {
-		if err := a.Expel(context.Background(), name); err != nil {
+		if err := a.DeleteAccount(context.Background(), name); err != nil {
 			t.Error(err)
 		}
 	})
 	call(t, b, http.MethodDelete, nil, "vhosts", b.Vhost)
-	if _, err := a.Admit(t.Context(), name, "first-secret"); err == nil || !strings.Contains(err.Error(), "initialize --rabbitmq") || strings.Contains(err.Error(), "first-secret") {
-		t.Errorf("without the vhost, Admit returned %v", err)
+	if _, err := a.CreateAccount(t.Context(), name, "first-secret"); err == nil || !strings.Contains(err.Error(), "initialize --rabbitmq") || strings.Contains(err.Error(), "first-secret") {
+		t.Errorf("without the vhost, CreateAccount returned %v", err)
 	}
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := a.Expel(done, name); !errors.Is(err, context.Canceled) {
-		t.Errorf("Expel with a context that is done returned %v", err)
+	if err := a.DeleteAccount(done, name); !errors.Is(err, context.Canceled) {
+		t.Errorf("DeleteAccount with a context that is done returned %v", err)
 	}
 }

@@ -75,11 +75,11 @@ func NewAccounts(o AccountOptions) (*Accounts, error) {
 // Close closes idle connections.
 func (a *Accounts) Close() { a.client.CloseIdle() }
 
-// Admit creates or corrects the endpoint's user, with secret as its password. It can be
-// repeated without effect on the agent's connection. An existing user with another secret is
-// removed before. Admit returns the server that the agent connects to,
+// CreateAccount creates or corrects the endpoint's user, with secret as its password.
+// Repeating it does not affect the agent's connection. It first removes a user with
+// another secret. It returns the server that the agent connects to,
 // amqp(s)://HOST:PORT/VHOST.
-func (a *Accounts) Admit(ctx context.Context, endpoint, secret string) (server string, err error) {
+func (a *Accounts) CreateAccount(ctx context.Context, endpoint, secret string) (server string, err error) {
 	u, err := a.find(ctx, endpoint)
 	if err != nil {
 		return "", err
@@ -118,9 +118,9 @@ func (a *Accounts) permissionError(endpoint string, err error) error {
 	return fmt.Errorf("set the permissions of RabbitMQ user %q in vhost %q (tasker-controlplane initialize --rabbitmq creates the vhost): %w", endpoint, a.vhost, err)
 }
 
-// Expel deletes the endpoint's user, which closes its connections at once, and then its
+// DeleteAccount deletes the endpoint's user, which closes its connections at once, and then its
 // queue. It can be repeated.
-func (a *Accounts) Expel(ctx context.Context, endpoint string) error {
+func (a *Accounts) DeleteAccount(ctx context.Context, endpoint string) error {
 	u, err := a.find(ctx, endpoint)
 	if err != nil {
 		return err

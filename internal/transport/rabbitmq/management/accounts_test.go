@@ -16,49 +16,49 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-func TestAdmitAndExpel(t *testing.T) {
+func TestCreateAndDeleteAccount(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	a, h, name := newAccounts(t, b), newHub(t, b), endpoint()
-	uri := admit(t, a, name, "first-secret")
+	uri := createAccount(t, a, name, "first-secret")
 	first := newAgent(t, uri, name)
 	wait.For(t, "an order to pass", func() bool { return h.Send(t.Context(), assignment(name, "one")) == nil })
 	wait.For(t, "its report", func() bool { return h.has(name + " one") })
 	// Repeating it has no effect.
 	session := dial(t, uri)
-	if server, err := a.Admit(t.Context(), name, "first-secret"); err != nil || server != "amqp://"+b.Address+"/"+b.Vhost {
-		t.Errorf("Admit, repeated, returned %q, %v", server, err)
+	if server, err := a.CreateAccount(t.Context(), name, "first-secret"); err != nil || server != "amqp://"+b.Address+"/"+b.Vhost {
+		t.Errorf("CreateAccount, repeated, returned %q, %v", server, err)
 	}
 	if session.IsClosed() {
-		t.Error("Admit, repeated, has cut a connection")
+		t.Error("CreateAccount, repeated, has cut a connection")
 	}
 
-	if err := a.Expel(t.Context(), name); err != nil {
-		t.Fatalf("Expel returned %v", err)
+	if err := a.DeleteAccount(t.Context(), name); err != nil {
+		t.Fatalf("DeleteAccount returned %v", err)
 	}
 	if err := h.Send(t.Context(), assignment(name, "two")); !errors.Is(err, transport.ErrUnroutable) {
-		t.Errorf("Send to an expelled endpoint returned %v, want ErrUnroutable", err)
+		t.Errorf("Send to a deleted endpoint returned %v, want ErrUnroutable", err)
 	}
 	wait.For(t, "the connection to be cut", session.IsClosed)
 	wait.For(t, "the agent to know", func() bool { return errors.Is(first.standing(), transport.ErrUnauthorized) })
 	if err := first.Send(t.Context(), update(name, "after")); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrUnauthorized) {
-		t.Errorf("Send of the expelled agent returned %v, want ErrUnavailable and ErrUnauthorized", err)
+		t.Errorf("Send of the agent without an account returned %v, want ErrUnavailable and ErrUnauthorized", err)
 	}
-	if err := a.Expel(t.Context(), name); err != nil {
-		t.Errorf("Expel, repeated, returned %v", err)
+	if err := a.DeleteAccount(t.Context(), name); err != nil {
+		t.Errorf("DeleteAccount, repeated, returned %v", err)
 	}
 	if n := b.Messages(t, rabbitmq.Queue(name)); n != -1 {
 		t.Errorf("its queue is there, with %d messages", n)
 	}
 
-	second := newAgent(t, admit(t, a, name, "second-secret"), name)
-	wait.For(t, "an order to pass to the agent that was admitted anew", func() bool {
+	second := newAgent(t, createAccount(t, a, name, "second-secret"), name)
+	wait.For(t, "an order to pass to the agent of the new account", func() bool {
 		return h.Send(t.Context(), assignment(name, "three")) == nil
 	})
 	wait.For(t, "its report", func() bool { return h.has(name + " three") })
 	wait.For(t, "it to be content", func() bool { return second.standing() == nil })
 	if !errors.Is(first.standing(), transport.ErrUnauthorized) {
-		t.Errorf("the expelled one received %v, want ErrUnauthorized", first.standing())
+		t.Errorf("the agent of the deleted account received %v, want ErrUnauthorized", first.standing())
 	}
 }
 
@@ -77,13 +77,13 @@ func TestNewSecretReplacesOldAgent(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	a, name := newAccounts(t, b), endpoint()
-	old := admit(t, a, name, "first-secret")
+	old := createAccount(t, a, name, "first-secret")
 	conn := dial(t, old)
 	b.Do(t, func(ch *amqp.Channel) error {
 		_, err := ch.QueueDeclare(rabbitmq.Queue(name), true, false, false, false, nil)
 		return err
 	})
-	dial(t, admit(t, a, name, "second-secret"))
+	dial(t, createAccount(t, a, name, "second-secret"))
 	wait.For(t, "the first to be cut off", conn.IsClosed)
 	if n := b.Messages(t, rabbitmq.Queue(name)); n != -1 {
 		t.Error("the queue of the first is there")
@@ -98,7 +98,7 @@ func TestAgentPermissions(t *testing.T) {
 	b := rabbitmqtest.New(t)
 	a, name := newAccounts(t, b), endpoint()
 	other := strings.Replace(name, ".", "x", 1) // what the dot would match
-	conn := dial(t, admit(t, a, name, "first-secret"))
+	conn := dial(t, createAccount(t, a, name, "first-secret"))
 	for _, queue := range []string{name, other} {
 		b.Do(t, func(ch *amqp.Channel) error {
 			_, err := ch.QueueDeclare(rabbitmq.Queue(queue), true, false, false, false, nil)

@@ -39,18 +39,18 @@ func newAccounts(t *testing.T, b *rabbitmqtest.Broker) *management.Accounts {
 // endpoint is a name that no other test has: users belong to all vhosts.
 func endpoint() string { return "web.1-" + uuid.NewString() }
 
-// admit admits an endpoint until the end of the test, and returns the URI that
+// createAccount gives an endpoint an account until the end of the test, and returns the URI that
 // its agent has.
-func admit(t *testing.T, a *management.Accounts, endpoint, secret string) string {
+func createAccount(t *testing.T, a *management.Accounts, endpoint, secret string) string {
 	t.Helper()
 	t.Cleanup(func() {
-		if err := a.Expel(context.Background(), endpoint); err != nil {
-			t.Errorf("Expel returned %v", err)
+		if err := a.DeleteAccount(context.Background(), endpoint); err != nil {
+			t.Errorf("DeleteAccount returned %v", err)
 		}
 	})
-	server, err := a.Admit(t.Context(), endpoint, secret)
+	server, err := a.CreateAccount(t.Context(), endpoint, secret)
 	if err != nil {
-		t.Fatalf("Admit returned %v", err)
+		t.Fatalf("CreateAccount returned %v", err)
 	}
 	return strings.Replace(server, "://", "://"+endpoint+":"+secret+"@", 1)
 }

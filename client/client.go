@@ -1,5 +1,11 @@
-// Package client speaks to a control plane's API for programs: it knows the
-// paths, the errors, and how to follow a task through interruptions.
+// Package client calls the API of a tasker control plane from Go: it creates, reads,
+// watches and changes tasks, and lists the endpoints. A caller passes context and plain
+// values and receives the vocabulary of package tasker; the command tasker is built on
+// this package.
+//
+// A request that the control plane refuses returns a [*Problem]. A control plane that
+// cannot be reached, or that cannot serve the request now, returns an error that matches
+// [ErrUnreachable]: the caller may send the same request again.
 package client
 
 import (
@@ -13,29 +19,30 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/MatthiasWiesner/tasker"
 )
 
-// ErrUnreachable: the control plane cannot be reached, or cannot answer now.
+// ErrUnreachable is matched by every error of a control plane that cannot be reached,
+// or that cannot serve the request at the moment.
 var ErrUnreachable = errors.New("the control plane cannot be reached")
 
-// requestTimeout bounds every call but Watch.
+// requestTimeout bounds every call except Watch.
 const requestTimeout = 30 * time.Second
 
-// Options say whom to speak to.
+// Options configure a Client.
 type Options struct {
-	// URL is the control plane's, like http://127.0.0.1:8888.
+	// URL is the base URL of the control plane, such as http://127.0.0.1:8888.
 	URL string
-	// Token is who calls; empty is nobody.
+	// Token is the access token of the caller. If it is empty, none is sent.
 	Token string
-	// TLS is whom to trust over https; nil trusts the system's authorities.
+	// TLS configures https connections. If it is nil, the certificate authorities of
+	// the system are trusted.
 	TLS *tls.Config
-	// UserAgent names the program.
+	// UserAgent is the name and version of the calling program.
 	UserAgent string
 }
 
-// Client speaks to one control plane. It is safe for concurrent use.
+// Client calls the API of one control plane. It is safe for concurrent use. Close it
+// when it is no longer needed.
 type Client struct {
 	base      string
 	token     string
@@ -43,19 +50,19 @@ type Client struct {
 	http      *http.Client
 }
 
-// New makes a client.
+// New returns a client. It does not connect yet.
 func New(o Options) (*Client, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("%q is no URL of a control plane; write it like http://127.0.0.1:8888", o.URL)
+		return nil, fmt.Errorf("%q is not the URL of a control plane; write it like http://127.0.0.1:8888", o.URL)
 	}
 	transport, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
-		return nil, errors.New("the HTTP transport was replaced")
+		return nil, errors.New("http.DefaultTransport is not an *http.Transport")
 	}
 	transport = transport.Clone()
-	// All go to one host: without this, of many requests at a time two would keep
-	// their connections.
+	// All requests go to one host. By default only two of many concurrent requests
+	// would keep their connections.
 	transport.MaxIdleConnsPerHost = transport.MaxIdleConns
 	if o.TLS != nil {
 		transport.TLSClientConfig = o.TLS
@@ -64,53 +71,25 @@ func New(o Options) (*Client, error) {
 		base: strings.TrimRight(o.URL, "/"), token: o.Token, userAgent: o.UserAgent,
 		http: &http.Client{
 			Transport: transport,
-			// A token goes to the URL it was given for and nowhere else.
+			// The token must be sent to the configured URL only.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
 }
 
-// URL is the control plane's.
+// URL returns the base URL of the control plane.
 func (c *Client) URL() string { return c.base }
 
-// Close frees the idle connections.
+// Close closes the idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Endpoints returns all endpoints, by name.
-func (c *Client) Endpoints(ctx context.Context) ([]tasker.Endpoint, error) {
-	all := []tasker.Endpoint{}
-	for cursor := ""; ; {
-		var page struct {
-			Endpoints []tasker.Endpoint `json:"endpoints"`
-			Next      string            `json:"next"`
-		}
-		v := url.Values{"limit": {"1000"}}
-		if cursor != "" {
-			v.Set("cursor", cursor)
-		}
-		if err := c.call(ctx, http.MethodGet, path("endpoints")+query(v), nil, &page); err != nil {
-			return nil, err
-		}
-		all = append(all, page.Endpoints...)
-		if page.Next == "" || page.Next == cursor {
-			return all, nil
-		}
-		cursor = page.Next
-	}
-}
-
-// Endpoint returns one endpoint.
-func (c *Client) Endpoint(ctx context.Context, name string) (tasker.Endpoint, error) {
-	var e tasker.Endpoint
-	return e, c.call(ctx, http.MethodGet, path("endpoints", name), nil, &e)
-}
-
-// Ready says whether the control plane is ready, or why not.
+// Ready returns nil if the control plane is ready, and otherwise the reason.
 func (c *Client) Ready(ctx context.Context) error {
 	return c.call(ctx, http.MethodGet, path("readyz"), nil, nil)
 }
 
-// call makes a request with a JSON body, if there is one, and decodes the answer.
+// call sends a request and decodes the JSON of its response into out. A nil body or a
+// nil out is left out.
 func (c *Client) call(ctx context.Context, method, path string, body, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -119,7 +98,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any) e
 	if body != nil {
 		var err error
 		if content, err = json.Marshal(body); err != nil {
-			return fmt.Errorf("write the request: %w", err)
+			return fmt.Errorf("encode the request: %w", err)
 		}
 		header.Set("Content-Type", "application/json")
 	}
@@ -132,12 +111,12 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any) e
 		return nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("%w: the answer to %s %s is not as expected: %w", ErrUnreachable, method, c.base+path, err)
+		return fmt.Errorf("%w: unexpected response to %s %s: %w", ErrUnreachable, method, c.base+path, err)
 	}
 	return nil
 }
 
-// do makes a request and returns the answer if it is a good one.
+// do sends a request and returns its response if the status is 2xx.
 func (c *Client) do(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
@@ -150,9 +129,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, heade
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		var reason *url.Error // says the URL twice
-		if errors.As(err, &reason) {
-			err = reason.Err
+		var urlErr *url.Error // would repeat the URL
+		if errors.As(err, &urlErr) {
+			err = urlErr.Err
 		}
 		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.base, err)
 	}
@@ -163,8 +142,8 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, heade
 	return nil, readProblem(resp)
 }
 
-// path joins escaped segments. A segment of dots only, which an identifier may
-// be, is escaped too, lest somebody on the way resolves it.
+// path joins escaped segments. An identifier may consist of dots only; such a segment is
+// escaped too, so that no proxy resolves it.
 func path(segments ...string) string {
 	var b strings.Builder
 	for _, s := range segments {
@@ -176,6 +155,7 @@ func path(segments ...string) string {
 	return b.String()
 }
 
+// query returns the query string of a URL, with its question mark; empty if there are no values.
 func query(v url.Values) string {
 	if len(v) == 0 {
 		return ""

@@ -269,7 +269,7 @@ func TestWatchSaysThatItHearsNothing(t *testing.T) {
 	var shown []string
 	err := c.Watch(t.Context(), "ping", "x", func(s client.State) {
 		line := string(s.Task.Status)
-		if errors.Is(s.Lost, client.ErrUnreachable) {
+		if errors.Is(s.StreamErr, client.ErrUnreachable) {
 			line += ", lost"
 		}
 		shown = append(shown, line)

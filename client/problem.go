@@ -8,31 +8,34 @@ import (
 	"strings"
 )
 
-// Problem is the control plane's refusal of a request (RFC 9457).
+// Problem is the error of a request that the control plane has refused (RFC 9457).
 type Problem struct {
-	Status int     `json:"status"`
-	Title  string  `json:"title"`
-	Detail string  `json:"detail"`
-	Errors []Fault `json:"errors"`
+	// Status is the HTTP status code.
+	Status int    `json:"status"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	// Errors lists every invalid part of the request.
+	Errors []FieldError `json:"errors"`
 }
 
-// Fault is one thing that is wrong with a request.
-type Fault struct {
-	// Location is where, as in "body.endpoints[0]".
+// FieldError is one invalid part of a request.
+type FieldError struct {
+	// Location is the path of the invalid value, such as "body.endpoints[0]".
 	Location string `json:"location"`
 	Message  string `json:"message"`
 }
 
-// maxProblem is more than a control plane ever says.
+// maxProblem is the highest number of bytes read of an error response. The control plane
+// sends less.
 const maxProblem = 64 << 10
 
-// readProblem makes an error of an answer other than 2xx; one that says that the
-// server cannot serve now is ErrUnreachable too.
+// readProblem returns the error of a response whose status is not 2xx. The error of a
+// 5xx response also matches ErrUnreachable.
 func readProblem(resp *http.Response) error {
 	p := &Problem{}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblem)) // what came will do
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblem)) // the status matters more than a whole body
 	if json.Unmarshal(body, p) != nil || p.Title == "" {
-		// Not one of ours: a proxy, or another server.
+		// The response is from a proxy or another server.
 		p = &Problem{Title: http.StatusText(resp.StatusCode), Detail: strings.TrimSpace(string(body[:min(len(body), 200)]))}
 	}
 	p.Status = resp.StatusCode
@@ -42,8 +45,8 @@ func readProblem(resp *http.Response) error {
 	return p
 }
 
-// Error is the title and the detail, then one line per fault that the detail
-// does not already tell.
+// Error returns the status, the title and the detail, and then one line for each field
+// error that the detail does not contain.
 func (p *Problem) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s", p.Status, p.Title)

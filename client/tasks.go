@@ -13,119 +13,136 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// Request is a task to be created.
+// Request describes a task to create. Without Endpoints and Labels the task is for all
+// endpoints that serve its type.
 type Request struct {
-	Identifier     string           `json:"identifier"`
-	Payload        json.RawMessage  `json:"payload,omitempty"`
-	Endpoints      []string         `json:"endpoints,omitempty"`
-	Labels         string           `json:"labels,omitempty"`
+	// Identifier is the caller's own name of the task. Creating a task again with the
+	// same identifier and the same request returns the existing task.
+	Identifier string `json:"identifier"`
+	// Payload is the JSON that the handler receives.
+	Payload json.RawMessage `json:"payload,omitempty"`
+	// Endpoints are the names of endpoints.
+	Endpoints []string `json:"endpoints,omitempty"`
+	// Labels is a selector such as "role=web,zone!=b". It is resolved once, when the
+	// task is created.
+	Labels string `json:"labels,omitempty"`
+	// ReceiveTimeout is the time within which each endpoint must receive the task.
 	ReceiveTimeout *tasker.Duration `json:"receive_timeout,omitempty"`
-	Timeout        *tasker.Duration `json:"timeout,omitempty"`
-	NotBefore      *time.Time       `json:"not_before,omitempty"`
-	DryRun         bool             `json:"dry_run,omitempty"`
-	// Callback is for all events if it names none: if they are nil.
+	// Timeout bounds the execution on each endpoint.
+	Timeout *tasker.Duration `json:"timeout,omitempty"`
+	// NotBefore is the earliest start of the task.
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	// DryRun makes the handler report what it would change, and change nothing.
+	DryRun bool `json:"dry_run,omitempty"`
+	// Callback is called on its events. If its Events are nil, it is called on all.
 	Callback *tasker.Callback `json:"callback,omitempty"`
-	// Rollout is JSON as tasker.RolloutSpec.
+	// Rollout is the JSON of a tasker.RolloutSpec.
 	Rollout json.RawMessage `json:"rollout,omitempty"`
 }
 
-// State is a task with its responses. Watch tells no more than these.
+// State is a task with its responses. Get returns all fields except StreamErr; Watch
+// passes Task, Responses and StreamErr only.
 type State struct {
 	Task      tasker.Task       `json:"task"`
 	Responses []tasker.Response `json:"responses"`
-	// Controls is what people asked of the task.
+	// Controls are the changes that callers have requested, such as a pause.
 	Controls []tasker.Control `json:"controls,omitempty"`
-	// UndoneBy is the id of the task that undoes the last attempt; empty if none does.
+	// UndoneBy is the id of the task that undoes the last attempt; empty if there is none.
 	UndoneBy string `json:"undone_by,omitempty"`
-	// Callbacks are the events that were to be told.
+	// Callbacks are the events for which the callback was or will be called.
 	Callbacks []tasker.Delivery `json:"callbacks,omitempty"`
-	// Lost is why Watch hears nothing any more; the rest is how it was.
-	Lost error `json:"-"`
+	// StreamErr is why Watch receives no updates at the moment. The other fields then
+	// hold the last known state.
+	StreamErr error `json:"-"`
 }
 
-// Query selects tasks.
-type Query struct {
+// ListOptions select a page of tasks. Zero values select the newest tasks of any status.
+type ListOptions struct {
+	// Status is a task status.
 	Status string
-	Limit  int
+	// Limit is the highest number of tasks.
+	Limit int
+	// Cursor is the Next of the page before.
 	Cursor string
 }
 
-// Tasks is one page of tasks, newest first; Next is the cursor of the next one.
-type Tasks struct {
+// TaskPage is one page of tasks, newest first.
+type TaskPage struct {
 	Tasks []tasker.Task `json:"tasks"`
-	Next  string        `json:"next"`
+	// Next is the cursor of the next page; empty on the last page.
+	Next string `json:"next"`
 }
 
-// Create creates a task; the same request again returns the same task.
+// Create creates a task. The same request with the same identifier returns the same task.
 func (c *Client) Create(ctx context.Context, taskType string, r Request) (tasker.Task, error) {
-	return c.post(ctx, path(taskType), r)
+	return c.postTask(ctx, path(taskType), r)
 }
 
-// CreateJSON is Create with the request as somebody else has written it.
+// CreateJSON creates a task like Create, from a request in JSON.
 func (c *Client) CreateJSON(ctx context.Context, taskType string, request json.RawMessage) (tasker.Task, error) {
-	return c.post(ctx, path(taskType), request)
+	return c.postTask(ctx, path(taskType), request)
 }
 
-// Plan is what a request would come to if it was made now; nothing is created.
+// Plan returns the waves of a request as they would be now. It creates nothing.
 func (c *Client) Plan(ctx context.Context, taskType string, request json.RawMessage) (tasker.WavePlan, error) {
 	var p tasker.WavePlan
 	return p, c.call(ctx, http.MethodPost, path(taskType, "plan"), request, &p)
 }
 
-// Get returns a task by its id or identifier.
+// Get returns a task and its responses. ref is the id or the identifier of the task.
 func (c *Client) Get(ctx context.Context, taskType, ref string) (State, error) {
 	var s State
 	return s, c.call(ctx, http.MethodGet, path(taskType, ref), nil, &s)
 }
 
-// List returns one page of tasks.
-func (c *Client) List(ctx context.Context, taskType string, q Query) (Tasks, error) {
+// List returns one page of tasks, newest first.
+func (c *Client) List(ctx context.Context, taskType string, o ListOptions) (TaskPage, error) {
 	v := url.Values{}
-	if q.Status != "" {
-		v.Set("status", q.Status)
+	if o.Status != "" {
+		v.Set("status", o.Status)
 	}
-	if q.Limit != 0 {
-		v.Set("limit", strconv.Itoa(q.Limit))
+	if o.Limit != 0 {
+		v.Set("limit", strconv.Itoa(o.Limit))
 	}
-	if q.Cursor != "" {
-		v.Set("cursor", q.Cursor)
+	if o.Cursor != "" {
+		v.Set("cursor", o.Cursor)
 	}
-	var page Tasks
+	var page TaskPage
 	return page, c.call(ctx, http.MethodGet, path(taskType)+query(v), nil, &page)
 }
 
-// Cancel asks for a task to be cancelled.
+// Cancel requests the cancellation of a task. Watch it to see when it has ended.
 func (c *Client) Cancel(ctx context.Context, taskType, ref string) (tasker.Task, error) {
-	return c.post(ctx, path(taskType, ref, "cancel"), nil)
+	return c.postTask(ctx, path(taskType, ref, "cancel"), nil)
 }
 
-// Retry begins a new attempt on the endpoints that did not succeed.
+// Retry starts a new attempt on the endpoints that have not succeeded.
 func (c *Client) Retry(ctx context.Context, taskType, ref string) (tasker.Task, error) {
-	return c.post(ctx, path(taskType, ref, "retry"), nil)
+	return c.postTask(ctx, path(taskType, ref, "retry"), nil)
 }
 
-// Pause has a rollout begin no further wave.
+// Pause pauses a rollout: no further wave begins.
 func (c *Client) Pause(ctx context.Context, taskType, ref string) (tasker.Task, error) {
-	return c.post(ctx, path(taskType, ref, "pause"), nil)
+	return c.postTask(ctx, path(taskType, ref, "pause"), nil)
 }
 
-// Resume has a paused rollout go on.
+// Resume continues a paused rollout.
 func (c *Client) Resume(ctx context.Context, taskType, ref string) (tasker.Task, error) {
-	return c.post(ctx, path(taskType, ref, "resume"), nil)
+	return c.postTask(ctx, path(taskType, ref, "resume"), nil)
 }
 
-// Undo makes the task that undoes an ended one, and returns it.
+// Undo creates the task that undoes an ended task, and returns the new task.
 func (c *Client) Undo(ctx context.Context, taskType, ref string) (tasker.Task, error) {
-	return c.post(ctx, path(taskType, ref, "undo"), nil)
+	return c.postTask(ctx, path(taskType, ref, "undo"), nil)
 }
 
-// post makes a call that is answered with a task.
-func (c *Client) post(ctx context.Context, path string, body any) (tasker.Task, error) {
+// postTask sends a request whose response is a task.
+func (c *Client) postTask(ctx context.Context, path string, body any) (tasker.Task, error) {
 	var task tasker.Task
 	return task, c.call(ctx, http.MethodPost, path, body, &task)
 }
 
-// Output writes what the handler printed on an endpoint to w.
+// Output writes the output of the handler on an endpoint to w.
 func (c *Client) Output(ctx context.Context, taskType, ref, endpoint string, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -138,4 +155,13 @@ func (c *Client) Output(ctx context.Context, taskType, ref, endpoint string, w i
 		return fmt.Errorf("read the output: %w", err)
 	}
 	return nil
+}
+
+// Watch calls show with the state of a task, now and after each change, until the task
+// has finished. It resumes an interrupted stream; while it cannot, it passes the reason
+// to show as StreamErr. After two minutes without a stream it returns an error that
+// matches ErrUnreachable.
+func (c *Client) Watch(ctx context.Context, taskType, ref string, show func(State)) error {
+	w := watcher{client: c, path: path(taskType, ref, "events"), show: show}
+	return w.run(ctx)
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,25 +17,32 @@ import (
 )
 
 const (
-	// patience is how long Watch tries to get an interrupted stream back.
-	patience = 2 * time.Minute
-	// silence is how long a stream may say nothing, its signs of life included,
-	// before it is taken for dead.
-	silence = 45 * time.Second
-	// maxEvent bounds one event: 10,000 responses with a result each are less.
-	maxEvent = 256 << 20
+	// resumeTimeout is how long Watch tries to resume an interrupted stream.
+	resumeTimeout = 2 * time.Minute
+	// idleTimeout is how long a stream may be silent, keepalives included, before it
+	// is closed and resumed.
+	idleTimeout = 45 * time.Second
+	// maxEventSize bounds one event. 10,000 responses with a result each are smaller.
+	maxEventSize = 256 << 20
 )
 
-// Watch calls show with the state of a task, now and after each change, until
-// the task has finished. An interrupted stream is resumed; show is told that this
-// fails, as Lost, and when it no longer does. Watch returns ErrUnreachable when it
-// has failed for two minutes.
-func (c *Client) Watch(ctx context.Context, taskType, ref string, show func(State)) error {
-	w := watch{client: c, path: path(taskType, ref, "events"), show: show}
+// watcher follows the stream of events of one task and resumes it when it is interrupted.
+type watcher struct {
+	client *Client
+	path   string
+	show   func(State)
+	// state is what the events have reported so far.
+	state State
+	// lastEventID is where the next stream resumes.
+	lastEventID string
+}
+
+// run follows streams until the task has finished.
+func (w *watcher) run(ctx context.Context) error {
 	retry := backoff.Policy{First: 200 * time.Millisecond, Cap: 5 * time.Second}
-	var lost time.Time
+	var interruptedAt time.Time
 	for tries := 0; ; tries++ {
-		heard, err := w.once(ctx)
+		received, err := w.follow(ctx)
 		switch {
 		case w.state.Task.FinishedAt != nil:
 			return nil
@@ -44,12 +50,12 @@ func (c *Client) Watch(ctx context.Context, taskType, ref string, show func(Stat
 			return fmt.Errorf("watch the task: %w", context.Cause(ctx))
 		case err != nil && !errors.Is(err, ErrUnreachable), w.state.Task.ID == "":
 			return err
-		case heard || lost.IsZero():
-			lost, tries = time.Now(), 0
-		case time.Since(lost) > patience:
+		case received || interruptedAt.IsZero():
+			interruptedAt, tries = time.Now(), 0
+		case time.Since(interruptedAt) > resumeTimeout:
 			return err
-		case w.state.Lost == nil:
-			w.tell(err)
+		case w.state.StreamErr == nil:
+			w.setStreamErr(err)
 		}
 		if err := retry.Sleep(ctx, tries); err != nil {
 			return fmt.Errorf("watch the task: %w", context.Cause(ctx))
@@ -57,81 +63,79 @@ func (c *Client) Watch(ctx context.Context, taskType, ref string, show func(Stat
 	}
 }
 
-// watch is what is known of one task.
-type watch struct {
-	client *Client
-	path   string
-	show   func(State)
-	state  State
-	last   string
-}
-
-// once follows one stream to its end, and says whether anything was heard.
-func (w *watch) once(ctx context.Context) (bool, error) {
+// follow opens a stream and reads it to its end. It reports whether it received anything.
+func (w *watcher) follow(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	alive := time.AfterFunc(silence, cancel)
-	defer alive.Stop()
+	idle := time.AfterFunc(idleTimeout, cancel)
+	defer idle.Stop()
 	header := http.Header{"Accept": {"text/event-stream"}}
-	if w.last != "" {
-		header.Set("Last-Event-ID", w.last)
+	if w.lastEventID != "" {
+		header.Set("Last-Event-ID", w.lastEventID)
 	}
 	resp, err := w.client.do(ctx, http.MethodGet, w.path, nil, header)
 	if err != nil {
 		return false, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNoContent && w.last != "" {
-		return true, w.refuse(errors.New("it says that nothing is left to tell of a task that has not finished"))
+	if resp.StatusCode == http.StatusNoContent && w.lastEventID != "" {
+		return true, streamError(errors.New("there are no more events of a task that has not finished"))
 	}
 	for i := range w.state.Responses {
-		w.state.Responses[i].SilentSince = nil // who is silent is told anew
+		w.state.Responses[i].SilentSince = nil // the new stream reports silent endpoints again
 	}
-	if w.state.Lost != nil {
-		w.tell(nil)
+	if w.state.StreamErr != nil {
+		w.setStreamErr(nil)
 	}
-	events := bufio.NewScanner(resp.Body)
-	events.Buffer(nil, maxEvent)
-	heard := false
+	return w.readEvents(resp.Body, func() { idle.Reset(idleTimeout) })
+}
+
+// readEvents applies the events of a stream (text/event-stream) and calls onLine for
+// each line. It reports whether there was a line.
+func (w *watcher) readEvents(stream io.Reader, onLine func()) (bool, error) {
+	lines := bufio.NewScanner(stream)
+	lines.Buffer(nil, maxEventSize)
+	received := false
 	var id string
 	var data []byte
-	for events.Scan() {
-		alive.Reset(silence)
-		heard = true
-		field, value, _ := strings.Cut(events.Text(), ":")
+	for lines.Scan() {
+		onLine()
+		received = true
+		field, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {
 		case field == "id":
 			id = value
 		case field == "data":
 			data = append(data, value...)
-		case events.Text() == "" && len(data) > 0:
-			if err := w.event(data); err != nil {
-				return heard, err
+		case lines.Text() == "" && len(data) > 0:
+			if err := w.apply(data); err != nil {
+				return received, err
 			}
-			w.last, data = id, nil
+			w.lastEventID, data = id, nil
 		}
 	}
-	if err := events.Err(); err != nil {
-		return heard, w.refuse(err)
+	if err := lines.Err(); err != nil {
+		return received, streamError(err)
 	}
-	return heard, w.refuse(io.ErrUnexpectedEOF)
+	return received, streamError(io.ErrUnexpectedEOF)
 }
 
-func (w *watch) refuse(err error) error {
+// streamError returns the error of an interrupted stream.
+func streamError(err error) error {
 	return fmt.Errorf("%w: the stream of events ended: %w", ErrUnreachable, err)
 }
 
-// event takes in the task and the responses that changed.
-func (w *watch) event(data []byte) error {
+// apply updates the task and the responses that an event has changed, and shows the state.
+func (w *watcher) apply(event []byte) error {
 	var s State
-	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&s); err != nil {
-		return w.refuse(err)
+	if err := json.Unmarshal(event, &s); err != nil {
+		return streamError(err)
 	}
 	w.state.Task = s.Task
 	for _, r := range s.Responses {
-		i, found := slices.BinarySearchFunc(w.state.Responses, r.Endpoint, func(have tasker.Response, name string) int {
-			return strings.Compare(have.Endpoint, name)
+		i, found := slices.BinarySearchFunc(w.state.Responses, r.Endpoint, func(known tasker.Response, name string) int {
+			return strings.Compare(known.Endpoint, name)
 		})
 		if found {
 			w.state.Responses[i] = r
@@ -139,12 +143,12 @@ func (w *watch) event(data []byte) error {
 			w.state.Responses = slices.Insert(w.state.Responses, i, r)
 		}
 	}
-	w.tell(w.state.Lost)
+	w.setStreamErr(w.state.StreamErr)
 	return nil
 }
 
-// tell shows the state, and why no more is heard of it.
-func (w *watch) tell(lost error) {
-	w.state.Lost = lost
-	w.show(State{Task: w.state.Task, Responses: slices.Clone(w.state.Responses), Lost: lost})
+// setStreamErr sets the reason why no updates are received, and shows the state.
+func (w *watcher) setStreamErr(err error) {
+	w.state.StreamErr = err
+	w.show(State{Task: w.state.Task, Responses: slices.Clone(w.state.Responses), StreamErr: err})
 }

@@ -132,7 +132,7 @@ func (d *desk) board(s client.State, colour bool) board {
 	for name, t := range d.tails {
 		b.tails[name] = t.line
 	}
-	if s.Lost != nil {
+	if s.StreamErr != nil {
 		b.foot = unheard
 	}
 	if d.keys.Load() != nil && d.ctx.Err() == nil {
@@ -141,7 +141,7 @@ func (d *desk) board(s client.State, colour bool) board {
 			b.foot = "Cancel the task? y/n"
 		case b.now.Before(d.until):
 			b.foot = d.notice
-		case s.Lost != nil:
+		case s.StreamErr != nil:
 		default:
 			b.foot = keysOf(s.Task)
 		}

@@ -14,7 +14,7 @@ import (
 // that succeeded and did the same; zero if there was none.
 func usually(ctx context.Context, c *client.Client, task tasker.Task) (time.Duration, error) {
 	const look, tasks = 20, 3
-	list, err := c.List(ctx, task.Type, client.Query{Status: string(tasker.TaskSucceeded), Limit: look})
+	list, err := c.List(ctx, task.Type, client.ListOptions{Status: string(tasker.TaskSucceeded), Limit: look})
 	if err != nil {
 		return 0, err
 	}

@@ -33,12 +33,12 @@ func (l *lines) say(format string, args ...any) {
 
 func (l *lines) show(s client.State) {
 	switch {
-	case s.Lost != nil && !l.lost:
+	case s.StreamErr != nil && !l.lost:
 		l.say("the control plane cannot be reached, and is asked again; the task goes on meanwhile")
-	case s.Lost == nil && l.lost:
+	case s.StreamErr == nil && l.lost:
 		l.say("the control plane is reached again")
 	}
-	if l.lost = s.Lost != nil; l.lost {
+	if l.lost = s.StreamErr != nil; l.lost {
 		return
 	}
 	if s.Task.Rollout != nil {

@@ -19,7 +19,7 @@ func (a *app) when(t time.Time) string {
 	return clock(t)
 }
 
-func (a *app) printTasks(l client.Tasks) error {
+func (a *app) printTasks(l client.TaskPage) error {
 	if a.json() {
 		return a.printJSON(l)
 	}

@@ -145,7 +145,7 @@ func (l *live) draw() {
 func (l *live) rows(width, height int) []string {
 	responses := slices.Clone(l.state.Responses)
 	fit := max(height-3, 1)
-	if l.state.Lost != nil {
+	if l.state.StreamErr != nil {
 		fit = max(fit-1, 1)
 	}
 	hidden := len(responses) - fit
@@ -166,7 +166,7 @@ func (l *live) rows(width, height int) []string {
 	if hidden > 0 {
 		rows = append(rows, fmt.Sprintf("  and %d more", hidden))
 	}
-	if l.state.Lost != nil {
+	if l.state.StreamErr != nil {
 		rows = append(rows, text.Snip(unheard, width-1, "…"))
 	}
 	return rows

@@ -141,7 +141,7 @@ func TestLiveSaysThatNothingIsHeard(t *testing.T) {
 		if got := strings.Join(rows(s), "\n"); strings.Contains(got, unheard) {
 			t.Errorf("%s: the control plane is there, but the picture is\n%s", name, got)
 		}
-		s.Lost = client.ErrUnreachable
+		s.StreamErr = client.ErrUnreachable
 		if got := rows(s); got[len(got)-1] != unheard || len(got) >= height {
 			t.Errorf("%s, on a terminal of %d lines: %q", name, height, got)
 		}
@@ -258,10 +258,10 @@ func TestLinesTellEachChangeOnce(t *testing.T) {
 	step(tasker.Running, 10, "unpack")
 	step(tasker.Running, 12, "unpack")
 	step(tasker.Running, 25, "unpack")
-	s.Lost = client.ErrUnreachable
+	s.StreamErr = client.ErrUnreachable
 	l.show(s)
 	l.show(s)
-	s.Lost = nil
+	s.StreamErr = nil
 	l.show(s)
 	step(tasker.Succeeded, 100, "unpack")
 	s.Task.Status = tasker.TaskSucceeded

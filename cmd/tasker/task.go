@@ -86,11 +86,11 @@ the id, a task goes by its identifier. Anywhere else each line is whole.`,
 }
 
 // listTasks reads as many pages as it takes.
-func listTasks(cmd *cobra.Command, c *client.Client, taskType, status string, limit int) (client.Tasks, error) {
+func listTasks(cmd *cobra.Command, c *client.Client, taskType, status string, limit int) (client.TaskPage, error) {
 	const page = 200
-	all := client.Tasks{Tasks: []tasker.Task{}}
+	all := client.TaskPage{Tasks: []tasker.Task{}}
 	for {
-		q := client.Query{Status: status, Limit: min(page, limit-len(all.Tasks)), Cursor: all.Next}
+		q := client.ListOptions{Status: status, Limit: min(page, limit-len(all.Tasks)), Cursor: all.Next}
 		more, err := c.List(cmd.Context(), taskType, q)
 		if err != nil {
 			return all, err

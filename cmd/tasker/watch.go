@@ -154,7 +154,7 @@ type jsonLines struct {
 
 func (j *jsonLines) show(s client.State) {
 	was := j.lost
-	if j.lost = s.Lost != nil; !was && !j.lost { // else the state has not changed
+	if j.lost = s.StreamErr != nil; !was && !j.lost { // else the state has not changed
 		j.err = errors.Join(j.err, j.a.printJSONLine(s))
 	}
 }

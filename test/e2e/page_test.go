@@ -74,7 +74,7 @@ func TestPageInABrowser(t *testing.T) {
 	if err != nil || strings.TrimSpace(status) != fmt.Sprint(http.StatusCreated) {
 		t.Errorf("the page shows %q, %v; want that the task was created", status, err)
 	}
-	if made, err := c.List(t.Context(), "ping", client.Query{}); err != nil || len(made.Tasks) != 1 {
+	if made, err := c.List(t.Context(), "ping", client.ListOptions{}); err != nil || len(made.Tasks) != 1 {
 		t.Errorf("there are %+v, %v; want one task", made.Tasks, err)
 	}
 	browser.checkErrors()

@@ -162,7 +162,7 @@ func (d *driver) measureOne(ctx context.Context) (times, error) {
 // poll reads the state of a task.
 func (d *driver) poll(ctx context.Context, t *tasker.Task) error {
 	if d.db == nil {
-		now, err := d.plane.client.List(ctx, taskType, client.Query{Limit: 1})
+		now, err := d.plane.client.List(ctx, taskType, client.ListOptions{Limit: 1})
 		if err == nil && len(now.Tasks) > 0 && now.Tasks[0].ID == t.ID {
 			*t = now.Tasks[0]
 		}
@@ -210,7 +210,7 @@ func (d *driver) createSpread(ctx context.Context) ([]string, error) {
 	}
 	for _, status := range []tasker.TaskStatus{tasker.TaskPending, tasker.TaskSent, tasker.TaskRunning} {
 		err := until(ctx, "the tasks to end", pollInterval(began), func() (bool, error) {
-			page, err := d.plane.client.List(ctx, taskType, client.Query{Status: string(status), Limit: 1})
+			page, err := d.plane.client.List(ctx, taskType, client.ListOptions{Status: string(status), Limit: 1})
 			return len(page.Tasks) == 0, errors.Join(err, d.plane.failed())
 		})
 		if err != nil {
@@ -231,7 +231,7 @@ func (d *driver) verify(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		missing[id] = true
 	}
-	for q := (client.Query{Limit: 200}); len(missing) > 0; {
+	for q := (client.ListOptions{Limit: 200}); len(missing) > 0; {
 		page, err := d.plane.client.List(ctx, taskType, q)
 		if err != nil {
 			return err

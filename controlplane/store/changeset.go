@@ -163,14 +163,15 @@ func (cs *changeSet) updateTasks(ctx context.Context, tasks []*taskRow) error {
 	var args []any
 	for c, column := range mutableTaskColumns.Names() {
 		changed := false
-		var cases []any
 		for i, t := range tasks {
 			changed = changed || t.storedValues[c] != values[i][c]
-			cases = append(cases, t.ID, values[i][c])
 		}
-		if changed {
-			sets = append(sets, column+" = CASE id"+strings.Repeat(" WHEN ? THEN ?", len(tasks))+" END")
-			args = append(args, cases...)
+		if !changed {
+			continue
+		}
+		sets = append(sets, column+" = CASE id"+strings.Repeat(" WHEN ? THEN ?", len(tasks))+" END")
+		for i, id := range ids {
+			args = append(args, id, values[i][c])
 		}
 	}
 	if len(sets) == 0 {

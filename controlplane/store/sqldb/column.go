@@ -10,8 +10,10 @@ import (
 // Column maps one column of a table to a field of R.
 type Column[R any] struct {
 	name string
-	// dest returns where Scan stores the column, value what is stored in it.
-	dest  func(*R) any
+	// newDest returns a function that returns where Scan stores the column of a row. The
+	// rows of a query share one, and with it the memory of the conversion.
+	newDest func() func(*R) any
+	// value returns what the column of a row stores.
 	value func(*R) (any, error)
 
 	mutable, optional bool
@@ -32,9 +34,9 @@ func (c Column[R]) Optional() Column[R] {
 // Field maps a column to a field of a type that the driver reads and writes.
 func Field[R, T any](name string, field func(*R) *T) Column[R] {
 	return Column[R]{
-		name:  name,
-		dest:  func(r *R) any { return field(r) },
-		value: func(r *R) (any, error) { return *field(r), nil },
+		name:    name,
+		newDest: func() func(*R) any { return func(r *R) any { return field(r) } },
+		value:   func(r *R) (any, error) { return *field(r), nil },
 	}
 }
 
@@ -50,14 +52,19 @@ func Text[R any, T ~string](name string, field func(*R) *T) Column[R] {
 func converted[R, T, S any](name string, field func(*R) *T, load func(*T, S) error, store func(T) (any, error)) Column[R] {
 	return Column[R]{
 		name: name,
-		dest: func(r *R) any {
-			return scanFunc(func(v any) error {
-				var stored sql.Null[S]
+		newDest: func() func(*R) any {
+			var row *R
+			var stored sql.Null[S]
+			var dest sql.Scanner = scanFunc(func(v any) error {
 				if err := stored.Scan(v); err != nil {
 					return err
 				}
-				return load(field(r), stored.V)
+				return load(field(row), stored.V)
 			})
+			return func(r *R) any {
+				row = r
+				return dest
+			}
 		},
 		value: func(r *R) (any, error) { return store(*field(r)) },
 	}

@@ -49,9 +49,17 @@ func (c Columns[R]) Names() []string { return c.names }
 
 // Select reads the rows of SELECT with these columns and the clauses that follow.
 func (c Columns[R]) Select(ctx context.Context, conn *Conn, clauses string, args ...any) ([]*R, error) {
+	destOf := make([]func(*R) any, len(c.columns))
+	for i, column := range c.columns {
+		destOf[i] = column.newDest()
+	}
+	dests := make([]any, len(destOf))
 	return List(ctx, conn, "SELECT "+c.list+" "+clauses, args, func(rows *sql.Rows, r **R) error {
 		*r = new(R)
-		return c.scan(rows, *r)
+		for i, dest := range destOf {
+			dests[i] = dest(*r)
+		}
+		return rows.Scan(dests...)
 	})
 }
 
@@ -97,14 +105,6 @@ func (c Columns[R]) values(table string, rows []*R) ([][]any, error) {
 		}
 	}
 	return values, nil
-}
-
-func (c Columns[R]) scan(rows *sql.Rows, r *R) error {
-	dest := make([]any, len(c.columns))
-	for i, column := range c.columns {
-		dest[i] = column.dest(r)
-	}
-	return rows.Scan(dest...)
 }
 
 // Values returns what the columns of r store.

@@ -21,10 +21,11 @@ shift 3
 request=$(jq --null-input --arg identifier "$identifier" --argjson payload "$payload" \
 	'{identifier: $identifier, payload: $payload, endpoints: $ARGS.positional}' --args "$@")
 
-# The same identifier is the same task: after an error it is safe to run this again.
+# A repeated request with the same identifier creates no second task, so it is safe to run
+# this script again after an error.
 id=$(call POST "/$type" "$request" | jq --raw-output .id)
 
-# The stream of events ends when the task has finished.
+# The stream of events ends when the task has finished. If it breaks, the loop opens it again.
 until call GET "/$type/$id" | jq --exit-status '.task.finished_at' >/dev/null; do
 	curl --silent --no-buffer --max-time 60 --output /dev/null "$url/$type/$id/events" \
 		--header "Authorization: Bearer ${TASKER_TOKEN:-}" || sleep 1

@@ -39,7 +39,8 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer c.Close()
 
-	// The same identifier is the same task: after an error it is safe to run this again.
+	// A repeated request with the same identifier creates no second task, so it is safe to
+	// run this program again after an error.
 	task, err := c.Create(ctx, args[0], client.Request{
 		Identifier: args[1], Payload: json.RawMessage(args[2]), Endpoints: args[3:],
 	})

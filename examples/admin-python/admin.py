@@ -16,7 +16,7 @@ TOKEN = os.environ.get("TASKER_TOKEN", "")
 
 
 def call(method, path, body=None):
-    """Returns the decoded answer; a refusal is an error with the API's words."""
+    """Returns the decoded answer, or exits with the API's error message."""
     headers = {"Content-Type": "application/json"}
     if TOKEN:
         headers["Authorization"] = "Bearer " + TOKEN
@@ -31,7 +31,8 @@ def call(method, path, body=None):
 
 
 def main(task_type, identifier, payload, *endpoints):
-    # The same identifier is the same task: after an error it is safe to run this again.
+    # A repeated request with the same identifier creates no second task, so it is safe to
+    # run this program again after an error.
     task = call("POST", f"/{task_type}", {
         "identifier": identifier, "payload": json.loads(payload), "endpoints": endpoints,
     })

@@ -1,6 +1,6 @@
 // Command handler-go is tasker-agent with one more handler, disk-usage.
 //
-// Build it with CGO_ENABLED=0 go build and run it instead of tasker-agent. In the
+// Build the program with CGO_ENABLED=0 go build and run it instead of tasker-agent. In the
 // control plane's configuration, add disk-usage to handlers and to task_types.
 package main
 
@@ -15,12 +15,12 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
-// payload is what a task of this type carries.
+// payload is the payload of a task of this type.
 type payload struct {
 	Directories []string `json:"directories" jsonschema:"absolute paths of the directories to measure"`
 }
 
-// result is what the handler returns for each directory.
+// result is the result of a task: the size of each directory.
 type result struct {
 	Changed bool             `json:"changed"`
 	Bytes   map[string]int64 `json:"bytes"`
@@ -52,8 +52,8 @@ func diskUsage(ctx context.Context, p payload, call handlers.Call) (handlers.Res
 	return handlers.Result{Value: r}, nil
 }
 
-// sizeOf adds up the sizes of the regular files below dir. It ends with ctx's cause
-// when ctx is done.
+// sizeOf returns the total size of the regular files below dir. When ctx is done, sizeOf
+// returns the cause of ctx as its error.
 func sizeOf(ctx context.Context, dir string) (int64, error) {
 	var size int64
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {

@@ -18,10 +18,10 @@ const (
 	AgentTokenFile = "agent.token"
 )
 
-// minTokenLength is the least length of an access token in bytes.
+// minTokenLength is the minimum length of an access token in bytes.
 const minTokenLength = 16
 
-// AccessTokens are the tokens of the admin and of agents without a secret of their own.
+// AccessTokens are the tokens of the admin and of the agents that are not enrolled.
 type AccessTokens struct {
 	Admin string
 	Agent string

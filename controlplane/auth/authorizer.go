@@ -20,10 +20,10 @@ type AuthorizerOptions struct {
 	Disabled bool
 	// Tokens are mandatory unless Disabled is set.
 	Tokens AccessTokens
-	// Enroller knows the endpoints' own secrets. If it is nil, no endpoint has one.
+	// Enroller finds an endpoint by its secret. If it is nil, no secret is accepted.
 	Enroller *Enroller
-	// Hosts are further names of the API while Disabled is set, beside those of the
-	// loopback interface.
+	// Hosts are the names of this server, beside those of the loopback interface. They
+	// are checked only if Disabled is set.
 	Hosts []string
 }
 
@@ -42,7 +42,7 @@ type DeniedError struct {
 	// Status is 401, 403, or 503 while the database is unavailable.
 	Status int
 	Detail string
-	// Challenge is the WWW-Authenticate header; empty is none.
+	// Challenge is the WWW-Authenticate header; empty means none.
 	Challenge string
 }
 
@@ -67,8 +67,8 @@ func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
 // Disabled reports whether requests need no token.
 func (a *Authorizer) Disabled() bool { return a.disabled }
 
-// Authorize returns the caller of a request, or a *DeniedError if the caller has not
-// the required role.
+// Authorize returns the caller of a request, or a *DeniedError if the caller does
+// not have the required role.
 //
 // A browser on the same machine reaches the loopback interface too. Pages of other
 // sites must not use the API through it. A request that changes something must
@@ -130,7 +130,7 @@ func (a *Authorizer) isOwnHost(host string) bool {
 		slices.ContainsFunc(a.hosts, func(h string) bool { return strings.EqualFold(h, host) })
 }
 
-// identify returns the owner of the request's token, and whether the token has one.
+// identify returns the owner of the request's token, and whether the token is known.
 func (a *Authorizer) identify(r *http.Request) (caller Caller, known bool, err error) {
 	token := BearerToken(r.Header.Get("Authorization"))
 	if token == "" {
@@ -158,7 +158,7 @@ func (a *Authorizer) identify(r *http.Request) (caller Caller, known bool, err e
 	return Caller{Name: endpoint, Role: Agent, Endpoint: endpoint}, true, nil
 }
 
-// BearerToken returns the token of an Authorization header; empty is none.
+// BearerToken returns the token of an Authorization header, or an empty string.
 func BearerToken(authorization string) string {
 	scheme, token, _ := strings.Cut(authorization, " ")
 	if !strings.EqualFold(scheme, "Bearer") {

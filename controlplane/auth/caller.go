@@ -2,7 +2,7 @@ package auth
 
 import "context"
 
-// Role is what a caller may do; each role includes the roles below it.
+// Role is the set of calls that a caller may make; each role includes the roles before it.
 type Role int
 
 // The roles.
@@ -20,7 +20,7 @@ type Caller struct {
 	// Name is shown to people and recorded with what the caller changes.
 	Name string
 	Role Role
-	// Endpoint is set if the caller has sent an endpoint's own secret. The caller may
+	// Endpoint is set if the caller has sent the secret of an endpoint. The caller may
 	// then act for this endpoint only.
 	Endpoint string
 }

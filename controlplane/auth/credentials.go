@@ -7,13 +7,13 @@ import (
 )
 
 // Identify returns the endpoint that the secret belongs to. ErrNotFound means that no
-// endpoint has it, or that it is revoked; store.ErrUnavailable passes through.
+// endpoint has it, or that it is revoked.
 func (e *Enroller) Identify(ctx context.Context, secret string) (endpoint string, err error) {
 	return e.opts.Store.Identify(ctx, digest(secret))
 }
 
-// CheckSharedCredential returns nil if a shared credential (the agents' token, or the control
-// plane's own user at the message queue) is accepted for the endpoint. ErrTaken means
+// CheckSharedCredential returns nil if a shared credential is accepted for the endpoint:
+// the agents' token, or the control plane's own user at the message queue. ErrTaken means
 // that the endpoint is enrolled, ErrRevoked that it is revoked.
 func (e *Enroller) CheckSharedCredential(ctx context.Context, endpoint string) error {
 	c, err := e.opts.Store.Credential(ctx, endpoint)
@@ -28,8 +28,8 @@ func (e *Enroller) CheckSharedCredential(ctx context.Context, endpoint string) e
 	return nil
 }
 
-// CheckOwnCredential returns nil if an endpoint is accepted that has already proved its identity
-// with its own credential. ErrRevoked means that the endpoint is revoked.
+// CheckOwnCredential returns nil if the endpoint is accepted after it has proved its
+// identity with its own credential. ErrRevoked means that the endpoint is revoked.
 func (e *Enroller) CheckOwnCredential(ctx context.Context, endpoint string) error {
 	c, err := e.opts.Store.Credential(ctx, endpoint)
 	if err == nil && c.RevokedAt != nil {

@@ -1,13 +1,12 @@
-// Package auth decides which caller may call what. The API and the agent transports
-// stand on it; it stands on the store.
+// Package auth decides which caller may call what. The router of the API and the hubs of
+// the transports call it; it keeps tokens and secrets in the store.
 //
-//   - [Authorizer] checks the access token of each HTTP request: that of an admin, the
-//     one that agents share, or an endpoint's own secret.
-//   - [Enroller] gives endpoints secrets of their own and revokes them. A server that
-//     has an enrolment token chooses a secret and sends it to [Enroller.Enrol]. From
-//     then on only that secret is accepted for the endpoint: over HTTP as the agent's
-//     bearer token, over RabbitMQ as the password of the user that has the endpoint's
-//     name. Only the SHA-256 of tokens and secrets is stored.
-//   - [EndpointAuthorizer] checks for a transport whether a caller may act for an
-//     endpoint.
+//   - [Authorizer] checks the token of each HTTP request. It accepts the admin token, the
+//     token that agents share, and the secret of an endpoint.
+//   - [Enroller] enrols and revokes endpoints. A server with an enrolment token chooses a
+//     secret and sends it to [Enroller.Enrol]. From then on only that secret is accepted
+//     for the endpoint: over HTTP as the agent's bearer token, over RabbitMQ as the
+//     password of the user with the endpoint's name. Only the SHA-256 of tokens and
+//     secrets is stored.
+//   - [EndpointAuthorizer] checks for a hub whether a caller may act for an endpoint.
 package auth

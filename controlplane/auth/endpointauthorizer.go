@@ -19,8 +19,8 @@ type EndpointAuthorizer struct {
 	enroller       atomic.Pointer[Enroller]
 }
 
-// NewEndpointAuthorizer returns an EndpointAuthorizer for an API that requires tokens,
-// or none.
+// NewEndpointAuthorizer returns an EndpointAuthorizer. tokensRequired is whether the API
+// requires tokens.
 func NewEndpointAuthorizer(tokensRequired bool) *EndpointAuthorizer {
 	return &EndpointAuthorizer{tokensRequired: tokensRequired}
 }
@@ -29,29 +29,29 @@ func NewEndpointAuthorizer(tokensRequired bool) *EndpointAuthorizer {
 func (a *EndpointAuthorizer) SetEnroller(e *Enroller) { a.enroller.Store(e) }
 
 // AuthorizeRequest returns nil if the caller of an authorized request may act for the
-// endpoint. transport.ErrUnavailable means that this cannot be decided now. Without
-// tokens every name is accepted that is not revoked.
+// endpoint. transport.ErrUnavailable means that this cannot be decided now. If the API
+// requires no tokens, every endpoint that is not revoked is accepted.
 func (a *EndpointAuthorizer) AuthorizeRequest(r *http.Request, endpoint string) error {
 	switch caller := CallerFrom(r.Context()); {
 	case !a.tokensRequired || caller.Endpoint == endpoint:
-		return a.check(r.Context(), endpoint, (*Enroller).CheckOwnCredential)
+		return a.authorize(r.Context(), endpoint, (*Enroller).CheckOwnCredential)
 	case caller.Endpoint != "":
 		return fmt.Errorf("this is the secret of endpoint %s, which is valid for no other endpoint", caller.Endpoint)
 	default:
-		return a.check(r.Context(), endpoint, (*Enroller).CheckSharedCredential)
+		return a.authorize(r.Context(), endpoint, (*Enroller).CheckSharedCredential)
 	}
 }
 
-// AuthorizeUser does the same for a user of the message queue, which is either the
-// endpoint's own or the control plane's.
+// AuthorizeUser does the same for a user of the message queue: the endpoint's own user or
+// the control plane's.
 func (a *EndpointAuthorizer) AuthorizeUser(ctx context.Context, user, endpoint string) error {
 	if user == endpoint {
-		return a.check(ctx, endpoint, (*Enroller).CheckOwnCredential)
+		return a.authorize(ctx, endpoint, (*Enroller).CheckOwnCredential)
 	}
-	return a.check(ctx, endpoint, (*Enroller).CheckSharedCredential)
+	return a.authorize(ctx, endpoint, (*Enroller).CheckSharedCredential)
 }
 
-func (a *EndpointAuthorizer) check(ctx context.Context, endpoint string, check func(*Enroller, context.Context, string) error) error {
+func (a *EndpointAuthorizer) authorize(ctx context.Context, endpoint string, check func(*Enroller, context.Context, string) error) error {
 	enroller := a.enroller.Load()
 	if enroller == nil {
 		return fmt.Errorf("%w: the control plane is starting", transport.ErrUnavailable)

@@ -15,7 +15,7 @@ import (
 )
 
 // The errors of an Enroller, beside store.ErrUnavailable; match them with errors.Is.
-// Their texts are for people and contain no secret.
+// Their texts are shown to users and contain no secret.
 var (
 	// ErrToken: the enrolment token is unknown, revoked, expired or used up.
 	ErrToken = store.ErrToken
@@ -45,7 +45,7 @@ type Store interface {
 	SigningKey(ctx context.Context, offered [32]byte) ([]byte, error)
 }
 
-// Broker keeps the agents' accounts at the message queue.
+// Broker manages the agents' accounts at the message queue.
 type Broker interface {
 	// CreateAccount creates or updates the endpoint's own user, with secret as its
 	// password. The user may read its own queue and report in its own name. CreateAccount
@@ -83,9 +83,7 @@ type Enroller struct {
 // control planes on one database have the same key.
 func NewEnroller(ctx context.Context, opts EnrollerOptions) (*Enroller, error) {
 	var offered [ed25519.SeedSize]byte
-	if _, err := rand.Read(offered[:]); err != nil {
-		return nil, fmt.Errorf("create a signing key: %w", err)
-	}
+	_, _ = rand.Read(offered[:]) // It never fails.
 	seed, err := opts.Store.SigningKey(ctx, offered)
 	if err != nil {
 		return nil, err
@@ -99,8 +97,8 @@ func NewEnroller(ctx context.Context, opts EnrollerOptions) (*Enroller, error) {
 // Key returns the key that signs orders.
 func (e *Enroller) Key() ed25519.PrivateKey { return e.key }
 
-// Enrol stores the request's secret as that of its endpoint, which counts as one use of
-// the token. The same request again is not counted again; repeated reports this.
+// Enrol stores the secret of the request's endpoint, which counts as one use of the
+// token. The same request again is not counted; repeated reports this.
 func (e *Enroller) Enrol(ctx context.Context, token string, req tasker.EnrolRequest) (enrolment tasker.Enrolment, repeated bool, err error) {
 	if err := tasker.ValidateEndpoint(req.Endpoint); err != nil {
 		return enrolment, false, fmt.Errorf("endpoint: %w: %w", ErrInvalid, err)
@@ -144,7 +142,8 @@ func (e *Enroller) createAccount(ctx context.Context, req tasker.EnrolRequest) (
 	if err == nil && owner == req.Endpoint {
 		return server, nil
 	}
-	// The account is deleted in doubt too: an endpoint that is enrolled repeats the request.
+	// An error leaves it open whether the endpoint is still enrolled. The account is
+	// deleted then too: an endpoint that is enrolled repeats the request.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
 	if deleteErr := e.deleteAccount(ctx, req.Endpoint); deleteErr != nil {
@@ -156,9 +155,8 @@ func (e *Enroller) createAccount(ctx context.Context, req tasker.EnrolRequest) (
 	return "", fmt.Errorf("endpoint %s: %w during its enrolment", req.Endpoint, ErrRevoked)
 }
 
-// Revoke refuses the endpoint from now on, whether it is enrolled or not. With
-// ErrBroker and ErrUnsupported the endpoint is revoked here, but not at the message
-// queue.
+// Revoke refuses the endpoint from now on, whether it is enrolled or not. ErrBroker and
+// ErrUnsupported mean that it is revoked in the store, but not at the message queue.
 func (e *Enroller) Revoke(ctx context.Context, endpoint, by string) error {
 	if tasker.ValidateEndpoint(endpoint) != nil {
 		return ErrNotFound
@@ -192,4 +190,4 @@ func (e *Enroller) deleteAccount(ctx context.Context, endpoint string) error {
 
 func (e *Enroller) publicKey() []byte { return []byte(e.key.Public().(ed25519.PublicKey)) } //nolint:errcheck // Ed25519 keys have no other type
 
-func digest(secret string) store.Digest { return sha256.Sum256([]byte(secret)) }
+func digest(text string) store.Digest { return sha256.Sum256([]byte(text)) }

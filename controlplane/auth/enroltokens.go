@@ -22,8 +22,8 @@ const (
 // maxListedTokens bounds the list that Tokens returns.
 const maxListedTokens = 1000
 
-// CreateToken creates a token with which maxUses endpoints can enrol within ttl. The
-// secret is only in the returned Token field; it cannot be read again.
+// CreateToken creates an enrolment token with which maxUses endpoints can enrol within
+// ttl. Only the returned Token field contains the token; the store has its digest.
 func (e *Enroller) CreateToken(ctx context.Context, ttl time.Duration, maxUses int, by string) (tasker.EnrolToken, error) {
 	if ttl < MinTTL || ttl > MaxTTL {
 		return tasker.EnrolToken{}, fmt.Errorf("ttl: %w: %s is not between %s and %s", ErrInvalid, ttl, tasker.Duration(MinTTL), tasker.Duration(MaxTTL))
@@ -36,25 +36,25 @@ func (e *Enroller) CreateToken(ctx context.Context, ttl time.Duration, maxUses i
 		return tasker.EnrolToken{}, fmt.Errorf("create the id of an enrolment token: %w", err)
 	}
 	var random [32]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return tasker.EnrolToken{}, fmt.Errorf("create an enrolment token: %w", err)
-	}
-	secret := tasker.EnrolTokenPrefix + base64.RawURLEncoding.EncodeToString(random[:])
-	t, err := e.opts.Store.CreateEnrolToken(ctx, tasker.EnrolToken{ID: id.String(), CreatedBy: by, MaxUses: maxUses}, digest(secret), ttl)
+	_, _ = rand.Read(random[:]) // It never fails.
+	token := tasker.EnrolTokenPrefix + base64.RawURLEncoding.EncodeToString(random[:])
+	t, err := e.opts.Store.CreateEnrolToken(ctx, tasker.EnrolToken{ID: id.String(), CreatedBy: by, MaxUses: maxUses}, digest(token), ttl)
 	if err != nil {
 		return tasker.EnrolToken{}, err
 	}
-	t.Token = secret
+	t.Token = token
 	e.opts.Log.Info("enrolment token created", "id", t.ID, "by", by, "max_uses", maxUses, "expires_at", t.ExpiresAt)
 	return t, nil
 }
 
-// Tokens lists the newest 1000 tokens, newest first, without their secrets.
+// Tokens lists the newest maxListedTokens enrolment tokens, newest first, without the
+// tokens themselves.
 func (e *Enroller) Tokens(ctx context.Context) ([]tasker.EnrolToken, error) {
 	return e.opts.Store.EnrolTokens(ctx, maxListedTokens)
 }
 
-// RevokeToken revokes a token. Endpoints that have enrolled with it stay enrolled.
+// RevokeToken revokes an enrolment token. Endpoints that have enrolled with it stay
+// enrolled.
 func (e *Enroller) RevokeToken(ctx context.Context, id string) error {
 	return e.opts.Store.RevokeEnrolToken(ctx, id)
 }

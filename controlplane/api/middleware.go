@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -55,17 +56,9 @@ func (r resource) requireJSON(ctx huma.Context, next func(huma.Context)) {
 // rejectBody rejects a body for a call that ignores it: the caller would believe that it
 // has an effect.
 func (r resource) rejectBody(ctx huma.Context, next func(huma.Context)) {
-	const prefix = 16 // bytes to read
-	b := make([]byte, prefix)
-	n := 0
-	for n < prefix {
-		k, err := ctx.BodyReader().Read(b[n:])
-		n += k
-		if err != nil {
-			break
-		}
-	}
-	if body := strings.TrimSpace(string(b[:n])); body != "" && body != "{}" {
+	const prefix = 16                                            // bytes suffice to see that the body is not empty
+	b, _ := io.ReadAll(io.LimitReader(ctx.BodyReader(), prefix)) // after an error, b has what was read
+	if body := strings.TrimSpace(string(b)); body != "" && body != "{}" {
 		_ = huma.WriteErr(r.huma, ctx, http.StatusUnprocessableEntity, "this call takes no body",
 			&huma.ErrorDetail{Location: "body", Message: "must be empty"})
 		return

@@ -151,7 +151,7 @@ func (c *ControlPlane) makeAPI(callbacks, gates urlrules.Rules) error {
 	}
 	c.api, err = api.New(api.Options{
 		Store: c.store, Creator: c.dispatch, Types: o.Types, Watch: c.watchers, Authorizer: authorizer, Enroller: c.enroller,
-		Fingerprint: o.Fingerprint, Agents: o.Agents, Checks: checks, PromQL: o.Prometheus != "",
+		CertificateFingerprint: o.Fingerprint, Agents: o.Agents, Checks: checks, PromQL: o.Prometheus != "",
 		CheckCallback: callbacks.Check, CheckGate: gates.Check, ReceiveTimeout: o.ReceiveTimeout, Version: o.Version, Log: o.Log,
 		Registerer: o.Registry, Gatherer: o.Registry,
 	})

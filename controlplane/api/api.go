@@ -1,6 +1,5 @@
-// Package api is the HTTP interface of the control plane. The router authorizes each
-// request, a middleware or parser validates it, and the handler of its resource calls
-// the store.
+// Package api is the HTTP API of the control plane. The router authorizes each request,
+// middleware and parsers validate it, and its resource serves it from the store.
 package api
 
 import (
@@ -26,7 +25,8 @@ func New(o Options) (*API, error) {
 	if o.Creator == nil {
 		o.Creator = o.Store
 	}
-	a, mux := &API{draining: make(chan struct{})}, http.NewServeMux()
+	a := &API{draining: make(chan struct{})}
+	mux := http.NewServeMux()
 	metrics := newMetrics(o.Registerer)
 	shared := resource{huma: humago.New(mux, openAPIConfig(o.Version, !o.Authorizer.Disabled())), store: o.Store, log: o.Log}
 	shared.huma.OpenAPI().Tags = tags(o.Types)
@@ -42,7 +42,7 @@ func New(o Options) (*API, error) {
 		outputResource{tasks.typeResource}.register()
 	}
 	endpointResource{shared}.register()
-	enrolmentResource{shared, endpointResource{shared}, o.Enroller, o.Fingerprint}.register()
+	enrolmentResource{shared, endpointResource{shared}, o.Enroller, o.CertificateFingerprint}.register()
 	healthResource{shared, o.Checks, o.Version}.register()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 	if o.Agents != nil {

@@ -31,10 +31,10 @@ func readBody(body []byte) (bodyReader, error) {
 	if err := strictjson.Check(body); err != nil {
 		var e *strictjson.Error
 		errors.As(err, &e)
-		return r, fieldProblem(http.StatusBadRequest, "the body cannot be read", "body"+e.Path, e.Message)
+		return r, newFieldProblem(http.StatusBadRequest, "the body cannot be read", "body"+e.Path, e.Message)
 	}
 	if json.Unmarshal(body, &r.fields) != nil || r.fields == nil {
-		return r, fieldProblem(http.StatusUnprocessableEntity, "the body must be a JSON object", "body", "is "+jsonType(body)+", but must be an object")
+		return r, newFieldProblem(http.StatusUnprocessableEntity, "the body must be a JSON object", "body", "is "+jsonType(body)+", but must be an object")
 	}
 	return r, nil
 }
@@ -76,7 +76,7 @@ func (r *bodyReader) problem() error {
 	if more := len(r.errors) - maxFieldErrors; more > 0 {
 		r.errors = append(r.errors[:maxFieldErrors], &huma.ErrorDetail{Location: "body", Message: fmt.Sprintf("and %d more errors", more)})
 	}
-	return problem(http.StatusUnprocessableEntity, detail, r.errors...)
+	return newProblem(http.StatusUnprocessableEntity, detail, r.errors...)
 }
 
 // field returns a field's JSON and whether it is present; null counts as absent.
@@ -85,8 +85,8 @@ func (r *bodyReader) field(name string) (json.RawMessage, bool) {
 	return raw, found && jsonType(raw) != "null"
 }
 
-// text reads an optional string field. It reports whether the field is present and valid;
-// expected completes "must be …".
+// text reads an optional string field and reports whether it is present and valid. The
+// text expected completes "must be …".
 func (r *bodyReader) text(name, expected string) (string, bool) {
 	raw, found := r.field(name)
 	if !found {
@@ -100,7 +100,7 @@ func (r *bodyReader) text(name, expected string) (string, bool) {
 	return text, true
 }
 
-// object reads the fields of a nested object.
+// object reads the fields of a nested object. It reports whether raw is an object.
 func (r *bodyReader) object(name string, raw json.RawMessage) (map[string]json.RawMessage, bool) {
 	var fields map[string]json.RawMessage
 	if jsonType(raw) != "an object" || json.Unmarshal(raw, &fields) != nil {

@@ -25,7 +25,7 @@ const docsPolicy = "default-src 'none'; script-src 'self' 'unsafe-inline'; style
 //go:embed token.html
 var tokenForm string
 
-// registerDocs serves the OpenAPI document, the page that displays it, and the root.
+// registerDocs registers the OpenAPI document, the page that displays it, and the root.
 func registerDocs(mux *http.ServeMux, root Root, document []byte) {
 	mux.HandleFunc("GET "+openAPIPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -33,7 +33,7 @@ func registerDocs(mux *http.ServeMux, root Root, document []byte) {
 	})
 	page := v5emb.NewHandlerWithConfig(swgui.Config{
 		Title: "tasker", SwaggerJSON: openAPIPath, BasePath: docsPath,
-		PrependHTML: template.HTML(tokenForm), //nolint:gosec // the file beside this one
+		PrependHTML: template.HTML(tokenForm), //nolint:gosec // embedded, not from a request
 		SettingsUI: map[string]string{
 			"defaultModelsExpandDepth": "1",
 			"displayRequestDuration":   "true",
@@ -51,7 +51,7 @@ func registerDocs(mux *http.ServeMux, root Root, document []byte) {
 	mux.Handle("GET "+rootPath, root)
 }
 
-// Root is the answer at the root path.
+// Root is the answer to a program at the root path.
 type Root struct {
 	Name      string            `json:"name"`
 	Version   string            `json:"version"`
@@ -65,7 +65,7 @@ func newRoot(version string, types []string) Root {
 	}}
 }
 
-// ServeHTTP redirects browsers to the page and returns the root to programs.
+// ServeHTTP redirects browsers to the documentation and sends the root to programs.
 func (root Root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if isBrowser(r) {
 		http.Redirect(w, r, docsPath, http.StatusFound)

@@ -16,10 +16,10 @@ type endpointResource struct{ resource }
 
 type endpointsInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"The maximum number of endpoints."`
-	Cursor string `query:"cursor" maxLength:"128" doc:"The next of the previous page."`
+	Cursor string `query:"cursor" maxLength:"128" doc:"The value of next from the previous page."`
 }
 
-// EndpointList is one page of endpoints, by name.
+// EndpointList is one page of endpoints, sorted by name.
 type EndpointList struct {
 	Endpoints []tasker.Endpoint `json:"endpoints" doc:"The endpoints, by name."`
 	Next      string            `json:"next" doc:"The cursor of the next page; empty on the last page."`
@@ -65,7 +65,7 @@ func (r endpointResource) list(ctx context.Context, in *endpointsInput) (*struct
 func (r endpointResource) get(ctx context.Context, in *endpointInput) (*struct{ Body tasker.Endpoint }, error) {
 	notFound := "no agent has ever reported under the name " + quote(in.Name)
 	if tasker.ValidateEndpoint(in.Name) != nil {
-		return nil, problem(http.StatusNotFound, notFound)
+		return nil, newProblem(http.StatusNotFound, notFound)
 	}
 	recordOf(ctx).endpoint = in.Name
 	e, err := r.store.Endpoint(ctx, in.Name)
@@ -75,7 +75,8 @@ func (r endpointResource) get(ctx context.Context, in *endpointInput) (*struct{ 
 	return &struct{ Body tasker.Endpoint }{withoutNulls(e)}, nil
 }
 
-// targets includes disconnected agents, so that Prometheus reports them as down.
+// targets returns the scrape targets of all agents. Prometheus reports the disconnected
+// ones as down.
 func (r endpointResource) targets(ctx context.Context, _ *struct{}) (*struct{ Body []TargetGroup }, error) {
 	const pageSize = 1000
 	groups := []TargetGroup{}

@@ -18,9 +18,9 @@ const enrolPath = "/enrol"
 // enrolmentResource manages enrolment tokens, and enrols and revokes endpoints.
 type enrolmentResource struct {
 	resource
-	endpoints   endpointResource
-	enroller    *auth.Enroller
-	fingerprint string // of the certificate
+	endpoints              endpointResource
+	enroller               *auth.Enroller
+	certificateFingerprint string
 }
 
 // EnrolTokenRequest is a request for an enrolment token.
@@ -29,7 +29,7 @@ type EnrolTokenRequest struct {
 	MaxUses int    `json:"max_uses,omitempty" doc:"How many endpoints can enrol with the token." default:"1" minimum:"1" maximum:"100000"`
 }
 
-// EnrolTokenList are enrolment tokens, newest first.
+// EnrolTokenList is a list of enrolment tokens.
 type EnrolTokenList struct {
 	Tokens []tasker.EnrolToken `json:"tokens" doc:"The tokens, newest first."`
 }
@@ -90,14 +90,14 @@ func (r enrolmentResource) register() {
 func (r enrolmentResource) createToken(ctx context.Context, in *createTokenInput) (*struct{ Body tasker.EnrolToken }, error) {
 	ttl, err := tasker.ParseDuration(in.Body.TTL)
 	if err != nil {
-		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.ttl "+err.Error(), "body.ttl", err.Error())
+		return nil, newFieldProblem(http.StatusUnprocessableEntity, "body.ttl "+err.Error(), "body.ttl", err.Error())
 	}
 	t, err := r.enroller.CreateToken(ctx, ttl, in.Body.MaxUses, auth.CallerFrom(ctx).Name)
 	if err != nil {
 		return nil, r.problem(ctx, err, "")
 	}
-	if r.fingerprint != "" {
-		t.Token += "." + r.fingerprint
+	if r.certificateFingerprint != "" {
+		t.Token += "." + r.certificateFingerprint
 	}
 	return &struct{ Body tasker.EnrolToken }{t}, nil
 }
@@ -150,11 +150,11 @@ func (r enrolmentResource) problem(ctx context.Context, err error, notFound stri
 	case errors.Is(err, auth.ErrToken):
 		return enrolmentUnauthorized(detail)
 	case errors.Is(err, auth.ErrTaken), errors.Is(err, auth.ErrRevoked):
-		return problem(http.StatusConflict, detail)
+		return newProblem(http.StatusConflict, detail)
 	case errors.Is(err, auth.ErrInvalid):
-		return problem(http.StatusUnprocessableEntity, detail)
+		return newProblem(http.StatusUnprocessableEntity, detail)
 	case errors.Is(err, auth.ErrUnsupported):
-		return problem(http.StatusNotImplemented, detail)
+		return newProblem(http.StatusNotImplemented, detail)
 	case errors.Is(err, auth.ErrBroker) && !errors.Is(err, store.ErrUnavailable):
 		r.log.WarnContext(ctx, "message queue could not be updated", "route", recordOf(ctx).route, "error", err)
 		return unavailable("the message queue could not be updated; repeat the call")
@@ -162,8 +162,8 @@ func (r enrolmentResource) problem(ctx context.Context, err error, notFound stri
 	return r.resource.problem(ctx, err, notFound)
 }
 
-// withoutStoreAction returns the text of an error without the action of the store that
-// it begins with.
+// withoutStoreAction returns the text of an error without the store's prefix, which
+// names the action that failed.
 func withoutStoreAction(err error) string {
 	text := err.Error()
 	for _, action := range []string{"enrol an endpoint: ", "revoke an endpoint: "} {
@@ -173,5 +173,5 @@ func withoutStoreAction(err error) string {
 }
 
 func enrolmentUnauthorized(detail string) error {
-	return huma.ErrorWithHeaders(problem(http.StatusUnauthorized, detail), http.Header{"WWW-Authenticate": {`Bearer realm="tasker enrolment"`}})
+	return huma.ErrorWithHeaders(newProblem(http.StatusUnauthorized, detail), http.Header{"WWW-Authenticate": {`Bearer realm="tasker enrolment"`}})
 }

@@ -118,7 +118,7 @@ func TestEnrolAndRevoke(t *testing.T) {
 		o.Agents = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write([]byte(auth.CallerFrom(r.Context()).Endpoint))
 		})
-		o.Fingerprint = "the-certificates-fingerprint"
+		o.CertificateFingerprint = "the-certificates-fingerprint"
 	})
 	token := s.token(t, `{"max_uses":2}`).Token
 	if !strings.HasSuffix(token, ".the-certificates-fingerprint") {

@@ -30,7 +30,7 @@ const (
 	keepaliveInterval = 15 * time.Second
 	// silenceInterval spaces the checks for silent endpoints.
 	silenceInterval = 5 * time.Second
-	// eventWriteTimeout bounds the time that a client takes to receive an event.
+	// eventWriteTimeout bounds the time in which a client must receive an event.
 	eventWriteTimeout = 30 * time.Second
 )
 
@@ -103,8 +103,8 @@ type eventStream struct {
 	wake    <-chan struct{}
 	taskID  string
 	version int64 // of the task at the last event
-	// silent has the endpoints that the client knows to be silent. Silence is no change of
-	// a response, so it is checked when silenceDue is set.
+	// silent has the endpoints whose last event reported them as silent. Silence does not
+	// change the version of a task, so it is checked separately, when silenceDue is set.
 	silent                   map[string]bool
 	silenceDue               bool
 	poll, keepalive, silence *time.Ticker
@@ -116,15 +116,15 @@ func (s *eventStream) run(ctx context.Context) {
 	defer s.keepalive.Stop()
 	defer s.silence.Stop()
 	defer s.out.close()
-	interval := time.NewTimer(0)
-	defer interval.Stop()
+	throttle := time.NewTimer(0)
+	defer throttle.Stop()
 	for {
 		select { // at most one event in each interval
-		case <-interval.C:
+		case <-throttle.C:
 		case <-ctx.Done():
 			return
 		}
-		interval.Reset(minEventInterval)
+		throttle.Reset(minEventInterval)
 		if finished := s.sendChanges(ctx); finished || !s.waitForChanges(ctx) {
 			return
 		}
@@ -213,12 +213,12 @@ func (w *eventWriter) open() {
 	h := w.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // or nginx delays events
+	h.Set("X-Accel-Buffering", "no") // otherwise nginx buffers the events
 	w.w.WriteHeader(http.StatusOK)
 	w.write([]byte("retry: 1000\n\n"))
 }
 
-// event writes v as one event. JSON contains no line breaks.
+// event writes v as one event. The data needs one line only: JSON has no line breaks.
 func (w *eventWriter) event(id int64, v any) {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -235,7 +235,7 @@ func (w *eventWriter) write(b []byte) {
 	if w.err != nil {
 		return
 	}
-	_ = w.rc.SetWriteDeadline(time.Now().Add(eventWriteTimeout)) // some writers have none
+	_ = w.rc.SetWriteDeadline(time.Now().Add(eventWriteTimeout)) // some writers have no deadline
 	if _, w.err = w.w.Write(b); w.err == nil {
 		w.err = w.rc.Flush()
 	}

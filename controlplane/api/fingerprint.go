@@ -12,8 +12,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/strictjson"
 )
 
-// fingerprint is equal for requests that ask for the same task. White space, the order
-// of keys and endpoints, and explicit defaults make no difference.
+// fingerprint returns a digest that is equal for requests for the same task. White space,
+// the order of keys and endpoints, and explicit defaults make no difference.
 func (p *taskParser) fingerprint(n store.NewTask) ([sha256.Size]byte, error) {
 	canonical := map[string]any{}
 	switch {

@@ -61,14 +61,14 @@ func (r healthResource) register() {
 		parts, unavailable := r.check(ctx)
 		if len(unavailable) > 0 {
 			detail := fmt.Sprintf("not ready: %s unavailable", strings.Join(unavailable, ", "))
-			return nil, &notReadyProblem{*problem(http.StatusServiceUnavailable, detail), parts}
+			return nil, &notReadyProblem{*newProblem(http.StatusServiceUnavailable, detail), parts}
 		}
 		return &struct{ Body Readiness }{Readiness{"ready", parts}}, nil
 	})
 }
 
-// check checks all parts concurrently and returns the names of the unavailable ones. The
-// reasons are only for callers that may know the configuration of the control plane.
+// check checks all parts concurrently, and also returns the names of the unavailable
+// ones. Only an admin sees the reasons, because they may contain internal addresses.
 func (r healthResource) check(ctx context.Context) (parts map[string]Part, unavailable []string) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()

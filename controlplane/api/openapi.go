@@ -65,11 +65,11 @@ func openAPIConfig(version string, tokensRequired bool) huma.Config {
 	return c
 }
 
-// noSecurity marks an operation that needs no token.
+// noSecurity is the security of an operation that needs no token.
 func noSecurity() []map[string][]string { return []map[string][]string{{}} }
 
-// completeOpenAPI completes the document with what the Go types do not tell and with the
-// operation that huma does not serve, and returns it as JSON.
+// completeOpenAPI adds what the Go types cannot express, and the operation that huma does
+// not serve. It returns the document as JSON.
 func completeOpenAPI(doc *huma.OpenAPI) ([]byte, error) {
 	schemas := doc.Components.Schemas.Map()
 	progress := schemas["Response"].Properties["progress"]

@@ -20,7 +20,7 @@ import (
 // TaskType is a configured task type.
 type TaskType struct {
 	Name string
-	// Handler performs tasks of the type on the agents.
+	// Handler is the name of the handler that performs the tasks on the agents.
 	Handler string
 	// Summary describes the type in one sentence.
 	Summary string
@@ -29,21 +29,21 @@ type TaskType struct {
 	Schema json.RawMessage
 	// Validate checks a payload; nil accepts any payload.
 	Validate func(payload json.RawMessage) error
-	// Timeout bounds the execution. A task can only lower it. Zero is no bound.
+	// Timeout bounds the execution. A task can only lower it. Zero means no bound.
 	Timeout time.Duration
 	// CanUndo is false if the handler is known to be unable to undo a task.
 	CanUndo bool
-	// UndoRequires is the payload field that the handler needs to undo a task; empty is none.
+	// UndoRequires is the payload field that the handler needs to undo a task, if any.
 	UndoRequires string
 }
 
-// errCannotUndo: every agent would reject a task that undoes the task.
+// errCannotUndo means that every agent would reject the undo of the task.
 var errCannotUndo = errors.New("the task cannot be undone")
 
-// cannotUndo returns, as a clause, why a task with this payload cannot be undone. It is
-// empty if the task can be undone, or if only the agents know. A payload that is not an
-// object is the business of its schema.
-func (t TaskType) cannotUndo(payload []byte) string {
+// cannotUndoReason returns why a task with this payload cannot be undone. It is empty if
+// the task can be undone, or if only the agents can decide. The schema, not this method,
+// rejects a payload that is not an object.
+func (t TaskType) cannotUndoReason(payload []byte) string {
 	if !t.CanUndo {
 		return fmt.Sprintf("the handler %s cannot undo", t.Handler)
 	}
@@ -60,16 +60,16 @@ func (t TaskType) cannotUndo(payload []byte) string {
 // Options configure an API. All are mandatory unless their comment says otherwise.
 type Options struct {
 	Store *store.Store
-	// Creator stores new tasks; the Store does when nil.
+	// Creator stores new tasks. The default is Store.
 	Creator TaskCreator
 	Types   []TaskType
 	// Watch wakes event streams.
 	Watch      *watch.Fanout
 	Authorizer *auth.Authorizer
 	Enroller   *auth.Enroller
-	// Fingerprint identifies the server's self-signed certificate and is appended to
-	// enrolment tokens; it may be empty.
-	Fingerprint string
+	// CertificateFingerprint identifies the server's self-signed certificate and is
+	// appended to enrolment tokens; it may be empty.
+	CertificateFingerprint string
 	// Agents serves the paths below /agent/; nil if agents do not connect by HTTP.
 	Agents http.Handler
 	// Checks are the readiness checks by the name of their part; they may be empty.
@@ -90,7 +90,7 @@ type Options struct {
 	Gatherer prometheus.Gatherer
 }
 
-// TaskCreator stores a new task, as store.TaskCreator does, and may send its orders.
+// TaskCreator stores a new task, as store.Store does, and may send its orders.
 type TaskCreator interface {
 	CreateTask(ctx context.Context, t store.NewTask) (task tasker.Task, created bool, err error)
 }

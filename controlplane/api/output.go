@@ -71,7 +71,7 @@ func (r outputResource) output(ctx context.Context, in *outputInput) (*huma.Stre
 	}
 	notFound := r.notFound(in.Ref) + ", or it has no response of the endpoint " + quote(in.Endpoint)
 	if tasker.ValidateEndpoint(in.Endpoint) != nil {
-		return nil, problem(http.StatusNotFound, notFound)
+		return nil, newProblem(http.StatusNotFound, notFound)
 	}
 	recordOf(ctx).endpoint = in.Endpoint
 	out, err := r.store.Output(ctx, r.taskType.Name, in.Ref, in.Endpoint)
@@ -96,7 +96,7 @@ func (r outputResource) output(ctx context.Context, in *outputInput) (*huma.Stre
 	}}, nil
 }
 
-// outputText joins the pieces of an output, with a line in place of each gap.
+// outputText joins the chunks of an output, with a line in place of each gap.
 func outputText(out store.Output) string {
 	chunks := slices.SortedStableFunc(slices.Values(out.Chunks), func(a, b tasker.Chunk) int { return int(a.Offset - b.Offset) })
 	var b strings.Builder

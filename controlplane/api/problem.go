@@ -13,23 +13,23 @@ import (
 // queue is unavailable.
 const retryAfter = "5"
 
-// problem returns an RFC 9457 problem.
-func problem(status int, detail string, errs ...*huma.ErrorDetail) *huma.ErrorModel {
+// newProblem returns an RFC 9457 problem.
+func newProblem(status int, detail string, errs ...*huma.ErrorDetail) *huma.ErrorModel {
 	return &huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail, Errors: errs}
 }
 
-// fieldProblem returns a problem with one field.
-func fieldProblem(status int, detail, location, message string) *huma.ErrorModel {
-	return problem(status, detail, &huma.ErrorDetail{Location: location, Message: message})
+// newFieldProblem returns a problem with one invalid field.
+func newFieldProblem(status int, detail, location, message string) *huma.ErrorModel {
+	return newProblem(status, detail, &huma.ErrorDetail{Location: location, Message: message})
 }
 
 func internalError() *huma.ErrorModel {
-	return problem(http.StatusInternalServerError, "internal error; see the log of the control plane")
+	return newProblem(http.StatusInternalServerError, "internal error; see the log of the control plane")
 }
 
-// unavailable returns a problem of status 503 that asks the caller to retry.
+// unavailable returns a problem of status 503 with a Retry-After header.
 func unavailable(detail string) error {
-	return huma.ErrorWithHeaders(problem(http.StatusServiceUnavailable, detail), http.Header{"Retry-After": {retryAfter}})
+	return huma.ErrorWithHeaders(newProblem(http.StatusServiceUnavailable, detail), http.Header{"Retry-After": {retryAfter}})
 }
 
 func writeProblem(w http.ResponseWriter, p *huma.ErrorModel) {
@@ -41,10 +41,10 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v) // the client has left, or v is a programming error that tests find
+	_ = enc.Encode(v) // fails only if the client has left: v can be encoded
 }
 
-// truncate shortens a text of the caller for a message.
+// truncate shortens a text that the caller has sent for a message.
 func truncate(s string) string {
 	if len(s) > 80 {
 		return strings.ToValidUTF8(s[:80], "") + "…"

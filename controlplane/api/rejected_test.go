@@ -166,7 +166,7 @@ func TestRejectedRequests(t *testing.T) {
 		{"limit zero", get, "/ping?limit=0", "", nil, 422, "query.limit", ">= 1"},
 		{"limit too high", get, "/ping?limit=1000000", "", nil, 422, "query.limit", "<= 200"},
 		{"limit twice", get, "/ping?limit=1&limit=2", "", nil, 422, "query.limit", "2 times"},
-		{"invalid cursor", get, "/ping?cursor=nonsense!", "", nil, 422, "query.cursor", "not the next"},
+		{"invalid cursor", get, "/ping?cursor=nonsense!", "", nil, 422, "query.cursor", "not the value of next"},
 		{"unknown task", get, "/ping/nope", "", nil, 404, "", `"nope"`},
 		{"cancel of an unknown task", post, "/ping/nope/cancel", "", nil, 404, "", `"nope"`},
 		{"retry of an unknown task", post, "/ping/nope/retry", "", nil, 404, "", `"nope"`},

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics count and time requests.
+// metrics has the collectors of the API.
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -147,13 +147,13 @@ func logLevel(route, method string, status int) slog.Level {
 	return slog.LevelDebug
 }
 
-// statusWriter is a ResponseWriter that keeps the status of the answer.
+// statusWriter is a ResponseWriter that records the status of the answer.
 type statusWriter struct {
 	http.ResponseWriter
 	status int // 0 until the answer begins
 }
 
-// WriteHeader sends the header and keeps the status.
+// WriteHeader records the status and sends the header.
 func (w *statusWriter) WriteHeader(status int) {
 	if w.status == 0 && status >= http.StatusOK {
 		w.status = status

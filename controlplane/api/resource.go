@@ -13,7 +13,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
-// resource is what the operations of every resource share.
+// resource has the dependencies of every resource.
 type resource struct {
 	huma  huma.API
 	store *store.Store
@@ -33,24 +33,24 @@ func operation(tag, id, path, summary, description string) huma.Operation {
 func (r resource) problem(ctx context.Context, err error, notFound string) error {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return problem(http.StatusNotFound, notFound)
+		return newProblem(http.StatusNotFound, notFound)
 	case errors.Is(err, store.ErrConflict):
-		return fieldProblem(http.StatusConflict,
+		return newFieldProblem(http.StatusConflict,
 			"another task has this identifier, with a different payload, endpoints, rollout or options; choose another identifier, or repeat the original request to get that task",
 			"body.identifier", "is taken by a different task")
 	case errors.Is(err, store.ErrCursor):
-		const message = "is not the next of another page"
-		return fieldProblem(http.StatusUnprocessableEntity, "query.cursor "+message, "query.cursor", message)
+		const message = "is not the value of next from another page"
+		return newFieldProblem(http.StatusUnprocessableEntity, "query.cursor "+message, "query.cursor", message)
 	case errors.Is(err, store.ErrUnfinished):
-		return problem(http.StatusConflict, "the last attempt has not ended; wait for it or cancel it first")
+		return newProblem(http.StatusConflict, "the last attempt has not ended; wait for it or cancel it first")
 	case errors.Is(err, store.ErrNoRollout):
-		return problem(http.StatusConflict, "the task has no rollout, so it cannot be paused between waves; cancel ends it")
+		return newProblem(http.StatusConflict, "the task has no rollout, so it cannot be paused between waves; use cancel to end it")
 	case errors.Is(err, store.ErrNothingToRetry):
-		return problem(http.StatusConflict, "there is nothing to retry: every endpoint succeeded")
+		return newProblem(http.StatusConflict, "there is nothing to retry: every endpoint succeeded")
 	case errors.Is(err, store.ErrRolloutEnded), errors.Is(err, store.ErrNotPaused), errors.Is(err, store.ErrNothingToUndo), errors.Is(err, store.ErrUndoing), errors.Is(err, errCannotUndo):
-		return problem(http.StatusConflict, err.Error())
+		return newProblem(http.StatusConflict, err.Error())
 	case ctx.Err() != nil:
-		return problem(http.StatusServiceUnavailable, "the request was cancelled")
+		return newProblem(http.StatusServiceUnavailable, "the request was cancelled")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrSchema):
 		r.log.WarnContext(ctx, "store cannot serve a request", "route", recordOf(ctx).route, "error", err)
 		return unavailable("the database is unavailable; nothing was changed, try again")
@@ -60,7 +60,7 @@ func (r resource) problem(ctx context.Context, err error, notFound string) error
 	}
 }
 
-// typeResource is what the operations on the tasks of one type share.
+// typeResource has the dependencies of the operations on the tasks of one type.
 type typeResource struct {
 	resource
 	taskType TaskType
@@ -83,7 +83,7 @@ func (r typeResource) operation(method, path, verb, summary, description string)
 func (r typeResource) checkRef(ctx context.Context, ref string) error {
 	recordOf(ctx).taskType = r.taskType.Name
 	if tasker.ValidateIdentifier(ref) != nil {
-		return problem(http.StatusNotFound, r.notFound(ref))
+		return newProblem(http.StatusNotFound, r.notFound(ref))
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 // maxPromQL bounds the query of a gate, in bytes.
 const maxPromQL = 4096
 
-// rollout returns the waves of the task; nil is all endpoints at once.
+// rollout returns the rollout of the task; nil means all endpoints at once.
 func (p *taskParser) rollout() *tasker.RolloutSpec {
 	raw, found := p.field("rollout")
 	if !found {
@@ -31,8 +31,8 @@ func (p *taskParser) rollout() *tasker.RolloutSpec {
 	s.SetDefaults()
 	s.Validate(func(field, message string) { p.reject("rollout."+field, "%s", message) })
 	if s.OnFailure == tasker.OnFailureRollback {
-		if reason := p.taskType.cannotUndo(p.payload()); reason != "" {
-			p.reject("rollout.on_failure", "is rollback, but %s; possible are stop and pause", reason)
+		if reason := p.taskType.cannotUndoReason(p.payload()); reason != "" {
+			p.reject("rollout.on_failure", "is rollback, but %s; use stop or pause", reason)
 		}
 	}
 	return s
@@ -54,7 +54,7 @@ func (p *taskParser) gate(raw json.RawMessage) *tasker.Gate {
 	case len(g.PromQL) > maxPromQL:
 		p.reject("rollout.gate.promql", "has %d bytes; at most %d are allowed", len(g.PromQL), maxPromQL)
 	case !p.opts.PromQL:
-		p.reject("rollout.gate.promql", "cannot be checked: the configuration of the control plane names no Prometheus (prometheus.uri)")
+		p.reject("rollout.gate.promql", "cannot be checked: the configuration of the control plane has no prometheus.uri")
 	}
 	return g
 }

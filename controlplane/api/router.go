@@ -52,7 +52,7 @@ func (rt router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // requiredRole returns the role that a route requires. A path without a route requires
-// Admin too, so that strangers cannot find out which task types exist.
+// Admin too, so that callers without a token cannot find out which task types exist.
 func requiredRole(pattern string, r *http.Request) auth.Role {
 	switch routeOf(pattern) {
 	case rootPath:
@@ -109,7 +109,7 @@ func (rt router) writeUnroutable(w http.ResponseWriter, r *http.Request, muxHand
 	}
 	allow := answer.header.Get("Allow")
 	w.Header().Set("Allow", allow)
-	writeProblem(w, problem(http.StatusMethodNotAllowed,
+	writeProblem(w, newProblem(http.StatusMethodNotAllowed,
 		fmt.Sprintf("%s is not allowed here; allowed are %s", truncate(r.Method), allow)))
 }
 
@@ -124,7 +124,7 @@ func (rt router) writeNotFound(w http.ResponseWriter, r *http.Request) {
 	case strings.Contains(rest, "/") || strings.Contains(r.URL.EscapedPath(), "%2F") || strings.Contains(r.URL.EscapedPath(), "%2f"):
 		detail += "; an identifier contains no '/'"
 	}
-	writeProblem(w, problem(http.StatusNotFound, detail))
+	writeProblem(w, newProblem(http.StatusNotFound, detail))
 }
 
 // writeDenied answers a request that the authorizer refuses.
@@ -137,10 +137,10 @@ func writeDenied(w http.ResponseWriter, err error) {
 	if denied.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
 	}
-	writeProblem(w, problem(denied.Status, denied.Detail))
+	writeProblem(w, newProblem(denied.Status, denied.Detail))
 }
 
-// headerRecorder is a ResponseWriter that keeps the status and the headers only.
+// headerRecorder is a ResponseWriter that records the status and the headers only.
 type headerRecorder struct {
 	header http.Header
 	status int

@@ -8,9 +8,10 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// selection determines the endpoints of a request: those it names and those its labels
-// select or, without both, all that serve the type. The last is a broadcast, unless the
-// task has a rollout, which must know its endpoints before it begins.
+// selection is the choice of endpoints in a request. A request names endpoints, selects
+// them by labels, or both. Without names and labels it is for every endpoint that serves
+// the type. Then it is a broadcast, unless it has a rollout: the waves of a rollout are
+// formed from the endpoints that are known when the task is stored.
 type selection struct {
 	taskType string
 	named    []string
@@ -21,15 +22,15 @@ type selection struct {
 // isUnrestricted reports whether the request has neither names nor labels.
 func (s selection) isUnrestricted() bool { return s.named == nil && s.labels == nil }
 
-// isBroadcast reports whether the order goes to every endpoint, instead of to the
-// endpoints that are known when the task is stored.
+// isBroadcast reports whether the task is for every endpoint that serves the type, also
+// for endpoints that are not known yet.
 func (s selection) isBroadcast() bool { return s.isUnrestricted() && !s.rollout }
 
 // needsEndpoints reports whether known endpoints must be matched.
 func (s selection) needsEndpoints() bool { return s.labels != nil || s.isUnrestricted() && s.rollout }
 
-// matches reports whether an endpoint is selected without being named. A revoked
-// endpoint never is.
+// matches reports whether the labels select an endpoint or, in an unrestricted request,
+// whether the endpoint serves the type. A revoked endpoint never matches.
 func (s selection) matches(e tasker.Endpoint) bool {
 	switch {
 	case e.RevokedAt != nil:
@@ -65,10 +66,10 @@ func (s selection) checkSize(endpoints []string) error {
 	}
 	switch {
 	case endpoints == nil:
-		return fieldProblem(http.StatusUnprocessableEntity, "the task has no endpoint", location,
+		return newFieldProblem(http.StatusUnprocessableEntity, "the task has no endpoint", location,
 			"selects no endpoint that is known; GET /endpoints lists the endpoints with their labels")
 	case len(endpoints) > maxEndpoints:
-		return fieldProblem(http.StatusUnprocessableEntity, "the task has too many endpoints", location,
+		return newFieldProblem(http.StatusUnprocessableEntity, "the task has too many endpoints", location,
 			fmt.Sprintf("selects %d endpoints; at most %d are allowed", len(endpoints), maxEndpoints))
 	}
 	return nil

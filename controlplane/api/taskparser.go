@@ -29,8 +29,8 @@ func taskFields() []string {
 	return []string{"identifier", "payload", "endpoints", "labels", "receive_timeout", "timeout", "rollout", "not_before", "dry_run", "callback"}
 }
 
-// taskRequest is a valid request for a task. The endpoints that the selector matches are
-// not among the task's endpoints yet.
+// taskRequest is a valid request for a task. At first the task has only the endpoints
+// that the request names; those that the selector matches are added later.
 type taskRequest struct {
 	task     store.NewTask
 	selector tasker.Selector
@@ -61,7 +61,7 @@ func parseTask(opts *Options, t TaskType, body []byte) (taskRequest, error) {
 	p.rejectUnknown(taskFields())
 	request := p.parse()
 	if size := len(request.task.Payload); size > tasker.MaxPayload {
-		return taskRequest{}, fieldProblem(http.StatusRequestEntityTooLarge, "the payload is too large", "body.payload",
+		return taskRequest{}, newFieldProblem(http.StatusRequestEntityTooLarge, "the payload is too large", "body.payload",
 			fmt.Sprintf("has %d bytes; at most %d are allowed", size, tasker.MaxPayload))
 	}
 	if len(p.errors) == 0 && t.Validate != nil {
@@ -160,29 +160,30 @@ func (p *taskParser) endpoints() []string {
 
 // timeout returns the timeout of the type, or a lower one.
 func (p *taskParser) timeout() time.Duration {
-	highest := p.taskType.Timeout
-	if highest == 0 {
-		highest = maxTimeout
+	maximum := p.taskType.Timeout
+	if maximum == 0 {
+		maximum = maxTimeout
 	}
-	return p.duration("timeout", p.taskType.Timeout, highest)
+	return p.duration("timeout", p.taskType.Timeout, maximum)
 }
 
-func (p *taskParser) duration(field string, standard, highest time.Duration) time.Duration {
+// duration returns the duration in a field, or fallback if it is absent or invalid.
+func (p *taskParser) duration(field string, fallback, maximum time.Duration) time.Duration {
 	raw, found := p.field(field)
 	if !found {
-		return standard
+		return fallback
 	}
 	if t := jsonType(raw); t != "a string" && t != "a number" {
-		p.reject(field, "is %s, but must be a text like 30s or 1h30m, or a number of seconds", t)
-		return standard
+		p.reject(field, "is %s, but must be a string like 30s or 1h30m, or a number of seconds", t)
+		return fallback
 	}
 	var d tasker.Duration
 	if err := json.Unmarshal(raw, &d); err != nil {
 		p.reject(field, "is not valid: %v", err)
-		return standard
+		return fallback
 	}
-	if d.D() < minTimeout || d.D() > highest {
-		p.reject(field, "is %v, but must be between %v and %v", d, minTimeout, highest)
+	if d.D() < minTimeout || d.D() > maximum {
+		p.reject(field, "is %v, but must be between %v and %v", d, minTimeout, maximum)
 	}
 	return d.D()
 }
@@ -203,7 +204,7 @@ func (p *taskParser) labels() (string, tasker.Selector) {
 	return text, s
 }
 
-// action returns DryRun if the field dry_run is true.
+// action returns DryRun if the field dry_run is true, otherwise Perform.
 func (p *taskParser) action() tasker.Action {
 	raw, found := p.field("dry_run")
 	var dryRun bool
@@ -216,7 +217,7 @@ func (p *taskParser) action() tasker.Action {
 	return tasker.Perform
 }
 
-// notBefore returns when the task begins; nil is at once.
+// notBefore returns when the task begins; nil means at once.
 func (p *taskParser) notBefore() *time.Time {
 	text, found := p.text("not_before", "a time like 2026-01-02T03:04:05Z")
 	if !found {
@@ -235,8 +236,8 @@ func (p *taskParser) notBefore() *time.Time {
 	return nil
 }
 
-// callback returns the URL that receives events of the task; nil is none. The field is a
-// URL, or an object with a URL and the events it receives.
+// callback returns the callback of the task; nil means none. The field is a URL, or an
+// object with a URL and the events that the URL receives.
 func (p *taskParser) callback() *tasker.Callback {
 	raw, found := p.field("callback")
 	if !found {
@@ -254,18 +255,24 @@ func (p *taskParser) callback() *tasker.Callback {
 	if err := p.opts.CheckCallback(c.URL); err != nil {
 		p.reject(urlField, "%v", err)
 	}
-	for i, e := range c.Events {
+	c.Events = p.callbackEvents(c.Events)
+	return c
+}
+
+// callbackEvents returns the requested events without duplicates, in the order of
+// tasker.CallbackEvents, so that equal requests have equal fingerprints. If nil is
+// requested, it returns all events.
+func (p *taskParser) callbackEvents(requested []tasker.CallbackEvent) []tasker.CallbackEvent {
+	if requested == nil {
+		return tasker.CallbackEvents()
+	}
+	if len(requested) == 0 {
+		p.reject("callback.events", "is empty; leave it out to receive all events")
+	}
+	for i, e := range requested {
 		if msg := tasker.CheckOneOf(e, tasker.CallbackEvents()...); msg != "" {
 			p.reject(fmt.Sprintf("callback.events[%d]", i), "%s", msg)
 		}
 	}
-	switch requested := c.Events; {
-	case requested == nil:
-		c.Events = tasker.CallbackEvents()
-	case len(requested) == 0:
-		p.reject("callback.events", "is empty; leave it out to receive all events")
-	default:
-		c.Events = slices.DeleteFunc(tasker.CallbackEvents(), func(e tasker.CallbackEvent) bool { return !slices.Contains(requested, e) })
-	}
-	return c
+	return slices.DeleteFunc(tasker.CallbackEvents(), func(e tasker.CallbackEvent) bool { return !slices.Contains(requested, e) })
 }

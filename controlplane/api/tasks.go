@@ -44,7 +44,7 @@ type taskOutput struct{ Body tasker.Task }
 type TaskAndResponses struct {
 	Task      tasker.Task       `json:"task" doc:"The task."`
 	Responses []tasker.Response `json:"responses" doc:"One response for each endpoint, by name."`
-	Controls  []tasker.Control  `json:"controls,omitempty" doc:"What people requested for the task after its creation."`
+	Controls  []tasker.Control  `json:"controls,omitempty" doc:"The requests to cancel, retry, pause, resume or undo the task."`
 	UndoneBy  string            `json:"undone_by,omitempty" doc:"The id of the task that undoes the last attempt, made by hand or by a rollback; absent if there is none."`
 	Callbacks []tasker.Delivery `json:"callbacks,omitempty" doc:"The events of the task that are due at its callback, and their delivery."`
 }
@@ -52,7 +52,7 @@ type TaskAndResponses struct {
 type listInput struct {
 	Status string `query:"status" enum:"pending,sent,running,paused,succeeded,failed,incomplete,cancelled" doc:"List only tasks with this status."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"The maximum number of tasks."`
-	Cursor string `query:"cursor" maxLength:"500" doc:"The next of the previous page."`
+	Cursor string `query:"cursor" maxLength:"500" doc:"The value of next from the previous page."`
 }
 
 // TaskList is one page of tasks.
@@ -151,8 +151,8 @@ func (r taskResource) create(ctx context.Context, in *createInput) (*createOutpu
 	}
 }
 
-// resolveEndpoints adds the matched endpoints to the named ones, and orders all for a
-// rollout.
+// resolveEndpoints adds the matched endpoints to the named ones, and sorts all in the
+// order of the rollout.
 func (r taskResource) resolveEndpoints(ctx context.Context, request *taskRequest) error {
 	s, task := request.selection(), &request.task
 	if s.needsEndpoints() {
@@ -219,7 +219,7 @@ func withResponses(task tasker.Task, responses []tasker.Response) TaskAndRespons
 	return TaskAndResponses{Task: task, Responses: responses}
 }
 
-// controlFunc changes a stored task on request of a person.
+// controlFunc changes a stored task; by is the name of the caller.
 type controlFunc = func(ctx context.Context, taskType, ref, by string) (tasker.Task, error)
 
 func (r taskResource) registerControl(name, summary, description string, control controlFunc) {
@@ -250,7 +250,7 @@ func (r taskResource) undo(ctx context.Context, taskType, ref, by string) (taske
 	if err != nil {
 		return tasker.Task{}, err
 	}
-	if reason := r.taskType.cannotUndo(task.Payload); reason != "" {
+	if reason := r.taskType.cannotUndoReason(task.Payload); reason != "" {
 		return tasker.Task{}, fmt.Errorf("%w: %s", errCannotUndo, reason)
 	}
 	return r.store.UndoTask(ctx, taskType, ref, by)

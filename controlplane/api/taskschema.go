@@ -121,8 +121,8 @@ func rolloutSchema(schemas huma.Registry) *huma.Schema {
 	}
 }
 
-// refineRollout completes the schemas of a rollout's fields with what their Go types do
-// not tell.
+// refineRollout adds to the schemas of a rollout's fields what their Go types cannot
+// express.
 func refineRollout(fields map[string]*huma.Schema) {
 	for _, name := range []string{"canary", "max_failures"} {
 		fields[name] = amountSchema(fields[name].Description)
@@ -146,10 +146,10 @@ func amountSchema(description string) *huma.Schema {
 	}
 }
 
-// durationSchema describes a time given as text or as a number.
+// durationSchema describes a duration as a string or a number.
 func durationSchema(description, example string) *huma.Schema {
 	return &huma.Schema{
-		Description: description + " A text like `90s`, `10m` or `1h30m`, or a number of seconds.",
+		Description: description + " A string like `90s`, `10m` or `1h30m`, or a number of seconds.",
 		Examples:    []any{example},
 		Extensions:  map[string]any{"type": []string{"string", "number", "null"}},
 	}
@@ -184,7 +184,7 @@ func enumOf[T ~string](values []T) []any {
 
 const exampleIdentifier = "e7bd91d0-16ad-11e2-892e-0800200c9a66"
 
-// exampleRequest returns a request with further pairs of fields and values.
+// exampleRequest returns a request; fields are pairs of a further field and its value.
 func exampleRequest(payload json.RawMessage, fields ...any) map[string]any {
 	body := map[string]any{"identifier": exampleIdentifier, "payload": payload}
 	for i := 0; i < len(fields); i += 2 {
@@ -224,8 +224,8 @@ func exampleResponses(taskType string) TaskAndResponses {
 // exampleProblems returns answers to invalid requests for a task.
 func exampleProblems() []*huma.ErrorModel {
 	return []*huma.ErrorModel{
-		fieldProblem(http.StatusBadRequest, "the body cannot be read", "body.payload.foo", "is given twice"),
-		problem(http.StatusUnprocessableEntity, "body.identifier is mandatory",
+		newFieldProblem(http.StatusBadRequest, "the body cannot be read", "body.payload.foo", "is given twice"),
+		newProblem(http.StatusUnprocessableEntity, "body.identifier is mandatory",
 			&huma.ErrorDetail{Location: "body.identifier", Message: "is mandatory"},
 			&huma.ErrorDetail{Location: "body.endpoints[1]", Message: `is "loadbalancer-1", the same as endpoints[0]`}),
 	}

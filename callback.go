@@ -52,14 +52,12 @@ func DeliveryStatuses() []DeliveryStatus {
 // Delivery is the delivery of one event of a task to the callback's URL.
 type Delivery struct {
 	// ID is a UUIDv7 that the receiver gets as the webhook-id.
-	ID     string         `json:"id" doc:"The webhook-id of the call."`
-	Event  CallbackEvent  `json:"event" doc:"The event."`
-	At     time.Time      `json:"at" doc:"When the event happened."`
-	Status DeliveryStatus `json:"status" doc:"waiting for the next attempt, delivered, or given_up."`
-	// Attempts is how often the URL was called, including a call in progress.
-	Attempts      int        `json:"attempts" doc:"How often the URL was called, including a call in progress."`
-	NextAttemptAt *time.Time `json:"next_attempt_at,omitempty" doc:"When the URL is called next."`
-	DeliveredAt   *time.Time `json:"delivered_at,omitempty" doc:"When the URL answered 2xx."`
-	// LastError explains why the last failed attempt failed.
-	LastError string `json:"last_error,omitempty" doc:"Why the last failed attempt failed."`
+	ID            string         `json:"id" doc:"The webhook-id of the call."`
+	Event         CallbackEvent  `json:"event" doc:"The event."`
+	At            time.Time      `json:"at" doc:"When the event happened."`
+	Status        DeliveryStatus `json:"status" doc:"waiting for the next attempt, delivered, or given_up."`
+	Attempts      int            `json:"attempts" doc:"How often the URL was called, including a call in progress."`
+	NextAttemptAt *time.Time     `json:"next_attempt_at,omitempty" doc:"When the URL is called next."`
+	DeliveredAt   *time.Time     `json:"delivered_at,omitempty" doc:"When the URL answered 2xx."`
+	LastError     string         `json:"last_error,omitempty" doc:"Why the last failed attempt failed."`
 }

@@ -4,38 +4,26 @@ import "time"
 
 // Endpoint is a server with an agent, in the state that its agent last reported.
 type Endpoint struct {
-	Name     string `json:"name" doc:"The name of the endpoint."`
-	Instance string `json:"instance" doc:"Identifies the agent's journal."`
-	// Connected is true if the agent reported within the last three heartbeats and has
-	// not stopped since.
-	Connected bool      `json:"connected" doc:"The agent reported within the last three heartbeats and has not stopped since."`
-	FirstSeen time.Time `json:"first_seen" doc:"When the agent first reported."`
-	LastSeen  time.Time `json:"last_seen" doc:"When the agent last reported."`
-	// EnrolledAt is when the endpoint got its own secret, RevokedAt when it was revoked.
+	Name       string     `json:"name" doc:"The name of the endpoint."`
+	Instance   string     `json:"instance" doc:"Identifies the agent's journal."`
+	Connected  bool       `json:"connected" doc:"The agent reported within the last three heartbeats and has not stopped since."`
+	FirstSeen  time.Time  `json:"first_seen" doc:"When the agent first reported."`
+	LastSeen   time.Time  `json:"last_seen" doc:"When the agent last reported."`
 	EnrolledAt *time.Time `json:"enrolled_at,omitempty" doc:"When the endpoint was enrolled; absent if it has no secret of its own."`
 	RevokedAt  *time.Time `json:"revoked_at,omitempty" doc:"When the endpoint was revoked; absent if it was not."`
-	// Types are the configured task types that the endpoint serves.
-	Types []string `json:"types" doc:"The configured task types that the endpoint serves."`
+	Types      []string   `json:"types" doc:"The configured task types that the endpoint serves."`
 	Presence
 }
 
 // Presence is the information that an agent reports about itself.
 type Presence struct {
-	// Version is the version of the agent program.
-	Version string            `json:"version" doc:"The version of the agent program."`
-	Labels  map[string]string `json:"labels" doc:"The labels in the configuration of the agent."`
-	// Handlers are the names of the agent's handlers, Scripts the task types for which
-	// its script handler has an executable.
-	Handlers []string `json:"handlers" doc:"The handlers of the agent."`
-	Scripts  []string `json:"scripts" doc:"The task types for which the script handler of the agent has an executable."`
-	// Metrics is the host:port of the agent's metrics; empty means no metrics.
-	Metrics string `json:"metrics" doc:"The host:port of the agent's metrics; empty is none."`
-	// Running is the number of assignments in execution, Waiting the number of
-	// accepted assignments that have not started.
-	Running int `json:"running" doc:"How many assignments the agent performs now."`
-	Waiting int `json:"waiting" doc:"How many assignments the agent has accepted and not yet started."`
-	// Load is the server's one-minute load average.
-	Load float64 `json:"load" doc:"The one-minute load average of the server."`
-	// Heartbeat is the interval of the agent's heartbeats.
-	Heartbeat Duration `json:"heartbeat" doc:"The interval of the agent's heartbeats; the control plane sets a longer one for large fleets."`
+	Version   string            `json:"version" doc:"The version of the agent program."`
+	Labels    map[string]string `json:"labels" doc:"The labels in the configuration of the agent."`
+	Handlers  []string          `json:"handlers" doc:"The handlers of the agent."`
+	Scripts   []string          `json:"scripts" doc:"The task types for which the script handler of the agent has an executable."`
+	Metrics   string            `json:"metrics" doc:"The host:port of the agent's metrics; empty is none."`
+	Running   int               `json:"running" doc:"How many assignments the agent performs now."`
+	Waiting   int               `json:"waiting" doc:"How many assignments the agent has accepted and not yet started."`
+	Load      float64           `json:"load" doc:"The one-minute load average of the server."`
+	Heartbeat Duration          `json:"heartbeat" doc:"The interval of the agent's heartbeats; the control plane sets a longer one for large fleets."`
 }

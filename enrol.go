@@ -9,11 +9,10 @@ import (
 // EnrolToken permits servers to enrol: each use gives one endpoint its own credential. The
 // token is valid until it expires, is used up or is revoked.
 type EnrolToken struct {
-	ID        string    `json:"id" doc:"Names the token, to revoke it."`
-	CreatedAt time.Time `json:"created_at" doc:"When the token was created."`
-	CreatedBy string    `json:"created_by" doc:"Who created the token."`
-	ExpiresAt time.Time `json:"expires_at" doc:"When the token expires."`
-	// MaxUses is how many endpoints can enrol with the token, Uses how many have.
+	ID        string     `json:"id" doc:"Names the token, to revoke it."`
+	CreatedAt time.Time  `json:"created_at" doc:"When the token was created."`
+	CreatedBy string     `json:"created_by" doc:"Who created the token."`
+	ExpiresAt time.Time  `json:"expires_at" doc:"When the token expires."`
 	MaxUses   int        `json:"max_uses" doc:"How many endpoints can enrol with the token."`
 	Uses      int        `json:"uses" doc:"How many endpoints have enrolled with the token."`
 	RevokedAt *time.Time `json:"revoked_at,omitempty" doc:"When the token was revoked; absent if it was not."`

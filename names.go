@@ -85,7 +85,7 @@ func consistsOf(s, allowed string) bool {
 
 // isValidName reports whether name has 1 to maxLength characters of a-z, 0-9, '.',
 // '_' and '-', and begins with a letter or digit. It uses no regular expression,
-// because compiling one would slow down each start of the supervisor.
+// because compiling one would slow down each start of tasker-agent supervise.
 func isValidName(name string, maxLength int) bool {
 	if name == "" || len(name) > maxLength || strings.ContainsRune("._-", rune(name[0])) {
 		return false

@@ -72,25 +72,17 @@ type Response struct {
 	Status   ResponseStatus `json:"status" doc:"The status of the task on this endpoint."`
 	// Wave is the number of the endpoint's wave in the rollout, from 1. It is 0 if the
 	// response succeeded before the rollout was retried.
-	Wave int `json:"wave,omitempty" doc:"The number of the endpoint's wave in the rollout, from 1; absent if the endpoint succeeded before the rollout was retried."`
-	// Attempt counts from 1; each retry makes a new attempt.
-	Attempt int `json:"attempt" doc:"The number of the attempt, from 1; each retry makes a new attempt."`
-	// Reason explains why the response has not ended, or why it ended without a report
-	// of the handler.
-	Reason string `json:"reason" doc:"Why the response has not ended, or why it ended without a report of the handler."`
-	// Error is the error that the handler returned.
+	Wave     int             `json:"wave,omitempty" doc:"The number of the endpoint's wave in the rollout, from 1; absent if the endpoint succeeded before the rollout was retried."`
+	Attempt  int             `json:"attempt" doc:"The number of the attempt, from 1; each retry makes a new attempt."`
+	Reason   string          `json:"reason" doc:"Why the response has not ended, or why it ended without a report of the handler."`
 	Error    string          `json:"error" doc:"The error of the handler."`
 	Result   json.RawMessage `json:"result" doc:"The result of the handler: any JSON."`
 	ExitCode *int            `json:"exit_code" doc:"The exit code of the process; null if there was no process."`
 	Progress *Progress       `json:"progress" doc:"The progress that the handler last reported."`
-	// Presumed is true if a deadline ended the response because the agent did not
-	// report. A late report replaces a presumed status.
-	Presumed bool `json:"presumed" doc:"The deadline ended the response because the agent did not report; a late report replaces it."`
-	// Late is true if the report arrived after a deadline had ended the response.
-	Late bool `json:"late" doc:"The report arrived after the deadline had ended the response."`
+	Presumed bool            `json:"presumed" doc:"The deadline ended the response because the agent did not report; a late report replaces it."`
+	Late     bool            `json:"late" doc:"The report arrived after the deadline had ended the response."`
 
-	// SilentSince is when the endpoint last reported, while it should work on the task
-	// but is not connected. It does not count as a change of the response.
+	// SilentSince does not count as a change of the response.
 	SilentSince *time.Time `json:"silent_since,omitempty" doc:"When the endpoint last reported, if it should work on the task but is not connected; absent otherwise. After api.lost_after the response is interrupted."`
 
 	SentAt     *time.Time `json:"sent_at" doc:"When the task was handed to the transport."`
@@ -98,14 +90,11 @@ type Response struct {
 	StartedAt  *time.Time `json:"started_at" doc:"When the handler was started."`
 	FinishedAt *time.Time `json:"finished_at" doc:"When the response ended."`
 
-	// OutputBytes is the number of bytes that the handler printed. OutputTruncated is
-	// true if only a part of them was stored.
 	OutputBytes     int64 `json:"output_bytes" doc:"How many bytes the handler printed in total."`
 	OutputTruncated bool  `json:"output_truncated" doc:"A part of the output was left out."`
 
 	// Seq is the sequence number of the last update applied to this attempt.
-	Seq int64 `json:"-"`
-	// Version is the task's version at which this response last changed.
+	Seq     int64 `json:"-"`
 	Version int64 `json:"version" doc:"The version of the task at the last change of this response."`
 }
 

@@ -15,26 +15,16 @@ const (
 
 // RolloutSpec describes how a task is divided into waves.
 type RolloutSpec struct {
-	// Canary is the size of the first wave, before the batches; zero means no canary.
-	Canary Amount `json:"canary" doc:"The size of the first wave, the canary; 0 is no canary."`
-	// Batch are the sizes of the waves after the canary, in order. The last size
-	// applies to all further waves.
-	Batch Amounts `json:"batch" doc:"The sizes of the waves after the canary, in order; the last size applies to all further waves."`
-	// MaxFailures is the failure budget: how many endpoints of the task may fail (see
-	// Counts.Failures). One failure more triggers OnFailure.
-	MaxFailures Amount `json:"max_failures" doc:"How many endpoints of the task may fail. An endpoint counts as failed if its response has ended with any status other than succeeded or skipped. One failure more triggers on_failure."`
-	// PauseBetween is the time between the end of a wave and the next step.
-	PauseBetween Duration `json:"pause_between" doc:"The time between the end of a wave and the next step."`
-	// PauseAfterCanary pauses the rollout after the canary has ended.
-	PauseAfterCanary bool `json:"pause_after_canary" doc:"Pause after the canary until the rollout is resumed."`
-	// Order is the order in which the endpoints are assigned to waves.
-	Order RolloutOrder `json:"order" doc:"listed: the named endpoints first, then those found by labels, by name; name; or random."`
-	// Gate must hold between two waves; nil means no gate.
-	Gate      *Gate     `json:"gate,omitempty" doc:"The condition that must hold between two waves; otherwise the rollout pauses."`
-	OnFailure OnFailure `json:"on_failure" doc:"stop: running endpoints finish, the others are skipped; pause: a person decides; rollback: stop, then undo the task where it was started, which is refused with 422 if the handler cannot undo this payload."`
-	// Exclusive is true if no other rollout may run on these endpoints at the same
-	// time.
-	Exclusive bool `json:"exclusive" doc:"No other rollout runs on these endpoints at the same time; the later rollout waits."`
+	Canary Amount  `json:"canary" doc:"The size of the first wave, the canary; 0 is no canary."`
+	Batch  Amounts `json:"batch" doc:"The sizes of the waves after the canary, in order; the last size applies to all further waves."`
+	// MaxFailures is the failure budget; see Counts.Failures.
+	MaxFailures      Amount       `json:"max_failures" doc:"How many endpoints of the task may fail. An endpoint counts as failed if its response has ended with any status other than succeeded or skipped. One failure more triggers on_failure."`
+	PauseBetween     Duration     `json:"pause_between" doc:"The time between the end of a wave and the next step."`
+	PauseAfterCanary bool         `json:"pause_after_canary" doc:"Pause after the canary until the rollout is resumed."`
+	Order            RolloutOrder `json:"order" doc:"listed: the named endpoints first, then those found by labels, by name; name; or random."`
+	Gate             *Gate        `json:"gate,omitempty" doc:"The condition that must hold between two waves; otherwise the rollout pauses."`
+	OnFailure        OnFailure    `json:"on_failure" doc:"stop: running endpoints finish, the others are skipped; pause: a person decides; rollback: stop, then undo the task where it was started, which is refused with 422 if the handler cannot undo this payload."`
+	Exclusive        bool         `json:"exclusive" doc:"No other rollout runs on these endpoints at the same time; the later rollout waits."`
 }
 
 // RolloutOrder is the order of a rollout's endpoints.
@@ -59,13 +49,9 @@ const (
 
 // Gate is a condition that must hold between two waves. Either PromQL or URL is set.
 type Gate struct {
-	// PromQL is a query to the configured Prometheus. The gate holds if the result has
-	// a sample that is neither zero nor NaN. $endpoints is replaced by a regular
-	// expression that matches the endpoints of the waves so far.
 	PromQL string `json:"promql,omitempty" doc:"A query to Prometheus. The gate holds if the result has a sample that is neither zero nor NaN. $endpoints is replaced by a regular expression that matches the endpoints so far."`
-	// URL is requested with GET. The gate holds if it answers 2xx.
-	URL string `json:"url,omitempty" doc:"The gate holds if this URL answers 2xx. It must be https, or http on the control plane's own machine, unless gates.allow in the configuration permits others."`
-	// For is how long the condition must hold.
+	// URL is requested with GET.
+	URL string   `json:"url,omitempty" doc:"The gate holds if this URL answers 2xx. It must be https, or http on the control plane's own machine, unless gates.allow in the configuration permits others."`
 	For Duration `json:"for" doc:"How long the condition must hold."`
 }
 

@@ -40,17 +40,12 @@ func (s RolloutState) Ended() bool {
 // Rollout is the specification of a rollout and its progress.
 type Rollout struct {
 	RolloutSpec
-	State RolloutState `json:"state" doc:"The state of the rollout."`
-	// Reason explains the state.
-	Reason string `json:"reason" doc:"Why the rollout is in this state."`
-	// Waves are the sizes of the waves, the canary first. Wave is the number of waves
-	// that have begun.
-	Waves []int `json:"waves" doc:"The sizes of the waves, the canary first."`
-	Wave  int   `json:"wave" doc:"How many waves have begun."`
-	// Until is when a state with a time limit ends.
-	Until *time.Time `json:"until,omitempty" doc:"When a state with a time limit ends."`
-	// Rollback is the id of the task that undoes this task.
-	Rollback string `json:"rollback,omitempty" doc:"The id of the task that undoes this task."`
+	State    RolloutState `json:"state" doc:"The state of the rollout."`
+	Reason   string       `json:"reason" doc:"Why the rollout is in this state."`
+	Waves    []int        `json:"waves" doc:"The sizes of the waves, the canary first."`
+	Wave     int          `json:"wave" doc:"How many waves have begun."`
+	Until    *time.Time   `json:"until,omitempty" doc:"When a state with a time limit ends."`
+	Rollback string       `json:"rollback,omitempty" doc:"The id of the task that undoes this task."`
 
 	// Resume is the state of a paused rollout after it is resumed.
 	Resume RolloutState `json:"-"`
@@ -69,20 +64,11 @@ func (r Rollout) Unreleased() int {
 
 // WavePlan is the preview of a request: the waves of the task if it was created now.
 type WavePlan struct {
-	Type string `json:"type" doc:"The task type."`
-	// Task is the id of the task that the same request has already created; empty if
-	// the task would be new.
-	Task string `json:"task,omitempty" doc:"The id of the task that the same request has already made; absent if the task would be new."`
-	// Rollout is the requested rollout; nil means no waves.
-	Rollout *RolloutSpec `json:"rollout" doc:"The requested rollout; null if the task has no waves."`
-	// Waves are the endpoints of each wave. With OrderRandom only the size of each
-	// wave is certain.
-	Waves [][]string `json:"waves" doc:"The endpoints of each wave; with the order random only the size of each wave is certain."`
-	// Broadcast is true if the task reaches every endpoint that serves the type until
-	// the receive deadline. The only wave then lists the endpoints known now.
-	Broadcast bool `json:"broadcast" doc:"The task reaches every endpoint that serves the type until the receive deadline; the one wave lists those known now."`
-	// NotConnected are the endpoints of the waves that are not connected, NotServing
-	// the connected endpoints that would reject the task.
-	NotConnected []string `json:"not_connected" doc:"The endpoints that are not connected, or are revoked."`
-	NotServing   []string `json:"not_serving" doc:"The endpoints that are connected but would reject the task."`
+	Type         string       `json:"type" doc:"The task type."`
+	Task         string       `json:"task,omitempty" doc:"The id of the task that the same request has already made; absent if the task would be new."`
+	Rollout      *RolloutSpec `json:"rollout" doc:"The requested rollout; null if the task has no waves."`
+	Waves        [][]string   `json:"waves" doc:"The endpoints of each wave; with the order random only the size of each wave is certain."`
+	Broadcast    bool         `json:"broadcast" doc:"The task reaches every endpoint that serves the type until the receive deadline; the one wave lists those known now."`
+	NotConnected []string     `json:"not_connected" doc:"The endpoints that are not connected, or are revoked."`
+	NotServing   []string     `json:"not_serving" doc:"The endpoints that are connected but would reject the task."`
 }

@@ -28,46 +28,32 @@ const (
 
 // Task is one stored request of a client: a payload for a set of endpoints.
 type Task struct {
-	// ID is a UUIDv7 that the control plane assigns.
-	ID string `json:"id" doc:"The id that tasker gave the task, a UUIDv7."`
-	// Identifier is the client's name for the task, unique within the type.
+	ID         string          `json:"id" doc:"The id that tasker gave the task, a UUIDv7."`
 	Identifier string          `json:"identifier" doc:"Your own name for the task, unique within the type."`
 	Type       string          `json:"type" doc:"The task type."`
 	Payload    json.RawMessage `json:"payload" doc:"The input of the handler."`
-	// Endpoints perform the task. Nil is a broadcast: every endpoint that serves the
-	// type performs it.
-	Endpoints []string `json:"endpoints" doc:"The endpoints that perform the task; null is every endpoint that serves the type."`
-	// Labels is the selector that added endpoints when the task was stored.
-	Labels string `json:"labels,omitempty" doc:"The selector that added endpoints when the task was stored."`
-	// Action is the requested operation. Undoes is the id of the task to undo; it is
-	// set with the action Undo only.
-	Action Action     `json:"action,omitempty" doc:"plan for a dry run, undo for a task that undoes another task; absent for other tasks."`
-	Undoes string     `json:"undoes,omitempty" doc:"The id of the task that this task undoes."`
-	Status TaskStatus `json:"status" doc:"The status of the task, which follows from its responses."`
-	// Reason explains why a task without any response is incomplete.
-	Reason string `json:"reason" doc:"Why a task without any response is incomplete."`
-	Counts Counts `json:"counts" doc:"The number of responses in each status."`
+	// Endpoints is nil for a broadcast.
+	Endpoints []string   `json:"endpoints" doc:"The endpoints that perform the task; null is every endpoint that serves the type."`
+	Labels    string     `json:"labels,omitempty" doc:"The selector that added endpoints when the task was stored."`
+	Action    Action     `json:"action,omitempty" doc:"plan for a dry run, undo for a task that undoes another task; absent for other tasks."`
+	Undoes    string     `json:"undoes,omitempty" doc:"The id of the task that this task undoes."`
+	Status    TaskStatus `json:"status" doc:"The status of the task, which follows from its responses."`
+	Reason    string     `json:"reason" doc:"Why a task without any response is incomplete."`
+	Counts    Counts     `json:"counts" doc:"The number of responses in each status."`
 
-	CreatedAt time.Time `json:"created_at" doc:"When the task was stored."`
-	// NotBefore is when the task begins; nil means immediately.
-	NotBefore *time.Time `json:"not_before,omitempty" doc:"When the task begins; absent if it begins at once."`
-	// Rollout divides the task into waves; nil means no waves.
-	Rollout *Rollout `json:"rollout,omitempty" doc:"The waves of the task and their progress; absent if the task has no waves."`
-	// Callback receives events of the task; nil means no callback.
-	Callback *Callback `json:"callback,omitempty" doc:"The URL that receives events of the task; absent if there is none."`
-	// FinishedAt is set when every response has ended.
-	FinishedAt *time.Time `json:"finished_at" doc:"When the last response ended; null before."`
-	// ReceiveTimeout is how long endpoints have to receive the task.
-	ReceiveTimeout Duration `json:"receive_timeout" doc:"How long endpoints have to receive the task."`
-	// ReceiveDeadline is when ReceiveTimeout ends, by the database's clock.
+	CreatedAt      time.Time  `json:"created_at" doc:"When the task was stored."`
+	NotBefore      *time.Time `json:"not_before,omitempty" doc:"When the task begins; absent if it begins at once."`
+	Rollout        *Rollout   `json:"rollout,omitempty" doc:"The waves of the task and their progress; absent if the task has no waves."`
+	Callback       *Callback  `json:"callback,omitempty" doc:"The URL that receives events of the task; absent if there is none."`
+	FinishedAt     *time.Time `json:"finished_at" doc:"When the last response ended; null before."`
+	ReceiveTimeout Duration   `json:"receive_timeout" doc:"How long endpoints have to receive the task."`
+	// ReceiveDeadline follows the database's clock.
 	ReceiveDeadline time.Time `json:"receive_deadline" doc:"When the receive timeout ends."`
-	// Timeout limits the execution on each endpoint; zero means no limit.
-	Timeout Duration `json:"timeout" doc:"The limit of the execution on each endpoint; 0s is no limit."`
+	Timeout         Duration  `json:"timeout" doc:"The limit of the execution on each endpoint; 0s is no limit."`
 
 	CancelRequestedAt *time.Time `json:"cancel_requested_at" doc:"When the task was cancelled; null if it was not."`
 	CancelRequestedBy string     `json:"cancel_requested_by" doc:"Who cancelled the task."`
 
-	// Version is bumped by each write to the task or to one of its responses.
 	Version int64 `json:"version" doc:"Grows with each change of the task or of a response."`
 }
 
@@ -97,7 +83,6 @@ const ScriptHandler = "script"
 
 // Control is an operation on a task that a person requested.
 type Control struct {
-	// Action is cancel, pause, resume, retry or undo.
 	Action string    `json:"action" doc:"cancel, pause, resume, retry or undo."`
 	At     time.Time `json:"at" doc:"When the action was requested."`
 	By     string    `json:"by" doc:"Who requested the action."`

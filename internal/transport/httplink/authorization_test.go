@@ -76,7 +76,7 @@ func TestRevokeAndRestore(t *testing.T) {
 		})
 	}()
 	t.Cleanup(func() {
-		closed(t, link)
+		closeConn(t, link)
 		<-done
 	})
 	wait.For(t, "an order to pass", func() bool { return hub.Send(t.Context(), assignment("web-1", 1)) == nil })
@@ -165,7 +165,7 @@ func TestDisconnectEndsWaitingSend(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	// Nothing else ends it.
-	hub := s.newHub(t, func(o *httplink.HubOptions) { o.Patience, o.WriteTimeout = time.Hour, time.Hour })
+	hub := s.newHub(t, func(o *httplink.HubOptions) { o.SendTimeout, o.WriteTimeout = time.Hour, time.Hour })
 	collect(t, hub, nil)
 	stream := s.open(t, nil, "web-1", "journal-of-web-1")
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))

@@ -138,6 +138,6 @@ func BenchmarkIdleStream(b *testing.B) {
 		for _, conn := range conns {
 			conn.Close()
 		}
-		closed(b, hub)
+		closeConn(b, hub)
 	}
 }

@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 		s := newServer(t)
 		wire := transporttest.NewProxy(t, s.address)
 		return transporttest.Fabric{
-			AgentWire: wire,
+			AgentProxy: wire,
 			NewHub: func(t testing.TB, types []tasker.TaskType) transport.Hub {
 				return s.newHub(t, func(o *httplink.HubOptions) { o.Types = types })
 			},
@@ -63,12 +63,12 @@ func newServer(t testing.TB) *server {
 // newHub makes a hub and serves it instead of the one before.
 func (s *server) newHub(t testing.TB, change ...func(*httplink.HubOptions)) *httplink.Hub {
 	t.Helper()
-	o := httplink.HubOptions{Types: types(), Keepalive: 500 * time.Millisecond, Patience: patience, Log: slog.New(slog.DiscardHandler)}
+	o := httplink.HubOptions{Types: types(), Keepalive: 500 * time.Millisecond, SendTimeout: timeout, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&o)
 	}
 	hub := httplink.NewHub(o)
-	t.Cleanup(func() { closed(t, hub) })
+	t.Cleanup(func() { closeConn(t, hub) })
 	handler := hub.Handler()
 	s.handler.Store(&handler)
 	return hub
@@ -81,7 +81,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodGet {
-		w = &tapped{w, func(conn net.Conn) {
+		w = &hijackRecorder{w, func(conn net.Conn) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.streams[r.Header.Get("Tasker-Endpoint")] = conn
@@ -123,14 +123,14 @@ func post(t testing.TB, client *http.Client, url, endpoint string, body []byte) 
 	return resp.StatusCode
 }
 
-// tapped passes the connection that a hub hijacks to the test, which can then write to the
+// hijackRecorder passes the connection that a hub hijacks to the test, which can then write to the
 // stream.
-type tapped struct {
+type hijackRecorder struct {
 	http.ResponseWriter
 	hijacked func(net.Conn)
 }
 
-func (w *tapped) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w *hijackRecorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
 		w.hijacked(conn)
@@ -138,7 +138,7 @@ func (w *tapped) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffers, err
 }
 
-func (w *tapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *hijackRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func newLink(t testing.TB, uri, endpoint string, change ...func(*httplink.LinkOptions)) *httplink.Link {
 	t.Helper()
@@ -150,11 +150,11 @@ func newLink(t testing.TB, uri, endpoint string, change ...func(*httplink.LinkOp
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closed(t, link) })
+	t.Cleanup(func() { closeConn(t, link) })
 	return link
 }
 
-func closed(t testing.TB, c interface{ Close() error }) {
+func closeConn(t testing.TB, c interface{ Close() error }) {
 	t.Helper()
 	if err := c.Close(); err != nil {
 		t.Errorf("Close returned %v", err)

@@ -16,8 +16,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 )
 
-// patience is how long a test waits for an expected event.
-const patience = 60 * time.Second
+// timeout is how long a test waits for an expected event.
+const timeout = 60 * time.Second
 
 // clock stands still until it is moved.
 type clock struct {
@@ -61,7 +61,7 @@ func collect(t testing.TB, hub *httplink.Hub, hold func([]tasker.Report) error) 
 		})
 	}()
 	t.Cleanup(func() {
-		closed(t, hub)
+		closeConn(t, hub)
 		<-done
 	})
 	return func() [][]tasker.Report {

@@ -27,10 +27,10 @@ type HubOptions struct {
 	// WriteTimeout is how long an agent may read nothing before the hub ends its stream;
 	// zero means 10 s.
 	WriteTimeout time.Duration
-	// Patience is how long a Send waits for an agent to read; zero means 3 s. After that
+	// SendTimeout is how long a Send waits for an agent to read; zero means 3 s. After that
 	// the agent is slow: it gets no further orders until it has read the queued ones, so
 	// that it does not delay other agents.
-	Patience time.Duration
+	SendTimeout time.Duration
 	// Authorize returns an error if a request may not use the endpoint name in its
 	// header; nil authorizes every request. An error that wraps
 	// transport.ErrUnavailable means that this cannot be decided now. The Hub calls
@@ -49,7 +49,7 @@ type HubOptions struct {
 // setDefaults replaces zero values.
 func (o *HubOptions) setDefaults() {
 	for duration, value := range map[*time.Duration]time.Duration{
-		&o.Heartbeat: 10 * time.Second, &o.Keepalive: 5 * time.Second, &o.Patience: 3 * time.Second, &o.WriteTimeout: 10 * time.Second,
+		&o.Heartbeat: 10 * time.Second, &o.Keepalive: 5 * time.Second, &o.SendTimeout: 3 * time.Second, &o.WriteTimeout: 10 * time.Second,
 	} {
 		if *duration == 0 {
 			*duration = value
@@ -166,7 +166,7 @@ func (h *Hub) enqueue(o tasker.Order, f frame) (*stream, error) {
 // awaitWrites collects the results of the waiting orders in failed. It returns the error of
 // ctx if that is done before.
 func (h *Hub) awaitWrites(ctx context.Context, waiting map[int]*stream, results <-chan writeResult, failed map[int]error) error {
-	timeout := time.NewTimer(h.opts.Patience)
+	timeout := time.NewTimer(h.opts.SendTimeout)
 	defer timeout.Stop()
 	for len(waiting) > 0 {
 		select {

@@ -61,7 +61,7 @@ func (h *Hub) openStream(s *stream, w http.ResponseWriter, r *http.Request) (str
 	w.Header().Set("Content-Type", streamType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // otherwise nginx buffers the orders
-	w.Header().Set(keepaliveHeader, strconv.FormatFloat(s.keepalive.Seconds(), 'f', -1, 64))
+	w.Header().Set(keepaliveHeader, strconv.FormatFloat(s.keepaliveInterval.Seconds(), 'f', -1, 64))
 	out, head, err := beginResponse(w, r)
 	if err != nil {
 		return nil, newProblem(http.StatusInternalServerError, "%v", err)

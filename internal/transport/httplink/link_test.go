@@ -59,7 +59,7 @@ func startReceive(t testing.TB, link *httplink.Link) {
 		_ = link.Receive(context.Background(), func(context.Context, []tasker.Order) error { return nil })
 	}()
 	t.Cleanup(func() {
-		closed(t, link)
+		closeConn(t, link)
 		<-done
 	})
 }

@@ -90,7 +90,7 @@ func TestServerShutdown(t *testing.T) {
 					t.Errorf("the stream has %q, %v", line, err)
 				}
 			}
-			closed(t, hub)
+			closeConn(t, hub)
 			if line, err := stream.next(); !errors.Is(err, io.EOF) {
 				t.Errorf("the stream goes on with %q, %v", line, err)
 			}

@@ -43,7 +43,7 @@ func (g *registry) add(s *stream) *problem {
 		old.end(errReplaced)
 	}
 	g.streams[s.endpoint] = s
-	s.keepalive = g.keepalive(len(g.streams))
+	s.keepaliveInterval = g.keepaliveInterval(len(g.streams))
 	return nil
 }
 
@@ -163,15 +163,15 @@ func (g *registry) monitor(done <-chan struct{}) {
 			if s.serves != nil && g.isSilentLocked(s, now) {
 				s.end(errSilentAgent)
 			}
-			s.keepAlive(written)
+			s.sendKeepalive(written)
 		}
 		g.mu.Unlock()
 	}
 }
 
-// keepalive returns the interval for a new stream out of so many. It limits the keepalives
+// keepaliveInterval returns the interval for a new stream out of so many. It limits the keepalives
 // to about 100 per second, but stays short enough for proxies.
-func (g *registry) keepalive(streams int) time.Duration {
+func (g *registry) keepaliveInterval(streams int) time.Duration {
 	return min(max(time.Duration(streams)*time.Second/100, g.opts.Keepalive), 4*g.opts.Keepalive)
 }
 

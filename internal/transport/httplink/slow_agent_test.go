@@ -27,7 +27,7 @@ import (
 func TestBlockedAgentDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	hub := s.newHub(t, func(o *httplink.HubOptions) { o.Patience = 0 })
+	hub := s.newHub(t, func(o *httplink.HubOptions) { o.SendTimeout = 0 })
 	collect(t, hub, nil)
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {
@@ -79,7 +79,7 @@ func TestBlockedAgentDelaysNoOther(t *testing.T) {
 func TestSlowAgentCatchesUp(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	hub := s.newHub(t, func(o *httplink.HubOptions) { o.WriteTimeout = patience })
+	hub := s.newHub(t, func(o *httplink.HubOptions) { o.WriteTimeout = timeout })
 	collect(t, hub, nil)
 	slow := s.open(t, nil, "web-1", "journal-of-web-1")
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
@@ -117,7 +117,7 @@ func TestStreamsEndCleanly(t *testing.T) {
 	hub := s.newHub(t)
 	collect(t, hub, nil)
 	streams := []*orders{s.open(t, nil, "web-1", "i"), s.open(t, nil, "web-2", "i")}
-	closed(t, hub)
+	closeConn(t, hub)
 	for _, o := range streams {
 		if line, err := o.next(); err != io.EOF { //nolint:errorlint // an unexpected end wraps it
 			t.Errorf("the stream ends with %q, %v", line, err)
@@ -173,9 +173,9 @@ func TestServersWithLimits(t *testing.T) {
 			if o := <-got; o.Assignment.TaskID != "task-1" {
 				t.Errorf("order %+v", o)
 			}
-			closed(t, link)
+			closeConn(t, link)
 			receiving.Wait()
-			closed(t, hub)
+			closeConn(t, hub)
 			if _, err := o.next(); !errors.Is(err, io.EOF) {
 				t.Errorf("the stream ends with %v", err)
 			}

@@ -55,9 +55,9 @@ func reportResults(frames []frame, err error) {
 // runs only while there are frames.
 type stream struct {
 	endpoint, instance string
-	// writeTimeout limits one write, keepalive is the interval of the keepalives that the
+	// writeTimeout limits one write, keepaliveInterval is the interval of the keepalives that the
 	// agent expects.
-	writeTimeout, keepalive time.Duration
+	writeTimeout, keepaliveInterval time.Duration
 
 	// The registry's mutex protects the following fields.
 
@@ -151,11 +151,11 @@ func (s *stream) appendLocked(f frame) {
 	}
 }
 
-// keepAlive appends an empty line if the stream was idle for the keepalive interval.
-func (s *stream) keepAlive(now time.Time) {
+// sendKeepalive appends an empty line if the stream was idle for the keepalive interval.
+func (s *stream) sendKeepalive(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reason == nil && s.out != nil && !s.writing && now.Sub(s.lastWrite) >= s.keepalive {
+	if s.reason == nil && s.out != nil && !s.writing && now.Sub(s.lastWrite) >= s.keepaliveInterval {
 		s.appendLocked(frame{body: []byte("\n")})
 	}
 }

@@ -88,7 +88,7 @@ func BenchmarkReceive(b *testing.B) {
 		})
 		b.StopTimer()
 		cancel()
-		closed(b, hub)
+		closeConn(b, hub)
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(len(reports)*rounds)/b.Elapsed().Seconds(), "reports/s")
@@ -108,7 +108,7 @@ func BenchmarkHello(b *testing.B) {
 					b.Fatal(err)
 				}
 				for range times {
-					takeHellos(b, broker, n)
+					receiveHellos(b, broker, n)
 				}
 				b.StartTimer()
 			}
@@ -117,8 +117,8 @@ func BenchmarkHello(b *testing.B) {
 	}
 }
 
-// takeHellos publishes n hellos and, with the timer on, receives them.
-func takeHellos(b *testing.B, broker *rabbitmqtest.Broker, n int64) {
+// receiveHellos publishes n hellos and, with the timer on, receives them.
+func receiveHellos(b *testing.B, broker *rabbitmqtest.Broker, n int64) {
 	b.Helper()
 	broker.Do(b, func(ch *amqp.Channel) error {
 		if err := ch.Confirm(false); err != nil {
@@ -140,7 +140,7 @@ func takeHellos(b *testing.B, broker *rabbitmqtest.Broker, n int64) {
 		return nil
 	})
 	hub := newHub(b, broker.URI)
-	defer closed(b, hub)
+	defer closeConn(b, hub)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	got := int64(0)

@@ -174,7 +174,7 @@ func TestCloseWaitsForTheHandler(t *testing.T) {
 	closing := make(chan struct{})
 	go func() {
 		defer close(closing)
-		closed(t, hub)
+		closeConn(t, hub)
 		if !finished.Load() {
 			t.Error("Close returned before the handler")
 		}

@@ -30,7 +30,7 @@ func TestConformance(t *testing.T) {
 					o.Instance, o.Observer = instance, observer
 				})
 			},
-			AgentWire: agents, HubWire: hub,
+			AgentProxy: agents, HubProxy: hub,
 			Queues: true,
 			PutReport: func(t testing.TB, endpoint string, raw []byte) {
 				put(t, b, rabbitmq.ReportsExchange, endpoint, amqp.Publishing{UserId: b.Username, Body: raw})

@@ -151,7 +151,7 @@ func TestKilledWhileReceivingReports(t *testing.T) {
 	close(killed)
 	wait.For(t, "every report", func() bool { return len(updates(in.all())) == n })
 	wait.For(t, "the queue to be acknowledged", func() bool { return b.Messages(t, rabbitmq.ReportsQueue) == 0 })
-	closed(t, hub)
+	closeConn(t, hub)
 	<-done
 	if got := b.Messages(t, rabbitmq.ReportsQueue); got != 0 {
 		t.Errorf("%d reports came back to the queue", got)
@@ -185,7 +185,7 @@ func TestKilledAgent(t *testing.T) {
 	work.Wait()
 	wait.For(t, "every report", func() bool { return len(updates(reports.all())) == n })
 	wait.For(t, "every order", func() bool { return len(tasks(orders.all())) == n })
-	if got := orders.greetings(); got < 2 {
+	if got := orders.sessions(); got < 2 {
 		t.Errorf("the agent was called upon %d times to say hello, want once a session", got)
 	}
 }

@@ -22,8 +22,8 @@ func newHealth(observer transport.Observer, components ...string) *health {
 	return &health{observer: observer, components: components, states: map[string]error{}}
 }
 
-// reporter returns a function that sets the state of one component.
-func (h *health) reporter(component string) func(error) {
+// setter returns a function that sets the state of one component.
+func (h *health) setter(component string) func(error) {
 	return func(err error) { h.set(component, err) }
 }
 

@@ -14,16 +14,16 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
 
-// reportConsumer returns the configuration of a hub's subscription. The prefetch keeps the
+// reportOptions returns the configuration of a hub's subscription. The prefetch keeps the
 // next batch ready while a batch is being stored.
-func reportConsumer() consumer {
-	return consumer{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, gap: 3 * time.Millisecond, prefetch: 600}
+func reportOptions() subscriptionOptions {
+	return subscriptionOptions{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, gap: 3 * time.Millisecond, prefetch: 600}
 }
 
 // Receive implements transport.Hub.
 func (h *Hub) Receive(ctx context.Context, handle func(context.Context, []tasker.Report) error) error {
 	return h.consume.receiveSessions(ctx, h.operations, func(ctx context.Context, s *session) error {
-		sub, err := subscribe(s, reportConsumer())
+		sub, err := subscribe(s, reportOptions())
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ func TestRestartedHubFindsWaitingReports(t *testing.T) {
 	b := rabbitmqtest.New(t)
 	first := newHub(t, b.URI)
 	send(t, first, assignment("ping", tasker.AllEndpoints, 0))
-	closed(t, first)
+	closeConn(t, first)
 
 	link := newLink(t, b.URI, "web-1")
 	send(t, link, hello("web-1", "ping"), update("web-1", 1), update("web-1", 2))
@@ -58,8 +58,8 @@ func TestClosed(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub, link := newHub(t, b.URI), newLink(t, b.URI, "web-1")
-	closed(t, hub)
-	closed(t, link)
+	closeConn(t, hub)
+	closeConn(t, link)
 	if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); !errors.Is(err, transport.ErrClosed) {
 		t.Errorf("Send of a closed hub returned %v", err)
 	}

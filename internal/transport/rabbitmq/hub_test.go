@@ -120,7 +120,7 @@ func TestBindingsOfARestartedHub(t *testing.T) {
 		receive(t, hub, in)
 		send(t, link, beat("web-1", handlers...))
 		wait.For(t, "the heartbeat", func() bool { return len(in.all()) > 0 })
-		closed(t, hub)
+		closeConn(t, hub)
 	}
 	if got := b.Keys(t, rabbitmq.Exchange("facts"), rabbitmq.Queue("web-1")); len(got) != 0 {
 		t.Errorf("still bound to facts by %v, which the endpoint serves no longer", got)
@@ -159,7 +159,7 @@ func TestHeldBatchIsRedelivered(t *testing.T) {
 	if diff := cmp.Diff(reports, in.all()); diff != "" {
 		t.Errorf("reports, in order and once (-want +got):\n%s", diff)
 	}
-	closed(t, hub)
+	closeConn(t, hub)
 	<-done
 	if n := b.Messages(t, rabbitmq.ReportsQueue); n != 0 {
 		t.Errorf("%d reports are left in the queue", n)

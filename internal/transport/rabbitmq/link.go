@@ -68,7 +68,7 @@ func NewLink(opts LinkOptions) (*Link, error) {
 	}
 	l.connection = &connection{
 		broker: broker, name: "tasker-agent " + opts.Endpoint, log: opts.Log,
-		setUp: l.setUp, observe: l.health.reporter(connectionComponent), slow: true,
+		setUp: l.setUp, observe: l.health.setter(connectionComponent), slow: true,
 	}
 	if opts.Shared != nil {
 		l.connection.dial = opts.Shared.session
@@ -78,7 +78,7 @@ func NewLink(opts LinkOptions) (*Link, error) {
 }
 
 func (l *Link) setUp(s *session) error {
-	s.onFlow = l.health.reporter(flowComponent)
+	s.onFlow = l.health.setter(flowComponent)
 	s.onFlow(nil)
 	s.watchFlow()
 	var err error

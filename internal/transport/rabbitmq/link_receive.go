@@ -80,7 +80,7 @@ func (l *Link) receive(ctx context.Context, s *session, handle wire.Handler[task
 // a hello, because the control plane declares the queue when it receives the hello. An
 // agent whose name is in use by another agent sends no hello.
 func (l *Link) subscribe(ctx context.Context, s *session, signalHello func() error) (*subscription, error) {
-	orders := consumer{
+	orders := subscriptionOptions{
 		queue: Queue(l.opts.Endpoint), tag: "tasker-agent " + l.opts.Instance, exclusive: true,
 		batch: 32, linger: 10 * time.Millisecond, prefetch: 32,
 	}

@@ -37,7 +37,7 @@ func newHub(t testing.TB, uri string, change ...func(*rabbitmq.HubOptions)) *rab
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closed(t, hub) })
+	t.Cleanup(func() { closeConn(t, hub) })
 	return hub
 }
 
@@ -51,11 +51,11 @@ func newLink(t testing.TB, uri, endpoint string, change ...func(*rabbitmq.LinkOp
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closed(t, link) })
+	t.Cleanup(func() { closeConn(t, link) })
 	return link
 }
 
-func closed(t testing.TB, c interface{ Close() error }) {
+func closeConn(t testing.TB, c interface{ Close() error }) {
 	t.Helper()
 	if err := c.Close(); err != nil {
 		t.Errorf("Close: %v", err)
@@ -93,8 +93,8 @@ func (i *inbox[T]) all() []T {
 	return all
 }
 
-// greetings is the number of empty batches.
-func (i *inbox[T]) greetings() int {
+// sessions is the number of empty batches.
+func (i *inbox[T]) sessions() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	n := 0
@@ -123,7 +123,7 @@ func receive[T any](t testing.TB, conn receiver[T], in *inbox[T]) (done <-chan s
 		}
 	}()
 	t.Cleanup(func() {
-		closed(t, conn)
+		closeConn(t, conn)
 		<-ended
 	})
 	return ended

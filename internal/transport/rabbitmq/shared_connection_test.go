@@ -51,11 +51,11 @@ func TestLinksOnASharedConnection(t *testing.T) {
 		}
 	}
 	both(0, 0, 1, 2)
-	greeted := orders[0].greetings()
+	greeted := orders[0].sessions()
 	b.Kill(t, "connection of a test")
-	wait.For(t, "a new session on the new connection", func() bool { return orders[0].greetings() > greeted })
+	wait.For(t, "a new session on the new connection", func() bool { return orders[0].sessions() > greeted })
 	both(1, 0, 1, 2)
 
-	closed(t, all[1])
+	closeConn(t, all[1])
 	both(2, 0, 2)
 }

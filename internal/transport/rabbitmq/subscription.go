@@ -16,8 +16,8 @@ var errQueueDeleted = errors.New("the queue was deleted")
 // ackDelay is the longest delay of an acknowledgement.
 const ackDelay = 50 * time.Millisecond
 
-// consumer is the configuration of a subscription.
-type consumer struct {
+// subscriptionOptions is the configuration of a subscription.
+type subscriptionOptions struct {
 	queue, tag string
 	exclusive  bool
 	// batch is the largest batch. A smaller batch ends linger after its first message, or
@@ -31,7 +31,7 @@ type consumer struct {
 
 // subscription is an active consumer of a queue.
 type subscription struct {
-	consumer
+	subscriptionOptions
 	session    *session
 	channel    *amqp.Channel
 	deliveries <-chan amqp.Delivery
@@ -47,7 +47,7 @@ type subscription struct {
 }
 
 // subscribe opens a channel and consumes on it.
-func subscribe(s *session, c consumer) (*subscription, error) {
+func subscribe(s *session, c subscriptionOptions) (*subscription, error) {
 	ch, err := s.conn.Channel()
 	if err != nil {
 		return nil, fmt.Errorf("open a channel to consume: %w", err)
@@ -65,10 +65,10 @@ func subscribe(s *session, c consumer) (*subscription, error) {
 	return sub, nil
 }
 
-func newSubscription(c consumer, deliveries <-chan amqp.Delivery) *subscription {
+func newSubscription(c subscriptionOptions, deliveries <-chan amqp.Delivery) *subscription {
 	ackTimer := time.NewTimer(ackDelay)
 	ackTimer.Stop()
-	return &subscription{consumer: c, deliveries: deliveries, ackTimer: ackTimer}
+	return &subscription{subscriptionOptions: c, deliveries: deliveries, ackTimer: ackTimer}
 }
 
 // close sends the pending acknowledgement and closes the channel. The broker delivers

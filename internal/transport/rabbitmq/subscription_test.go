@@ -34,7 +34,7 @@ func TestSubscriptionBatches(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				deliveries := make(chan amqp.Delivery, tt.n)
-				sub := newSubscription(reportConsumer(), deliveries)
+				sub := newSubscription(reportOptions(), deliveries)
 				began := time.Now()
 				var sender sync.WaitGroup
 				defer sender.Wait()
@@ -95,7 +95,7 @@ func TestDelayedAcknowledgement(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var acknowledger acks
 				deliveries := make(chan amqp.Delivery, 1)
-				sub := newSubscription(reportConsumer(), deliveries)
+				sub := newSubscription(reportOptions(), deliveries)
 				sub.ackLater(amqp.Delivery{Acknowledger: &acknowledger, DeliveryTag: 7})
 				ctx, cancel := context.WithCancel(t.Context())
 				var taking sync.WaitGroup

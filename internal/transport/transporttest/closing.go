@@ -28,7 +28,7 @@ func sendCancelled(t *testing.T, f Fabric) {
 		t.Errorf("Send of a report with a context that is done returned %v", err)
 	}
 
-	for _, w := range f.wires() {
+	for _, w := range f.proxies() {
 		w.Stall()
 	}
 	large := assignments("web-1", "large", 40) // more than the network buffers hold
@@ -53,7 +53,7 @@ func sendCancelled(t *testing.T, f Fabric) {
 	wait.For(t, "both to begin", func() bool { return begun.Load() == 2 })
 	cancel()
 	sending.Wait()
-	for _, w := range f.wires() {
+	for _, w := range f.proxies() {
 		w.Resume()
 	}
 	h.send(t, assignment("web-1", "ping", "order"))
@@ -181,7 +181,7 @@ func closeWaits(t *testing.T, f Fabric) {
 }
 
 func closeWithoutConnection(t *testing.T, f Fabric) {
-	for _, w := range f.wires() {
+	for _, w := range f.proxies() {
 		w.Refuse()
 	}
 	h, a := f.hub(t), f.agent(t, "web-1", "ping")

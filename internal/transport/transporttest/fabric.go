@@ -18,9 +18,9 @@ type Fabric struct {
 	// NewLink returns an agent's end.
 	NewLink func(t testing.TB, endpoint, instance string, observer transport.Observer) transport.Link
 
-	// AgentWire is the proxy between the links and the other side. HubWire is the proxy
+	// AgentProxy is the proxy between the links and the other side. HubProxy is the proxy
 	// between the hub and its broker; nil if the links connect to the hub directly.
-	AgentWire, HubWire *Proxy
+	AgentProxy, HubProxy *Proxy
 
 	// Queues is true if the transport keeps orders for an endpoint that is not connected,
 	// and orders that an agent has not acknowledged. Otherwise a Send to such an endpoint

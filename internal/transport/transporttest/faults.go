@@ -12,12 +12,12 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// wires returns the proxies of the fabric.
-func (f Fabric) wires() []*Proxy {
-	if f.HubWire == nil {
-		return []*Proxy{f.AgentWire}
+// proxies returns the proxies of the fabric.
+func (f Fabric) proxies() []*Proxy {
+	if f.HubProxy == nil {
+		return []*Proxy{f.AgentProxy}
 	}
-	return []*Proxy{f.AgentWire, f.HubWire}
+	return []*Proxy{f.AgentProxy, f.HubProxy}
 }
 
 // cutRepeatedly cuts the connections, each time after another message has arrived, until
@@ -35,7 +35,7 @@ func (f Fabric) cutRepeatedly(passed func() int, stop <-chan struct{}) {
 		}
 		if now := passed(); now > seen {
 			seen = now
-			f.wires()[n%len(f.wires())].Cut()
+			f.proxies()[n%len(f.proxies())].Cut()
 			n++
 		}
 	}
@@ -97,14 +97,14 @@ func reconnects(t *testing.T, f Fabric) {
 	for i := range 3 {
 		wait.For(t, "the observer to be notified of the session", a.observed.isConnected)
 		before, seenHellos := a.in.empty(), hellos(h, "web-1")
-		for _, w := range f.wires() {
+		for _, w := range f.proxies() {
 			w.Refuse()
 		}
 		wait.For(t, "the observer to be notified of the loss", func() bool { return a.observed.isDisconnected("") })
 		if err := a.Send(t.Context(), update("web-1", "nowhere")); !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("Send without a connection returned %v, want ErrUnavailable", err)
 		}
-		for _, w := range f.wires() {
+		for _, w := range f.proxies() {
 			w.Accept(t)
 		}
 		wait.For(t, "the signal of the next session", func() bool { return a.in.empty() > before })
@@ -118,7 +118,7 @@ func stalledNetwork(t *testing.T, f Fabric) {
 	h := f.hub(t)
 	a := f.connectedAgent(t, h, "web-1", "ping")
 	for i := range 2 {
-		for _, w := range f.wires() {
+		for _, w := range f.proxies() {
 			w.Stall()
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -126,7 +126,7 @@ func stalledNetwork(t *testing.T, f Fabric) {
 			t.Errorf("Send of a report into a stalled network returned %v, want DeadlineExceeded", err)
 		}
 		cancel()
-		for _, w := range f.wires() {
+		for _, w := range f.proxies() {
 			w.Resume()
 		}
 		a.send(t, update("web-1", fmt.Sprint("report-", i)))

@@ -180,7 +180,7 @@ func heldDuringCuts(t *testing.T, f Fabric) {
 	for range 3 {
 		seenReports, seenOrders := reports.Load(), orders.Load()
 		wait.For(t, "both to be held", func() bool { return reports.Load() > seenReports && orders.Load() > seenOrders })
-		for _, w := range f.wires() {
+		for _, w := range f.proxies() {
 			w.Cut()
 		}
 	}

@@ -17,9 +17,9 @@ func Reconnection() backoff.Policy {
 	return backoff.Policy{First: 500 * time.Millisecond, Cap: 10 * time.Second}
 }
 
-// authorization is the back-off of an agent that is not authorized. A person has to
+// unauthorized is the back-off of an agent that is not authorized. A person has to
 // correct that, and thousands of failed logins would fill the logs of the other side.
-func authorization() backoff.Policy {
+func unauthorized() backoff.Policy {
 	return backoff.Policy{First: 4 * time.Second, Cap: time.Minute}
 }
 
@@ -39,7 +39,7 @@ func Reconnect(ctx context.Context, slow bool, session func(context.Context) err
 		}
 		policy := Reconnection()
 		if slow && errors.Is(err, transport.ErrUnauthorized) {
-			policy = authorization()
+			policy = unauthorized()
 		}
 		if policy.Sleep(ctx, attempt) != nil {
 			return

@@ -40,7 +40,7 @@ func TestCreateAndDeleteAccount(t *testing.T) {
 		t.Errorf("Send to a deleted endpoint returned %v, want ErrUnroutable", err)
 	}
 	wait.For(t, "the connection to be cut", session.IsClosed)
-	wait.For(t, "the agent to know", func() bool { return errors.Is(first.standing(), transport.ErrUnauthorized) })
+	wait.For(t, "the agent to know", func() bool { return errors.Is(first.state(), transport.ErrUnauthorized) })
 	if err := first.Send(t.Context(), update(name, "after")); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrUnauthorized) {
 		t.Errorf("Send of the agent without an account returned %v, want ErrUnavailable and ErrUnauthorized", err)
 	}
@@ -56,9 +56,9 @@ func TestCreateAndDeleteAccount(t *testing.T) {
 		return h.Send(t.Context(), assignment(name, "three")) == nil
 	})
 	wait.For(t, "its report", func() bool { return h.has(name + " three") })
-	wait.For(t, "it to be content", func() bool { return second.standing() == nil })
-	if !errors.Is(first.standing(), transport.ErrUnauthorized) {
-		t.Errorf("the agent of the deleted account received %v, want ErrUnauthorized", first.standing())
+	wait.For(t, "it to be content", func() bool { return second.state() == nil })
+	if !errors.Is(first.state(), transport.ErrUnauthorized) {
+		t.Errorf("the agent of the deleted account received %v, want ErrUnauthorized", first.state())
 	}
 }
 

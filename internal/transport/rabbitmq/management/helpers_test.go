@@ -97,7 +97,7 @@ func (h *hub) has(update string) bool {
 type agent struct {
 	*rabbitmq.Link
 	mu   sync.Mutex
-	told error
+	lastState error
 }
 
 func newAgent(t *testing.T, uri, endpoint string) *agent {
@@ -108,7 +108,7 @@ func newAgent(t *testing.T, uri, endpoint string) *agent {
 		Observer: func(err error) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			a.told = err
+			a.lastState = err
 		},
 	})
 	if err != nil {
@@ -132,10 +132,10 @@ func newAgent(t *testing.T, uri, endpoint string) *agent {
 	return a
 }
 
-func (a *agent) standing() error {
+func (a *agent) state() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.told
+	return a.lastState
 }
 
 // receive receives until the end of the test.

@@ -2,7 +2,6 @@ package rabbitmq
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -115,37 +114,11 @@ func (h *Hub) Close() error {
 // Send implements transport.Hub. An order is accepted after the broker has confirmed that it
 // is in a queue. An order to all endpoints is accepted even if no queue is bound yet.
 func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
-	failed := map[int]error{}
-	msgs, index := make([]message, 0, len(orders)), make([]int, 0, len(orders))
-	for i, o := range orders {
-		m, err := h.newMessage(o)
-		if err != nil {
-			failed[i] = err
-			continue
-		}
-		msgs, index = append(msgs, m), append(index, i)
-	}
-	if len(msgs) > 0 {
-		s, err := h.publish.sendSession(ctx)
-		if err != nil {
-			return err
-		}
-		for j, err := range s.publisher.publish(ctx, msgs) {
-			i := index[j]
-			switch {
-			case errors.Is(err, errReturned):
-				h.opts.Metrics.countReturned()
-				h.bindings.forget(orders[i].Endpoint)
-				failed[i] = fmt.Errorf("%w: %w", transport.ErrUnroutable, err)
-			case err != nil:
-				failed[i] = err
-			}
-		}
-	}
-	if len(failed) > 0 {
-		return &transport.SendError{Failed: failed, Of: len(orders)}
-	}
-	return nil
+	return sendAll(ctx, h.publish, orders, h.newMessage, func(o tasker.Order) error {
+		h.opts.Metrics.countReturned()
+		h.bindings.forget(o.Endpoint)
+		return fmt.Errorf("%w: %w", transport.ErrUnroutable, errReturned)
+	})
 }
 
 // newMessage returns the message of an order.

@@ -3,7 +3,6 @@ package rabbitmq
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -107,37 +106,20 @@ func (l *Link) Close() error {
 // Send implements transport.Link. A report is accepted after the broker has confirmed that it
 // is in the queue of reports.
 func (l *Link) Send(ctx context.Context, reports ...tasker.Report) error {
-	failed := map[int]error{}
-	msgs, index := make([]message, 0, len(reports)), make([]int, 0, len(reports))
-	for i, r := range reports {
-		p, err := encodeReport(r)
-		if err == nil && r.Endpoint != l.opts.Endpoint {
-			err = fmt.Errorf("endpoint %q cannot send a report of %q", l.opts.Endpoint, r.Endpoint)
-		}
-		if err != nil {
-			failed[i] = fmt.Errorf("%w: %w", transport.ErrRefused, err)
-			continue
-		}
-		p.UserId = l.user
-		msgs = append(msgs, message{exchange: ReportsExchange, key: r.Endpoint, mandatory: true, wantsReply: r.Hello != nil, Publishing: p})
-		index = append(index, i)
+	return sendAll(ctx, l.connection, reports, l.newMessage, func(tasker.Report) error {
+		return fmt.Errorf("%w: queue %s is missing until a control plane runs", transport.ErrUnavailable, ReportsQueue)
+	})
+}
+
+// newMessage returns the message of a report.
+func (l *Link) newMessage(r tasker.Report) (message, error) {
+	p, err := encodeReport(r)
+	if err == nil && r.Endpoint != l.opts.Endpoint {
+		err = fmt.Errorf("endpoint %q cannot send a report of %q", l.opts.Endpoint, r.Endpoint)
 	}
-	if len(msgs) > 0 {
-		s, err := l.connection.sendSession(ctx)
-		if err != nil {
-			return err
-		}
-		for j, err := range s.publisher.publish(ctx, msgs) {
-			if errors.Is(err, errReturned) {
-				err = fmt.Errorf("%w: queue %s is missing until a control plane runs", transport.ErrUnavailable, ReportsQueue)
-			}
-			if err != nil {
-				failed[index[j]] = err
-			}
-		}
+	if err != nil {
+		return message{}, fmt.Errorf("%w: %w", transport.ErrRefused, err)
 	}
-	if len(failed) > 0 {
-		return &transport.SendError{Failed: failed, Of: len(reports)}
-	}
-	return nil
+	p.UserId = l.user
+	return message{exchange: ReportsExchange, key: r.Endpoint, mandatory: true, wantsReply: r.Hello != nil, Publishing: p}, nil
 }

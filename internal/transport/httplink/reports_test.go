@@ -51,9 +51,10 @@ func TestMalformedReports(t *testing.T) {
 		{`[` + good + `,{"v":1,"endpoint":"web-2","goodbye":{}}]`, http.StatusForbidden},
 		{`[]`, http.StatusNoContent},
 		{`{"v":3,"endpoint":"web-1","goodbye":{}}`, http.StatusNoContent},
+		{`{"v":3,"endpoint":"web-1","goodbye":7}`, http.StatusNoContent},
 	} {
 		if got := s.post(t, "web-1", []byte(tt.body)); got != tt.status {
-			t.Errorf("%.60q is answered %d, want %d", tt.body, got, tt.status)
+			t.Errorf("%.60q has the status %d, want %d", tt.body, got, tt.status)
 		}
 	}
 	for _, body := range []string{good, good + "\n" + good + "\n", good + good, " [\n" + good + " , " + good + "] "} {
@@ -62,18 +63,18 @@ func TestMalformedReports(t *testing.T) {
 			before += len(b)
 		}
 		if got := s.post(t, "web-1", []byte(body)); got != http.StatusNoContent {
-			t.Errorf("%q is answered %d", body, got)
+			t.Errorf("%q has the status %d", body, got)
 		}
 		after := 0
 		for _, b := range batches() {
 			after += len(b)
 		}
 		if want := strings.Count(body, "goodbye"); after-before != want {
-			t.Errorf("%q: %d reports handed over, want %d", body, after-before, want)
+			t.Errorf("%q: %d reports delivered, want %d", body, after-before, want)
 		}
 	}
 	if n := len(batches()); n != 4 {
-		t.Errorf("%d batches: something malformed was handed over", n)
+		t.Errorf("%d batches: a malformed report was delivered", n)
 	}
 }
 
@@ -85,7 +86,7 @@ func TestSizesOfReports(t *testing.T) {
 	good := reports(t, update("web-1", 1))
 	body := func(size int) []byte { return append(good, bytes.Repeat([]byte(" "), size-len(good))...) }
 	if got := s.post(t, "web-1", body(limit)); got != http.StatusNoContent {
-		t.Errorf("%d bytes are answered %d", limit, got)
+		t.Errorf("%d bytes have the status %d", limit, got)
 	}
 	// A body with a too large Content-Length is not read.
 	conn, err := net.Dial("tcp", s.address)
@@ -95,9 +96,9 @@ func TestSizesOfReports(t *testing.T) {
 	defer conn.Close()
 	fmt.Fprintf(conn, "POST /agent/v1/reports HTTP/1.1\r\nHost: x\r\nTasker-Endpoint: web-1\r\nTasker-Instance: i\r\nContent-Length: %d\r\n\r\n", limit+1)
 	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.Contains(line, " 413 ") {
-		t.Errorf("%d bytes are answered %s, %v", limit+1, line, err)
+		t.Errorf("%d bytes have the response %s, %v", limit+1, line, err)
 	}
-	// One whose size is not known beforehand.
+	// A body without a Content-Length.
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/agent/v1/reports", io.MultiReader(bytes.NewReader(body(limit+1))))
 	if err != nil {
 		t.Fatal(err)
@@ -110,15 +111,15 @@ func TestSizesOfReports(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Errorf("a stream of more than %d bytes is answered %d", limit, resp.StatusCode)
+		t.Errorf("a body of more than %d bytes has the status %d", limit, resp.StatusCode)
 	}
 	if n := len(batches()); n != 1 {
-		t.Errorf("%d batches handed over, want 1", n)
+		t.Errorf("%d batches delivered, want 1", n)
 	}
 }
 
-// TestPostsAreStoredTogether has posts arrive while a batch is being stored. It
-// cannot know when they wait, so it retries until they do.
+// TestPostsAreStoredTogether posts while a batch is being stored. It cannot observe that the
+// posts wait, so it repeats the round until they are stored together.
 func TestPostsAreStoredTogether(t *testing.T) {
 	t.Parallel()
 	const posts = 60
@@ -144,25 +145,25 @@ func TestPostsAreStoredTogether(t *testing.T) {
 	})
 	s.handler.Store(&counting)
 	wait.For(t, "posts to be stored together", func() bool {
-		before, beforehand := len(batches()), stored.Load()
+		batchesBefore, storedBefore := len(batches()), stored.Load()
 		now.Store(&round{all: make(chan struct{})})
 		var posting sync.WaitGroup
 		for i := range posts {
 			posting.Go(func() {
 				name := fmt.Sprint("web-", i)
 				if got := s.post(t, name, reports(t, update(name, i))); got != http.StatusNoContent {
-					t.Errorf("answered %d", got)
+					t.Errorf("status %d", got)
 				}
-				if stored.Load() == beforehand {
-					t.Error("answered before anything was stored")
+				if stored.Load() == storedBefore {
+					t.Error("a POST returned before its reports were stored")
 				}
 			})
 		}
 		posting.Wait()
-		if n := stored.Load() - beforehand; n != posts {
+		if n := stored.Load() - storedBefore; n != posts {
 			t.Errorf("%d of %d reports stored", n, posts)
 		}
-		return len(batches())-before <= posts/2
+		return len(batches())-batchesBefore <= posts/2
 	})
 }
 
@@ -176,11 +177,11 @@ func TestHeartbeatsAreStoredTogether(t *testing.T) {
 	batches := collect(t, s.newHub(t), nil)
 	arrived := make(chan struct{})
 	hub := *s.handler.Load()
-	var telling http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	var notifying http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
 		hub.ServeHTTP(w, r)
 	})
-	s.handler.Store(&telling)
+	s.handler.Store(&notifying)
 	wait.For(t, "heartbeats to be stored together", func() bool {
 		before := len(batches())
 		var posting sync.WaitGroup
@@ -190,7 +191,7 @@ func TestHeartbeatsAreStoredTogether(t *testing.T) {
 			beat.Heartbeat, beat.Hello = &tasker.Heartbeat{Presence: beat.Hello.Presence}, nil
 			posting.Go(func() {
 				if got := s.post(t, name, reports(t, beat)); got != http.StatusNoContent {
-					t.Errorf("answered %d", got)
+					t.Errorf("status %d", got)
 				}
 			})
 			<-arrived
@@ -215,7 +216,7 @@ func TestBatchesAreBounded(t *testing.T) {
 				rs[j] = update(name, j)
 			}
 			if got := s.post(t, name, reports(t, rs...)); got != http.StatusNoContent {
-				t.Errorf("answered %d", got)
+				t.Errorf("status %d", got)
 			}
 		})
 	}
@@ -224,16 +225,16 @@ func TestBatchesAreBounded(t *testing.T) {
 	for _, b := range batches() {
 		n += len(b)
 		if len(b) > 200 {
-			t.Errorf("a batch of %d", len(b))
+			t.Errorf("a batch has %d reports, want at most 200", len(b))
 		}
 		for _, r := range b {
 			if want := fmt.Sprint("task-", next[r.Endpoint]); r.Update.TaskID != want {
-				t.Fatalf("%s of %s, want %s", r.Update.TaskID, r.Endpoint, want)
+				t.Fatalf("report %s of %s, want %s", r.Update.TaskID, r.Endpoint, want)
 			}
 			next[r.Endpoint]++
 		}
 	}
 	if n != total {
-		t.Errorf("%d reports handed over, want %d", n, total)
+		t.Errorf("%d reports delivered, want %d", n, total)
 	}
 }

@@ -42,11 +42,11 @@ func TestSendErrorNamesUnroutableOrders(t *testing.T) {
 		orders[i] = assignment("ping", names[i%len(names)], i)
 		switch {
 		case i%7 == 3:
-			orders[i].Endpoint = fmt.Sprintf("nobody-%d", i)
+			orders[i].Endpoint = fmt.Sprintf("absent-%d", i)
 		case i == 1000:
-			orders[i].Type = "facts" // configured, but served by nobody
+			orders[i].Type = "facts" // configured, but not served
 		case i == 2000:
-			orders[i].Type = "never-heard-of"
+			orders[i].Type = "unknown"
 		case i == 3000:
 			orders[i].Endpoint = "Not A Name"
 		default:
@@ -82,7 +82,7 @@ func TestSendErrorNamesUnroutableOrders(t *testing.T) {
 	}
 }
 
-func TestBindingsFollowTheHeartbeat(t *testing.T) {
+func TestHeartbeatChangesBindings(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)
@@ -111,7 +111,7 @@ func TestBindingsFollowTheHeartbeat(t *testing.T) {
 	}
 }
 
-func TestBindingsOfARestartedHub(t *testing.T) {
+func TestRestartedHubRemovesBindings(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	link := newLink(t, b.URI, "web-1")
@@ -123,7 +123,7 @@ func TestBindingsOfARestartedHub(t *testing.T) {
 		closeConn(t, hub)
 	}
 	if got := b.Keys(t, rabbitmq.Exchange("facts"), rabbitmq.Queue("web-1")); len(got) != 0 {
-		t.Errorf("still bound to facts by %v, which the endpoint serves no longer", got)
+		t.Errorf("still bound to facts by %v, although the endpoint no longer serves it", got)
 	}
 }
 
@@ -145,8 +145,8 @@ func TestHeldBatchIsRedelivered(t *testing.T) {
 		if refused.CompareAndSwap(nil, &[]tasker.Report{}) {
 			kept := slices.Clone(batch)
 			refused.Store(&kept)
-			clear(batch) // it is ours until we return
-			return errors.New("the database is away")
+			clear(batch) // it belongs to the handler until it returns
+			return errors.New("the database is unavailable")
 		}
 		return nil
 	}}
@@ -154,7 +154,7 @@ func TestHeldBatchIsRedelivered(t *testing.T) {
 	done := receive(t, hub, in)
 	wait.For(t, "all reports", func() bool { return len(in.all()) >= len(reports) })
 	if diff := cmp.Diff(*refused.Load(), in.batches[0]); diff != "" {
-		t.Errorf("another batch than the one refused (-refused +handed over):\n%s", diff)
+		t.Errorf("another batch than the refused one (-refused +delivered):\n%s", diff)
 	}
 	if diff := cmp.Diff(reports, in.all()); diff != "" {
 		t.Errorf("reports, in order and once (-want +got):\n%s", diff)
@@ -174,7 +174,7 @@ func TestRejectedReports(t *testing.T) {
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
 	if err := hub.Send(t.Context(), assignment("ping", tasker.AllEndpoints, 0)); err != nil {
-		t.Fatal(err) // what is declared is there from now on
+		t.Fatal(err)
 	}
 	endpoint := "intruder-" + b.Vhost
 	other := b.AddUser(t, endpoint, "^$", ".*", ".*")
@@ -183,25 +183,26 @@ func TestRejectedReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	poison := []struct {
+	invalid := []struct {
 		name, key, user string
 		body            string
 	}{
 		{"no JSON", "web-1", b.Username, "\x00\x01"},
 		{"no report", "web-1", b.Username, `{"v":1,"endpoint":"web-1"}`},
 		{"a higher version", "web-1", b.Username, `{"v":3,"endpoint":"web-1","goodbye":{}}`},
+		{"a higher version that cannot be decoded", "web-1", b.Username, `{"v":3,"endpoint":"web-1","goodbye":7}`},
 		{"another endpoint's name", "web-2", b.Username, string(good)},
 		{"no name", "Not A Name", b.Username, `{"v":1,"endpoint":"Not A Name","goodbye":{}}`},
 		{"no user", "web-1", "", string(good)},
 	}
-	for _, p := range poison {
+	for _, p := range invalid {
 		put(t, b, rabbitmq.ReportsExchange, p.key, amqp.Publishing{UserId: p.user, Body: []byte(p.body)})
 	}
-	send(t, newLink(t, other, endpoint), update(endpoint, 2)) // speaks for itself
-	send(t, newLink(t, other, "web-1"), update("web-1", 3))   // speaks for another
+	send(t, newLink(t, other, endpoint), update(endpoint, 2)) // its own endpoint
+	send(t, newLink(t, other, "web-1"), update("web-1", 3))   // another endpoint
 	send(t, newLink(t, b.URI, "web-1"), update("web-1", 4))   // the control plane's own user
 	wait.For(t, "the accepted reports", func() bool { return len(in.all()) >= 2 })
-	wait.For(t, "the others to be rejected", func() bool { return b.Messages(t, rabbitmq.RejectedQueue) == len(poison)+1 })
+	wait.For(t, "the others to be rejected", func() bool { return b.Messages(t, rabbitmq.RejectedQueue) == len(invalid)+1 })
 	if diff := cmp.Diff(map[string]int{"task-2": 1, "task-4": 1}, updates(in.all())); diff != "" {
 		t.Errorf("accepted (-want +got):\n%s", diff)
 	}
@@ -218,7 +219,7 @@ func TestRejectedReports(t *testing.T) {
 			got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
 		}
 	}
-	if diff := cmp.Diff(map[string]float64{"undecodable": 2, "version": 1, "speaker": 4}, got); diff != "" {
+	if diff := cmp.Diff(map[string]float64{"undecodable": 2, "version": 2, "speaker": 4}, got); diff != "" {
 		t.Errorf("counted (-want +got):\n%s", diff)
 	}
 }

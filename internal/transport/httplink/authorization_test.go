@@ -22,28 +22,28 @@ import (
 
 // testAuthorizer provides an Authorize function that accepts every request until revoke.
 type testAuthorizer struct {
-	why atomic.Pointer[error]
+	reason atomic.Pointer[error]
 	// called is invoked with the number of each call, from 1, after the decision but
 	// before it is returned; nil does nothing.
 	called func(n int32)
 	n      atomic.Int32
 }
 
-func (g *testAuthorizer) revoke(why error) { g.why.Store(&why) }
-func (g *testAuthorizer) restore()         { g.why.Store(nil) }
+func (a *testAuthorizer) revoke(reason error) { a.reason.Store(&reason) }
+func (a *testAuthorizer) restore()            { a.reason.Store(nil) }
 
-func (g *testAuthorizer) authorize(*http.Request, string) error {
-	why := g.why.Load()
-	if n := g.n.Add(1); g.called != nil {
-		g.called(n)
+func (a *testAuthorizer) authorize(*http.Request, string) error {
+	reason := a.reason.Load()
+	if n := a.n.Add(1); a.called != nil {
+		a.called(n)
 	}
-	if why != nil {
-		return *why
+	if reason != nil {
+		return *reason
 	}
 	return nil
 }
 
-func (g *testAuthorizer) setOption(o *httplink.HubOptions) { o.Authorize = g.authorize }
+func (a *testAuthorizer) setOption(o *httplink.HubOptions) { o.Authorize = a.authorize }
 
 // isUnauthorized reports whether the last state is ErrUnauthorized with this text.
 func (o *observer) isUnauthorized(text string) bool {
@@ -80,7 +80,7 @@ func TestRevokeAndRestore(t *testing.T) {
 		<-done
 	})
 	wait.For(t, "an order to pass", func() bool { return hub.Send(t.Context(), assignment("web-1", 1)) == nil })
-	hub.Disconnect("web-2") // nobody
+	hub.Disconnect("web-2") // no such stream
 
 	g.revoke(errRevoked)
 	hub.Disconnect("web-1")
@@ -96,17 +96,17 @@ func TestRevokeAndRestore(t *testing.T) {
 	wait.For(t, "an order to pass again", func() bool { return hub.Send(t.Context(), assignment("web-1", 3)) == nil })
 }
 
-// TestRevokeWhileStreamOpens shuts an endpoint out in the middle of a
-// question that was answered before.
+// TestRevokeWhileStreamOpens revokes an endpoint after a call of Authorize has accepted it,
+// but before the call returns.
 func TestRevokeWhileStreamOpens(t *testing.T) {
 	t.Parallel()
-	for question, status := range map[int32]int{1: http.StatusForbidden, 2: http.StatusServiceUnavailable} {
-		t.Run(fmt.Sprint("question ", question), func(t *testing.T) {
+	for call, status := range map[int32]int{1: http.StatusForbidden, 2: http.StatusServiceUnavailable} {
+		t.Run(fmt.Sprint("call ", call), func(t *testing.T) {
 			t.Parallel()
 			s, g := newServer(t), &testAuthorizer{}
 			var hub *httplink.Hub
 			g.called = func(n int32) {
-				if n == question {
+				if n == call {
 					g.revoke(errRevoked)
 					hub.Disconnect("web-1")
 				}
@@ -114,13 +114,13 @@ func TestRevokeWhileStreamOpens(t *testing.T) {
 			hub = s.newHub(t, g.setOption)
 			stream := s.open(t, nil, "web-1", "i")
 			if stream.status != status {
-				t.Errorf("answered %d %s, want %d", stream.status, stream.problem, status)
+				t.Errorf("status %d %s, want %d", stream.status, stream.problem, status)
 			}
 			if line, err := stream.next(); !errors.Is(err, io.EOF) {
-				t.Errorf("the stream goes on with %q, %v", line, err)
+				t.Errorf("the stream continues with %q, %v", line, err)
 			}
 			if again := s.open(t, nil, "web-1", "i"); again.status != http.StatusForbidden {
-				t.Errorf("then a stream is answered %d", again.status)
+				t.Errorf("the next stream has the status %d", again.status)
 			}
 		})
 	}
@@ -132,7 +132,7 @@ func TestUnauthorizedAgentReplacesNoStream(t *testing.T) {
 	hub := s.newHub(t, func(o *httplink.HubOptions) {
 		o.Authorize = func(r *http.Request, endpoint string) error {
 			if r.Header.Get("User-Agent") == "intruder" {
-				return fmt.Errorf("this token is not that of %s", endpoint)
+				return fmt.Errorf("this token does not belong to %s", endpoint)
 			}
 			return nil
 		}
@@ -140,9 +140,9 @@ func TestUnauthorizedAgentReplacesNoStream(t *testing.T) {
 	collect(t, hub, nil)
 	stream := s.open(t, nil, "web-1", "journal-of-web-1")
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
-	intruder := &http.Client{Transport: agentNamed("intruder")}
+	intruder := &http.Client{Transport: userAgent("intruder")}
 	if got := s.open(t, intruder, "web-1", "journal-of-web-1"); got.status != http.StatusForbidden {
-		t.Errorf("the intruder is answered %d", got.status)
+		t.Errorf("the intruder's stream has the status %d", got.status)
 	}
 	if err := hub.Send(t.Context(), assignment("web-1", 1)); err != nil {
 		t.Errorf("Send returned %v", err)
@@ -152,10 +152,10 @@ func TestUnauthorizedAgentReplacesNoStream(t *testing.T) {
 	}
 }
 
-// agentNamed sends requests under the name of a user agent.
-type agentNamed string
+// userAgent is a RoundTripper that sets the User-Agent header.
+type userAgent string
 
-func (a agentNamed) RoundTrip(r *http.Request) (*http.Response, error) {
+func (a userAgent) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set("User-Agent", string(a))
 	return (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
@@ -164,7 +164,7 @@ func (a agentNamed) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestDisconnectEndsWaitingSend(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	// Nothing else ends it.
+	// No timeout may end the Send.
 	hub := s.newHub(t, func(o *httplink.HubOptions) { o.SendTimeout, o.WriteTimeout = time.Hour, time.Hour })
 	collect(t, hub, nil)
 	stream := s.open(t, nil, "web-1", "journal-of-web-1")
@@ -177,7 +177,7 @@ func TestDisconnectEndsWaitingSend(t *testing.T) {
 	var sending sync.WaitGroup
 	sending.Go(func() {
 		if err := hub.Send(t.Context(), many...); err == nil {
-			t.Error("Send to one who reads nothing more returned nil")
+			t.Error("Send to an agent that reads nothing more returned nil")
 		}
 	})
 	if line, err := stream.next(); !strings.Contains(line, "task-0") {
@@ -193,8 +193,8 @@ func TestDisconnectEndsWaitingSend(t *testing.T) {
 func TestReportsAreAuthorizedAgainAfterReading(t *testing.T) {
 	t.Parallel()
 	s, g := newServer(t), &testAuthorizer{}
-	asked := make(chan struct{}, 2)
-	g.called = func(int32) { asked <- struct{}{} }
+	calls := make(chan struct{}, 2)
+	g.called = func(int32) { calls <- struct{}{} }
 	batches := collect(t, s.newHub(t, g.setOption), nil)
 	body, rest := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/agent/v1/reports", body)
@@ -205,7 +205,7 @@ func TestReportsAreAuthorizedAgainAfterReading(t *testing.T) {
 	req.Header.Set("Tasker-Instance", "i")
 	var writing sync.WaitGroup
 	writing.Go(func() {
-		<-asked
+		<-calls
 		g.revoke(errRevoked)
 		_, err := rest.Write(reports(t, update("web-1", 1)))
 		_ = rest.CloseWithError(err)
@@ -217,7 +217,7 @@ func TestReportsAreAuthorizedAgainAfterReading(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusForbidden || len(batches()) != 0 {
-		t.Errorf("answered %d, and %d batches were handed over", resp.StatusCode, len(batches()))
+		t.Errorf("status %d, and %d batches were delivered", resp.StatusCode, len(batches()))
 	}
 }
 
@@ -226,12 +226,12 @@ func TestAuthorizationIsUnavailable(t *testing.T) {
 	s, g := newServer(t), &testAuthorizer{}
 	hub := s.newHub(t, g.setOption)
 	collect(t, hub, nil)
-	g.revoke(fmt.Errorf("%w: the database is away", transport.ErrUnavailable))
-	if got := s.open(t, nil, "web-1", "i"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.problem, "the database is away") {
-		t.Errorf("a stream is answered %d %s", got.status, got.problem)
+	g.revoke(fmt.Errorf("%w: the database is unavailable", transport.ErrUnavailable))
+	if got := s.open(t, nil, "web-1", "i"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.problem, "the database is unavailable") {
+		t.Errorf("a stream has the status %d %s", got.status, got.problem)
 	}
 	if got := s.post(t, "web-1", reports(t, update("web-1", 1))); got != http.StatusServiceUnavailable {
-		t.Errorf("a report is answered %d", got)
+		t.Errorf("a report has the status %d", got)
 	}
 	err := newLink(t, s.url, "web-1").Send(t.Context(), update("web-1", 1))
 	if !errors.Is(err, transport.ErrUnavailable) || errors.Is(err, transport.ErrUnauthorized) {

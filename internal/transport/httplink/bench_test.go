@@ -16,8 +16,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 )
 
-// dial opens n streams of agents that have sent a hello and whose bytes are the
-// caller's to read.
+// dial opens the streams of n agents that have sent a hello. The caller reads the
+// connections.
 func (s *server) dial(b *testing.B, n int) []net.Conn {
 	b.Helper()
 	conns := make([]net.Conn, n)
@@ -34,7 +34,7 @@ func (s *server) dial(b *testing.B, n int) []net.Conn {
 		}
 		name := fmt.Sprint("web-", i)
 		if status := s.post(b, name, reports(b, hello(name, "ping"))); status != http.StatusNoContent {
-			b.Fatalf("hello answered %d", status)
+			b.Fatalf("hello has the status %d", status)
 		}
 	}
 	return conns
@@ -102,7 +102,7 @@ func postReports(b *testing.B, commit time.Duration) {
 					}
 					resp.Body.Close()
 					if resp.StatusCode != http.StatusNoContent {
-						b.Errorf("answered %d", resp.StatusCode)
+						b.Errorf("status %d", resp.StatusCode)
 					}
 				}
 			})
@@ -116,8 +116,8 @@ func postReports(b *testing.B, commit time.Duration) {
 	b.ReportMetric(float64(n)/float64(len(batches())), "reports/batch")
 }
 
-// BenchmarkIdleStream measures the memory of an idle stream,
-// the test's end of the connection included.
+// BenchmarkIdleStream measures the memory of an idle stream, including the client's end of
+// the connection.
 func BenchmarkIdleStream(b *testing.B) {
 	const n = 2000
 	inUse := func() uint64 {

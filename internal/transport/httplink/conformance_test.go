@@ -60,7 +60,7 @@ func newServer(t testing.TB) *server {
 	return s
 }
 
-// newHub makes a hub and serves it instead of the one before.
+// newHub starts a hub, which replaces the previous one.
 func (s *server) newHub(t testing.TB, change ...func(*httplink.HubOptions)) *httplink.Hub {
 	t.Helper()
 	o := httplink.HubOptions{Types: types(), Keepalive: 500 * time.Millisecond, SendTimeout: timeout, Log: slog.New(slog.DiscardHandler)}
@@ -123,8 +123,8 @@ func post(t testing.TB, client *http.Client, url, endpoint string, body []byte) 
 	return resp.StatusCode
 }
 
-// hijackRecorder passes the connection that a hub hijacks to the test, which can then write to the
-// stream.
+// hijackRecorder passes the connection that a hub hijacks to the test, which can then write
+// to the stream.
 type hijackRecorder struct {
 	http.ResponseWriter
 	hijacked func(net.Conn)

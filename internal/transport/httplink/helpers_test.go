@@ -39,8 +39,8 @@ func (c *clock) move(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// collect receives reports until the hub is closed and returns the batches received
-// so far. hold may be nil.
+// collect receives reports until the hub is closed. The returned function returns the
+// batches received so far. An error of hold, which may be nil, holds a batch.
 func collect(t testing.TB, hub *httplink.Hub, hold func([]tasker.Report) error) (batches func() [][]tasker.Report) {
 	t.Helper()
 	var mu sync.Mutex
@@ -71,11 +71,11 @@ func collect(t testing.TB, hub *httplink.Hub, hold func([]tasker.Report) error) 
 	}
 }
 
-// orders is a stream as curl would see it.
+// orders is a stream of orders, read line by line.
 type orders struct {
 	status int
 	header http.Header
-	// problem is the answer's detail if there is no stream.
+	// problem is the detail of an error response; empty if the stream is open.
 	problem string
 	body    io.ReadCloser
 	lines   *bufio.Reader
@@ -106,15 +106,14 @@ func (s *server) open(t testing.TB, client *http.Client, endpoint, instance stri
 	if resp.StatusCode != http.StatusOK {
 		var p struct{ Detail string }
 		if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || resp.Header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s is answered with no problem: %v", resp.Status, err)
+			t.Errorf("the response %s has no problem as its body: %v", resp.Status, err)
 		}
 		o.problem = p.Detail
 	}
 	return o
 }
 
-// next returns the next line that is not empty, without its end, and why there
-// is none.
+// next returns the next line that is not a keepalive, without its line end.
 func (o *orders) next() (string, error) {
 	for {
 		line, err := o.lines.ReadString('\n')

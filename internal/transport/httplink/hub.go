@@ -1,6 +1,7 @@
 package httplink
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,13 +49,10 @@ type HubOptions struct {
 
 // setDefaults replaces zero values.
 func (o *HubOptions) setDefaults() {
-	for duration, value := range map[*time.Duration]time.Duration{
-		&o.Heartbeat: 10 * time.Second, &o.Keepalive: 5 * time.Second, &o.SendTimeout: 3 * time.Second, &o.WriteTimeout: 10 * time.Second,
-	} {
-		if *duration == 0 {
-			*duration = value
-		}
-	}
+	o.Heartbeat = cmp.Or(o.Heartbeat, 10*time.Second)
+	o.Keepalive = cmp.Or(o.Keepalive, 5*time.Second)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.SendTimeout = cmp.Or(o.SendTimeout, 3*time.Second)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -141,7 +139,7 @@ func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 }
 
 // enqueue appends an order to the stream or streams of its receivers. It returns the stream
-// that reports the result; nil if no result will be reported.
+// that will report the result, or nil if none will.
 func (h *Hub) enqueue(o tasker.Order, f frame) (*stream, error) {
 	toAll := o.Endpoint == tasker.AllEndpoints
 	if !h.streams.isConfigured(o.Type) && (o.Assignment != nil || toAll) {

@@ -21,28 +21,28 @@ func TestNameIsReservedForThreeHeartbeats(t *testing.T) {
 	collect(t, s.newHub(t, func(o *httplink.HubOptions) { o.Heartbeat, o.Clock = 10*time.Second, c.time }), nil)
 	first := s.open(t, nil, "web-1", "journal-of-web-1")
 	if first.status != http.StatusOK {
-		t.Fatalf("the first is answered %d %s", first.status, first.problem)
+		t.Fatalf("the first stream has the status %d %s", first.status, first.problem)
 	}
 	c.move(20 * time.Second)
 	if got := s.post(t, "web-1", reports(t, update("web-1", 1))); got != http.StatusNoContent {
-		t.Fatalf("a report is answered %d", got)
+		t.Fatalf("a report has the status %d", got)
 	}
 	c.move(30*time.Second - 1)
 	other := s.open(t, nil, "web-1", "another journal")
 	if other.status != http.StatusConflict || !strings.Contains(other.problem, "in use by another agent, which last reported 30s ago") {
-		t.Errorf("another one, before three heartbeats have passed, is answered %d %s", other.status, other.problem)
+		t.Errorf("another agent, before three heartbeats have passed: status %d %s", other.status, other.problem)
 	}
 	c.move(1)
 	other = s.open(t, nil, "web-1", "another journal")
 	if other.status != http.StatusOK {
-		t.Errorf("another one, when three heartbeats have passed, is answered %d %s", other.status, other.problem)
+		t.Errorf("another agent, after three heartbeats: status %d %s", other.status, other.problem)
 	}
 	if line, err := first.next(); !errors.Is(err, io.EOF) {
-		t.Errorf("the first stream goes on with %q, %v", line, err)
+		t.Errorf("the first stream continues with %q, %v", line, err)
 	}
 	back := s.open(t, nil, "web-1", "journal-of-web-1")
 	if back.status != http.StatusConflict {
-		t.Errorf("the first one, now late, is answered %d", back.status)
+		t.Errorf("the first agent, after it lost its name: status %d", back.status)
 	}
 }
 
@@ -63,7 +63,7 @@ func TestNameReservationFollowsHeartbeatInterval(t *testing.T) {
 	}
 	c.move(3*time.Minute - 1)
 	if other := s.open(t, nil, "web-1", "another journal"); other.status != http.StatusConflict || !strings.Contains(other.problem, "after 3m0s without a report") {
-		t.Errorf("another one, before three minutes have passed, is answered %d %s", other.status, other.problem)
+		t.Errorf("another agent, before three minutes have passed: status %d %s", other.status, other.problem)
 	}
 	beat := hello("web-1", "ping")
 	beat.Heartbeat, beat.Hello = &tasker.Heartbeat{Presence: beat.Hello.Presence}, nil
@@ -71,7 +71,7 @@ func TestNameReservationFollowsHeartbeatInterval(t *testing.T) {
 	s.post(t, "web-1", reports(t, beat))
 	c.move(time.Minute)
 	if other := s.open(t, nil, "web-1", "another journal"); other.status != http.StatusOK {
-		t.Errorf("another one, when the agent says a shorter interval, is answered %d %s", other.status, other.problem)
+		t.Errorf("another agent, after the first has reported a shorter interval: status %d %s", other.status, other.problem)
 	}
 }
 
@@ -83,7 +83,7 @@ func TestSameInstanceReplacesStream(t *testing.T) {
 	first := s.open(t, nil, "web-1", "journal-of-web-1")
 	second := s.open(t, nil, "web-1", "journal-of-web-1")
 	if line, err := first.next(); !errors.Is(err, io.EOF) {
-		t.Errorf("the first stream goes on with %q, %v", line, err)
+		t.Errorf("the first stream continues with %q, %v", line, err)
 	}
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
 	if err := hub.Send(t.Context(), assignment("web-1", 1)); err != nil {
@@ -101,7 +101,7 @@ func TestSilentAgentLosesStream(t *testing.T) {
 		o.Heartbeat, o.Keepalive, o.Clock = time.Second, 20*time.Millisecond, c.time
 	})
 	collect(t, hub, nil)
-	watcher := s.open(t, nil, "web-2", "curl") // says nothing, and is given nothing
+	watcher := s.open(t, nil, "web-2", "curl") // sends no reports and gets no orders
 	agent := s.open(t, nil, "web-1", "journal-of-web-1")
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
 	if err := hub.Send(t.Context(), assignment("web-1", 1)); err != nil {
@@ -112,7 +112,7 @@ func TestSilentAgentLosesStream(t *testing.T) {
 		t.Errorf("the stream has %q, %v", line, err)
 	}
 	if line, err := agent.next(); !errors.Is(err, io.EOF) {
-		t.Errorf("the stream goes on with %q, %v", line, err)
+		t.Errorf("the stream continues with %q, %v", line, err)
 	}
 	wait.For(t, "the endpoint to be offline", func() bool {
 		return errors.Is(hub.Send(t.Context(), assignment("web-1", 2)), transport.ErrOffline)
@@ -130,10 +130,10 @@ func TestNoOrdersBeforeHello(t *testing.T) {
 	hub := s.newHub(t)
 	collect(t, hub, nil)
 	s.open(t, nil, "web-1", "journal-of-web-1")
-	stranger := hello("web-1", "ping")
-	stranger.Instance = "another journal"
-	beat := tasker.Report{Version: 1, Endpoint: "web-1", Instance: "journal-of-web-1", Heartbeat: &tasker.Heartbeat{Presence: stranger.Hello.Presence}}
-	for _, r := range []tasker.Report{stranger, beat} {
+	other := hello("web-1", "ping")
+	other.Instance = "another journal"
+	beat := tasker.Report{Version: 1, Endpoint: "web-1", Instance: "journal-of-web-1", Heartbeat: &tasker.Heartbeat{Presence: other.Hello.Presence}}
+	for _, r := range []tasker.Report{other, beat} {
 		s.post(t, "web-1", reports(t, r))
 		if err := hub.Send(t.Context(), assignment("web-1", 1)); !errors.Is(err, transport.ErrOffline) {
 			t.Errorf("Send returned %v, want ErrOffline", err)
@@ -147,7 +147,7 @@ func TestRefusedStreamRequests(t *testing.T) {
 	s.newHub(t, func(o *httplink.HubOptions) {
 		o.Authorize = func(_ *http.Request, endpoint string) error {
 			if endpoint != "web-1" {
-				return fmt.Errorf("this token is not that of %s", endpoint)
+				return fmt.Errorf("this token does not belong to %s", endpoint)
 			}
 			return nil
 		}
@@ -158,7 +158,7 @@ func TestRefusedStreamRequests(t *testing.T) {
 		problem            string
 	}{
 		{"web-1", "i", http.StatusOK, ""},
-		{"web-2", "i", http.StatusForbidden, "this token is not that of web-2"},
+		{"web-2", "i", http.StatusForbidden, "this token does not belong to web-2"},
 		{"web-1", "", http.StatusBadRequest, "Tasker-Instance is missing"},
 		{"", "i", http.StatusBadRequest, "Tasker-Endpoint"},
 		{"*all*", "i", http.StatusBadRequest, "Tasker-Endpoint"},
@@ -166,10 +166,10 @@ func TestRefusedStreamRequests(t *testing.T) {
 	} {
 		got := s.open(t, nil, tt.endpoint, tt.instance)
 		if got.status != tt.status || !strings.Contains(got.problem, tt.problem) {
-			t.Errorf("%q, %q: answered %d %s, want %d %s", tt.endpoint, tt.instance, got.status, got.problem, tt.status, tt.problem)
+			t.Errorf("%q, %q: status %d %s, want %d %s", tt.endpoint, tt.instance, got.status, got.problem, tt.status, tt.problem)
 		}
 	}
 	if got := s.post(t, "web-2", reports(t, update("web-2", 1))); got != http.StatusForbidden {
-		t.Errorf("a report of who may not speak is answered %d", got)
+		t.Errorf("a report of an endpoint that is not authorized has the status %d", got)
 	}
 }

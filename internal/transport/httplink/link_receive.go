@@ -21,7 +21,7 @@ import (
 const defaultTimeout = 15 * time.Second
 
 // errSilentHub ends a session without keepalives.
-var errSilentHub = errors.New("no sign of life from the control plane")
+var errSilentHub = errors.New("no keepalive from the control plane")
 
 // Receive implements transport.Link.
 func (l *Link) Receive(ctx context.Context, handle func(context.Context, []tasker.Order) error) error {

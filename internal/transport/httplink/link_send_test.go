@@ -21,30 +21,30 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 )
 
-// TestReportResponses has a server that answers with status as long as some
-// report of the POST is one of bad, and names it where it should.
+// TestReportResponses posts to a server that responds with status while the POST contains a
+// report of bad. If named is set, the response names this report.
 func TestReportResponses(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		status  int
 		named   bool
 		bad     []int
-		refused []int
-		away    []int
+		refused []int // with ErrRefused
+		failed  []int // with ErrUnavailable
 	}{
 		"stored":                      {status: http.StatusNoContent},
-		"no token":                    {status: http.StatusUnauthorized, bad: []int{3}, away: []int{0, 1, 2, 3, 4, 5, 6}},
-		"may not speak":               {status: http.StatusForbidden, bad: []int{3}, away: []int{0, 1, 2, 3, 4, 5, 6}},
-		"of another, named":           {status: http.StatusForbidden, named: true, bad: []int{3}, refused: []int{3}},
+		"no token":                    {status: http.StatusUnauthorized, bad: []int{3}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
+		"not authorized":              {status: http.StatusForbidden, bad: []int{3}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
+		"of another endpoint, named":  {status: http.StatusForbidden, named: true, bad: []int{3}, refused: []int{3}},
 		"malformed, named":            {status: http.StatusBadRequest, named: true, bad: []int{0, 5, 6}, refused: []int{0, 5, 6}},
 		"malformed, not named":        {status: http.StatusBadRequest, bad: []int{0, 4}, refused: []int{0, 4}},
 		"too large for a proxy":       {status: http.StatusRequestEntityTooLarge, bad: []int{2}, refused: []int{2}},
-		"all of them":                 {status: http.StatusBadRequest, bad: []int{0, 1, 2, 3, 4, 5, 6}, refused: []int{0, 1, 2, 3, 4, 5, 6}},
-		"cannot be stored now":        {status: http.StatusServiceUnavailable, bad: []int{6}, away: []int{0, 1, 2, 3, 4, 5, 6}},
-		"an error":                    {status: http.StatusInternalServerError, bad: []int{6}, away: []int{0, 1, 2, 3, 4, 5, 6}},
-		"a redirection":               {status: http.StatusFound, bad: []int{6}, away: []int{0, 1, 2, 3, 4, 5, 6}},
-		"a page that is not there":    {status: http.StatusNotFound, bad: []int{6}, away: []int{0, 1, 2, 3, 4, 5, 6}},
-		"too slow to send everything": {status: http.StatusRequestTimeout, bad: []int{6}, away: []int{0, 1, 2, 3, 4, 5, 6}},
+		"all malformed":               {status: http.StatusBadRequest, bad: []int{0, 1, 2, 3, 4, 5, 6}, refused: []int{0, 1, 2, 3, 4, 5, 6}},
+		"cannot be stored now":        {status: http.StatusServiceUnavailable, bad: []int{6}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
+		"an error":                    {status: http.StatusInternalServerError, bad: []int{6}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
+		"a redirection":               {status: http.StatusFound, bad: []int{6}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
+		"an unknown path":             {status: http.StatusNotFound, bad: []int{6}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
+		"too slow to send everything": {status: http.StatusRequestTimeout, bad: []int{6}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,12 +77,12 @@ func TestReportResponses(t *testing.T) {
 			want := []string{}
 			for i := range sent {
 				sent[i] = update("web-1", i)
-				if !slices.Contains(tt.refused, i) && !slices.Contains(tt.away, i) {
+				if !slices.Contains(tt.refused, i) && !slices.Contains(tt.failed, i) {
 					want = append(want, sent[i].Update.TaskID)
 				}
 			}
 			err := newLink(t, srv.URL, "web-1").Send(t.Context(), sent...)
-			var refused, away []int
+			var refused, failed []int
 			var partly *transport.SendError
 			if errors.As(err, &partly) {
 				for i := range sent {
@@ -90,14 +90,14 @@ func TestReportResponses(t *testing.T) {
 					case errors.Is(partly.Failed[i], transport.ErrRefused):
 						refused = append(refused, i)
 					case errors.Is(partly.Failed[i], transport.ErrUnavailable):
-						away = append(away, i)
+						failed = append(failed, i)
 					}
 				}
 			} else if err != nil {
 				t.Fatalf("Send returned %v", err)
 			}
-			if diff := cmp.Diff([][]int{tt.refused, tt.away}, [][]int{refused, away}); diff != "" {
-				t.Errorf("refused and away (-want +got):\n%s", diff)
+			if diff := cmp.Diff([][]int{tt.refused, tt.failed}, [][]int{refused, failed}); diff != "" {
+				t.Errorf("refused and failed (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(want, append([]string{}, stored...)); diff != "" {
 				t.Errorf("stored (-want +got):\n%s", diff)
@@ -125,7 +125,7 @@ func TestInvalidReportsAreNotPosted(t *testing.T) {
 		}
 	}
 	if got := batches(); len(got) != 1 || len(got[0]) != 2 {
-		t.Errorf("handed over: %v", got)
+		t.Errorf("delivered: %v", got)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestTokenIsSentButNotLogged(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(srv.Close)
-	fail := errors.New("the file is not there")
+	fail := errors.New("the file does not exist")
 	link := newLink(t, srv.URL, "web-1", func(o *httplink.LinkOptions) {
 		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		o.Token = func() (string, error) { return token, fail }

@@ -107,7 +107,7 @@ func TestSilentHubEndsSession(t *testing.T) {
 	startReceive(t, newLink(t, "http://"+wire.Address, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
 	wait.For(t, "a session", func() bool { return seen.sessions() > 0 })
 	wire.Stall()
-	wait.For(t, "the silence to be noticed", func() bool { return seen.hasError("no sign of life from the control plane for 600ms") })
+	wait.For(t, "the session to end", func() bool { return seen.hasError("no keepalive from the control plane for 600ms") })
 	before := seen.sessions()
 	wire.Resume()
 	wait.For(t, "the next session", func() bool { return seen.sessions() > before })
@@ -115,7 +115,7 @@ func TestSilentHubEndsSession(t *testing.T) {
 
 func TestKeepalivesKeepStreamOpen(t *testing.T) {
 	t.Parallel()
-	var beats atomic.Int32
+	var keepalives atomic.Int32
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		w.Header().Set("Tasker-Keepalive", "3")
@@ -126,7 +126,7 @@ func TestKeepalivesKeepStreamOpen(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-tick.C:
-				beats.Add(1)
+				keepalives.Add(1)
 			case <-r.Context().Done():
 				return
 			}
@@ -135,7 +135,7 @@ func TestKeepalivesKeepStreamOpen(t *testing.T) {
 	t.Cleanup(srv.Close)
 	var seen observer
 	startReceive(t, newLink(t, srv.URL, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
-	wait.For(t, "signs of life for longer than the silence that is allowed", func() bool { return beats.Load() >= 11 })
+	wait.For(t, "keepalives for longer than the timeout of the session", func() bool { return keepalives.Load() >= 11 })
 	if seen.sessions() != 1 || seen.hasError("") {
 		t.Errorf("the observer received %v", seen.states)
 	}
@@ -144,8 +144,8 @@ func TestKeepalivesKeepStreamOpen(t *testing.T) {
 func TestStreamErrors(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		answer http.HandlerFunc
-		want   string
+		respond http.HandlerFunc
+		want    string
 	}{
 		"a wrong token": {func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "no", http.StatusUnauthorized)
@@ -158,7 +158,7 @@ func TestStreamErrors(t *testing.T) {
 			w.WriteHeader(http.StatusConflict)
 			fmt.Fprint(w, `{"detail":"in use by another agent"}`)
 		}, "in use by another agent"},
-		"an error without words": {func(w http.ResponseWriter, _ *http.Request) {
+		"an error without a detail": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
 		}, "/agent/v1/orders answered 502 Bad Gateway"},
 		"a redirection": {func(w http.ResponseWriter, r *http.Request) {
@@ -176,7 +176,7 @@ func TestStreamErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := httptest.NewServer(tt.answer)
+			srv := httptest.NewServer(tt.respond)
 			t.Cleanup(srv.Close)
 			var seen observer
 			startReceive(t, newLink(t, srv.URL, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))

@@ -71,7 +71,7 @@ func TestServerShutdown(t *testing.T) {
 			s := &server{url: srv.URL}
 			stream := s.open(t, srv.Client(), "web-1", "journal-of-web-1")
 			if stream.header.Get("X-Of-The-Server") != "kept" || stream.header.Get("Content-Type") != "application/x-ndjson" || stream.header.Get("Date") == "" {
-				t.Errorf("the answer begins with %v", stream.header)
+				t.Errorf("the response has the headers %v", stream.header)
 			}
 			post(t, srv.Client(), srv.URL, "web-1", reports(t, hello("web-1", "ping")))
 
@@ -92,7 +92,7 @@ func TestServerShutdown(t *testing.T) {
 			}
 			closeConn(t, hub)
 			if line, err := stream.next(); !errors.Is(err, io.EOF) {
-				t.Errorf("the stream goes on with %q, %v", line, err)
+				t.Errorf("the stream continues with %q, %v", line, err)
 			}
 			if tt.waits {
 				if err := <-stopped; err != nil {
@@ -103,12 +103,13 @@ func TestServerShutdown(t *testing.T) {
 	}
 }
 
-// TestClosedConnectionEndsStream has no sign of life that could fail.
+// TestClosedConnectionEndsStream uses a keepalive interval of an hour, so that no failing
+// keepalive ends the stream.
 func TestClosedConnectionEndsStream(t *testing.T) {
 	t.Parallel()
-	for name, leave := range map[string]func(net.Conn){
-		"it closes":                 func(c net.Conn) { c.Close() },
-		"it says what nobody asked": func(c net.Conn) { fmt.Fprint(c, "GET / HTTP/1.1") },
+	for name, disturb := range map[string]func(net.Conn){
+		"the agent closes the connection": func(c net.Conn) { c.Close() },
+		"the agent sends another request": func(c net.Conn) { fmt.Fprint(c, "GET / HTTP/1.1") },
 	} {
 		for _, secure := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, ", tls=", secure), func(t *testing.T) {
@@ -145,7 +146,7 @@ func TestClosedConnectionEndsStream(t *testing.T) {
 					t.Fatalf("the stream has %q, %v", line, err)
 				}
 				mu.Lock()
-				leave(conns[0])
+				disturb(conns[0])
 				mu.Unlock()
 				wait.For(t, "the endpoint to be offline", func() bool {
 					return errors.Is(hub.Send(t.Context(), assignment("web-1", 2)), transport.ErrOffline)

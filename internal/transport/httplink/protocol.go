@@ -27,7 +27,7 @@ const (
 	// proxies commonly refuse larger bodies.
 	targetBody = 1 << 20
 	// maxBatch is the largest number of messages in one batch, maxPost the largest
-	// number of reports of one POST in it.
+	// number of reports that one POST adds to a batch.
 	maxBatch = 200
 	maxPost  = maxBatch / 2
 )

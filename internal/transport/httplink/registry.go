@@ -169,8 +169,8 @@ func (g *registry) monitor(done <-chan struct{}) {
 	}
 }
 
-// keepaliveInterval returns the interval for a new stream out of so many. It limits the keepalives
-// to about 100 per second, but stays short enough for proxies.
+// keepaliveInterval returns the interval for a new stream, given the number of streams. It limits
+// the keepalives to about 100 per second, but stays short enough for proxies.
 func (g *registry) keepaliveInterval(streams int) time.Duration {
 	return min(max(time.Duration(streams)*time.Second/100, g.opts.Keepalive), 4*g.opts.Keepalive)
 }

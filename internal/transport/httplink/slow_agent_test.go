@@ -24,7 +24,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-func TestBlockedAgentDelaysNoOther(t *testing.T) {
+func TestBlockedAgentDelaysNoOtherAgent(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	hub := s.newHub(t, func(o *httplink.HubOptions) { o.SendTimeout = 0 })
@@ -39,11 +39,11 @@ func TestBlockedAgentDelaysNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.post(t, "stuck", reports(t, hello("stuck", "ping")))
-	well := s.open(t, nil, "web-1", "journal-of-web-1")
+	healthy := s.open(t, nil, "web-1", "journal-of-web-1")
 	s.post(t, "web-1", reports(t, hello("web-1", "ping")))
 
-	// It is given up in its time, which on a busy machine may be any time.
-	stuck := func(err error) bool {
+	// On a busy machine the write timeout may end the stream at any time.
+	isStuck := func(err error) bool {
 		return errors.Is(err, transport.ErrUnavailable) || errors.Is(err, transport.ErrOffline)
 	}
 	large := json.RawMessage(`"` + strings.Repeat("x", 1<<20-2) + `"`)
@@ -56,22 +56,22 @@ func TestBlockedAgentDelaysNoOther(t *testing.T) {
 	var sending sync.WaitGroup
 	var got error
 	sending.Go(func() { got = hub.Send(context.Background(), many...) })
-	if line, err := well.next(); !strings.Contains(line, "task-1") {
-		t.Errorf("the one that is well has %q, %v", line, err)
+	if line, err := healthy.next(); !strings.Contains(line, "task-1") {
+		t.Errorf("the healthy agent's stream has %q, %v", line, err)
 	}
 	sending.Wait()
 	var partly *transport.SendError
-	if !errors.As(got, &partly) || partly.Failed[29] == nil || partly.Failed[30] != nil || !stuck(got) {
-		t.Fatalf("Send returned %v, want a SendError with ErrUnavailable or ErrOffline for some of the stuck one's", got)
+	if !errors.As(got, &partly) || partly.Failed[29] == nil || partly.Failed[30] != nil || !isStuck(got) {
+		t.Fatalf("Send returned %v, want a SendError with ErrUnavailable or ErrOffline for some orders to the stuck agent", got)
 	}
-	// From now on it is known.
-	if err := hub.Send(t.Context(), assignment("stuck", 50), assignment(tasker.AllEndpoints, 51)); !stuck(err) {
+	// The hub now knows that the agent is slow.
+	if err := hub.Send(t.Context(), assignment("stuck", 50), assignment(tasker.AllEndpoints, 51)); !isStuck(err) {
 		t.Errorf("Send returned %v, want ErrUnavailable or ErrOffline", err)
 	}
-	if line, err := well.next(); !strings.Contains(line, "task-51") {
-		t.Errorf("the one that is well has %q, %v", line, err)
+	if line, err := healthy.next(); !strings.Contains(line, "task-51") {
+		t.Errorf("the healthy agent's stream has %q, %v", line, err)
 	}
-	wait.For(t, "the stuck one to be given up", func() bool {
+	wait.For(t, "the stuck agent to be offline", func() bool {
 		return errors.Is(hub.Send(t.Context(), assignment("stuck", 52)), transport.ErrOffline)
 	})
 }
@@ -97,7 +97,7 @@ func TestSlowAgentCatchesUp(t *testing.T) {
 	cancel()
 	sending.Wait()
 	if err := hub.Send(t.Context(), assignment("web-1", 99)); !errors.Is(err, transport.ErrUnavailable) {
-		t.Fatalf("Send to an agent that is behind returned %v", err)
+		t.Fatalf("Send to a slow agent returned %v", err)
 	}
 	for range len(many) - 1 {
 		if _, err := slow.next(); err != nil {
@@ -110,7 +110,7 @@ func TestSlowAgentCatchesUp(t *testing.T) {
 	}
 }
 
-// TestStreamsEndCleanly closes the hub as a control plane that stops would.
+// TestStreamsEndCleanly closes the hub, like a control plane that stops.
 func TestStreamsEndCleanly(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -125,14 +125,14 @@ func TestStreamsEndCleanly(t *testing.T) {
 	}
 	after := s.open(t, nil, "web-1", "i")
 	if after.status != http.StatusServiceUnavailable || after.header.Get("Retry-After") == "" {
-		t.Errorf("a stream is answered %d, Retry-After %q", after.status, after.header.Get("Retry-After"))
+		t.Errorf("a stream has the status %d, Retry-After %q", after.status, after.header.Get("Retry-After"))
 	}
 	if got := s.post(t, "web-1", reports(t, update("web-1", 1))); got != http.StatusServiceUnavailable {
-		t.Errorf("a report is answered %d", got)
+		t.Errorf("a report has the status %d", got)
 	}
 }
 
-// TestServersWithLimits has a stream outlive the server's time limits, with TLS
+// TestServersWithLimits checks that a stream outlives the time limits of its server, with TLS
 // over HTTP/1 and HTTP/2.
 func TestServersWithLimits(t *testing.T) {
 	t.Parallel()
@@ -142,7 +142,7 @@ func TestServersWithLimits(t *testing.T) {
 			hub := httplink.NewHub(httplink.HubOptions{Types: types(), Keepalive: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 			srv := httptest.NewUnstartedServer(hub.Handler())
 			srv.EnableHTTP2 = http2
-			const limit = 8 * time.Second // which a handshake keeps on a busy machine
+			const limit = 8 * time.Second // long enough for a handshake on a busy machine
 			srv.Config.ReadTimeout, srv.Config.WriteTimeout = limit, limit
 			srv.StartTLS()
 			t.Cleanup(srv.Close)

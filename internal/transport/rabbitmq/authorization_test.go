@@ -66,7 +66,7 @@ func TestLinkWithoutWritePermission(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	hub := newHub(t, b.URI)
-	send(t, hub, assignment("ping", tasker.AllEndpoints, 0)) // what is declared is there from now on
+	send(t, hub, assignment("ping", tasker.AllEndpoints, 0)) // after this the exchanges and queues exist
 	seen := &observer{}
 	link := newLink(t, b.AddUser(t, "agent-"+b.Vhost, "^$", "^$", ".*"), "web-1", func(o *rabbitmq.LinkOptions) { o.Observer = seen.observe })
 	wait.For(t, "the error of Send", func() bool {

@@ -180,7 +180,7 @@ func (b *bindings) checkSender(ctx context.Context, s *session, c change) error 
 // changes returns the changes that the reports require; the last hello or heartbeat of each
 // endpoint counts. A hello always requires a change, because the queue may have been
 // deleted. If the bindings are known, it only checks the queue: each binding costs the
-// broker a transaction, and after an outage all agents come back.
+// broker a transaction, and after an outage all agents reconnect at once.
 func (b *bindings) changes(reports []sentReport) []change {
 	var changes []change
 	index := map[string]int{}

@@ -34,7 +34,7 @@ func TestAgentBeforeInitialize(t *testing.T) {
 	receive(t, hub, &inbox[tasker.Report]{})
 	send(t, hub, assignment("ping", "web-1", 1))
 	wait.For(t, "the order", func() bool { return tasks(in.all())["task-1"] > 0 })
-	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be connected", func() bool { return seen.last("") })
 }
 
 func TestAgentDeclaresNothing(t *testing.T) {
@@ -63,21 +63,21 @@ func TestUnreachableBroker(t *testing.T) {
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
 	broadcast := assignment("ping", tasker.AllEndpoints, 1)
-	for range 2 { // while it connects, and at once in the back-off
+	for range 2 { // while the hub connects, and during the back-off
 		if err := hub.Send(t.Context(), broadcast); !errors.Is(err, transport.ErrUnavailable) {
 			t.Errorf("Send returned %v, want ErrUnavailable", err)
 		}
 	}
 	wait.For(t, "the observer to be notified", func() bool { return seen.last("refused") })
 	proxy.Accept(t)
-	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be connected", func() bool { return seen.last("") })
 	send(t, hub, broadcast)
-	before := seen.errorCount() // the hub may be well again before anybody looks
+	before := seen.errorCount() // the hub may reconnect before the test reads the last state
 	proxy.Cut()
 	wait.For(t, "the observer to be notified of the cut", func() bool { return seen.errorCount() > before })
 	link := newLink(t, b.URI, "web-1")
 	send(t, link, update("web-1", 1))
-	wait.For(t, "the report on a connection of later", func() bool { return updates(in.all())["task-1"] == 1 })
+	wait.For(t, "the report on the next connection", func() bool { return updates(in.all())["task-1"] == 1 })
 }
 
 func TestConnectionLimit(t *testing.T) {
@@ -92,7 +92,7 @@ func TestConnectionLimit(t *testing.T) {
 	wait.For(t, "the observer to be notified", func() bool { return seen.last("limit") })
 	b.LimitConnections(t, -1)
 	send(t, hub, assignment("ping", tasker.AllEndpoints, 1))
-	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be connected", func() bool { return seen.last("") })
 }
 
 func TestStalledBroker(t *testing.T) {
@@ -102,7 +102,7 @@ func TestStalledBroker(t *testing.T) {
 	hub := newHub(t, b.URIAt(proxy.Address, b.Username, b.Password))
 	small, large := assignment("ping", tasker.AllEndpoints, 1), assignment("ping", tasker.AllEndpoints, 2)
 	large.Assignment.Payload = fmt.Appendf(nil, "%q", strings.Repeat("x", 1<<20))
-	many := make([]tasker.Order, 30) // more than the buffers between here and there hold
+	many := make([]tasker.Order, 30) // more than the network buffers hold
 	for i := range many {
 		many[i] = large
 	}
@@ -130,19 +130,19 @@ func TestBlockedConnection(t *testing.T) {
 	receive(t, hub, in)
 	broadcast := assignment("ping", tasker.AllEndpoints, 1)
 	send(t, hub, broadcast)
-	wait.For(t, "the observer to be content", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be connected", func() bool { return seen.last("") })
 
-	// A Send that waits for its confirm gives up.
+	// A Send that waits for its confirm returns.
 	proxy.Stall()
 	sent := make(chan error, 1)
 	go func() { sent <- hub.Send(context.Background(), broadcast) }()
 	proxy.Inject(t, blockedFrame("low on memory"))
 	if err := <-sent; !errors.Is(err, transport.ErrUnavailable) {
-		t.Errorf("the Send under way returned %v, want ErrUnavailable", err)
+		t.Errorf("the Send in progress returned %v, want ErrUnavailable", err)
 	}
 	proxy.Resume()
 	wait.For(t, "the observer to be notified", func() bool { return seen.last("low on memory") })
-	// Further ones do not begin, while reports are still received.
+	// Further Sends fail at once, while reports are still received.
 	if err := hub.Send(t.Context(), broadcast); !errors.Is(err, transport.ErrUnavailable) || !strings.Contains(err.Error(), "low on memory") {
 		t.Errorf("Send returned %v, want ErrUnavailable and the broker's reason", err)
 	}
@@ -150,7 +150,7 @@ func TestBlockedConnection(t *testing.T) {
 	wait.For(t, "a report", func() bool { return updates(in.all())["task-1"] == 1 })
 	proxy.Inject(t, unblockedFrame())
 	send(t, hub, broadcast)
-	wait.For(t, "the observer to be content again", func() bool { return seen.last("") })
+	wait.For(t, "the observer to be connected again", func() bool { return seen.last("") })
 }
 
 func TestCloseWaitsForTheHandler(t *testing.T) {
@@ -183,7 +183,7 @@ func TestCloseWaitsForTheHandler(t *testing.T) {
 	<-closing
 	<-done
 	if n := b.Messages(t, rabbitmq.ReportsQueue); n != 0 {
-		t.Errorf("%d reports are left: what was stored was not acknowledged", n)
+		t.Errorf("%d reports are left: a stored report was not acknowledged", n)
 	}
 }
 

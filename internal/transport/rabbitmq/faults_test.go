@@ -62,20 +62,20 @@ func TestKilledWhileSendingOrders(t *testing.T) {
 	_, in := serve(t, b.URI, "web-1", "ping")
 	send(t, hub, assignment("ping", "web-1", 0))
 
-	// It is sent by one goroutine and killed by another, until a kill has met a
-	// Send. Failed orders are sent again.
-	b.AwaitConnection(t, "tasker-controlplane publish") // lest very many are sent meanwhile
+	// One goroutine sends while the test kills the connection, until a Send fails. Failed
+	// orders are sent again.
+	b.AwaitConnection(t, "tasker-controlplane publish") // otherwise very many orders are sent until then
 	n := 0
 	var work sync.WaitGroup
 	work.Go(func() {
-		for met := false; !met && n < 1_000_000; {
+		for failed := false; !failed && n < 1_000_000; {
 			orders := make([]tasker.Order, 500)
 			for i := range orders {
 				orders[i] = assignment("ping", "web-1", n)
 				n++
 			}
 			if err := hub.Send(t.Context(), orders...); err != nil {
-				met = true
+				failed = true
 				send(t, hub, unsent(orders, err)...)
 			}
 		}
@@ -100,7 +100,7 @@ func TestSendErrorAfterLostConnection(t *testing.T) {
 	for i := range orders {
 		orders[i] = assignment("ping", "web-1", i)
 	}
-	proxy.CutAfter(1 << 20) // of several MiB
+	proxy.CutAfter(1 << 20) // of several MiB in total
 	var partly *transport.SendError
 	err := hub.Send(t.Context(), orders...)
 	if !errors.As(err, &partly) || !errors.Is(err, transport.ErrUnavailable) {
@@ -137,7 +137,7 @@ func TestKilledWhileReceivingReports(t *testing.T) {
 	began, killed := make(chan struct{}), make(chan struct{})
 	var first sync.Once
 	in := &inbox[tasker.Report]{refuse: func([]tasker.Report) error {
-		// The first batch is in hand while the connection is killed.
+		// The connection is killed while the first batch is being handled.
 		first.Do(func() {
 			close(began)
 			<-killed
@@ -186,7 +186,7 @@ func TestKilledAgent(t *testing.T) {
 	wait.For(t, "every report", func() bool { return len(updates(reports.all())) == n })
 	wait.For(t, "every order", func() bool { return len(tasks(orders.all())) == n })
 	if got := orders.sessions(); got < 2 {
-		t.Errorf("the agent was called upon %d times to say hello, want once a session", got)
+		t.Errorf("%d sessions, want at least 2", got)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
 
-// reportOptions returns the configuration of a hub's subscription. The prefetch keeps the
+// reportOptions returns the options of a hub's subscription. The prefetch keeps the
 // next batch ready while a batch is being stored.
 func reportOptions() subscriptionOptions {
 	return subscriptionOptions{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, gap: 3 * time.Millisecond, prefetch: 600}

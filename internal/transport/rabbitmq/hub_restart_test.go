@@ -28,7 +28,7 @@ func TestRestartedHubFindsWaitingReports(t *testing.T) {
 	receive(t, second, in)
 	wait.For(t, "the reports", func() bool { return len(in.all()) == 3 })
 	if err := second.Send(t.Context(), assignment("ping", "web-1", 1)); err != nil {
-		t.Errorf("the hello that waited made no queue: %v", err)
+		t.Errorf("no queue was declared for the waiting hello: %v", err)
 	}
 }
 
@@ -80,7 +80,7 @@ func TestHelloRequiresQueue(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	b.Do(t, func(ch *amqp.Channel) error {
-		_, err := ch.QueueDeclare(rabbitmq.Queue("web-1"), false, false, false, false, nil) // not durable: not ours
+		_, err := ch.QueueDeclare(rabbitmq.Queue("web-1"), false, false, false, false, nil) // not durable, so not tasker's
 		return err
 	})
 	hub := newHub(t, b.URI)
@@ -91,13 +91,13 @@ func TestHelloRequiresQueue(t *testing.T) {
 	wait.For(t, "the update and the other hello", func() bool { return len(in.all()) >= 2 })
 	for _, r := range in.all() {
 		if r.Endpoint == "web-1" && r.Hello != nil {
-			t.Error("the hello was taken although the queue could not be made")
+			t.Error("the hello was delivered although its queue cannot be declared")
 		}
 	}
 	if err := hub.Send(t.Context(), assignment("ping", "web-2", 1)); err != nil {
-		t.Errorf("the other endpoint suffers: %v", err)
+		t.Errorf("Send to the other endpoint returned %v", err)
 	}
 	b.DeleteQueue(t, rabbitmq.Queue("web-1"))
 	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
-	wait.For(t, "the next hello to be taken", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
+	wait.For(t, "the next hello to be accepted", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
 }

@@ -64,7 +64,7 @@ func closeConn(t testing.TB, c interface{ Close() error }) {
 
 // inbox stores the batches that Receive delivers.
 type inbox[T any] struct {
-	// refuse may be set before the Receive: its error is handle's.
+	// refuse returns the error of handle; nil accepts every batch. Set it before Receive.
 	refuse func(batch []T) error
 
 	mu      sync.Mutex
@@ -93,7 +93,7 @@ func (i *inbox[T]) all() []T {
 	return all
 }
 
-// sessions is the number of empty batches.
+// sessions returns the number of empty batches: one for each session of a link.
 func (i *inbox[T]) sessions() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -185,7 +185,7 @@ func send[T any](t testing.TB, conn interface {
 	})
 }
 
-// unsent are the messages that have not passed.
+// unsent returns the messages that were not accepted.
 func unsent[T any](msgs []T, err error) []T {
 	var partly *transport.SendError
 	if !errors.As(err, &partly) {

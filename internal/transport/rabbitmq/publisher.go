@@ -213,8 +213,8 @@ func (p *publisher) publishWindow(ctx context.Context, msgs []message, results [
 }
 
 // write publishes messages and returns the pending confirms of the written ones. A write
-// blocks while the broker does not read, and accepts no context, so write gives the
-// connection up shortly after ctx is done.
+// blocks while the broker does not read, and accepts no context. So shortly after ctx is
+// done, a deadline ends it, and the connection with it.
 func (p *publisher) write(ctx context.Context, msgs []message) ([]*amqp.DeferredConfirmation, error) {
 	raw, interrupted := p.session.raw, make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -23,14 +23,14 @@ func TestUnauthorizedHello(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	reg := prometheus.NewRegistry()
-	var let atomic.Bool
+	var allowed atomic.Bool
 	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
 		o.Metrics = rabbitmq.NewMetrics(reg)
 		o.Authorize = func(_ context.Context, user, endpoint string) error {
 			if user != b.Username {
-				t.Errorf("user %q vouches for %s, want %q", user, endpoint, b.Username)
+				t.Errorf("Authorize was called with user %q for %s, want %q", user, endpoint, b.Username)
 			}
-			if endpoint == "web-1" && !let.Load() {
+			if endpoint == "web-1" && !allowed.Load() {
 				return errors.New("web-1 was revoked")
 			}
 			return nil
@@ -43,29 +43,28 @@ func TestUnauthorizedHello(t *testing.T) {
 	wait.For(t, "the updates and the other hello", func() bool { return len(in.all()) >= 3 })
 	for _, r := range in.all() {
 		if r.Endpoint == "web-1" && r.Update == nil {
-			t.Errorf("%+v was taken", r)
+			t.Errorf("%+v was delivered", r)
 		}
 	}
 	if n := b.Messages(t, rabbitmq.Queue("web-1")); n != -1 {
-		t.Error("it has a queue")
+		t.Error("the endpoint that is not authorized has a queue")
 	}
 	if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); !errors.Is(err, transport.ErrUnroutable) {
 		t.Errorf("Send returned %v, want ErrUnroutable", err)
 	}
 	if err := hub.Send(t.Context(), assignment("ping", "web-2", 1)); err != nil {
-		t.Errorf("the other endpoint suffers: %v", err)
+		t.Errorf("Send to the other endpoint returned %v", err)
 	}
 	const refused = "tasker_controlplane_rabbitmq_refused_reports_total"
 	if n, err := testutil.GatherAndCount(reg, refused); err != nil || n == 0 {
 		t.Errorf("metric %s: %d, %v", refused, n, err)
 	}
-	let.Store(true)
+	allowed.Store(true)
 	send(t, newLink(t, b.URI, "web-1"), beat("web-1", "ping"))
-	wait.For(t, "it to be taken again", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
+	wait.For(t, "the endpoint to be authorized again", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
 }
 
-// TestRevokeDuringHello deletes the queue in the middle of a question that
-// was answered before.
+// TestRevokeDuringHello deletes the queue while Authorize runs, as a concurrent revoke does.
 func TestRevokeDuringHello(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
@@ -90,27 +89,27 @@ func TestAuthorizationIsUnavailable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := rabbitmqtest.New(t)
-			var asked, handed atomic.Int32
+			var calls, deliveries atomic.Int32
 			hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
 				o.Authorize = func(context.Context, string, string) error {
-					if asked.Add(1) > 3 {
+					if calls.Add(1) > 3 {
 						return nil
 					}
-					return fmt.Errorf("%w: the database is away", transport.ErrUnavailable)
+					return fmt.Errorf("%w: the database is unavailable", transport.ErrUnavailable)
 				}
 			})
 			in := &inbox[tasker.Report]{refuse: func([]tasker.Report) error {
-				if asked.Load() < 4 {
-					t.Error("handed over before it received who may speak")
+				if calls.Load() < 4 {
+					t.Error("delivered before the sender was authorized")
 				}
-				handed.Add(1)
+				deliveries.Add(1)
 				return nil
 			}}
 			receive(t, hub, in)
 			send(t, newLink(t, b.URI, "web-1"), report)
 			wait.For(t, "the report", func() bool { return len(in.all()) == 1 })
-			if handed.Load() != 1 {
-				t.Errorf("handed over %d times", handed.Load())
+			if deliveries.Load() != 1 {
+				t.Errorf("delivered %d times", deliveries.Load())
 			}
 			if err := hub.Send(t.Context(), assignment("ping", "web-1", 1)); err != nil {
 				t.Errorf("Send returned %v", err)
@@ -119,8 +118,8 @@ func TestAuthorizationIsUnavailable(t *testing.T) {
 	}
 }
 
-// The control plane does not write into a queue of which an agent gives the name
-// as the place for an answer.
+// TestNoReplyToQueue checks that an agent cannot make the control plane publish to a queue by
+// naming the queue in ReplyTo.
 func TestNoReplyToQueue(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
@@ -128,7 +127,7 @@ func TestNoReplyToQueue(t *testing.T) {
 	in := &inbox[tasker.Report]{}
 	receive(t, hub, in)
 	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"))
-	wait.For(t, "the other's hello", func() bool { return len(in.all()) == 1 })
+	wait.For(t, "the hello of web-1", func() bool { return len(in.all()) == 1 })
 	body, err := json.Marshal(hello("web-2", "ping"))
 	if err != nil {
 		t.Fatal(err)
@@ -137,8 +136,8 @@ func TestNoReplyToQueue(t *testing.T) {
 		Type: "hello", ContentType: "application/json", UserId: "guest", ReplyTo: rabbitmq.Queue("web-1"), Body: body,
 	})
 	wait.For(t, "the hello", func() bool { return len(in.all()) == 2 })
-	send(t, hub, assignment("ping", "web-1", 1)) // after whatever was written before
+	send(t, hub, assignment("ping", "web-1", 1)) // behind any reply
 	if n := b.Messages(t, rabbitmq.Queue("web-1")); n != 1 {
-		t.Errorf("%d messages in the other's queue, want the order alone", n)
+		t.Errorf("%d messages in the queue of web-1, want only the order", n)
 	}
 }

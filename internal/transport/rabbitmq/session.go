@@ -55,10 +55,10 @@ func newSession(ctx context.Context, conn *amqp.Connection, raw net.Conn) *sessi
 // share returns a session on the same connection with its own channels. It ends with s at
 // the latest, and does not follow the flow of the connection.
 func (s *session) share() *session {
-	b := &session{conn: s.conn, raw: s.raw, shared: true, onFlow: func(error) {}}
-	b.ctx, b.end = context.WithCancelCause(s.ctx)
-	b.flow = b.ctx
-	return b
+	share := &session{conn: s.conn, raw: s.raw, shared: true, onFlow: func(error) {}}
+	share.ctx, share.end = context.WithCancelCause(s.ctx)
+	share.flow = share.ctx
+	return share
 }
 
 // closeError returns why the broker closed a connection or channel.

@@ -51,9 +51,9 @@ func TestLinksOnASharedConnection(t *testing.T) {
 		}
 	}
 	both(0, 0, 1, 2)
-	greeted := orders[0].sessions()
+	before := orders[0].sessions()
 	b.Kill(t, "connection of a test")
-	wait.For(t, "a new session on the new connection", func() bool { return orders[0].sessions() > greeted })
+	wait.For(t, "a new session on the new connection", func() bool { return orders[0].sessions() > before })
 	both(1, 0, 1, 2)
 
 	closeConn(t, all[1])

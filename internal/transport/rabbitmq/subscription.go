@@ -16,7 +16,7 @@ var errQueueDeleted = errors.New("the queue was deleted")
 // ackDelay is the longest delay of an acknowledgement.
 const ackDelay = 50 * time.Millisecond
 
-// subscriptionOptions is the configuration of a subscription.
+// subscriptionOptions configure a subscription.
 type subscriptionOptions struct {
 	queue, tag string
 	exclusive  bool
@@ -47,28 +47,28 @@ type subscription struct {
 }
 
 // subscribe opens a channel and consumes on it.
-func subscribe(s *session, c subscriptionOptions) (*subscription, error) {
+func subscribe(s *session, o subscriptionOptions) (*subscription, error) {
 	ch, err := s.conn.Channel()
 	if err != nil {
 		return nil, fmt.Errorf("open a channel to consume: %w", err)
 	}
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
-	if err := ch.Qos(c.prefetch, 0, false); err != nil {
+	if err := ch.Qos(o.prefetch, 0, false); err != nil {
 		return nil, fmt.Errorf("set the prefetch: %w", err)
 	}
-	deliveries, err := ch.Consume(c.queue, c.tag, false, c.exclusive, false, false, nil)
+	deliveries, err := ch.Consume(o.queue, o.tag, false, o.exclusive, false, false, nil)
 	if err != nil {
-		return nil, fmt.Errorf("consume %s: %w", c.queue, err)
+		return nil, fmt.Errorf("consume %s: %w", o.queue, err)
 	}
-	sub := newSubscription(c, deliveries)
+	sub := newSubscription(o, deliveries)
 	sub.session, sub.channel, sub.closes = s, ch, closes
 	return sub, nil
 }
 
-func newSubscription(c subscriptionOptions, deliveries <-chan amqp.Delivery) *subscription {
+func newSubscription(o subscriptionOptions, deliveries <-chan amqp.Delivery) *subscription {
 	ackTimer := time.NewTimer(ackDelay)
 	ackTimer.Stop()
-	return &subscription{subscriptionOptions: c, deliveries: deliveries, ackTimer: ackTimer}
+	return &subscription{subscriptionOptions: o, deliveries: deliveries, ackTimer: ackTimer}
 }
 
 // close sends the pending acknowledgement and closes the channel. The broker delivers

@@ -20,14 +20,14 @@ func TestSubscriptionBatches(t *testing.T) {
 		every   time.Duration
 		n       int
 		batches int
-		most    time.Duration // that the first one waits
+		maxWait time.Duration // of the first batch
 	}{
-		"alone":            {every: time.Second, n: 3, batches: 3, most: 3 * ms},
-		"a burst":          {every: 0, n: 100, batches: 1, most: 3 * ms},
-		"a stream":         {every: ms, n: 100, batches: 6, most: 20 * ms},
-		"one with gaps":    {every: 5 * ms, n: 40, batches: 11, most: 20 * ms},
-		"a full batch":     {every: 0, n: 250, batches: 2, most: 3 * ms},
-		"as many as batch": {every: 0, n: 200, batches: 1, most: 0},
+		"single messages":     {every: time.Second, n: 3, batches: 3, maxWait: 3 * ms},
+		"a burst":             {every: 0, n: 100, batches: 1, maxWait: 3 * ms},
+		"a stream":            {every: ms, n: 100, batches: 6, maxWait: 20 * ms},
+		"a stream with gaps":  {every: 5 * ms, n: 40, batches: 11, maxWait: 20 * ms},
+		"more than one batch": {every: 0, n: 250, batches: 2, maxWait: 3 * ms},
+		"exactly one batch":   {every: 0, n: 200, batches: 1, maxWait: 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -50,13 +50,13 @@ func TestSubscriptionBatches(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if took := time.Since(began); got == 0 && took > tt.most {
-						t.Errorf("the first batch came after %s, want %s", took, tt.most)
+					if took := time.Since(began); got == 0 && took > tt.maxWait {
+						t.Errorf("the first batch came after %s, want at most %s", took, tt.maxWait)
 					}
 					got += len(batch)
 				}
 				if batches > tt.batches {
-					t.Errorf("%d batches, want %d", batches, tt.batches)
+					t.Errorf("%d batches, want at most %d", batches, tt.batches)
 				}
 			})
 		})
@@ -89,7 +89,7 @@ func (a *acks) all() []uint64 {
 // or after ackDelay.
 func TestDelayedAcknowledgement(t *testing.T) {
 	t.Parallel()
-	for name, settled := range map[string]time.Duration{"with a report": ackDelay / 2, "alone": ackDelay} {
+	for name, delay := range map[string]time.Duration{"with a report": ackDelay / 2, "without a report": ackDelay} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -98,16 +98,16 @@ func TestDelayedAcknowledgement(t *testing.T) {
 				sub := newSubscription(reportOptions(), deliveries)
 				sub.ackLater(amqp.Delivery{Acknowledger: &acknowledger, DeliveryTag: 7})
 				ctx, cancel := context.WithCancel(t.Context())
-				var taking sync.WaitGroup
-				taking.Go(func() { _, _ = sub.nextBatch(ctx) }) // it is cancelled
-				defer taking.Wait()
+				var receiving sync.WaitGroup
+				receiving.Go(func() { _, _ = sub.nextBatch(ctx) }) // it is cancelled
+				defer receiving.Wait()
 				defer cancel()
-				time.Sleep(settled - time.Millisecond) //nolint:forbidigo // the bubble's time
+				time.Sleep(delay - time.Millisecond) //nolint:forbidigo // the bubble's time
 				synctest.Wait()
 				if got := acknowledger.all(); len(got) > 0 {
 					t.Fatalf("acknowledged %v too soon", got)
 				}
-				if settled < ackDelay {
+				if delay < ackDelay {
 					_ = sub.flushAck()
 				}
 				time.Sleep(2 * ackDelay) //nolint:forbidigo // the bubble's time

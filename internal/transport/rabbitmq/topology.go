@@ -45,11 +45,11 @@ func reportsArgs() amqp.Table {
 // Declare connects once and declares the exchanges and the queues of reports, which a hub
 // and the agents need before the first hello. It deletes nothing.
 func Declare(ctx context.Context, uri string, types []tasker.TaskType) error {
-	at, err := parseURI(uri)
+	broker, err := parseURI(uri)
 	if err != nil {
 		return err
 	}
-	s, err := dial(ctx, at, "tasker-controlplane initialize")
+	s, err := dial(ctx, broker, "tasker-controlplane initialize")
 	if err != nil {
 		return err
 	}

@@ -39,8 +39,8 @@ func DecodeOrder(encoded []byte) (tasker.Order, error) {
 	return o, nil
 }
 
-// decode decodes a message, whose version is a field of it, and checks the version. A
-// newer version can be the reason why a message cannot be decoded.
+// decode decodes a message and checks its version, which is a field of the message. It
+// checks the version also if the message cannot be decoded, because that can be the reason.
 func decode(encoded []byte, message any, version *int) error {
 	err := json.Unmarshal(encoded, message)
 	if err != nil {

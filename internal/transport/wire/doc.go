@@ -1,4 +1,4 @@
-// Package wire holds what every transport needs and no protocol changes: it decodes
+// Package wire holds the code that does not depend on the protocol of a transport: it decodes
 // messages, delivers batches until they are stored, spaces reconnections and ends the
-// operations of a closed connection. httplink and rabbitmq stand on it.
+// operations of a closed connection. Packages httplink and rabbitmq use it.
 package wire

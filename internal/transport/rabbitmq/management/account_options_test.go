@@ -22,14 +22,14 @@ func TestForeignUsers(t *testing.T) {
 	elsewhere := endpoint()
 	createAccount(t, newAccounts(t, rabbitmqtest.New(t)), elsewhere, "another-secret")
 	for _, name := range []string{"guest", b.Username, plain[0], admin[0], elsewhere} {
-		before := show(t, b, name)
+		before := userProperties(t, b, name)
 		if _, err := a.CreateAccount(t.Context(), name, "first-secret"); !errors.Is(err, management.ErrForeignUser) || strings.Contains(err.Error(), "first-secret") {
 			t.Errorf("CreateAccount of %s returned %v, want ErrForeignUser", name, err)
 		}
 		if err := a.DeleteAccount(t.Context(), name); !errors.Is(err, management.ErrForeignUser) {
 			t.Errorf("DeleteAccount of %s returned %v, want ErrForeignUser", name, err)
 		}
-		if diff := cmp.Diff(before, show(t, b, name)); diff != "" {
+		if diff := cmp.Diff(before, userProperties(t, b, name)); diff != "" {
 			t.Errorf("user %s was changed (-before +after):\n%s", name, diff)
 		}
 	}
@@ -62,7 +62,7 @@ func TestAccountOptions(t *testing.T) {
 		o := good
 		tt.change(&o)
 		if _, err := management.NewAccounts(o); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), secretInURI) {
-			t.Errorf("%s: NewAccounts returned %v, want it to say %q", tt.name, err, tt.want)
+			t.Errorf("%s: NewAccounts returned %v, want %q", tt.name, err, tt.want)
 		}
 	}
 }

@@ -24,13 +24,13 @@ func TestCreateAndDeleteAccount(t *testing.T) {
 	first := newAgent(t, uri, name)
 	wait.For(t, "an order to pass", func() bool { return h.Send(t.Context(), assignment(name, "one")) == nil })
 	wait.For(t, "its report", func() bool { return h.has(name + " one") })
-	// Repeating it has no effect.
+	// CreateAccount, repeated, has no effect.
 	session := dial(t, uri)
 	if server, err := a.CreateAccount(t.Context(), name, "first-secret"); err != nil || server != "amqp://"+b.Address+"/"+b.Vhost {
 		t.Errorf("CreateAccount, repeated, returned %q, %v", server, err)
 	}
 	if session.IsClosed() {
-		t.Error("CreateAccount, repeated, has cut a connection")
+		t.Error("CreateAccount, repeated, has closed a connection")
 	}
 
 	if err := a.DeleteAccount(t.Context(), name); err != nil {
@@ -39,8 +39,8 @@ func TestCreateAndDeleteAccount(t *testing.T) {
 	if err := h.Send(t.Context(), assignment(name, "two")); !errors.Is(err, transport.ErrUnroutable) {
 		t.Errorf("Send to a deleted endpoint returned %v, want ErrUnroutable", err)
 	}
-	wait.For(t, "the connection to be cut", session.IsClosed)
-	wait.For(t, "the agent to know", func() bool { return errors.Is(first.state(), transport.ErrUnauthorized) })
+	wait.For(t, "the connection to be closed", session.IsClosed)
+	wait.For(t, "the agent to be unauthorized", func() bool { return errors.Is(first.state(), transport.ErrUnauthorized) })
 	if err := first.Send(t.Context(), update(name, "after")); !errors.Is(err, transport.ErrUnavailable) || !errors.Is(err, transport.ErrUnauthorized) {
 		t.Errorf("Send of the agent without an account returned %v, want ErrUnavailable and ErrUnauthorized", err)
 	}
@@ -48,7 +48,7 @@ func TestCreateAndDeleteAccount(t *testing.T) {
 		t.Errorf("DeleteAccount, repeated, returned %v", err)
 	}
 	if n := b.Messages(t, rabbitmq.Queue(name)); n != -1 {
-		t.Errorf("its queue is there, with %d messages", n)
+		t.Errorf("its queue exists, with %d messages", n)
 	}
 
 	second := newAgent(t, createAccount(t, a, name, "second-secret"), name)
@@ -56,9 +56,9 @@ func TestCreateAndDeleteAccount(t *testing.T) {
 		return h.Send(t.Context(), assignment(name, "three")) == nil
 	})
 	wait.For(t, "its report", func() bool { return h.has(name + " three") })
-	wait.For(t, "it to be content", func() bool { return second.state() == nil })
+	wait.For(t, "the second agent to be connected", func() bool { return second.state() == nil })
 	if !errors.Is(first.state(), transport.ErrUnauthorized) {
-		t.Errorf("the agent of the deleted account received %v, want ErrUnauthorized", first.state())
+		t.Errorf("the agent of the deleted account has the state %v, want ErrUnauthorized", first.state())
 	}
 }
 
@@ -84,9 +84,9 @@ func TestNewSecretReplacesOldAgent(t *testing.T) {
 		return err
 	})
 	dial(t, createAccount(t, a, name, "second-secret"))
-	wait.For(t, "the first to be cut off", conn.IsClosed)
+	wait.For(t, "the first connection to be closed", conn.IsClosed)
 	if n := b.Messages(t, rabbitmq.Queue(name)); n != -1 {
-		t.Error("the queue of the first is there")
+		t.Error("the queue of the first agent exists")
 	}
 	if _, err := amqp.Dial(old); !errors.Is(err, amqp.ErrCredentials) {
 		t.Errorf("the first secret: %v, want ErrCredentials", err)
@@ -132,17 +132,17 @@ func TestAgentPermissions(t *testing.T) {
 		do   func(*amqp.Channel) error
 		code int
 	}{
-		"report":                         {publish(rabbitmq.ReportsExchange, name, amqp.Publishing{UserId: name}), 0},
-		"report for another":             {publish(rabbitmq.ReportsExchange, other, amqp.Publishing{}), amqp.AccessRefused},
-		"report for one whose name ends": {publish(rabbitmq.ReportsExchange, "x"+name, amqp.Publishing{}), amqp.AccessRefused},
-		"report as another user":         {publish(rabbitmq.ReportsExchange, name, amqp.Publishing{UserId: other}), amqp.PreconditionFailed},
-		"order to itself":                {publish("", own, amqp.Publishing{}), amqp.AccessRefused},
-		"order to another":               {publish("", rabbitmq.Queue(other), amqp.Publishing{}), amqp.AccessRefused},
-		"order to all":                   {publish(rabbitmq.Exchange("ping"), tasker.AllEndpoints, amqp.Publishing{}), amqp.AccessRefused},
-		"read its queue":                 {read(own), 0},
-		"read another's queue":           {read(rabbitmq.Queue(other)), amqp.AccessRefused},
-		"read the reports":               {read(rabbitmq.ReportsQueue), amqp.AccessRefused},
-		"read the rejected reports":      {read(rabbitmq.RejectedQueue), amqp.AccessRefused},
+		"report":                    {publish(rabbitmq.ReportsExchange, name, amqp.Publishing{UserId: name}), 0},
+		"report for another":        {publish(rabbitmq.ReportsExchange, other, amqp.Publishing{}), amqp.AccessRefused},
+		"report for a longer name":  {publish(rabbitmq.ReportsExchange, "x"+name, amqp.Publishing{}), amqp.AccessRefused},
+		"report as another user":    {publish(rabbitmq.ReportsExchange, name, amqp.Publishing{UserId: other}), amqp.PreconditionFailed},
+		"order to itself":           {publish("", own, amqp.Publishing{}), amqp.AccessRefused},
+		"order to another":          {publish("", rabbitmq.Queue(other), amqp.Publishing{}), amqp.AccessRefused},
+		"order to all":              {publish(rabbitmq.Exchange("ping"), tasker.AllEndpoints, amqp.Publishing{}), amqp.AccessRefused},
+		"read its queue":            {read(own), 0},
+		"read another's queue":      {read(rabbitmq.Queue(other)), amqp.AccessRefused},
+		"read the reports":          {read(rabbitmq.ReportsQueue), amqp.AccessRefused},
+		"read the rejected reports": {read(rabbitmq.RejectedQueue), amqp.AccessRefused},
 		"get from another's queue": {func(ch *amqp.Channel) error {
 			_, _, err := ch.Get(rabbitmq.Queue(other), false)
 			return err
@@ -201,7 +201,7 @@ func TestAgentPermissions(t *testing.T) {
 		}
 		t.Cleanup(client.CloseIdle)
 		if err := client.Call(t.Context(), http.MethodGet, nil, nil, "overview"); err == nil {
-			t.Error("it is let in")
+			t.Error("the agent may use the management API")
 		}
 	})
 }

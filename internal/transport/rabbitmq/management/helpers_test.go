@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +22,7 @@ import (
 
 func types() []tasker.TaskType { return []tasker.TaskType{{Name: "ping", Handler: "ping"}} }
 
-// newAccounts are those of a vhost with everything declared.
+// newAccounts declares the exchanges and queues and returns the accounts of the vhost.
 func newAccounts(t *testing.T, b *rabbitmqtest.Broker) *management.Accounts {
 	t.Helper()
 	if err := rabbitmq.Declare(t.Context(), b.URI, types()); err != nil {
@@ -36,7 +38,7 @@ func newAccounts(t *testing.T, b *rabbitmqtest.Broker) *management.Accounts {
 	return a
 }
 
-// endpoint is a name that no other test has: users belong to all vhosts.
+// endpoint returns a unique name, because users exist in all vhosts.
 func endpoint() string { return "web.1-" + uuid.NewString() }
 
 // createAccount gives an endpoint an account until the end of the test, and returns the URI that
@@ -55,7 +57,7 @@ func createAccount(t *testing.T, a *management.Accounts, endpoint, secret string
 	return strings.Replace(server, "://", "://"+endpoint+":"+secret+"@", 1)
 }
 
-// hub is a control plane's end that notes the updates it receives.
+// hub is a Hub that stores the updates that it receives.
 type hub struct {
 	*rabbitmq.Hub
 	mu      sync.Mutex
@@ -85,18 +87,13 @@ func newHub(t *testing.T, b *rabbitmqtest.Broker) *hub {
 func (h *hub) has(update string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, u := range h.updates {
-		if u == update {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(h.updates, update)
 }
 
 // agent is a link that sends a hello in each session and reports each assignment.
 type agent struct {
 	*rabbitmq.Link
-	mu   sync.Mutex
+	mu        sync.Mutex
 	lastState error
 }
 
@@ -132,6 +129,7 @@ func newAgent(t *testing.T, uri, endpoint string) *agent {
 	return a
 }
 
+// state returns the last state that the observer received.
 func (a *agent) state() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -172,4 +170,19 @@ func assignment(endpoint, task string) tasker.Order {
 		Version: tasker.WireVersion, Endpoint: endpoint, Type: "ping", Expires: time.Now().Add(time.Hour),
 		Assignment: &tasker.Assignment{TaskID: task, Identifier: task, Attempt: 1, Handler: "ping", Payload: []byte(`{}`)},
 	}
+}
+
+// userProperties returns what the broker stores about a user.
+func userProperties(t *testing.T, b *rabbitmqtest.Broker, name string) []any {
+	t.Helper()
+	var user any
+	var permissions []map[string]any
+	call(t, b, http.MethodGet, &user, "users", name)
+	call(t, b, http.MethodGet, &permissions, "users", name, "permissions")
+	// Other tests create vhosts at the same time, with permissions of guest.
+	permissions = slices.DeleteFunc(permissions, func(p map[string]any) bool {
+		vhost, _ := p["vhost"].(string)
+		return name == "guest" && strings.HasPrefix(vhost, "tasker") && vhost != b.Vhost
+	})
+	return []any{user, permissions}
 }

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const secret = "p@ss/w0rd?#"
 
-// options are for a user and a vhost of the test's own; the vhost is not there.
+// options returns options for a user and a vhost of the test; neither exists.
 func options(t *testing.T) (*rabbitmqtest.Broker, management.Options) {
 	t.Helper()
 	b := rabbitmqtest.New(t)
@@ -58,9 +58,9 @@ func TestInitialize(t *testing.T) {
 	var exchange struct{ Type string }
 	call(t, b, http.MethodGet, &exchange, "exchanges", b.Vhost, rabbitmq.Exchange("ping"))
 	if exchange.Type != "direct" {
-		t.Errorf("the exchange of the type is of type %q", exchange.Type)
+		t.Errorf("the exchange of the task type has the type %q", exchange.Type)
 	}
-	put := func() {
+	publish := func() {
 		b.Do(t, func(ch *amqp.Channel) error {
 			if err := ch.Confirm(false); err != nil {
 				return err
@@ -72,7 +72,7 @@ func TestInitialize(t *testing.T) {
 			return err
 		})
 	}
-	put()
+	publish()
 
 	o.Types = append(o.Types, tasker.TaskType{Name: "facts", Handler: "facts"})
 	if err := management.Initialize(t.Context(), o); err != nil {
@@ -80,7 +80,7 @@ func TestInitialize(t *testing.T) {
 	}
 	call(t, b, http.MethodGet, &exchange, "exchanges", b.Vhost, rabbitmq.Exchange("facts"))
 	if n := b.Messages(t, rabbitmq.ReportsQueue); n != 1 {
-		t.Errorf("%d messages after the second time, want the one from before", n)
+		t.Errorf("%d messages after the second time, want the first message", n)
 	}
 
 	o.Reset = true
@@ -92,7 +92,7 @@ func TestInitialize(t *testing.T) {
 	}
 }
 
-func TestInitializeKeepsThePassword(t *testing.T) {
+func TestInitializeKeepsPassword(t *testing.T) {
 	t.Parallel()
 	b, o := options(t)
 	if err := management.Initialize(t.Context(), o); err != nil {
@@ -119,12 +119,12 @@ func TestInitializeErrors(t *testing.T) {
 		_, _ = w.Write([]byte("<html>"))
 	}))
 	t.Cleanup(page.Close)
-	const nobody = "127.0.0.1:1" // a port that is given to nobody
+	const closed = "127.0.0.1:1" // a reserved port
 	for name, tt := range map[string]struct {
 		change func(*management.Options)
 		want   string
 	}{
-		"no management API":         {func(o *management.Options) { o.APIURL = "http://" + nobody + "/api" }, "rabbitmq-plugins enable rabbitmq_management"},
+		"no management API":         {func(o *management.Options) { o.APIURL = "http://" + closed + "/api" }, "rabbitmq-plugins enable rabbitmq_management"},
 		"another page":              {func(o *management.Options) { o.APIURL = page.URL }, "is not RabbitMQ's management API"},
 		"URL without /api":          {func(o *management.Options) { o.APIURL = strings.TrimSuffix(o.APIURL, "/api") }, "ends in /api"},
 		"no URL":                    {func(o *management.Options) { o.APIURL = "localhost:15672" }, "http://localhost:15672/api"},
@@ -132,7 +132,7 @@ func TestInitializeErrors(t *testing.T) {
 		"no tag":                    {func(o *management.Options) { o.Username, o.Password = plain[0], plain[1] }, "administrator"},
 		"another tag":               {func(o *management.Options) { o.Username, o.Password = monitor[0], monitor[1] }, "set_user_tags"},
 		"no AMQP URI":               {func(o *management.Options) { o.URI = "amqp://tasker:" + secret + "@host" }, "amqp://user:password@host:port/vhost"},
-		"AMQP elsewhere":            {func(o *management.Options) { o.URI = b.URIAt(nobody, "user-of-"+b.Vhost, secret) }, "connection refused"},
+		"AMQP elsewhere":            {func(o *management.Options) { o.URI = b.URIAt(closed, "user-of-"+b.Vhost, secret) }, "connection refused"},
 		"reset of the common vhost": {func(o *management.Options) { o.URI, o.Reset = "amqp://guest:guest@"+b.Address+"/", true }, "its own vhost"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestInitializeErrors(t *testing.T) {
 			tt.change(&o)
 			err := management.Initialize(t.Context(), o)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), secret) {
-				t.Errorf("Initialize returned %v, want it to say %q", err, tt.want)
+				t.Errorf("Initialize returned %v, want %q", err, tt.want)
 			}
 		})
 	}

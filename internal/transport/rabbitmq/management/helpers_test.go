@@ -41,8 +41,8 @@ func newAccounts(t *testing.T, b *rabbitmqtest.Broker) *management.Accounts {
 // endpoint returns a unique name, because users exist in all vhosts.
 func endpoint() string { return "web.1-" + uuid.NewString() }
 
-// createAccount gives an endpoint an account until the end of the test, and returns the URI that
-// its agent has.
+// createAccount creates an account until the end of the test and returns the URI of its
+// agent.
 func createAccount(t *testing.T, a *management.Accounts, endpoint, secret string) string {
 	t.Helper()
 	t.Cleanup(func() {

@@ -129,10 +129,24 @@ func (r *bodyReader) decodeFields(object string, fields map[string]json.RawMessa
 
 // decodeMessage rewrites a decoder's error without Go's type names.
 func decodeMessage(err error) string {
-	if e, ok := err.(*json.UnmarshalTypeError); ok { //nolint:errorlint // as the decoder returns it
-		return fmt.Sprintf("it is a %s, but must be a %s", e.Value, strings.NewReplacer("bool", "boolean").Replace(e.Type.Kind().String()))
+	if e, ok := err.(*json.UnmarshalTypeError); ok { //nolint:errorlint // a wrapped error has a text of its own
+		return fmt.Sprintf("it is %s, but must be %s", typeName(e.Value), typeName(e.Type.Kind().String()))
 	}
 	return err.Error()
+}
+
+// typeName returns the name of a type of encoding/json or reflect, as jsonType does.
+func typeName(t string) string {
+	switch t {
+	case "object":
+		return "an object"
+	case "array", "slice":
+		return "a list"
+	case "bool":
+		return "a boolean"
+	default:
+		return "a " + t
+	}
 }
 
 // jsonType names the type of a valid JSON document.

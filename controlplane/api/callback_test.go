@@ -27,7 +27,7 @@ func TestInvalidCallback(t *testing.T) {
 		{`{"url":"ftp://hooks.example.net/"}`, "body.callback.url", "is no"},
 		{`{"url":"https://hooks.example.net/","on":["finished"]}`, "body.callback.on", "known fields are events, url"},
 		{`{"url":"https://hooks.example.net/","events":[]}`, "body.callback.events", "is empty"},
-		{`{"url":"https://hooks.example.net/","events":"finished"}`, "body.callback.events", "a string"},
+		{`{"url":"https://hooks.example.net/","events":"finished"}`, "body.callback.events", "it is a string, but must be a list"},
 		{`{"url":"https://hooks.example.net/","events":["finished","started"]}`, "body.callback.events[1]", "possible are finished, incomplete, paused"},
 	} {
 		p := s.do(t, http.MethodPost, "/ping", `{"identifier":"1","callback":`+c.callback+`}`).problem(t, http.StatusUnprocessableEntity)

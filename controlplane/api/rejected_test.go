@@ -118,6 +118,7 @@ func TestRejectedRequests(t *testing.T) {
 		{"rollout max_failures", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"max_failures":-1}}`, nil, 422, "body.rollout.max_failures", "not an amount"},
 		{"rollout pause_between", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"pause_between":"200h"}}`, nil, 422, "body.rollout.pause_between", "at most"},
 		{"rollout pause_after_canary a text", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":1,"pause_after_canary":"no"}}`, nil, 422, "body.rollout.pause_after_canary", "must be a boolean"},
+		{"rollout order an object", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"order":{}}}`, nil, 422, "body.rollout.order", "it is an object, but must be a string"},
 		{"rollout without a canary to pause after", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"pause_after_canary":true}}`, nil, 422, "body.rollout.pause_after_canary", "no canary"},
 		{"rollout order", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"order":"best"}}`, nil, 422, "body.rollout.order", "listed, name, random"},
 		{"rollout on_failure", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"on_failure":"shrug"}}`, nil, 422, "body.rollout.on_failure", "stop, pause, rollback"},

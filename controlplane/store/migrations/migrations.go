@@ -1,6 +1,7 @@
 // Package migrations holds the SQL that creates and changes the tables. Package sqldb
 // applies the files of one dialect's directory in the order of the numbers in their
-// names. Both directories have the same numbers. A released file never changes.
+// names. Both directories have the same numbers. The statements of a released file never
+// change.
 package migrations
 
 import "embed"

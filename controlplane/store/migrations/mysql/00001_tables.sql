@@ -1,8 +1,8 @@
 -- +goose Up
--- Names, identifiers and words are VARBINARY, so that they are compared as bytes.
+-- Names, identifiers and statuses are VARBINARY, so that they are compared as bytes.
 -- Times are microseconds since 1970 UTC, durations microseconds. The nullable
 -- columns next_send_at, cancel_send_at, expires_at and closes_at are null when
--- nothing is to be done.
+-- nothing is due.
 CREATE TABLE tasks (
     id                  VARBINARY(36)  NOT NULL,
     type                VARBINARY(64)  NOT NULL,

@@ -1,6 +1,6 @@
 -- +goose Up
--- A secret is kept as its SHA-256. A credential without a hash is that of an
--- endpoint that was revoked without ever having been enrolled.
+-- Only the SHA-256 of a secret is stored. A credential without a hash belongs to an
+-- endpoint that was revoked and never enrolled.
 CREATE TABLE enrol_tokens (
     id         VARBINARY(36)  NOT NULL,
     hash       BINARY(32)     NOT NULL,

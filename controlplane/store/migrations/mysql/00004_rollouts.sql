@@ -1,7 +1,7 @@
 -- +goose Up
--- pacing says what a rollout does to a task: 0 there is none, 1 it is over, 2 it
--- decides what is sent. Responses of waves that have not begun are pending with
--- neither next_send_at nor expires_at.
+-- pacing is 0 without a rollout, 1 after it has ended, and 2 while it decides which orders
+-- are sent. Responses of waves that have not begun are pending, without next_send_at and
+-- expires_at.
 ALTER TABLE tasks
     ADD COLUMN labels     VARBINARY(4096) NOT NULL DEFAULT '',
     ADD COLUMN action     VARBINARY(16)   NOT NULL DEFAULT '',
@@ -11,9 +11,9 @@ ALTER TABLE tasks
     ADD COLUMN paused     TINYINT         NOT NULL DEFAULT 0;
 ALTER TABLE responses ADD COLUMN wave INT NOT NULL DEFAULT 0;
 
--- check_at is when the rollout is to be looked at, null when it waits for a person
--- or is over. claims is null while it keeps no other rollout off its endpoints, 1
--- while it waits for others, 2 while it is performed.
+-- check_at is when a decision about the rollout is due, null when it waits for a request
+-- or has ended. claims is its exclusion: null while it keeps no other rollout from its
+-- endpoints, 1 while it waits for others, 2 while it is performed.
 CREATE TABLE rollouts (
     task_id   VARBINARY(36) NOT NULL,
     spec      MEDIUMBLOB    NOT NULL,
@@ -35,7 +35,7 @@ CREATE TABLE rollouts (
     CONSTRAINT rollouts_of_task FOREIGN KEY (task_id) REFERENCES tasks (id) ON DELETE CASCADE
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- What people asked of tasks, in the order of the tasks' versions.
+-- The requests to change tasks, in the order of the tasks' versions.
 CREATE TABLE controls (
     task_id VARBINARY(36)  NOT NULL,
     version BIGINT         NOT NULL,

@@ -1,9 +1,9 @@
 -- +goose Up
--- Whom to call and for which events; null is nobody.
+-- The receiver of the task's events and the events that it wants; null is none.
 ALTER TABLE tasks ADD COLUMN callback BLOB;
 
--- What is to be told of tasks. next_at is when it is tried again, null when it was
--- delivered or given up; then data, the task as it was, is null too.
+-- The events of tasks. next_at is when the next attempt to deliver is due, null when the
+-- event was delivered or given up; then data, the task at the event, is null too.
 CREATE TABLE callbacks (
     id           VARBINARY(36)   NOT NULL,
     task_id      VARBINARY(36)   NOT NULL,

@@ -1,7 +1,7 @@
 -- +goose Up
 -- Times are microseconds since 1970 UTC, durations microseconds. The nullable
 -- columns next_send_at, cancel_send_at, expires_at and closes_at are null when
--- nothing is to be done, so that their indexes hold only what is.
+-- nothing is due, so that their indexes hold only due rows.
 CREATE TABLE tasks (
     id                  TEXT    NOT NULL PRIMARY KEY,
     type                TEXT    NOT NULL,

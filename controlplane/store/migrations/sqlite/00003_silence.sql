@@ -1,6 +1,6 @@
 -- +goose Up
--- From silent_at on an endpoint that has not spoken again counts as disconnected:
--- how long that is depends on the interval of its own heartbeats.
+-- An endpoint that does not report until silent_at counts as disconnected. The time
+-- depends on the interval of its heartbeats.
 ALTER TABLE endpoints ADD COLUMN silent_at INTEGER NOT NULL DEFAULT 0;
 UPDATE endpoints SET silent_at = last_seen;
 CREATE INDEX endpoints_by_silence ON endpoints (silent_at, connected);

@@ -1,7 +1,7 @@
 -- +goose Up
--- pacing says what a rollout does to a task: 0 there is none, 1 it is over, 2 it
--- decides what is sent. Responses of waves that have not begun are pending with
--- neither next_send_at nor expires_at.
+-- pacing is 0 without a rollout, 1 after it has ended, and 2 while it decides which orders
+-- are sent. Responses of waves that have not begun are pending, without next_send_at and
+-- expires_at.
 ALTER TABLE tasks ADD COLUMN labels TEXT NOT NULL DEFAULT '';
 ALTER TABLE tasks ADD COLUMN action TEXT NOT NULL DEFAULT '';
 ALTER TABLE tasks ADD COLUMN undoes TEXT NOT NULL DEFAULT '';
@@ -10,9 +10,9 @@ ALTER TABLE tasks ADD COLUMN pacing INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE responses ADD COLUMN wave INTEGER NOT NULL DEFAULT 0;
 
--- check_at is when the rollout is to be looked at, null when it waits for a person
--- or is over. claims is null while it keeps no other rollout off its endpoints, 1
--- while it waits for others, 2 while it is performed.
+-- check_at is when a decision about the rollout is due, null when it waits for a request
+-- or has ended. claims is its exclusion: null while it keeps no other rollout from its
+-- endpoints, 1 while it waits for others, 2 while it is performed.
 CREATE TABLE rollouts (
     task_id   TEXT    NOT NULL PRIMARY KEY REFERENCES tasks (id) ON DELETE CASCADE,
     spec      TEXT    NOT NULL,
@@ -33,7 +33,7 @@ CREATE INDEX rollouts_due ON rollouts (check_at) WHERE check_at IS NOT NULL;
 CREATE INDEX rollouts_by_state ON rollouts (state);
 CREATE INDEX rollouts_claiming ON rollouts (claims) WHERE claims IS NOT NULL;
 
--- What people asked of tasks, in the order of the tasks' versions.
+-- The requests to change tasks, in the order of the tasks' versions.
 CREATE TABLE controls (
     task_id TEXT    NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
     version INTEGER NOT NULL,

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
@@ -32,7 +31,7 @@ func must(t testing.TB, err error) {
 // has the same id and body.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
-	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, options(t))

@@ -19,7 +19,7 @@ import (
 // never under way at an endpoint at which another one is, and all come to an end.
 func TestExclusiveModel(t *testing.T) {
 	t.Parallel()
-	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := &crowd{t: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), lease: store.Lease{Name: "rollouts", Holder: "a"}}

@@ -38,7 +38,7 @@ func must(t testing.TB, err error) {
 // of a wave that has not begun, nothing begins twice, and there is an end.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := &model{t: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}

@@ -12,12 +12,9 @@ import (
 
 func benchmark(b *testing.B, run func(b *testing.B, f *fixture)) {
 	b.Helper()
-	for _, dialect := range []struct {
-		name    string
-		options func(testing.TB) store.Options
-	}{{"sqlite", storetest.SQLite}, {"mysql", storetest.MySQL}} {
-		b.Run(dialect.name, func(b *testing.B) {
-			f := newFixture(b, dialect.options(b))
+	for name, options := range storetest.Dialects() {
+		b.Run(name, func(b *testing.B) {
+			f := newFixture(b, options(b))
 			b.ReportAllocs()
 			run(b, f)
 		})

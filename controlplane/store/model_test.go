@@ -16,7 +16,7 @@ import (
 // grow, and a response that an agent has ended does not change.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, options(t))

@@ -45,7 +45,7 @@ func TestSchema(t *testing.T) {
 // Several control planes may start at once on a database without tables.
 func TestConcurrentMigrate(t *testing.T) {
 	t.Parallel()
-	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := options(t)
@@ -70,7 +70,7 @@ func TestConcurrentMigrate(t *testing.T) {
 
 func TestCheckWithoutTables(t *testing.T) {
 	t.Parallel()
-	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, err := store.Open(t.Context(), options(t))
@@ -99,7 +99,7 @@ func TestOpenWithoutDatabase(t *testing.T) {
 // Both run on this machine, so the database's clock is close to this machine's.
 func TestDatabaseClock(t *testing.T) {
 	t.Parallel()
-	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := storetest.Open(t, options(t))

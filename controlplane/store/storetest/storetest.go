@@ -20,6 +20,11 @@ import (
 // mysql://user:password@host:port/.
 const Env = "TASKER_TEST_MYSQL"
 
+// Dialects returns a function for each dialect that returns options for a new database.
+func Dialects() map[string]func(testing.TB) store.Options {
+	return map[string]func(testing.TB) store.Options{"sqlite": SQLite, "mysql": MySQL}
+}
+
 // SQLite returns options for a new database file in the test's temporary directory.
 func SQLite(t testing.TB) store.Options {
 	t.Helper()

@@ -10,13 +10,13 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// Credential is the enrolment of an endpoint: enrolled, revoked or (both nil) none.
+// Credential is the state of an endpoint's secret; both times are nil without one.
 type Credential struct {
 	EnrolledAt, RevokedAt *time.Time
 }
 
-// applyTo returns the endpoint with its credential. A revoked endpoint is not
-// connected, though reports of before may have been stored since.
+// applyTo returns the endpoint with its credential. A revoked endpoint is not connected,
+// even if a report that it sent before was stored later.
 func (c Credential) applyTo(e tasker.Endpoint) tasker.Endpoint {
 	e.EnrolledAt, e.RevokedAt = c.EnrolledAt, c.RevokedAt
 	e.Connected = e.Connected && c.RevokedAt == nil
@@ -30,11 +30,6 @@ func readCredentials(ctx context.Context, c *sqldb.Conn, endpoints []string, loc
 		return map[string]Credential{}, nil
 	}
 	return queryCredentials(ctx, c, "endpoint IN ("+sqldb.Placeholders(len(endpoints))+")"+lock, sqldb.Args(endpoints)...)
-}
-
-// readCredentialRange reads the credentials of the endpoints from first to last.
-func readCredentialRange(ctx context.Context, c *sqldb.Conn, first, last string) (map[string]Credential, error) {
-	return queryCredentials(ctx, c, "endpoint >= ? AND endpoint <= ?", first, last)
 }
 
 func queryCredentials(ctx context.Context, c *sqldb.Conn, where string, args ...any) (map[string]Credential, error) {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/base64"
-	"fmt"
+	"errors"
 	"slices"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -46,27 +46,26 @@ func (r *TaskReader) Task(ctx context.Context, taskType, ref string) (tasker.Tas
 // findTask finds a task by id, then by identifier.
 func findTask(ctx context.Context, c *sqldb.Conn, taskType, ref string) (tasker.Task, error) {
 	if tasker.ValidateIdentifier(ref) != nil {
-		return tasker.Task{}, ErrNotFound // the server refuses text that is not UTF-8
+		return tasker.Task{}, ErrNotFound // the database refuses text that is not UTF-8
 	}
-	tasks, err := queryTasks(ctx, c, " WHERE id = ? AND type = ?", ref, taskType)
-	if err == nil && len(tasks) == 0 {
-		tasks, err = queryTasks(ctx, c, " WHERE type = ? AND identifier = ?", taskType, ref)
+	t, err := queryTask(ctx, c, " WHERE id = ? AND type = ?", ref, taskType)
+	if errors.Is(err, ErrNotFound) {
+		t, err = queryTask(ctx, c, " WHERE type = ? AND identifier = ?", taskType, ref)
 	}
-	switch {
-	case err != nil:
-		return tasker.Task{}, err
-	case len(tasks) == 0:
-		return tasker.Task{}, ErrNotFound
-	}
-	return tasks[0], nil
+	return t, err
 }
 
 // readTask reads the whole task with the id.
 func readTask(ctx context.Context, c *sqldb.Conn, id string) (tasker.Task, error) {
-	tasks, err := queryTasks(ctx, c, " WHERE id = ?", id)
+	return queryTask(ctx, c, " WHERE id = ?", id)
+}
+
+// queryTask reads the first of the whole tasks that match, or returns ErrNotFound.
+func queryTask(ctx context.Context, c *sqldb.Conn, clauses string, args ...any) (tasker.Task, error) {
+	tasks, err := queryTasks(ctx, c, clauses, args...)
 	switch {
 	case err != nil:
-		return tasker.Task{}, fmt.Errorf("read a task: %w", err)
+		return tasker.Task{}, err
 	case len(tasks) == 0:
 		return tasker.Task{}, ErrNotFound
 	}

@@ -10,8 +10,8 @@ type delivery struct {
 	sent bool
 }
 
-// sent returns the deliveries of claims whose orders were sent.
-func sent(claims []Claim) []delivery {
+// sentDeliveries returns the deliveries of claims whose orders were sent.
+func sentDeliveries(claims []Claim) []delivery {
 	deliveries := make([]delivery, len(claims))
 	for i, c := range claims {
 		deliveries[i] = delivery{Unsent: Unsent{Claim: c}, sent: true}
@@ -37,67 +37,55 @@ func applyDelivery(cs *changeSet, d delivery) {
 }
 
 func taskSent(t *taskRow, c Claim) {
-	if c.Cancel {
-		if c.isCurrent(t.cancelSendAt) {
-			t.cancelSendAt, t.dirty = 0, true
-		}
-		return
+	if t.reschedule(c, 0) {
+		t.dirty = true
 	}
-	if c.isCurrent(t.nextSendAt) {
-		t.nextSendAt, t.dirty = 0, true
-	}
-	if !t.broadcastSent {
+	if !c.Cancel && !t.broadcastSent {
 		t.broadcastSent, t.Reason = true, ""
 		t.change()
 	}
 }
 
 func responseSent(cs *changeSet, r *responseRow, c Claim) {
-	if c.Cancel {
-		if c.isCurrent(r.cancelSendAt) {
-			r.cancelSendAt, r.dirty = 0, true
-		}
-		return
+	if r.reschedule(c, 0) {
+		r.dirty = true
 	}
-	if c.isCurrent(r.nextSendAt) {
-		r.nextSendAt, r.dirty = 0, true
-	}
-	if r.Status == tasker.Pending {
+	if !c.Cancel && r.Status == tasker.Pending {
 		r.Status, r.Reason, r.SentAt, r.changed = tasker.Sent, "", cs.Now.TimeOrNil(), true
 	}
 }
 
 func taskUnsent(cs *changeSet, t *taskRow, u Unsent) {
-	switch {
-	case u.Cancel && u.isCurrent(t.cancelSendAt):
-		t.cancelSendAt, t.dirty = cs.Now.Add(u.After), true
-		if cs.Now > t.deadline().Add(cancelLifetime) || t.FinishedAt != nil {
-			t.cancelSendAt = 0
-		}
-	case !u.Cancel && u.isCurrent(t.nextSendAt):
-		t.nextSendAt, t.dirty = cs.Now.Add(u.After), true
-		if !t.broadcastSent && t.Reason != u.Reason {
-			t.Reason = u.Reason
-			t.change()
-		}
+	next := cs.Now.Add(u.After)
+	if u.Cancel && (cs.Now > t.deadline().Add(cancelLifetime) || t.FinishedAt != nil) {
+		next = 0
+	}
+	if !t.reschedule(u.Claim, next) {
+		return
+	}
+	t.dirty = true
+	if !u.Cancel && !t.broadcastSent && t.Reason != u.Reason {
+		t.Reason = u.Reason
+		t.change()
 	}
 }
 
 func responseUnsent(cs *changeSet, t *taskRow, r *responseRow, u Unsent) {
-	switch {
-	case !u.Cancel && r.Status == tasker.Pending && t.CancelRequestedAt != nil:
+	if !u.Cancel && r.Status == tasker.Pending && t.CancelRequestedAt != nil {
 		cancelUnsent(cs, r)
-	case u.Cancel && u.isCurrent(r.cancelSendAt):
-		r.cancelSendAt, r.dirty = cs.Now.Add(u.After), true
-		// The response was cancelled before it was received. After the deadline no
-		// agent would start it any more.
-		if r.Status.Ended() && cs.Now > t.deadline() {
-			r.cancelSendAt = 0
-		}
-	case !u.Cancel && u.isCurrent(r.nextSendAt):
-		r.nextSendAt, r.dirty = cs.Now.Add(u.After), true
-		if r.Status == tasker.Pending && r.Reason != u.Reason {
-			r.Reason, r.changed = u.Reason, true
-		}
+		return
+	}
+	next := cs.Now.Add(u.After)
+	// A response that was cancelled before it was received needs no cancel after the
+	// deadline: no agent would start it any more.
+	if u.Cancel && r.Status.Ended() && cs.Now > t.deadline() {
+		next = 0
+	}
+	if !r.reschedule(u.Claim, next) {
+		return
+	}
+	r.dirty = true
+	if !u.Cancel && r.Status == tasker.Pending && r.Reason != u.Reason {
+		r.Reason, r.changed = u.Reason, true
 	}
 }

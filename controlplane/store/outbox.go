@@ -22,34 +22,27 @@ type Claim struct {
 	Order tasker.Order
 	// AttemptKey identifies the row. Its Endpoint is empty for a broadcast.
 	AttemptKey
-	// Cancel reports which of the row's two orders this is.
+	// Cancel reports whether this is the row's cancel, not its assignment.
 	Cancel bool
 	// Tries is how often this order was claimed before.
 	Tries int
 
-	// heldUntil is when the row is due again, as the claim wrote it. If the row shows
-	// another time, it was made due again meanwhile and stays so. Zero matches any.
+	// heldUntil is when the row is due again, as the claim wrote it. Zero matches any.
 	heldUntil sqldb.Micros
 }
 
 func (c Claim) key() responseKey { return responseKey{c.TaskID, c.Endpoint} }
 
-// isCurrent reports whether the row, which is due again at dueAt, is still held by
-// the claim.
-func (c Claim) isCurrent(dueAt sqldb.Micros) bool {
-	return dueAt != 0 && (c.heldUntil == 0 || c.heldUntil == dueAt)
-}
-
 // ClaimHold is how long a claim keeps a row from being claimed again. It is well
-// below the usual receive timeout of 30 s, so that another control plane can send in
-// time what a control plane that died had claimed, and above the time that a busy
-// broker takes to accept a full outbox.
+// below the usual receive timeout of 30 s, so that another control plane can still send
+// the orders of one that died, and above the time that a busy broker takes to accept a
+// full outbox.
 const ClaimHold = 20 * time.Second
 
 // Unsent is a claim whose order could not be sent.
 type Unsent struct {
 	Claim
-	// Reason is for people: "unroutable", "offline since 2026-01-02T03:04:05Z".
+	// Reason is human-readable: "unroutable", "offline since 2026-01-02T03:04:05Z".
 	Reason string
 	// After is the delay before the next try.
 	After time.Duration
@@ -143,9 +136,9 @@ func (t *claimedTasks) load(ctx context.Context, claims []Claim, cancel bool) er
 	return nil
 }
 
-// ReleaseClaims makes due at once what is claimed now, or failed to be sent a short
-// time ago. It is for the start of a process: the process that claimed it is dead, or
-// it is another control plane, whose orders then go out twice, which is allowed.
+// ReleaseClaims makes all claimed orders due at once, and those whose send failed a short
+// time ago. A process calls it when it starts: the process that claimed them is dead, or
+// it is another control plane, whose orders are then sent twice, which is allowed.
 func (o *Outbox) ReleaseClaims(ctx context.Context) error {
 	return o.db.update(ctx, "release claims", func(tx *tx) error {
 		for _, q := range dueQueues() {
@@ -158,10 +151,10 @@ func (o *Outbox) ReleaseClaims(ctx context.Context) error {
 	})
 }
 
-// MarkSent moves responses from pending to sent and ends their claims, unless a report
-// has done so before. It is needless for responses that were reported on.
+// MarkSent moves responses from pending to sent and ends their claims. It changes
+// nothing if a report has done so before.
 func (o *Outbox) MarkSent(ctx context.Context, claims []Claim) error {
-	return o.writer.writeDeliveries(ctx, sent(claims))
+	return o.writer.writeDeliveries(ctx, sentDeliveries(claims))
 }
 
 // MarkUnsent keeps responses pending, with the reason, and makes them due again after

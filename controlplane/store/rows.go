@@ -32,12 +32,27 @@ type taskRow struct {
 	wasPaused    bool
 }
 
-// sendTimes say when the two orders of a task or response are due.
+// sendTimes are the times at which the two orders of a task or response are due.
 type sendTimes struct {
 	nextSendAt   sqldb.Micros
 	sendTries    int
 	cancelSendAt sqldb.Micros
 	cancelTries  int
+}
+
+// reschedule makes the order of a claim due at next, zero is never, and reports whether
+// the claim still held it.
+func (s *sendTimes) reschedule(c Claim, next sqldb.Micros) bool {
+	at := &s.nextSendAt
+	if c.Cancel {
+		at = &s.cancelSendAt
+	}
+	// If the row shows another time, the order was made due again meanwhile.
+	if *at == 0 || c.heldUntil != 0 && c.heldUntil != *at {
+		return false
+	}
+	*at = next
+	return true
 }
 
 // The columns of tasks: without the body, with it, as inserted, as updated.

@@ -16,8 +16,8 @@ type Rollouts struct{ db *database }
 // RolloutView is a rollout with its surroundings, on which a decision is based.
 type RolloutView struct {
 	Task tasker.Task // with its rollout, without payload and endpoints
-	// Blocker states for people which rollout this one waits for before it begins;
-	// empty is none.
+	// Blocker describes the rollout that this one waits for before it begins; empty is
+	// none.
 	Blocker string
 	// Failed names some of the endpoints that count as failed, sorted; there are
 	// Task.Counts.Failures() of them.
@@ -100,7 +100,7 @@ func (r *Rollouts) AdvanceRollout(ctx context.Context, l Lease, id string, decid
 	return updateReturning(ctx, r.db, "advance a rollout", func(tx *tx) ([]tasker.Task, error) {
 		if err := lockLease(ctx, tx, l); err != nil {
 			if errors.Is(err, ErrNotFound) {
-				err = errLapsed
+				err = errLeaseExpired
 			}
 			return nil, err
 		}

@@ -18,7 +18,7 @@ const (
 	updateUnknown = "unknown"
 )
 
-// batch is the reports and deliveries that one transaction writes.
+// batch is a set of reports and deliveries that one transaction writes.
 type batch struct {
 	*tx
 	types      map[string]tasker.TaskType
@@ -28,7 +28,7 @@ type batch struct {
 	updates []update
 	cs      *changeSet
 	chunks  []outputChunk
-	applied ApplyResult
+	result  ApplyResult
 }
 
 type update struct {
@@ -46,18 +46,18 @@ type outputChunk struct {
 func newBatch(tx *tx, w *batchWriter, items batchItem) *batch {
 	b := &batch{
 		tx: tx, types: w.orders.types, endpoints: newEndpointBatch(tx, w.orders, w.rate), deliveries: items.deliveries,
-		applied: ApplyResult{Updates: map[string]int{}},
+		result: ApplyResult{Updates: map[string]int{}},
 	}
 	for _, r := range items.reports {
 		if tasker.ValidateEndpoint(r.Endpoint) != nil {
 			if r.Update != nil {
-				b.applied.Updates[updateUnknown]++
+				b.result.Updates[updateUnknown]++
 			}
 			continue
 		}
 		b.endpoints.add(r)
 		if r.Update != nil {
-			b.updates = append(b.updates, update{responseKey{r.Update.TaskID, r.Endpoint}, bounded(*r.Update)})
+			b.updates = append(b.updates, update{responseKey{r.Update.TaskID, r.Endpoint}, boundUpdate(*r.Update)})
 		}
 	}
 	slices.SortStableFunc(b.updates, func(x, y update) int {
@@ -80,26 +80,26 @@ func (b *batch) write(ctx context.Context) error {
 	}
 	attempts := map[responseKey]int{}
 	for _, u := range b.updates {
-		b.applied.Updates[b.update(u)]++
+		b.result.Updates[b.applyUpdate(u)]++
 		attempts[u.responseKey] = u.Attempt
 	}
 	for k, r := range b.cs.responses {
 		b.endpoints.reconcile(b.cs, r, attempts[k] == r.Attempt)
 	}
 	var err error
-	if b.applied.Finished, err = b.cs.write(ctx); err != nil {
+	if b.result.Finished, err = b.cs.write(ctx); err != nil {
 		return err
 	}
-	b.applied.Reported = b.reported()
+	b.result.Reported = b.reportedAttempts()
 	if err := b.writeOutput(ctx); err != nil {
 		return err
 	}
-	b.applied.Orders, err = b.endpoints.orders(ctx)
+	b.result.Orders, err = b.endpoints.orders(ctx)
 	return err
 }
 
-// reported returns the attempts that agents have reported on, now or before.
-func (b *batch) reported() []AttemptKey {
+// reportedAttempts returns the attempts that agents have reported on, now or before.
+func (b *batch) reportedAttempts() []AttemptKey {
 	var attempts []AttemptKey
 	for k, r := range b.cs.responses {
 		if r.Status.Rank() >= tasker.Received.Rank() {
@@ -128,8 +128,8 @@ func (b *batch) lock(ctx context.Context) error {
 	return b.cs.load(ctx, keys)
 }
 
-// update applies one update and returns its outcome.
-func (b *batch) update(u update) string {
+// applyUpdate applies one update and returns its outcome.
+func (b *batch) applyUpdate(u update) string {
 	t := b.cs.tasks[u.task]
 	if t == nil {
 		return updateUnknown

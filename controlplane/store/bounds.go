@@ -14,10 +14,10 @@ const (
 	maxText = 64 << 10
 )
 
-// bounded returns the update without values that are too large to be stored; the
+// boundUpdate returns the update without values that are too large to be stored; the
 // reason names a result that was dropped. One report must never keep a batch from
 // being stored.
-func bounded(u tasker.Update) *tasker.Update {
+func boundUpdate(u tasker.Update) *tasker.Update {
 	u.Reason, u.Error = truncate(u.Reason, maxText), truncate(u.Error, maxText)
 	if u.Progress != nil {
 		u.Progress = &tasker.Progress{Percent: u.Progress.Percent, Message: truncate(u.Progress.Message, maxText)}

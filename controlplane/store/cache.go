@@ -5,8 +5,7 @@ import "sync"
 // maxCached bounds a cache, because requests may carry any number of invalid keys.
 const maxCached = 100_000
 
-// cache keeps rows in memory, so that an agent that reports often costs no query each
-// time. It is valid only if no other process changes the rows, and if every change
+// cache keeps rows in memory, so that the reports of an agent need no query each. It is valid only if no other process changes the rows, and if every change
 // calls clear after its commit. A nil cache keeps nothing.
 type cache[K comparable, V any] struct {
 	mu     sync.Mutex

@@ -61,12 +61,12 @@ func TestCallbackEvents(t *testing.T) {
 		f.send(t, 6)
 		applyAll(1, 1, "a", tasker.Running)
 		check("running", task)
-		f.told()
+		f.newCommits()
 		f.Add(time.Minute)
 		f.expire(t, 3) // b is missing
 		check("missing", task, incomplete)
 		check("missing", finishedOnly)
-		if commits := f.told(); !slices.ContainsFunc(commits, func(c store.Commit) bool { return c.Callbacks }) {
+		if commits := f.newCommits(); !slices.ContainsFunc(commits, func(c store.Commit) bool { return c.Callbacks }) {
 			t.Errorf("no commit has Callbacks: %+v", commits)
 		}
 		applyAll(1, 2, "a", tasker.Succeeded)

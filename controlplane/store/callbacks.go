@@ -37,7 +37,7 @@ type Call struct {
 // CallResult is the outcome of an attempt.
 type CallResult struct {
 	Call
-	// Error is the reason of a failure, for people; empty after a success.
+	// Error is the human-readable reason of a failure; empty after a success.
 	Error string
 	// RetryAfter is the delay before the next attempt; nil is no further attempt.
 	RetryAfter *time.Duration

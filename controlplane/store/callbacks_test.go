@@ -18,7 +18,7 @@ func TestCallbackIsClaimedUntilRecorded(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, withCallback("x", tasker.CallbackEvents(), "a"))
 		f.apply(t, update("a", task.ID, 1, 1, tasker.Succeeded))
-		other := storetest.Open(t, f.options) // as after a kill
+		other := storetest.Open(t, f.options) // another process
 		delivery := func(status tasker.DeliveryStatus, attempts int, last string) tasker.Delivery {
 			t.Helper()
 			list, err := f.Deliveries(t.Context(), task.ID)

@@ -55,8 +55,8 @@ func TestClaimDue(t *testing.T) {
 	})
 }
 
-// A claim whose holder dies is due again by itself, until the deadline.
-func TestClaimDies(t *testing.T) {
+// If the holder of a claim dies, the order becomes due again until its deadline.
+func TestClaimsExpire(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		n := request("a", "lb-1")
 		n.ReceiveTimeout = 2*store.ClaimHold + time.Second
@@ -76,8 +76,8 @@ func TestClaimDies(t *testing.T) {
 	})
 }
 
-// A control plane that starts does not wait for the claims of those that died: not for
-// those of orders, nor of cancels; but for what is to begin later.
+// A control plane that starts releases the claims of one that died, of assignments and of
+// cancels. Tasks that begin later stay as they are.
 func TestReleaseClaims(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		later := request("later", "lb-1")
@@ -92,10 +92,10 @@ func TestReleaseClaims(t *testing.T) {
 		must(t, err)
 		f.claim(t, 1)
 		f.claim(t, 0)
-		f.told()
+		f.newCommits()
 		must(t, f.ReleaseClaims(t.Context()))
-		if told := f.told(); len(told) != 1 || !told[0].Due {
-			t.Errorf("told %+v", told)
+		if commits := f.newCommits(); len(commits) != 1 || !commits[0].Due {
+			t.Errorf("commits %+v", commits)
 		}
 		again := f.claim(t, 3)
 		if !again[0].Cancel || again[1].Tries != 1 {
@@ -111,28 +111,28 @@ func TestMarkUnsent(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1"))
 		claims := f.claim(t, 1)
-		f.told()
+		f.newCommits()
 		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "unroutable", After: 5 * time.Second}}))
 		if r := f.want(t, task.ID, "pending", "lb-1", "pending")["lb-1"]; r.Reason != "unroutable" || r.Version != 2 {
 			t.Errorf("reason %q, version %d", r.Reason, r.Version)
 		}
-		if n := len(f.told()); n != 1 {
+		if n := len(f.newCommits()); n != 1 {
 			t.Errorf("OnCommit was called %d times, want once", n)
 		}
 		f.claim(t, 0)
 		f.Add(5 * time.Second)
 		claims = f.claim(t, 1)
-		f.told()
+		f.newCommits()
 		must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "unroutable", After: time.Second}}))
-		if c := f.told(); len(c) != 0 {
-			t.Errorf("the same reason again is told: %v", c)
+		if c := f.newCommits(); len(c) != 0 {
+			t.Errorf("commits for the same reason: %v", c)
 		}
 		f.Add(time.Second)
 		f.send(t, 1)
 		if r := f.want(t, task.ID, "sent", "lb-1", "sent")["lb-1"]; r.Reason != "" {
 			t.Errorf("reason %q after it was sent", r.Reason)
 		}
-		// What was said of the row before is of no effect on a newer attempt.
+		// A claim of an earlier attempt has no effect on a newer one.
 		f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Failed))
 		_, err := f.RetryTask(t.Context(), "ping", "a", "")
 		must(t, err)
@@ -141,7 +141,7 @@ func TestMarkUnsent(t *testing.T) {
 	})
 }
 
-// What became due again while a claim was under way stays due.
+// An order that became due again while it was claimed stays due.
 func TestHelloDuringClaim(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.create(t, request("a", "lb-1"))
@@ -173,8 +173,8 @@ func TestClaimsDoNotOverlap(t *testing.T) {
 						return
 					}
 					if len(claims) == 0 {
-						// Rows that another one has locked are skipped: it is done
-						// when none is waiting.
+						// Rows that another claim has locked are skipped: an empty claim is
+						// the end only if no row is due.
 						if next := f.nextSend(t); !next.Valid || next.Int64 > f.Now().UnixMicro() {
 							return
 						}
@@ -203,8 +203,8 @@ func TestClaimsDoNotOverlap(t *testing.T) {
 	})
 }
 
-// A claim of many big payloads stays bounded; the rest stays due.
-func TestClaimBigPayloads(t *testing.T) {
+// One claim holds a bounded number of large payloads; the other orders stay due.
+func TestClaimOfLargePayloads(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		payload := make([]byte, tasker.MaxPayload)
 		for i := range payload {
@@ -231,7 +231,7 @@ func TestClaimBigPayloads(t *testing.T) {
 	})
 }
 
-func TestUnconfiguredType(t *testing.T) {
+func TestClaimOfUnconfiguredType(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		n := request("a", "lb-1")
 		n.Type = "gone"
@@ -242,9 +242,8 @@ func TestUnconfiguredType(t *testing.T) {
 	})
 }
 
-// A hello that is repeated in its session leaves on its way what was just sent,
-// and has sent again what was sent long ago; the hello of a new session has all
-// sent again.
+// After a repeated hello of the same session, only orders that were sent long ago are sent
+// again. After the hello of a new session, all unreceived orders are.
 func TestRepeatedHello(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.apply(t, hello("lb-1", "s1"))

@@ -25,7 +25,7 @@ func TestCreateClaimed(t *testing.T) {
 			if !created || len(claims) != max(1, len(n.Endpoints)) {
 				t.Fatalf("%s: created: %t, claims %+v", name, created, claims)
 			}
-			if commits := f.told(); len(commits) != 1 || commits[0].Due {
+			if commits := f.newCommits(); len(commits) != 1 || commits[0].Due {
 				t.Fatalf("%s: commits %+v", name, commits)
 			}
 			f.claim(t, 0) // they are held
@@ -44,7 +44,7 @@ func TestCreateClaimed(t *testing.T) {
 			if got, _ := f.task(t, task.ID); got.Status != tasker.TaskSent {
 				t.Errorf("%s is %s", name, got.Status)
 			}
-			f.told()
+			f.newCommits()
 			_, created, claims, err = f.CreateClaimed(t.Context(), n)
 			if err != nil || created || claims != nil {
 				t.Errorf("%s again: created: %t, claims %+v, %v", name, created, claims, err)
@@ -55,7 +55,7 @@ func TestCreateClaimed(t *testing.T) {
 		late.NotBefore = &at
 		_, _, claims, err := f.CreateClaimed(t.Context(), late)
 		must(t, err)
-		if commits := f.told(); claims != nil || !commits[0].Due {
+		if commits := f.newCommits(); claims != nil || !commits[0].Due {
 			t.Errorf("claims of a task that begins later: %+v, commits %+v", claims, commits)
 		}
 	})
@@ -68,7 +68,7 @@ func TestReportedWithoutMarkSent(t *testing.T) {
 		n.ReceiveTimeout = time.Hour
 		task, _, claims, err := f.CreateClaimed(t.Context(), n)
 		must(t, err)
-		f.told()
+		f.newCommits()
 		written := map[string]int{}
 		f.Trace(func(query string, _ []any) { written[strings.Join(strings.Fields(query)[:3], " ")]++ })
 		for _, c := range claims {

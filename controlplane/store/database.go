@@ -32,8 +32,8 @@ type tx struct {
 	commit Commit
 }
 
-// update runs fn in one transaction, again from the start if it lost against another
-// one, and publishes the commit. fn must not keep what an earlier try left.
+// update runs fn in one transaction and calls onCommit. If the transaction lost against
+// another one, fn runs again from the start and must not keep results of an earlier try.
 func (d *database) update(ctx context.Context, action string, fn func(*tx) error) error {
 	var t *tx
 	err := d.Update(ctx, action, func(q *sqldb.Tx) error {

@@ -70,7 +70,7 @@ func endMissing(ctx context.Context, cs *changeSet, names []string) (int, error)
 	return ended, nil
 }
 
-// missingReason states for people why a response was not received.
+// missingReason returns the human-readable reason why an order was not received.
 func missingReason(r *responseRow, e *endpointRow, c Credential, now sqldb.Micros) string {
 	switch {
 	case c.RevokedAt != nil:

@@ -8,7 +8,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// dueQueue is one of the four columns that say when an order is due.
+// dueQueue is one of the four columns that hold when an order is due.
 type dueQueue struct {
 	table, column, tries string
 	// deadline is the column after which the order is useless; empty if there is none.
@@ -26,8 +26,8 @@ func dueQueues() []dueQueue {
 	}
 }
 
-// isDue is the condition that an order is due and its deadline has not passed.
-func (q dueQueue) isDue(now sqldb.Micros) condition {
+// dueCondition is the condition that an order is due and its deadline has not passed.
+func (q dueQueue) dueCondition(now sqldb.Micros) condition {
 	if q.deadline == "" {
 		return condition{q.column + " <= ?", []any{now}}
 	}
@@ -41,7 +41,7 @@ func (q dueQueue) lockDue(ctx context.Context, t *tx, limit int) ([]Claim, error
 	if q.table == "responses" {
 		id, endpoint = "task_id", "endpoint"
 	}
-	due := q.isDue(t.Now)
+	due := q.dueCondition(t.Now)
 	query := "SELECT " + id + ", " + endpoint + ", attempt, " + q.tries + " FROM " + q.table +
 		" WHERE " + due.where + " ORDER BY " + q.column + " LIMIT ?" + t.SkipLocked
 	claims, err := sqldb.List(ctx, &t.Conn, query, append(due.args, limit), func(r *sql.Rows, c *Claim) error {

@@ -47,9 +47,9 @@ var endpointColumns = sqldb.NewColumns(
 
 func (e *endpointRow) isConnected(now sqldb.Micros) bool { return e.connected && e.silentAt > now }
 
-// see records a report. The endpoint may be silent for a few intervals: the given one
+// recordReport sets the times of a report. The endpoint may be silent for a few intervals: the given one
 // or the one that its agent reports, whichever is longer.
-func (e *endpointRow) see(now sqldb.Micros, interval time.Duration) {
+func (e *endpointRow) recordReport(now sqldb.Micros, interval time.Duration) {
 	e.lastSeen = now
 	e.silentAt = now.Add(silentIntervals * max(interval, e.reportedInterval()))
 }
@@ -98,7 +98,7 @@ func (r *EndpointReader) Endpoints(ctx context.Context, limit int, after string)
 	if len(rows) == 0 {
 		return list, nil
 	}
-	credentials, err := readCredentialRange(ctx, c, rows[0].name, rows[len(rows)-1].name)
+	credentials, err := queryCredentials(ctx, c, "endpoint >= ? AND endpoint <= ?", rows[0].name, rows[len(rows)-1].name)
 	for i, row := range rows {
 		list[i] = credentials[row.name].applyTo(r.endpoint(row, now))
 	}

@@ -11,15 +11,16 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// endpointBatch is what the reports of a batch say about their endpoints.
+// endpointBatch holds the endpoints of a batch of reports, and what the reports change
+// about them.
 type endpointBatch struct {
 	*tx
 	builder orderBuilder
 	rate    *heartbeatRate
 	reports []tasker.Report
-	// hellos are the last ones by endpoint.
+	// hellos has the last hello of each endpoint that sent one.
 	hellos map[string]*tasker.Hello
-	// heartbeats are the endpoints that sent one; interval is the one they should keep.
+	// heartbeats has the endpoints that sent one; interval is the one to keep.
 	heartbeats map[string]bool
 	interval   time.Duration
 	// newSessions are the endpoints whose hello begins a session.
@@ -91,7 +92,7 @@ func (b *endpointBatch) apply(r tasker.Report) {
 	// An update does not shorten the silence that is allowed: it may arrive before
 	// the heartbeat that reports a new interval.
 	silentAt := e.silentAt
-	if e.see(b.Now, max(b.interval, b.rate.shortest)); r.Update != nil {
+	if e.recordReport(b.Now, max(b.interval, b.rate.shortest)); r.Update != nil {
 		e.silentAt = max(e.silentAt, silentAt)
 	}
 }

@@ -16,9 +16,9 @@ const (
 	heldExclusion    = 2
 )
 
-// findBlocker states for people which rollout on one of this rollout's endpoints keeps it
-// waiting, because either of them is exclusive: a rollout that runs or is being rolled
-// back, or one that has waited longer.
+// findBlocker describes a rollout on one of this rollout's endpoints that keeps it
+// waiting, because either of the two is exclusive. The other rollout runs, is being rolled
+// back, or has waited longer. The description is empty if there is none.
 func findBlocker(ctx context.Context, c *sqldb.Conn, r *rolloutRow) (string, error) {
 	query := `SELECT t.type, t.identifier, o.endpoint, x.rollback_task FROM rollouts x` + c.UseIndex("rollouts_claiming") + c.StraightJoin + `tasks t` + c.StraightJoin +
 		`responses o` + c.StraightJoin + `responses mine

@@ -153,7 +153,7 @@ func (f *fixture) heartbeats() []tasker.Report {
 	return reports
 }
 
-// callEverything calls every method so that each statement runs.
+// callEverything calls every method, so that each statement runs.
 func callEverything(t *testing.T, f *fixture) {
 	t.Helper()
 	ctx := t.Context()

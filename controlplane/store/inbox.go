@@ -57,13 +57,13 @@ func newBatchWriter(db *database, orders orderBuilder, rate *heartbeatRate) *bat
 type batchItem struct {
 	reports    []tasker.Report
 	deliveries []delivery
-	applied    ApplyResult
+	result     ApplyResult
 }
 
 func (w *batchWriter) writeReports(ctx context.Context, reports []tasker.Report) (ApplyResult, error) {
 	item := &batchItem{reports: reports}
 	err := w.batches.Do(ctx, item, len(reports))
-	return item.applied, err
+	return item.result, err
 }
 
 func (w *batchWriter) writeDeliveries(ctx context.Context, deliveries []delivery) error {
@@ -91,6 +91,6 @@ func (w *batchWriter) write(ctx context.Context, items []*batchItem) error {
 	if err != nil || first == nil {
 		return err
 	}
-	first.applied = b.applied
+	first.result = b.result
 	return nil
 }

@@ -15,14 +15,14 @@ func TestApply(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1", "lb-2"))
 		f.send(t, 2)
-		f.told()
+		f.newCommits()
 		a := f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Received), update("lb-1", task.ID, 1, 2, tasker.Running))
 		if diff := cmp.Diff(map[string]int{"applied": 2}, a.Updates); diff != "" {
 			t.Errorf("updates (-want +got):\n%s", diff)
 		}
 		f.want(t, task.ID, "running", "lb-1", "running", "lb-2", "sent")
-		if c := f.told(); len(c) != 1 || len(c[0].Tasks) != 1 || c[0].Due {
-			t.Errorf("OnCommit was told %v", c)
+		if c := f.newCommits(); len(c) != 1 || len(c[0].Tasks) != 1 || c[0].Due {
+			t.Errorf("commits %+v", c)
 		}
 		at := f.Now()
 		code := 3
@@ -46,10 +46,10 @@ func TestApply(t *testing.T) {
 		}
 		// Repeated, overtaken and foreign updates change nothing.
 		before, _ := f.task(t, task.ID)
-		f.told()
+		f.newCommits()
 		a = f.apply(t, done, update("lb-1", task.ID, 1, 9, tasker.Running), update("lb-2", task.ID, 2, 9, tasker.Failed), update("lb-2", task.ID, 1, 9, "nonsense"))
 		after, _ := f.task(t, task.ID)
-		if diff := cmp.Diff(before, after); diff != "" || a.Updates["stale"] != 4 || len(f.told()) != 0 || len(a.Finished) != 0 {
+		if diff := cmp.Diff(before, after); diff != "" || a.Updates["stale"] != 4 || len(f.newCommits()) != 0 || len(a.Finished) != 0 {
 			t.Errorf("stale updates: %v, finished %d (-before +after):\n%s", a.Updates, len(a.Finished), diff)
 		}
 		a = f.apply(t,
@@ -127,7 +127,7 @@ func TestHello(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.create(t, request("a", "lb-1"))
 		f.claim(t, 1)
-		f.told()
+		f.newCommits()
 		a := f.apply(t, hello("lb-1", "s1"))
 		want := []tasker.Order{{
 			Version: tasker.WireVersion, Endpoint: "lb-1", Expires: f.Now().Add(30 * time.Second),
@@ -136,8 +136,8 @@ func TestHello(t *testing.T) {
 		if diff := cmp.Diff(want, a.Orders); diff != "" {
 			t.Errorf("orders (-want +got):\n%s", diff)
 		}
-		if c := f.told(); len(c) != 1 || !c[0].Due || len(c[0].Tasks) != 0 {
-			t.Errorf("OnCommit was told %+v, want Due", c)
+		if c := f.newCommits(); len(c) != 1 || !c[0].Due || len(c[0].Tasks) != 0 {
+			t.Errorf("commits %+v, want one with Due", c)
 		}
 		f.send(t, 1) // the pending order is due though it is claimed
 		f.apply(t, hello("lb-1", "s2"))

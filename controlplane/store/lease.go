@@ -16,8 +16,8 @@ type Lease struct {
 	Holder string
 }
 
-// errLapsed: no process holds the lease any more.
-var errLapsed = fmt.Errorf("%w: it has expired", ErrLease)
+// errLeaseExpired: no process holds the lease any longer.
+var errLeaseExpired = fmt.Errorf("%w: it has expired", ErrLease)
 
 // Leases stores leases.
 type Leases struct{ db *database }
@@ -29,7 +29,7 @@ func (l *Leases) AcquireLease(ctx context.Context, lease Lease, ttl time.Duratio
 		switch err := lockLease(ctx, tx, lease); {
 		case errors.Is(err, ErrNotFound):
 			return tx.Exec(ctx, "INSERT INTO leases (name, holder, until_at) VALUES (?, ?, ?)", lease.Name, lease.Holder, tx.Now.Add(ttl))
-		case err != nil && !errors.Is(err, errLapsed):
+		case err != nil && !errors.Is(err, errLeaseExpired):
 			return err
 		}
 		return tx.Exec(ctx, "UPDATE leases SET holder = ?, until_at = ? WHERE name = ?", lease.Holder, tx.Now.Add(ttl), lease.Name)
@@ -53,7 +53,7 @@ func lockLease(ctx context.Context, t *tx, lease Lease) error {
 	case err != nil:
 		return err
 	case until <= t.Now:
-		return errLapsed
+		return errLeaseExpired
 	case holder != lease.Holder:
 		return fmt.Errorf("%w: %s holds it until %s", ErrLease, holder, until.RFC3339())
 	}

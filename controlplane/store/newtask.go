@@ -18,7 +18,7 @@ type newTaskRows struct {
 	id      string
 	task    *taskRow
 	rollout *rolloutRow // nil if the task has none
-	// claimed: the orders are stored as claimed; claims are the stored ones.
+	// claimed: the orders are stored as claimed, with claims as the result.
 	claimed bool
 	claims  []Claim
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// pacing says whether a rollout decides when a task's orders are sent.
+// pacing is whether a rollout decides when a task's orders are sent.
 type pacing int
 
 const (

@@ -46,7 +46,7 @@ func releaseWave() store.RolloutStep {
 func TestWavesAreSentOneAfterAnother(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		task := f.inWaves(t, "x", false, "lb-2", "lb-1", "lb-3")
-		if c := f.told(); !c[0].Rollouts {
+		if c := f.newCommits(); !c[0].Rollouts {
 			t.Errorf("commits %+v, want Rollouts", c)
 		}
 		f.claim(t, 0)
@@ -99,12 +99,12 @@ func TestPauseAndResume(t *testing.T) {
 		if err != nil || paused.Status != tasker.TaskPaused || paused.Rollout.State != tasker.RolloutPaused || paused.Rollout.Reason != "paused by me" {
 			t.Errorf("paused: %s, %+v, %v", paused.Status, paused.Rollout, err)
 		}
-		f.told()
+		f.newCommits()
 		resumed, err := f.ResumeTask(t.Context(), "ping", "x", "you")
 		if err != nil || resumed.Status == tasker.TaskPaused || resumed.Rollout.State != tasker.RolloutRunning {
 			t.Errorf("resumed: %s, %+v, %v", resumed.Status, resumed.Rollout, err)
 		}
-		if c := f.told(); len(c) != 1 || !c[0].Rollouts {
+		if c := f.newCommits(); len(c) != 1 || !c[0].Rollouts {
 			t.Errorf("commits %+v, want Rollouts", c)
 		}
 		f.create(t, request("plain", "lb-1"))

@@ -77,7 +77,7 @@ func countDue(ctx context.Context, c *sqldb.Conn, now sqldb.Micros) (int, time.D
 	for _, q := range dueQueues() {
 		var n int
 		var at sqldb.Micros
-		due := q.isDue(now)
+		due := q.dueCondition(now)
 		query := "SELECT COUNT(*), MIN(d) FROM (SELECT " + q.column + " AS d FROM " + q.table + " WHERE " + due.where +
 			" ORDER BY " + q.column + " LIMIT ?) AS due"
 		if err := c.QueryRow(ctx, query, append(due.args, maxCount), &n, &at); err != nil {

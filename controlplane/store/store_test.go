@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
 	t.Parallel()
-	for name, options := range map[string]func(testing.TB) store.Options{"sqlite": storetest.SQLite, "mysql": storetest.MySQL} {
+	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, newFixture(t, options(t)))
@@ -85,8 +85,8 @@ func newFixture(t testing.TB, o store.Options) *fixture {
 // Now is the time of the test's clock.
 func (f *fixture) Now() time.Time { return f.clock.Now() }
 
-// told returns the commits since the last call.
-func (f *fixture) told() []store.Commit {
+// newCommits returns the commits since the last call.
+func (f *fixture) newCommits() []store.Commit {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.commits

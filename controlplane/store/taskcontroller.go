@@ -10,7 +10,7 @@ import (
 // TaskController changes tasks on request: cancel, retry, undo, pause, resume.
 type TaskController struct{ db *database }
 
-// CancelTask stores the request to cancel and by whom; pending responses end at once.
+// CancelTask stores the request to cancel and its sender; pending responses end at once.
 // A finished or cancelled task stays as it is.
 func (c *TaskController) CancelTask(ctx context.Context, taskType, ref, by string) (tasker.Task, error) {
 	return c.change(ctx, "cancel a task", taskType, ref, func(cs *changeSet, t *taskRow) error {

@@ -175,7 +175,7 @@ func TestRetry(t *testing.T) {
 		f.expire(t, 1)
 		f.want(t, task.ID, "incomplete", "lb-1", "succeeded", "lb-2", "failed", "lb-3", "missing")
 		before, _ := f.task(t, task.ID)
-		f.told()
+		f.newCommits()
 		must(t, retry())
 		after, responses := f.task(t, task.ID)
 		f.want(t, task.ID, "running", "lb-1", "succeeded", "lb-2", "pending", "lb-3", "pending")
@@ -187,8 +187,8 @@ func TestRetry(t *testing.T) {
 		if diff := cmp.Diff(want, responses["lb-2"]); diff != "" {
 			t.Errorf("response (-want +got):\n%s", diff)
 		}
-		if c := f.told(); len(c) != 1 || !c[0].Due {
-			t.Errorf("OnCommit was told %v", c)
+		if c := f.newCommits(); len(c) != 1 || !c[0].Due {
+			t.Errorf("commits %+v", c)
 		}
 		out, err := f.Output(t.Context(), "ping", "a", "lb-2")
 		must(t, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/groupcommit"
 )
 
-// NewTask is a checked and authorised request.
+// NewTask is a validated and authorised request.
 type NewTask struct {
 	Identifier string
 	Type       string
@@ -21,7 +21,7 @@ type NewTask struct {
 	Endpoints      []string
 	ReceiveTimeout time.Duration
 	Timeout        time.Duration
-	// Labels is the selector that found some of the endpoints, for people.
+	// Labels is the selector that found some of the endpoints, for display.
 	Labels string
 	// Action and Undoes are as in tasker.Task.
 	Action tasker.Action
@@ -71,9 +71,9 @@ func (c *TaskCreator) CreateTask(ctx context.Context, t NewTask) (tasker.Task, b
 	return task, created, err
 }
 
-// CreateClaimed is CreateTask for a process that sends the new orders itself: those that
-// are due at once are stored as claimed and returned. Like every claim they become due
-// again if the process dies before it has sent them.
+// CreateClaimed is CreateTask for a process that sends the new orders itself. Orders that
+// are due at once are stored as claimed and returned. Like those of every claim, they
+// become due again if the process dies before it has sent them.
 func (c *TaskCreator) CreateClaimed(ctx context.Context, t NewTask) (tasker.Task, bool, []Claim, error) {
 	return c.store(ctx, t, true)
 }

@@ -36,7 +36,7 @@ func TestCreateTask(t *testing.T) {
 			}
 		}
 		f.want(t, task.ID, "pending", "lb-1", "pending", "lb-2", "pending")
-		if diff := cmp.Diff([]store.Commit{{Tasks: []string{task.ID}, Due: true}}, f.told()); diff != "" {
+		if diff := cmp.Diff([]store.Commit{{Tasks: []string{task.ID}, Due: true}}, f.newCommits()); diff != "" {
 			t.Errorf("OnCommit (-want +got):\n%s", diff)
 		}
 		for _, ref := range []string{"nobody", "\xff", "", "a/b"} {

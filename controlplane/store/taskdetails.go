@@ -59,7 +59,7 @@ func (o *Output) add(chunk tasker.Chunk) {
 	}
 }
 
-// Controls lists what people have requested of a task, oldest first.
+// Controls lists the requests to change a task, oldest first.
 func (r *TaskReader) Controls(ctx context.Context, id string) ([]tasker.Control, error) {
 	query := "SELECT action, at, by_whom FROM controls WHERE task_id = ? ORDER BY version"
 	list, err := sqldb.List(ctx, r.db.Reader(), query, []any{id}, func(rows *sql.Rows, c *tasker.Control) error {

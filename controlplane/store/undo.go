@@ -50,8 +50,8 @@ func createUndo(ctx context.Context, t *tx, task *taskRow) (id string, created b
 	return undo.id, true, insertTasks(ctx, t, []*newTaskRows{undo})
 }
 
-// isUndo is the condition of the task that undoes the last attempt of a task.
-func isUndo(task *taskRow) condition {
+// undoCondition is the condition of the task that undoes the last attempt of a task.
+func undoCondition(task *taskRow) condition {
 	return condition{"type = ? AND identifier = ? AND undoes = ?", []any{task.Type, tasker.UndoIdentifier(task.ID, task.attempt), task.ID}}
 }
 
@@ -67,7 +67,7 @@ func isUndone(ctx context.Context, t *tx, task *taskRow) (bool, error) {
 			return false, ErrUndoing
 		}
 	}
-	undo := isUndo(task)
+	undo := undoCondition(task)
 	var finished sqldb.Micros
 	err := t.QueryRow(ctx, "SELECT finished_at FROM tasks WHERE "+undo.where, undo.args, &finished)
 	switch {
@@ -83,7 +83,7 @@ func isUndone(ctx context.Context, t *tx, task *taskRow) (bool, error) {
 
 func findUndo(ctx context.Context, c *sqldb.Conn, task *taskRow) (string, error) {
 	var id string
-	undo := isUndo(task)
+	undo := undoCondition(task)
 	err := c.QueryRow(ctx, "SELECT id FROM tasks WHERE "+undo.where, undo.args, &id)
 	if errors.Is(err, ErrNotFound) {
 		err = nil

@@ -1,6 +1,6 @@
 // Package sqldb opens a SQLite or MySQL database, migrates its tables and runs
-// statements and transactions in it. It knows no table: package store keeps the
-// queries.
+// statements and transactions in it. It is independent of the tables: the queries are in
+// package store.
 package sqldb
 
 import (

@@ -16,7 +16,7 @@ var (
 	ErrSchema = errors.New("database schema")
 )
 
-// errorClass says how a caller can react to an error of a driver.
+// errorClass is a kind of driver error, by how a caller can react to it.
 type errorClass int
 
 const (
@@ -34,8 +34,8 @@ const (
 // IsDuplicate reports whether err means that a row with the same key exists.
 func (db *DB) IsDuplicate(err error) bool { return db.dialect.classify(err) == classDuplicate }
 
-// IsTransient reports whether err comes from the database's absence or from the
-// caller's context, so that it says nothing about the statements.
+// IsTransient reports whether the database was unavailable or the caller's context has
+// ended. The statements are not at fault then.
 func IsTransient(err error) bool { return errors.Is(err, ErrUnavailable) || isContextError(err) }
 
 // Wrap adds the failed action to err, and ErrUnavailable if the database cannot

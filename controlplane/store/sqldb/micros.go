@@ -38,7 +38,7 @@ func (m Micros) Add(d time.Duration) Micros { return m + Micros(d.Microseconds()
 // Sub returns the time from o to m.
 func (m Micros) Sub(o Micros) time.Duration { return time.Duration(m-o) * time.Microsecond }
 
-// RFC3339 returns the moment as people read it.
+// RFC3339 formats the moment for messages.
 func (m Micros) RFC3339() string { return m.Time().Format(time.RFC3339) }
 
 // Scan implements sql.Scanner.

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// maxTries is how often a transaction is tried that loses against others.
+// maxTries bounds the tries of a transaction that loses against others.
 const maxTries = 8
 
 // Tx is a transaction that writes.
 type Tx struct {
 	Conn
-	// Now is the database's clock at the begin of the transaction.
+	// Now is the time of the database's clock when the transaction began.
 	Now Micros
 }
 
-// Update runs fn in one transaction, and again from the start if the transaction
-// lost against another one. fn must not keep what an earlier try left.
+// Update runs fn in one transaction. If the transaction lost against another one, fn runs
+// again from the start and must not keep results of an earlier try.
 func (db *DB) Update(ctx context.Context, action string, fn func(*Tx) error) error {
 	for try := 1; ; try++ {
 		err := db.tryUpdate(ctx, fn)
@@ -75,7 +75,7 @@ func (db *DB) conn(q querier) Conn {
 // Now reads the database's clock.
 func (db *DB) Now(ctx context.Context) (Micros, error) { return db.NowOn(ctx, db.Reader()) }
 
-// NowOn reads the database's clock by a connection.
+// NowOn reads the database's clock through a connection.
 func (db *DB) NowOn(ctx context.Context, c *Conn) (Micros, error) {
 	if db.clock != nil {
 		return MicrosOf(db.clock()), nil

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -128,9 +127,7 @@ func (r *restarter) admitHeld(ctx context.Context) bool {
 		admitted, updates = append(admitted, a), append(updates, a.update)
 	}
 	r.registry.mu.Unlock()
-	if !writeUntilDone(ctx, r.opts.Log, func() error {
-		return errors.Join(r.opts.Journal.Drop(refs...), r.opts.Journal.Admit(updates...))
-	}) {
+	if !writeUntilDone(ctx, r.opts.Log, func() error { return r.opts.Journal.Admit(updates, refs) }) {
 		return false
 	}
 	r.opts.Metrics.countOrders(outcomeAccepted, len(admitted))

@@ -88,6 +88,20 @@ func (b buckets) entry(ref Ref) (e Entry, err error) {
 	return e, err
 }
 
+// eachUpdate runs fn for each update and its entry.
+func (b buckets) eachUpdate(updates []tasker.Update, fn func(*Entry, tasker.Update) error) error {
+	for _, u := range updates {
+		e, err := b.entry(Ref{TaskID: u.TaskID, Attempt: u.Attempt})
+		if err != nil {
+			return err
+		}
+		if err := fn(&e, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (b buckets) putEntry(e Entry) error { return put(b.entries, key(e.Ref()), e) }
 
 func (b buckets) accept(r Record) error {

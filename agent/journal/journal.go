@@ -86,17 +86,27 @@ func (j *Journal) Accept(records []Record, tombstones []Tombstone) error {
 	})
 }
 
-// Admit moves held entries to the phase Accepted and records their updates.
-func (j *Journal) Admit(updates ...tasker.Update) error {
-	return j.writeUpdates("admit assignments", updates, func(b buckets, e *Entry, u tasker.Update) error {
-		if e.Phase != Held {
-			return fmt.Errorf("%s is %s: %w", e.TaskID, e.Phase, ErrUnknown)
+// Admit moves held entries to the phase Accepted and records their updates. In the same
+// transaction it removes the late entries, as if they had never been accepted.
+func (j *Journal) Admit(updates []tasker.Update, late []Ref) error {
+	if len(updates) == 0 && len(late) == 0 {
+		return nil
+	}
+	return j.write("admit assignments", func(b buckets) error {
+		err := b.eachUpdate(updates, func(e *Entry, u tasker.Update) error {
+			if e.Phase != Held {
+				return fmt.Errorf("%s is %s: %w", e.TaskID, e.Phase, ErrUnknown)
+			}
+			e.Phase, e.LastUpdate = Accepted, summary(u)
+			if e.Deadline.IsZero() && u.ReceivedAt != nil {
+				e.Deadline = *u.ReceivedAt
+			}
+			return b.putEntry(*e)
+		})
+		if err != nil {
+			return err
 		}
-		e.Phase, e.LastUpdate = Accepted, summary(u)
-		if e.Deadline.IsZero() && u.ReceivedAt != nil {
-			e.Deadline = *u.ReceivedAt
-		}
-		return b.putEntry(*e)
+		return b.drop(late)
 	})
 }
 
@@ -175,14 +185,6 @@ func (j *Journal) writeConfirmations() error {
 		return nil
 	}
 	return j.write("record confirmed reports", func(buckets) error { return nil })
-}
-
-// Drop removes entries, as if they had never been accepted.
-func (j *Journal) Drop(refs ...Ref) error {
-	if len(refs) == 0 {
-		return nil
-	}
-	return j.write("drop assignments", func(b buckets) error { return b.drop(refs) })
 }
 
 // Sweep removes the confirmed entries and the tombstones whose deadline is before the

@@ -180,8 +180,14 @@ func TestAdmitHeld(t *testing.T) {
 	}
 	admitted := update(j, "a", tasker.Received)
 	admitted.ReceivedAt = &deadline
-	must(t, j.Admit(admitted))
-	must(t, j.Drop(ref("b")))
+	late := []journal.Ref{ref("b")}
+	if err := j.Admit([]tasker.Update{admitted, update(j, "unknown", tasker.Received)}, late); !errors.Is(err, journal.ErrUnknown) {
+		t.Errorf("admitting an unknown entry: %v", err)
+	}
+	if diff := cmp.Diff(map[string]journal.Phase{"a": journal.Held, "b": journal.Held}, phases(t, j)); diff != "" {
+		t.Errorf("a failed Admit has changed the journal: %s", diff)
+	}
+	must(t, j.Admit([]tasker.Update{admitted}, late))
 	entries, err := j.Entries()
 	must(t, err)
 	if len(entries) != 1 || entries[0].Phase != journal.Accepted || !entries[0].Deadline.Equal(deadline) {

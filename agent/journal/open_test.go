@@ -149,7 +149,7 @@ func TestOpenCompacts(t *testing.T) {
 	}
 	must(t, j.Accept(big, nil))
 	for i := range 9 {
-		must(t, j.Drop(ref(fmt.Sprint("t", i))))
+		must(t, j.Admit(nil, []journal.Ref{ref(fmt.Sprint("t", i))}))
 	}
 	before, err := j.Stats()
 	must(t, err)

@@ -35,16 +35,7 @@ func (j *Journal) writeUpdates(purpose string, updates []tasker.Update, fn func(
 		return nil
 	}
 	return j.write(purpose, func(b buckets) error {
-		for _, u := range updates {
-			e, err := b.entry(Ref{TaskID: u.TaskID, Attempt: u.Attempt})
-			if err != nil {
-				return err
-			}
-			if err := fn(b, &e, u); err != nil {
-				return err
-			}
-		}
-		return nil
+		return b.eachUpdate(updates, func(e *Entry, u tasker.Update) error { return fn(b, e, u) })
 	})
 }
 

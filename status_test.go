@@ -50,3 +50,20 @@ func TestTaskStatus(t *testing.T) {
 		})
 	}
 }
+
+// TestFailures counts one response in each status.
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	failed := 0
+	for _, s := range tasker.ResponseStatuses() {
+		failed += tasker.Counts{s: 1}.Failures()
+	}
+	// failed, timed out, cancelled, rejected, interrupted, missing
+	if failed != 6 {
+		t.Errorf("%d of the statuses are failures, want 6", failed)
+	}
+	c := tasker.Counts{tasker.Succeeded: 3, tasker.Missing: 2, tasker.Failed: 1, tasker.Running: 4, tasker.Skipped: 5}
+	if c.Failures() != 3 {
+		t.Errorf("%v: %d failures, want 3", c, c.Failures())
+	}
+}

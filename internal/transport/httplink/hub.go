@@ -142,8 +142,10 @@ func (h *Hub) Send(ctx context.Context, orders ...tasker.Order) error {
 // that will report the result, or nil if none will.
 func (h *Hub) enqueue(o tasker.Order, f frame) (*stream, error) {
 	toAll := o.Endpoint == tasker.AllEndpoints
-	if !h.streams.isConfigured(o.Type) && (o.Assignment != nil || toAll) {
-		return nil, fmt.Errorf("%w: task type %q is not configured", transport.ErrUnroutable, o.Type)
+	if o.Assignment != nil || toAll {
+		if err := wire.CheckType(h.opts.Types, o.Type); err != nil {
+			return nil, err
+		}
 	}
 	if !o.Expires.IsZero() && o.Expires.Before(h.opts.Clock()) {
 		return nil, nil

@@ -3,7 +3,6 @@ package httplink
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -26,65 +25,60 @@ func newRegistry(opts HubOptions) *registry {
 
 // add makes s the endpoint's stream. It replaces an older stream of the same instance.
 // Another instance is refused while the agent with this name is alive.
-func (g *registry) add(s *stream) *problem {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
+func (reg *registry) add(s *stream) *problem {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if reg.closed {
 		return stopping()
 	}
-	if old := g.streams[s.endpoint]; old != nil {
-		now := g.opts.Clock()
-		if old.instance != s.instance && !g.isSilentLocked(old, now) {
+	if old := reg.streams[s.endpoint]; old != nil {
+		now := reg.opts.Clock()
+		if old.instance != s.instance && !reg.isSilentLocked(old, now) {
 			return newProblem(http.StatusConflict,
 				"endpoint name %q is in use by another agent, which last reported %s ago; give each server its own name, or stop the other agent (an agent loses its name after %s without a report)",
-				s.endpoint, now.Sub(old.lastReport).Round(time.Second), g.maxSilenceLocked(old))
+				s.endpoint, now.Sub(old.lastReport).Round(time.Second), reg.maxSilenceLocked(old))
 		}
-		g.opts.Log.Info("stream of orders replaced; if this goes on, two agents use copies of one data directory", "endpoint", s.endpoint)
+		reg.opts.Log.Info("stream of orders replaced; if this happens again and again, two agents use copies of one data directory", "endpoint", s.endpoint)
 		old.end(errReplaced)
 	}
-	g.streams[s.endpoint] = s
-	s.keepaliveInterval = g.keepaliveInterval(len(g.streams))
+	reg.streams[s.endpoint] = s
+	s.keepaliveInterval = reg.keepaliveInterval(len(reg.streams))
 	return nil
 }
 
 // remove removes a stream that has ended or never began, and fails its queued orders.
-func (g *registry) remove(s *stream, reason error) {
-	g.mu.Lock()
-	if g.streams[s.endpoint] == s {
-		delete(g.streams, s.endpoint)
+func (reg *registry) remove(s *stream, reason error) {
+	reg.mu.Lock()
+	if reg.streams[s.endpoint] == s {
+		delete(reg.streams, s.endpoint)
 	}
-	g.mu.Unlock()
+	reg.mu.Unlock()
 	s.end(reason)
 	reportResults(s.dequeue(), transport.ErrOffline)
 }
 
 // disconnect ends the endpoint's stream.
-func (g *registry) disconnect(endpoint string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if s := g.streams[endpoint]; s != nil {
-		delete(g.streams, endpoint)
+func (reg *registry) disconnect(endpoint string) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if s := reg.streams[endpoint]; s != nil {
+		delete(reg.streams, endpoint)
 		s.end(errDisconnected)
 	}
 }
 
 // close ends all streams and refuses further ones.
-func (g *registry) close() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.closed = true
-	for _, s := range g.streams {
+func (reg *registry) close() {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.closed = true
+	for _, s := range reg.streams {
 		s.end(transport.ErrClosed)
 	}
 }
 
-// isConfigured reports whether the task type is configured.
-func (g *registry) isConfigured(taskType string) bool {
-	return slices.ContainsFunc(g.opts.Types, func(t tasker.TaskType) bool { return t.Name == taskType })
-}
-
 // update records that the agent is alive and which task types it serves.
-func (g *registry) update(r tasker.Report) {
+func (reg *registry) update(r tasker.Report) {
 	var p *tasker.Presence
 	switch {
 	case r.Hello != nil:
@@ -92,19 +86,19 @@ func (g *registry) update(r tasker.Report) {
 	case r.Heartbeat != nil:
 		p = &r.Heartbeat.Presence
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s := g.streams[r.Endpoint]
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	s := reg.streams[r.Endpoint]
 	if s == nil || s.instance != r.Instance {
 		return
 	}
-	s.lastReport = g.opts.Clock()
+	s.lastReport = reg.opts.Clock()
 	if p == nil || s.serves == nil && r.Hello == nil {
 		return
 	}
 	s.heartbeat = p.Heartbeat.D()
-	s.serves = make(map[string]bool, len(g.opts.Types))
-	for _, t := range g.opts.Types {
+	s.serves = make(map[string]bool, len(reg.opts.Types))
+	for _, t := range reg.opts.Types {
 		if t.ServedBy(*p) {
 			s.serves[t.Name] = true
 		}
@@ -112,10 +106,10 @@ func (g *registry) update(r tasker.Report) {
 }
 
 // broadcast appends a frame to each stream whose endpoint serves the task type.
-func (g *registry) broadcast(taskType string, f frame) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, s := range g.streams {
+func (reg *registry) broadcast(taskType string, f frame) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	for _, s := range reg.streams {
 		if !s.serves[taskType] {
 			continue
 		}
@@ -126,10 +120,10 @@ func (g *registry) broadcast(taskType string, f frame) {
 }
 
 // enqueue appends the frame of an order to the stream of its endpoint.
-func (g *registry) enqueue(o tasker.Order, f frame) (*stream, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s := g.streams[o.Endpoint]
+func (reg *registry) enqueue(o tasker.Order, f frame) (*stream, error) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	s := reg.streams[o.Endpoint]
 	switch {
 	case s == nil || s.serves == nil: // no stream, or no hello yet
 		return nil, transport.ErrOffline
@@ -148,8 +142,8 @@ func (g *registry) enqueue(o tasker.Order, f frame) (*stream, error) {
 // monitor sends keepalives on idle streams and ends the streams of silent agents, until
 // done is closed. One goroutine serves all streams. It checks them more often than the
 // keepalive interval, so that it does not write to all of them at once.
-func (g *registry) monitor(done <-chan struct{}) {
-	tick := time.NewTicker(max(g.opts.Keepalive/5, time.Millisecond))
+func (reg *registry) monitor(done <-chan struct{}) {
+	tick := time.NewTicker(max(reg.opts.Keepalive/5, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
@@ -157,32 +151,32 @@ func (g *registry) monitor(done <-chan struct{}) {
 			return
 		case <-tick.C:
 		}
-		g.mu.Lock()
-		now, written := g.opts.Clock(), time.Now()
-		for _, s := range g.streams {
-			if s.serves != nil && g.isSilentLocked(s, now) {
+		reg.mu.Lock()
+		now, written := reg.opts.Clock(), time.Now()
+		for _, s := range reg.streams {
+			if s.serves != nil && reg.isSilentLocked(s, now) {
 				s.end(errSilentAgent)
 			}
 			s.sendKeepalive(written)
 		}
-		g.mu.Unlock()
+		reg.mu.Unlock()
 	}
 }
 
 // keepaliveInterval returns the interval for a new stream, given the number of streams. It limits
 // the keepalives to about 100 per second, but stays short enough for proxies.
-func (g *registry) keepaliveInterval(streams int) time.Duration {
-	return min(max(time.Duration(streams)*time.Second/100, g.opts.Keepalive), 4*g.opts.Keepalive)
+func (reg *registry) keepaliveInterval(streams int) time.Duration {
+	return min(max(time.Duration(streams)*time.Second/100, reg.opts.Keepalive), 4*reg.opts.Keepalive)
 }
 
 // isSilentLocked reports whether the agent has not reported for too long. It must be called
 // with mu held.
-func (g *registry) isSilentLocked(s *stream, now time.Time) bool {
-	return now.Sub(s.lastReport) >= g.maxSilenceLocked(s)
+func (reg *registry) isSilentLocked(s *stream, now time.Time) bool {
+	return now.Sub(s.lastReport) >= reg.maxSilenceLocked(s)
 }
 
 // maxSilenceLocked returns how long the agent may send no report. It must be called with mu
 // held.
-func (g *registry) maxSilenceLocked(s *stream) time.Duration {
-	return 3 * max(g.opts.Heartbeat, min(s.heartbeat, time.Hour))
+func (reg *registry) maxSilenceLocked(s *stream) time.Duration {
+	return 3 * max(reg.opts.Heartbeat, min(s.heartbeat, time.Hour))
 }

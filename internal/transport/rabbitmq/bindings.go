@@ -58,11 +58,6 @@ func newBindings(o HubOptions, notifyReady func(context.Context, []string)) *bin
 	return &bindings{types: o.Types, log: o.Log, authorize: o.Authorize, notifyReady: notifyReady, known: map[string]knownBindings{}}
 }
 
-// isConfigured reports whether a task type is configured.
-func (b *bindings) isConfigured(taskType string) bool {
-	return slices.ContainsFunc(b.types, func(t tasker.TaskType) bool { return t.Name == taskType })
-}
-
 // update applies the changes that the reports require. It returns the endpoints that were
 // refused, and why: the broker refused the change, or the sender is not authorized
 // (errSender). An error that wraps ErrUnavailable means that the update must be repeated;

@@ -134,8 +134,8 @@ func (h *Hub) newMessage(o tasker.Order) (message, error) {
 	if o.Assignment == nil && !toAll {
 		return message{key: Queue(o.Endpoint), mandatory: true, Publishing: p}, nil
 	}
-	if !h.bindings.isConfigured(o.Type) {
-		return message{}, fmt.Errorf("%w: type %q is not configured", transport.ErrUnroutable, o.Type)
+	if err := wire.CheckType(h.opts.Types, o.Type); err != nil {
+		return message{}, err
 	}
 	return message{exchange: Exchange(o.Type), key: o.Endpoint, mandatory: !toAll, Publishing: p}, nil
 }

@@ -1,7 +1,7 @@
 // Package transport defines the interface between tasker and its message transports.
-// The control plane and the agents use Hub and Link and know no protocol; the packages
-// httplink and rabbitmq implement them, package wire holds the code that both share,
-// and package transporttest is the conformance suite that both pass.
+// The control plane and the agents use Hub and Link and do not depend on a protocol.
+// Packages httplink and rabbitmq implement them, package wire holds the code that both
+// share, and package transporttest is the conformance suite that both pass.
 package transport
 
 import (
@@ -44,7 +44,7 @@ type Hub = Conn[tasker.Order, tasker.Report]
 // Link is an agent's end of a transport.
 type Link = Conn[tasker.Report, tasker.Order]
 
-// Send returns these errors, alone or inside a *SendError; match them with errors.Is.
+// Send returns these errors, directly or inside a *SendError; match them with errors.Is.
 var (
 	// ErrClosed means that the Conn was closed.
 	ErrClosed = errors.New("transport is closed")

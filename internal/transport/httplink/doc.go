@@ -3,7 +3,7 @@
 //
 // An agent keeps GET /agent/v1/orders open: a stream of orders, one JSON object per
 // line, with empty lines as keepalives. It posts its reports to /agent/v1/reports, as a
-// JSON array or one object per line. The hub answers after the reports are stored. Two
+// JSON array or one object per line. The hub responds after the reports are stored. Two
 // headers of both requests identify the agent:
 //
 //	curl -N -H 'Tasker-Endpoint: loadbalancer-9' -H 'Tasker-Instance: me' localhost:8888/agent/v1/orders

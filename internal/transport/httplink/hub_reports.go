@@ -16,7 +16,7 @@ import (
 
 const (
 	// storeTimeout is how long a POST of reports waits until it is stored. After that it
-	// is answered with 503, and the agent sends the reports again.
+	// fails with 503, and the agent sends the reports again.
 	storeTimeout = 20 * time.Second
 	// bodyTimeout is how long an agent may take to send a POST.
 	bodyTimeout = 30 * time.Second

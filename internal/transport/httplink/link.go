@@ -132,7 +132,7 @@ func responseError(resp *http.Response) error {
 	case resp.StatusCode/100 == 3:
 		p.Detail = fmt.Sprintf("the control plane redirects; set server.uri to the URI that leads to %s", resp.Header.Get("Location"))
 	case p.Detail == "":
-		p.Detail = fmt.Sprintf("%s answered %s", resp.Request.URL.Redacted(), resp.Status)
+		p.Detail = fmt.Sprintf("%s responded with %s", resp.Request.URL.Redacted(), resp.Status)
 	}
 	if p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden && p.Report == nil {
 		return fmt.Errorf("%w: %w", transport.ErrUnauthorized, p)

@@ -160,7 +160,7 @@ func TestStreamErrors(t *testing.T) {
 		}, "in use by another agent"},
 		"an error without a detail": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
-		}, "/agent/v1/orders answered 502 Bad Gateway"},
+		}, "/agent/v1/orders responded with 502 Bad Gateway"},
 		"a redirection": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://elsewhere.example/", http.StatusMovedPermanently)
 		}, "set server.uri to the URI that leads to https://elsewhere.example/"},
@@ -172,7 +172,7 @@ func TestStreamErrors(t *testing.T) {
 			w.WriteHeader(http.StatusInternalServerError)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
-		}, "answered 500"},
+		}, "responded with 500"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

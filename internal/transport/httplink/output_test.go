@@ -35,8 +35,8 @@ func withoutHijacking(next http.Handler) http.Handler {
 	})
 }
 
-// TestServerShutdown shuts a server down like a control plane that stops. The server does not
-// know hijacked streams and waits for the others; both end with the hub.
+// TestServerShutdown shuts a server down like a control plane that stops. The server waits
+// for its streams, except for hijacked ones; both kinds end with the hub.
 func TestServerShutdown(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -14,7 +14,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/rabbitmqtest"
 )
 
-// fleet makes the queues of n endpoints that serve ping, and returns the names.
+// fleet declares the queues of n endpoints that serve ping and returns their names.
 func fleet(b *testing.B, broker *rabbitmqtest.Broker, n int) []string {
 	b.Helper()
 	if err := rabbitmq.Declare(b.Context(), broker.URI, types()); err != nil {
@@ -47,7 +47,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 	hub := newHub(b, broker.URI)
 	for name, orders := range map[string][]tasker.Order{
-		"named": named, "everyone": {assignment("ping", tasker.AllEndpoints, 0)},
+		"named": named, "all endpoints": {assignment("ping", tasker.AllEndpoints, 0)},
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

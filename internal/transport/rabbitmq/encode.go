@@ -14,8 +14,8 @@ import (
 const contentType = "application/json"
 
 // Hellos and heartbeats expire, so that they do not accumulate in the broker while no
-// control plane runs. Old ones are useless: agents repeat a hello until it is answered, and
-// send heartbeats regularly.
+// control plane runs. Old ones are useless: agents repeat a hello until they
+// receive a welcome, and send heartbeats regularly.
 const (
 	helloExpiry     = 2 * time.Minute
 	heartbeatExpiry = time.Minute

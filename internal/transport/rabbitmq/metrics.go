@@ -92,7 +92,7 @@ func refusalReason(err error) string {
 	case errors.Is(err, wire.ErrVersion):
 		return "version"
 	case errors.Is(err, errSender):
-		return "speaker" // means a wrong sender; a label value stays as it is
+		return "speaker" // the wrong sender; another value would break alerts and dashboards
 	}
 	return "undecodable"
 }

@@ -83,7 +83,7 @@ func typesChange(t *testing.T, f Fabric) {
 					t.Errorf("with %q, Send of a %s returned %v", handlers, typ.Name, err)
 				}
 			case !errors.As(err, &partly) || len(partly.Failed) != 1 || !errors.Is(partly.Failed[0], transport.ErrUnroutable):
-				t.Errorf("with %q, Send of a %s returned %v, want ErrUnroutable for the first alone", handlers, typ.Name, err)
+				t.Errorf("with %q, Send of a %s returned %v, want ErrUnroutable for the first order only", handlers, typ.Name, err)
 			}
 		}
 	}

@@ -19,7 +19,7 @@ const agentTag = "tasker-agent"
 
 // ErrForeignUser means that RabbitMQ has a user with the endpoint's name that this control
 // plane did not create. Repeating the call does not help.
-var ErrForeignUser = errors.New("the RabbitMQ user of this name was not made for an agent of this control plane")
+var ErrForeignUser = errors.New("the RabbitMQ user of this name does not belong to an agent of this control plane")
 
 // AccountOptions configure Accounts.
 type AccountOptions struct {

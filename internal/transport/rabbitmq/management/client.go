@@ -46,8 +46,8 @@ func NewClient(apiURL, user, password string) (*Client, error) {
 func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
 // Call sends a request with a path of the given segments, which it escapes. A body that is
-// not nil is sent as JSON. The response is decoded into answer unless that is nil.
-func (c *Client) Call(ctx context.Context, method string, body, answer any, segments ...string) error {
+// not nil is sent as JSON. The response is decoded into result unless that is nil.
+func (c *Client) Call(ctx context.Context, method string, body, result any, segments ...string) error {
 	uri := c.base
 	for _, s := range segments {
 		uri += "/" + url.PathEscape(s)
@@ -73,10 +73,10 @@ func (c *Client) Call(ctx context.Context, method string, body, answer any, segm
 		return fmt.Errorf("RabbitMQ's management API cannot be reached at %s; is it enabled there (rabbitmq-plugins enable rabbitmq_management)? %w", c.base, err)
 	}
 	defer resp.Body.Close()
-	return c.read(resp, answer)
+	return c.read(resp, result)
 }
 
-func (c *Client) read(resp *http.Response, answer any) error {
+func (c *Client) read(resp *http.Response, result any) error {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
 		return fmt.Errorf("read the response of RabbitMQ's management API: %w", err)
@@ -94,14 +94,14 @@ func (c *Client) read(resp *http.Response, answer any) error {
 	case resp.StatusCode == http.StatusNotFound && isJSON:
 		return ErrNotFound
 	case resp.StatusCode >= 400 && isJSON:
-		return fmt.Errorf("RabbitMQ's management API at %s answers %s: %s", c.base, resp.Status, failure.Reason)
+		return fmt.Errorf("RabbitMQ's management API at %s returned %s: %s", c.base, resp.Status, failure.Reason)
 	case resp.StatusCode >= 300 || len(b) > 0 && !isJSON:
 		return c.wrongServer(resp.Status)
 	}
-	if answer == nil {
+	if result == nil {
 		return nil
 	}
-	if err := json.Unmarshal(b, answer); err != nil {
+	if err := json.Unmarshal(b, result); err != nil {
 		return fmt.Errorf("read the response of RabbitMQ's management API: %w", err)
 	}
 	return nil

@@ -42,9 +42,9 @@ func options(t *testing.T) (*rabbitmqtest.Broker, management.Options) {
 	}
 }
 
-func call(t *testing.T, b *rabbitmqtest.Broker, method string, answer any, segments ...string) {
+func call(t *testing.T, b *rabbitmqtest.Broker, method string, result any, segments ...string) {
 	t.Helper()
-	if err := b.Client.Call(t.Context(), method, nil, answer, segments...); err != nil {
+	if err := b.Client.Call(t.Context(), method, nil, result, segments...); err != nil {
 		t.Fatal(err)
 	}
 }

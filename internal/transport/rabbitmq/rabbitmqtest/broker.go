@@ -112,7 +112,7 @@ func (b *Broker) LimitConnections(t testing.TB, n int) {
 }
 
 // AwaitConnection waits until the broker lists an open connection with this name
-// (connection_name). That takes the broker some seconds.
+// (connection_name). The broker lists a new connection only after some seconds.
 func (b *Broker) AwaitConnection(t testing.TB, name string) {
 	t.Helper()
 	b.eventually(t, "a connection named "+name, func() (bool, error) {
@@ -217,11 +217,11 @@ func (b *Broker) DeleteQueue(t testing.TB, queue string) {
 	})
 }
 
-func (b *Broker) call(t testing.TB, method string, body, answer any, segments ...string) {
+func (b *Broker) call(t testing.TB, method string, body, result any, segments ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	if err := b.Client.Call(ctx, method, body, answer, segments...); err != nil {
+	if err := b.Client.Call(ctx, method, body, result, segments...); err != nil {
 		t.Fatalf("%s %v: %v", method, segments, err)
 	}
 }

@@ -46,7 +46,7 @@ func (r endpointResource) register() {
 			"`__meta_tasker_connected`, `__meta_tasker_version`, `__meta_tasker_types` and one `__meta_tasker_label_NAME` for each label of the endpoint."), r.targets)
 }
 
-func (r endpointResource) list(ctx context.Context, in *endpointsInput) (*struct{ Body EndpointList }, error) {
+func (r endpointResource) list(ctx context.Context, in *endpointsInput) (*bodyOutput[EndpointList], error) {
 	list, err := r.store.Endpoints(ctx, in.Limit+1, in.Cursor)
 	if err != nil {
 		return nil, r.problem(ctx, err, "")
@@ -59,10 +59,10 @@ func (r endpointResource) list(ctx context.Context, in *endpointsInput) (*struct
 		}
 		page.Endpoints = append(page.Endpoints, withoutNulls(e))
 	}
-	return &struct{ Body EndpointList }{page}, nil
+	return &bodyOutput[EndpointList]{page}, nil
 }
 
-func (r endpointResource) get(ctx context.Context, in *endpointInput) (*struct{ Body tasker.Endpoint }, error) {
+func (r endpointResource) get(ctx context.Context, in *endpointInput) (*bodyOutput[tasker.Endpoint], error) {
 	notFound := "no agent has ever reported under the name " + quote(in.Name)
 	if tasker.ValidateEndpoint(in.Name) != nil {
 		return nil, newProblem(http.StatusNotFound, notFound)
@@ -72,12 +72,12 @@ func (r endpointResource) get(ctx context.Context, in *endpointInput) (*struct{ 
 	if err != nil {
 		return nil, r.problem(ctx, err, notFound)
 	}
-	return &struct{ Body tasker.Endpoint }{withoutNulls(e)}, nil
+	return &bodyOutput[tasker.Endpoint]{withoutNulls(e)}, nil
 }
 
 // targets returns the scrape targets of all agents. Prometheus reports the disconnected
 // ones as down.
-func (r endpointResource) targets(ctx context.Context, _ *struct{}) (*struct{ Body []TargetGroup }, error) {
+func (r endpointResource) targets(ctx context.Context, _ *struct{}) (*bodyOutput[[]TargetGroup], error) {
 	const pageSize = 1000
 	groups := []TargetGroup{}
 	for after, more := "", true; more; {
@@ -93,7 +93,7 @@ func (r endpointResource) targets(ctx context.Context, _ *struct{}) (*struct{ Bo
 		}
 		more = len(list) == pageSize
 	}
-	return &struct{ Body []TargetGroup }{groups}, nil
+	return &bodyOutput[[]TargetGroup]{groups}, nil
 }
 
 func targetGroup(e tasker.Endpoint) TargetGroup {

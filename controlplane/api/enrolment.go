@@ -87,7 +87,7 @@ func (r enrolmentResource) register() {
 	huma.Register(r.huma, op, r.revokeEndpoint)
 }
 
-func (r enrolmentResource) createToken(ctx context.Context, in *createTokenInput) (*struct{ Body tasker.EnrolToken }, error) {
+func (r enrolmentResource) createToken(ctx context.Context, in *createTokenInput) (*bodyOutput[tasker.EnrolToken], error) {
 	ttl, err := tasker.ParseDuration(in.Body.TTL)
 	if err != nil {
 		return nil, newFieldProblem(http.StatusUnprocessableEntity, "body.ttl "+err.Error(), "body.ttl", err.Error())
@@ -99,15 +99,15 @@ func (r enrolmentResource) createToken(ctx context.Context, in *createTokenInput
 	if r.certificateFingerprint != "" {
 		t.Token += "." + r.certificateFingerprint
 	}
-	return &struct{ Body tasker.EnrolToken }{t}, nil
+	return &bodyOutput[tasker.EnrolToken]{t}, nil
 }
 
-func (r enrolmentResource) listTokens(ctx context.Context, _ *struct{}) (*struct{ Body EnrolTokenList }, error) {
+func (r enrolmentResource) listTokens(ctx context.Context, _ *struct{}) (*bodyOutput[EnrolTokenList], error) {
 	list, err := r.enroller.Tokens(ctx)
 	if err != nil {
 		return nil, r.problem(ctx, err, "")
 	}
-	return &struct{ Body EnrolTokenList }{EnrolTokenList{list}}, nil
+	return &bodyOutput[EnrolTokenList]{EnrolTokenList{list}}, nil
 }
 
 func (r enrolmentResource) revokeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
@@ -135,7 +135,7 @@ func (r enrolmentResource) enrol(ctx context.Context, in *enrolInput) (*enrolOut
 	return &enrolOutput{Status: status, Body: enrolment}, nil
 }
 
-func (r enrolmentResource) revokeEndpoint(ctx context.Context, in *endpointInput) (*struct{ Body tasker.Endpoint }, error) {
+func (r enrolmentResource) revokeEndpoint(ctx context.Context, in *endpointInput) (*bodyOutput[tasker.Endpoint], error) {
 	recordOf(ctx).endpoint = truncate(in.Name)
 	if err := r.enroller.Revoke(ctx, in.Name, auth.CallerFrom(ctx).Name); err != nil {
 		return nil, r.problem(ctx, err, "there is no endpoint of this name")

@@ -51,19 +51,19 @@ type notReadyProblem struct {
 func (r healthResource) register() {
 	op := operation(operationTag, "health", "/healthz", "Check that the control plane runs", "Answers while the program runs. It needs no token.")
 	op.Errors, op.Security = nil, noSecurity()
-	huma.Register(r.huma, op, func(context.Context, *struct{}) (*struct{ Body Health }, error) {
-		return &struct{ Body Health }{Health{"ok", r.version}}, nil
+	huma.Register(r.huma, op, func(context.Context, *struct{}) (*bodyOutput[Health], error) {
+		return &bodyOutput[Health]{Health{"ok", r.version}}, nil
 	})
 	op = operation(operationTag, "readiness", "/readyz", "Check that the control plane is ready",
 		"200 if the database and the transport are available, otherwise 503 with the parts that are not. It needs no token; only callers with the admin token see the reasons.")
 	op.Errors, op.Security = []int{http.StatusServiceUnavailable}, noSecurity()
-	huma.Register(r.huma, op, func(ctx context.Context, _ *struct{}) (*struct{ Body Readiness }, error) {
+	huma.Register(r.huma, op, func(ctx context.Context, _ *struct{}) (*bodyOutput[Readiness], error) {
 		parts, unavailable := r.check(ctx)
 		if len(unavailable) > 0 {
 			detail := fmt.Sprintf("not ready: %s unavailable", strings.Join(unavailable, ", "))
 			return nil, &notReadyProblem{*newProblem(http.StatusServiceUnavailable, detail), parts}
 		}
-		return &struct{ Body Readiness }{Readiness{"ready", parts}}, nil
+		return &bodyOutput[Readiness]{Readiness{"ready", parts}}, nil
 	})
 }
 

@@ -20,6 +20,9 @@ type resource struct {
 	log   *slog.Logger
 }
 
+// bodyOutput is the output of an operation that answers with a JSON body only.
+type bodyOutput[T any] struct{ Body T }
+
 // operation returns an operation outside the task types. GET is the default method.
 func operation(tag, id, path, summary, description string) huma.Operation {
 	return huma.Operation{

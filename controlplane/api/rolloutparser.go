@@ -23,7 +23,7 @@ func (p *taskParser) rollout() *tasker.RolloutSpec {
 	p.decodeFields("rollout", fields, map[string]any{
 		"canary": &s.Canary, "batch": &s.Batch, "max_failures": &s.MaxFailures, "pause_between": &s.PauseBetween,
 		"pause_after_canary": &s.PauseAfterCanary, "order": &s.Order, "on_failure": &s.OnFailure, "exclusive": &s.Exclusive,
-		"gate": new(json.RawMessage),
+		"gate": new(json.RawMessage), // p.gate parses it
 	})
 	if raw, found := fields["gate"]; found && jsonType(raw) != "null" {
 		s.Gate = p.gate(raw)

@@ -10,7 +10,7 @@ import (
 )
 
 // plan returns the endpoints of each wave of a request, and stores nothing.
-func (r taskResource) plan(ctx context.Context, in *createInput) (*struct{ Body tasker.WavePlan }, error) {
+func (r taskResource) plan(ctx context.Context, in *createInput) (*bodyOutput[tasker.WavePlan], error) {
 	recordOf(ctx).taskType = r.taskType.Name
 	request, err := parseTask(r.opts, r.taskType, in.RawBody)
 	if err != nil {
@@ -47,7 +47,7 @@ func (r taskResource) plan(ctx context.Context, in *createInput) (*struct{ Body 
 		}
 	}
 	plan.Waves = waves(task.Rollout, task.Endpoints)
-	return &struct{ Body tasker.WavePlan }{plan}, nil
+	return &bodyOutput[tasker.WavePlan]{plan}, nil
 }
 
 // waves splits the endpoints into the waves of a rollout, or into one wave without a

@@ -38,8 +38,6 @@ type refInput struct {
 	Ref string `path:"ref" doc:"The task's id, or its identifier, percent-encoded." example:"e7bd91d0-16ad-11e2-892e-0800200c9a66"`
 }
 
-type taskOutput struct{ Body tasker.Task }
-
 // TaskAndResponses is a task with the responses of its endpoints.
 type TaskAndResponses struct {
 	Task      tasker.Task       `json:"task" doc:"The task."`
@@ -176,7 +174,7 @@ func (r taskResource) createOutput(ctx context.Context, task tasker.Task, status
 	return &createOutput{Status: status, Location: "/" + r.taskType.Name + "/" + url.PathEscape(task.ID), Body: task}
 }
 
-func (r taskResource) list(ctx context.Context, in *listInput) (*struct{ Body TaskList }, error) {
+func (r taskResource) list(ctx context.Context, in *listInput) (*bodyOutput[TaskList], error) {
 	page, err := r.store.Tasks(ctx, store.TaskQuery{
 		Type: r.taskType.Name, Status: tasker.TaskStatus(in.Status), Limit: in.Limit, Cursor: in.Cursor,
 	})
@@ -186,10 +184,10 @@ func (r taskResource) list(ctx context.Context, in *listInput) (*struct{ Body Ta
 	if page.Tasks == nil {
 		page.Tasks = []tasker.Task{}
 	}
-	return &struct{ Body TaskList }{TaskList{page.Tasks, page.Next}}, nil
+	return &bodyOutput[TaskList]{TaskList{page.Tasks, page.Next}}, nil
 }
 
-func (r taskResource) get(ctx context.Context, in *refInput) (*struct{ Body TaskAndResponses }, error) {
+func (r taskResource) get(ctx context.Context, in *refInput) (*bodyOutput[TaskAndResponses], error) {
 	if err := r.checkRef(ctx, in.Ref); err != nil {
 		return nil, err
 	}
@@ -209,7 +207,7 @@ func (r taskResource) get(ctx context.Context, in *refInput) (*struct{ Body Task
 	if err != nil {
 		return nil, r.problem(ctx, err, "")
 	}
-	return &struct{ Body TaskAndResponses }{answer}, nil
+	return &bodyOutput[TaskAndResponses]{answer}, nil
 }
 
 func withResponses(task tasker.Task, responses []tasker.Response) TaskAndResponses {
@@ -231,7 +229,7 @@ func (r taskResource) registerControl(name, summary, description string, control
 	if name != "cancel" {
 		op.Errors = append(op.Errors, http.StatusConflict)
 	}
-	huma.Register(r.huma, op, func(ctx context.Context, in *refInput) (*taskOutput, error) {
+	huma.Register(r.huma, op, func(ctx context.Context, in *refInput) (*bodyOutput[tasker.Task], error) {
 		if err := r.checkRef(ctx, in.Ref); err != nil {
 			return nil, err
 		}
@@ -240,7 +238,7 @@ func (r taskResource) registerControl(name, summary, description string, control
 			return nil, r.problem(ctx, err, r.notFound(in.Ref))
 		}
 		recordOf(ctx).task = task.ID
-		return &taskOutput{task}, nil
+		return &bodyOutput[tasker.Task]{task}, nil
 	})
 }
 

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,43 +26,4 @@ func (f createFlags) requested(cmd *cobra.Command) (*tasker.Callback, error) {
 		c.Events = append(c.Events, tasker.CallbackEvent(strings.TrimSpace(e)))
 	}
 	return c, nil
-}
-
-// told is who is told what becomes of a task, and of what, if not of everything.
-func told(c tasker.Callback) string {
-	if len(c.Events) == len(tasker.CallbackEvents()) {
-		return c.URL
-	}
-	var events []string
-	for _, e := range c.Events {
-		events = append(events, string(e))
-	}
-	return fmt.Sprintf("%s (%s)", c.URL, strings.Join(events, ", "))
-}
-
-// delivery is an event and what became of telling it, in one line.
-func delivery(d tasker.Delivery) string {
-	var s string
-	switch attempts := plural(d.Attempts, "attempt"); {
-	case d.Status == tasker.DeliveryDelivered:
-		s = fmt.Sprintf("delivered at the %s attempt", ordinal(d.Attempts))
-	case d.Status == tasker.DeliveryGivenUp:
-		s = "given up after " + attempts + failing(d)
-	case d.Attempts == 0:
-		s = "waiting for its 1st attempt"
-	default:
-		s = "waiting after " + attempts + failing(d)
-		if d.NextAttemptAt != nil {
-			s += "; next at " + d.NextAttemptAt.Local().Format(time.TimeOnly)
-		}
-	}
-	return fmt.Sprintf("%s  %-10s  %s", clock(d.At), d.Event, s)
-}
-
-// failing is why the last attempt that failed did; empty if none has.
-func failing(d tasker.Delivery) string {
-	if d.LastError == "" {
-		return ""
-	}
-	return ": " + plain(d.LastError)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/client"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
 )
 
 // createFlags are the flags of create.
@@ -124,7 +125,7 @@ func (a *app) create(cmd *cobra.Command, taskType string, f createFlags) error {
 	case a.json():
 		return a.printJSON(task)
 	}
-	return a.printFacts(taskLines(task))
+	return a.printFacts(describe.TaskFacts(task))
 }
 
 // sender is the call that creates the task.

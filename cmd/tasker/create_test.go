@@ -58,13 +58,8 @@ func TestNotBefore(t *testing.T) {
 	}
 }
 
-func TestLastLine(t *testing.T) {
-	t.Parallel()
-	for out, want := range map[string]string{
-		"": "", "\n\n": "", "one\ntwo\n": "two", "one\ntwo \r\n\n": "two", "50%\r60%\r70%": "70%", "a\n\x1b[31mred\n\x1b[0m": "red",
-	} {
-		if got := lastLine(out); got != want {
-			t.Errorf("%q: %q, want %q", out, got, want)
-		}
-	}
+// at returns a time so many milliseconds into the task.
+func at(ms int) *time.Time {
+	t := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(ms) * time.Millisecond)
+	return &t
 }

@@ -7,11 +7,12 @@ import (
 	"os"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/client"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/table"
+	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
 
 func enrolTokenCommand(a *app) *cobra.Command {
@@ -74,10 +75,10 @@ func listTokensCommand(a *app) *cobra.Command {
 			case a.json():
 				return a.printJSON(map[string]any{"tokens": list})
 			}
-			t := newTable("ID", "USES", "EXPIRES", "BY", "STATE")
+			t := table.New("ID", "USES", "EXPIRES", "BY", "STATE")
 			for _, e := range list {
-				t.AppendRow(table.Row{
-					e.ID, fmt.Sprintf("%d of %d", e.Uses, e.MaxUses), e.ExpiresAt.Local().Format(time.DateTime), plain(e.CreatedBy), stateOf(e, time.Now()),
+				t.AppendRow([]any{
+					e.ID, fmt.Sprintf("%d of %d", e.Uses, e.MaxUses), e.ExpiresAt.Local().Format(time.DateTime), terminal.OneLine(e.CreatedBy), stateOf(e, time.Now()),
 				})
 			}
 			return a.printTable(t)
@@ -125,7 +126,7 @@ what it has not received will be missing. Its name can be enrolled anew.`,
 			case a.json():
 				return a.printJSON(e)
 			}
-			_, err = fmt.Fprintf(a.out, "%s is shut out\n", plain(e.Name))
+			_, err = fmt.Fprintf(a.out, "%s is shut out\n", terminal.OneLine(e.Name))
 			return written(err)
 		}),
 	}

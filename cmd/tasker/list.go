@@ -2,21 +2,23 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/client"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/table"
+	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
 
-// when is a time in a list.
+// when returns a time for a list.
 func (a *app) when(t time.Time) string {
 	if a.terminal() {
-		return brief(t, time.Now())
+		return describe.ShortTime(t, time.Now())
 	}
-	return clock(t)
+	return describe.Time(t)
 }
 
 func (a *app) printTasks(l client.TaskPage) error {
@@ -24,25 +26,25 @@ func (a *app) printTasks(l client.TaskPage) error {
 		return a.printJSON(l)
 	}
 	var (
-		id         = &column{head: "ID", rank: 4, spare: true}
-		identifier = &column{head: "IDENTIFIER"}
-		status     = &column{head: "STATUS"}
-		created    = &column{head: "CREATED", rank: 3}
-		responses  = &column{head: "RESPONSES", rank: 2, least: 12, wraps: true}
+		id         = &table.Column{Head: "ID", Rank: 4, Optional: true}
+		identifier = &table.Column{Head: "IDENTIFIER"}
+		status     = &table.Column{Head: "STATUS"}
+		created    = &table.Column{Head: "CREATED", Rank: 3}
+		responses  = &table.Column{Head: "RESPONSES", Rank: 2, MinWidth: 12, Wraps: true}
 	)
 	for _, t := range l.Tasks {
-		id.add(t.ID)
-		identifier.add(plain(t.Identifier))
-		status.add(string(t.Status))
-		created.add(a.when(t.CreatedAt))
-		responses.add(counts(t.Counts))
+		id.Add(t.ID)
+		identifier.Add(terminal.OneLine(t.Identifier))
+		status.Add(string(t.Status))
+		created.Add(a.when(t.CreatedAt))
+		responses.Add(describe.Counts(t.Counts))
 	}
-	lacking, err := a.printList([]*column{id, identifier, status, created, responses})
+	incomplete, err := a.printList([]*table.Column{id, identifier, status, created, responses})
 	if err != nil {
 		return err
 	}
-	lacking = slices.DeleteFunc(lacking, func(head string) bool { return head == id.head }) // the identifier does as well
-	if err := a.printLacking(lacking, "See one with tasker task get, all with -o json."); err != nil || l.Next == "" {
+	incomplete = slices.DeleteFunc(incomplete, func(head string) bool { return head == id.Head }) // the identifier suffices
+	if err := a.printIncomplete(incomplete, "See one with tasker task get, all with -o json."); err != nil || l.Next == "" {
 		return err
 	}
 	_, err = fmt.Fprintln(a.err, "There are more; see them with a higher --limit.")
@@ -54,16 +56,16 @@ func (a *app) printEndpoints(list []tasker.Endpoint) error {
 		return a.printJSON(map[string]any{"endpoints": list})
 	}
 	var (
-		name      = &column{head: "ENDPOINT"}
-		connected = &column{head: "CONNECTED", rank: 1}
-		seen      = &column{head: "LAST SEEN", rank: 2}
-		version   = &column{head: "VERSION", rank: 6}
-		running   = &column{head: "RUNNING", rank: 3}
-		waiting   = &column{head: "WAITING", rank: 4}
-		types     = &column{head: "TYPES", rank: 7, least: 16, spare: true}
-		labels    = &column{head: "LABELS", rank: 5, least: 16}
+		name      = &table.Column{Head: "ENDPOINT"}
+		connected = &table.Column{Head: "CONNECTED", Rank: 1}
+		seen      = &table.Column{Head: "LAST SEEN", Rank: 2}
+		version   = &table.Column{Head: "VERSION", Rank: 6}
+		running   = &table.Column{Head: "RUNNING", Rank: 3}
+		waiting   = &table.Column{Head: "WAITING", Rank: 4}
+		types     = &table.Column{Head: "TYPES", Rank: 7, MinWidth: 16, Optional: true}
+		labels    = &table.Column{Head: "LABELS", Rank: 5, MinWidth: 16}
 	)
-	// What goes without saying is not said to a person.
+	// A person needs no zeros, and no last contact of a connected endpoint.
 	person := a.terminal()
 	number := func(n int) string {
 		if person && n == 0 {
@@ -76,24 +78,24 @@ func (a *app) printEndpoints(list []tasker.Endpoint) error {
 		if person && e.Connected {
 			last = ""
 		}
-		name.add(plain(e.Name))
-		connected.add(connection(e))
-		seen.add(last)
-		version.add(plain(e.Version))
-		running.add(number(e.Running))
-		waiting.add(number(e.Waiting))
-		types.add(plain(strings.Join(e.Types, " ")))
-		labels.add(plain(labelsOf(e)))
+		name.Add(terminal.OneLine(e.Name))
+		connected.Add(describe.Connection(e))
+		seen.Add(last)
+		version.Add(terminal.OneLine(e.Version))
+		running.Add(number(e.Running))
+		waiting.Add(number(e.Waiting))
+		types.Add(terminal.OneLine(strings.Join(e.Types, " ")))
+		labels.Add(terminal.OneLine(describe.Labels(e)))
 	}
-	lacking, err := a.printList([]*column{name, connected, seen, version, running, waiting, types, labels})
+	incomplete, err := a.printList([]*table.Column{name, connected, seen, version, running, waiting, types, labels})
 	if err != nil {
 		return err
 	}
-	return a.printLacking(lacking, "See one endpoint with tasker endpoints NAME, all with -o json.")
+	return a.printIncomplete(incomplete, "See one endpoint with tasker endpoints NAME, all with -o json.")
 }
 
-// printEndpoint shows one endpoint to a person in full, a line per fact, and elsewhere
-// as in the list.
+// printEndpoint prints one endpoint: on a terminal one line per fact, elsewhere as in the
+// list.
 func (a *app) printEndpoint(e tasker.Endpoint) error {
 	switch {
 	case a.json():
@@ -101,51 +103,5 @@ func (a *app) printEndpoint(e tasker.Endpoint) error {
 	case !a.terminal():
 		return a.printEndpoints([]tasker.Endpoint{e})
 	}
-	return a.printFacts(endpointLines(e))
-}
-
-// endpointLines is an endpoint, a line per fact.
-func endpointLines(e tasker.Endpoint) string {
-	at := func(t *time.Time) string {
-		if t == nil {
-			return ""
-		}
-		return clock(*t)
-	}
-	var b strings.Builder
-	for _, f := range [][2]string{
-		{"endpoint", e.Name},
-		{"connected", connection(e)},
-		{"last seen", clock(e.LastSeen)},
-		{"first seen", clock(e.FirstSeen)},
-		{"enrolled", at(e.EnrolledAt)},
-		{"revoked", at(e.RevokedAt)},
-		{"version", e.Version},
-		{"running", plural(e.Running, "task")},
-		{"waiting", plural(e.Waiting, "task")},
-		{"types", strings.Join(e.Types, " ")},
-		{"labels", labelsOf(e)},
-		{"metrics", e.Metrics},
-	} {
-		b.WriteString(fact(f[0], f[1]))
-	}
-	return strings.TrimSuffix(b.String(), "\n")
-}
-
-func connection(e tasker.Endpoint) string {
-	switch {
-	case e.RevokedAt != nil:
-		return "revoked"
-	case e.Connected:
-		return "yes"
-	}
-	return "no"
-}
-
-func labelsOf(e tasker.Endpoint) string {
-	var labels []string
-	for _, name := range slices.Sorted(maps.Keys(e.Labels)) {
-		labels = append(labels, name+"="+e.Labels[name])
-	}
-	return strings.Join(labels, " ")
+	return a.printFacts(describe.EndpointFacts(e))
 }

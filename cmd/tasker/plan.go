@@ -7,6 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/table"
+	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
 
 func rolloutCommand(a *app) *cobra.Command {
@@ -80,26 +83,26 @@ func (p plan) total() (n int) {
 func (a *app) printPlan(p plan) error {
 	var b strings.Builder
 	total := p.total()
-	line := func(name, value string) { fmt.Fprintf(&b, "%-13s %s\n", name, plain(value)) }
+	line := func(name, value string) { fmt.Fprintf(&b, "%-13s %s\n", name, terminal.OneLine(value)) }
 	switch {
 	case p.Broadcast:
 		line(p.Type, "all at once, to whoever serves it before the receive timeout is over; as of now:")
 	case p.Rollout == nil:
-		line(p.Type, plural(total, "endpoint")+", all at once")
+		line(p.Type, describe.Plural(total, "endpoint")+", all at once")
 	default:
-		line(p.Type, fmt.Sprintf("%s in %s", plural(total, "endpoint"), plural(len(p.Waves), "wave")))
+		line(p.Type, fmt.Sprintf("%s in %s", describe.Plural(total, "endpoint"), describe.Plural(len(p.Waves), "wave")))
 	}
 	p.waves(line)
 	if p.Rollout != nil {
-		for _, s := range policy(*p.Rollout, total) {
+		for _, s := range describe.RolloutPolicy(*p.Rollout, total) {
 			line(s[0], s[1])
 		}
 	}
 	if n := len(p.NotConnected); n > 0 {
-		line("not connected", fmt.Sprintf("%s of %d: %s", plural(n, "endpoint"), total, some(p.NotConnected)))
+		line("not connected", fmt.Sprintf("%s of %d: %s", describe.Plural(n, "endpoint"), total, table.Names(p.NotConnected)))
 	}
 	if n := len(p.NotServing); n > 0 {
-		line("do not serve", fmt.Sprintf("%s: %s of %d: %s", p.Type, plural(n, "endpoint"), total, some(p.NotServing)))
+		line("do not serve", fmt.Sprintf("%s: %s of %d: %s", p.Type, describe.Plural(n, "endpoint"), total, table.Names(p.NotServing)))
 	}
 	if n := len(p.NotConnected) + len(p.NotServing); p.Rollout != nil && n > p.Rollout.MaxFailures.Of(total) {
 		line("beware", "if that is still so when their waves begin, more fail than may")
@@ -118,7 +121,7 @@ func (p plan) waves(line func(name, value string)) {
 	for i, names := range p.Waves {
 		switch left := len(p.Waves) - i; {
 		case i == head && left > tail+1:
-			line("…", plural(left-tail, "more wave"))
+			line("…", describe.Plural(left-tail, "more wave"))
 			continue
 		case i > head && left > tail && len(p.Waves)-head > tail+1:
 			continue
@@ -130,9 +133,9 @@ func (p plan) waves(line func(name, value string)) {
 		case i == 0 && p.Rollout.Canary.N > 0:
 			name = "canary"
 		}
-		value := plural(len(names), "endpoint")
+		value := describe.Plural(len(names), "endpoint")
 		if !random {
-			value += ": " + some(names)
+			value += ": " + table.Names(names)
 		}
 		line(name, value)
 	}
@@ -141,24 +144,6 @@ func (p plan) waves(line func(name, value string)) {
 		for _, names := range p.Waves {
 			all = append(all, names...)
 		}
-		line("drawn by lot", "when the task is created, of: "+some(all))
+		line("drawn by lot", "when the task is created, of: "+table.Names(all))
 	}
-}
-
-// some are the names, or of many the first ones and the last, in about half a line
-// of 80 columns.
-func some(names []string) string {
-	const most, columns = 8, 48
-	if len(names) <= most {
-		return strings.Join(names, " ")
-	}
-	last := " … " + names[len(names)-1]
-	first := names[0]
-	for _, name := range names[1 : most-2] {
-		if len(first)+1+len(name)+len(last) > columns {
-			break
-		}
-		first += " " + name
-	}
-	return first + last
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/client"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/watch"
 	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
 
@@ -120,7 +122,7 @@ func changeCommand(a *app, verb, short string, change changeFunc) *cobra.Command
 			case a.json():
 				return a.printJSON(task)
 			}
-			if err := a.printFacts(taskLines(task)); err != nil || verb != "undo" || outcome(task) == nil {
+			if err := a.printFacts(describe.TaskFacts(task)); err != nil || verb != "undo" || outcome(task) == nil {
 				return err
 			}
 			_, err = fmt.Fprintf(a.err, "tasker: this undo was asked for before, and has ended; where it did not succeed it is tried again with: tasker task retry %s %s\n", task.Type, task.ID)
@@ -144,7 +146,7 @@ is a line of its own. Anywhere else it is byte for byte what was printed.`,
 			if !a.terminal() {
 				return c.Output(cmd.Context(), args[0], args[1], args[2], a.out)
 			}
-			shown := &terminal.Writer{Out: a.out, Colours: screenOf(a.out, a.env).colour}
+			shown := &terminal.Writer{Out: a.out, Colours: watch.NewScreen(a.out, a.env).Colour}
 			return errors.Join(c.Output(cmd.Context(), args[0], args[1], args[2], shown), shown.Close())
 		}),
 	}

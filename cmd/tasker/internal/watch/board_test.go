@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"fmt"
@@ -13,8 +13,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/client"
 )
 
-// rolloutOf is a task on so many endpoints in waves; those before the wave that is
-// performed have succeeded, of that one the first has failed and the others run.
+// rolloutOf returns a task on so many endpoints in waves. The waves before the given one
+// have succeeded; in that wave the first endpoint has failed and the others run.
 func rolloutOf(endpoints, wave int, spec tasker.RolloutSpec) client.State {
 	s := client.State{Task: tasker.Task{
 		ID: "t", Type: "update-app", Identifier: "v2", Status: tasker.TaskRunning, Counts: tasker.Counts{},
@@ -113,7 +113,7 @@ running, wave 2 of 3, about 10s left
   web-2  failed  exit code 22: no such host
 
 p pause`},
-		{"on a narrow terminal", running, 40, 24, `update-app v2
+		{"on a narrowWidth terminal", running, 40, 24, `update-app v2
 running, wave 2 of 6, about 3m left
 17 pending, 1 running, 1 succeeded, 1
 failed; at most 1 of 20 may fail
@@ -183,7 +183,7 @@ p pause`},
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b := board{state: tt.state, now: *at(5000), usual: 10 * time.Second, tails: map[string]string{"web-2": "no such host"}, foot: "p pause"}
+			b := board{state: tt.state, now: *at(5000), usual: 10 * time.Second, tails: map[string]string{"web-2": "no such host"}, footer: "p pause"}
 			if diff := cmp.Diff(tt.want, strings.Join(b.rows(tt.width, tt.height), "\n")); diff != "" {
 				t.Error(diff)
 			}
@@ -202,7 +202,7 @@ func TestBoardIsOneScreen(t *testing.T) {
 				s := rolloutOf(endpoints, wave, spec)
 				for _, size := range [][2]int{{20, 5}, {40, 10}, {80, 24}, {200, 60}} {
 					for _, colour := range []bool{false, true} {
-						b := board{state: s, now: *at(5000), tails: map[string]string{"web-2": strings.Repeat("x", 300)}, foot: "p pause", screen: screen{colour: colour}}
+						b := board{state: s, now: *at(5000), tails: map[string]string{"web-2": strings.Repeat("x", 300)}, footer: "p pause", screen: Screen{Colour: colour}}
 						rows := b.rows(size[0], size[1])
 						if len(rows) >= size[1] {
 							t.Errorf("%d endpoints in waves of %s: %d lines on a terminal of %d:\n%s", endpoints, batch, len(rows), size[1], strings.Join(rows, "\n"))

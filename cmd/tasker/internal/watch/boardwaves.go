@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"cmp"
@@ -11,10 +11,11 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
 )
 
-// waves are at most so many lines: all waves, or those around the one that is
-// performed, and what is before and after them.
+// waves returns at most so many lines: all waves, or those around the current one with a
+// summary of the others.
 func (b board) waves(list []wave, earlier tasker.Counts, lines, width int) []string {
 	var before, after []wave
 	if len(earlier) > 0 && lines > 1 {
@@ -33,16 +34,16 @@ func (b board) waves(list []wave, earlier tasker.Counts, lines, width int) []str
 	}
 	var rows []string
 	if earlier != nil {
-		rows = append(rows, "  done before: "+counts(earlier))
+		rows = append(rows, "  done before: "+describe.Counts(earlier))
 	}
 	if len(before) > 0 {
-		rows = append(rows, "  "+together(before, "before"))
+		rows = append(rows, "  "+summarizeWaves(before, "before"))
 	}
 	for _, w := range list {
 		rows = append(rows, b.wave(w, width))
 	}
 	if len(after) > 0 {
-		rows = append(rows, "  "+together(after, "after"))
+		rows = append(rows, "  "+summarizeWaves(after, "after"))
 	}
 	for i := range rows {
 		rows[i] = text.Snip(rows[i], width, "…")
@@ -50,18 +51,18 @@ func (b board) waves(list []wave, earlier tasker.Counts, lines, width int) []str
 	return rows
 }
 
-// together is several waves in a line.
-func together(list []wave, where string) string {
+// summarizeWaves returns several waves in one line.
+func summarizeWaves(list []wave, where string) string {
 	all := tasker.Counts{}
 	for _, w := range list {
 		for s, n := range w.counts {
 			all[s] += n
 		}
 	}
-	return fmt.Sprintf("%s %s: %s", plural(len(list), "wave"), where, counts(all))
+	return fmt.Sprintf("%s %s: %s", describe.Plural(len(list), "wave"), where, describe.Counts(all))
 }
 
-// wave is one wave in a line.
+// wave returns one wave in one line.
 func (b board) wave(w wave, width int) string {
 	r := b.state.Task.Rollout
 	label := strconv.Itoa(w.number)
@@ -73,15 +74,15 @@ func (b board) wave(w wave, width int) string {
 		}
 	}
 	cells := min(width/4, 30)
-	if width < narrow {
+	if width < narrowWidth {
 		cells = min(width/6, 8)
 	}
 	size := len(strconv.Itoa(slices.Max(r.Waves)))
 	return fmt.Sprintf("  %-*s  %s  %*d/%-*d  %s", digits, label, b.bar(w, cells),
-		size, w.counts.Ended(), size, w.size, b.at(w))
+		size, w.counts.Ended(), size, w.size, b.waveState(w))
 }
 
-// bar draws a wave: what succeeded, what failed, what is on its way, the rest.
+// bar returns the bar of a wave: succeeded, failed, started, pending.
 func (b board) bar(w wave, cells int) string {
 	started := 0
 	if w.number <= b.state.Task.Rollout.Wave {
@@ -91,7 +92,7 @@ func (b board) bar(w wave, cells int) string {
 	sum, drawn := 0, 0
 	for _, part := range []struct {
 		n      int
-		as     tasker.ResponseStatus
+		status tasker.ResponseStatus
 		symbol string
 	}{
 		{w.counts[tasker.Succeeded], tasker.Succeeded, "█"},
@@ -102,28 +103,28 @@ func (b board) bar(w wave, cells int) string {
 		sum = min(sum+part.n, w.size)
 		n := sum*cells/max(w.size, 1) - drawn
 		if part.n > 0 && drawn < cells {
-			n = max(n, 1) // few of many are seen, too
+			n = max(n, 1) // a few of many are visible
 		}
 		n = max(n, 0)
 		drawn += n
-		bar.WriteString(b.screen.paint(part.as, strings.Repeat(part.symbol, n)))
+		bar.WriteString(b.screen.paint(part.status, strings.Repeat(part.symbol, n)))
 	}
 	return bar.String()
 }
 
-// at is what a wave is at.
-func (b board) at(w wave) string {
+// waveState returns the state of a wave.
+func (b board) waveState(w wave) string {
 	r := b.state.Task.Rollout
 	switch {
 	case w.number <= r.Wave && w.ended():
-		var bad []string
+		var problems []string
 		if n := w.failed(); n > 0 {
-			bad = append(bad, fmt.Sprintf("%d failed", n))
+			problems = append(problems, fmt.Sprintf("%d failed", n))
 		}
 		if n := w.counts[tasker.Cancelled]; n > 0 {
-			bad = append(bad, fmt.Sprintf("%d cancelled", n))
+			problems = append(problems, fmt.Sprintf("%d cancelled", n))
 		}
-		return cmp.Or(strings.Join(bad, ", "), "done")
+		return cmp.Or(strings.Join(problems, ", "), "done")
 	case w.number <= r.Wave:
 		open := tasker.Counts{}
 		for s, n := range w.counts {
@@ -131,27 +132,27 @@ func (b board) at(w wave) string {
 				open[s] = n
 			}
 		}
-		return counts(open)
+		return describe.Counts(open)
 	case w.ended():
-		return counts(w.counts)
+		return describe.Counts(w.counts)
 	case w.number > r.Wave+1:
 		return "waiting"
 	}
 	switch r.State {
 	case tasker.RolloutSoaking:
-		return "soaking " + until(*r) + b.in(r.Until)
+		return "soaking " + describe.Until(*r) + b.timeUntil(r.Until)
 	case tasker.RolloutGating:
-		return gating(*r) + b.in(r.Until)
+		return describe.GateState(*r) + b.timeUntil(r.Until)
 	case tasker.RolloutScheduled:
-		return standing(b.state.Task) + b.in(b.state.Task.NotBefore)
+		return describe.RolloutState(b.state.Task) + b.timeUntil(b.state.Task.NotBefore)
 	case tasker.RolloutPaused:
 		return "paused"
 	}
 	return "waiting"
 }
 
-// in is how long it is until a time.
-func (b board) in(at *time.Time) string {
+// timeUntil returns the time until at, in parentheses.
+func (b board) timeUntil(at *time.Time) string {
 	if at == nil {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"context"
@@ -10,21 +10,21 @@ import (
 	"github.com/MatthiasWiesner/tasker/client"
 )
 
-// usually is the median of what an endpoint took in the last tasks of the type
-// that succeeded and did the same; zero if there was none.
-func usually(ctx context.Context, c *client.Client, task tasker.Task) (time.Duration, error) {
-	const look, tasks = 20, 3
-	list, err := c.List(ctx, task.Type, client.ListOptions{Status: string(tasker.TaskSucceeded), Limit: look})
+// usualRunTime returns the median run time of an endpoint in the last similar tasks of the
+// type that succeeded; zero if there was none.
+func usualRunTime(ctx context.Context, c *client.Client, task tasker.Task) (time.Duration, error) {
+	const listed, used = 20, 3
+	list, err := c.List(ctx, task.Type, client.ListOptions{Status: string(tasker.TaskSucceeded), Limit: listed})
 	if err != nil {
 		return 0, err
 	}
 	var took []time.Duration
-	asked := 0
+	read := 0
 	for _, t := range list.Tasks {
-		if t.Action != task.Action || t.ID == task.ID || asked == tasks {
+		if t.Action != task.Action || t.ID == task.ID || read == used {
 			continue
 		}
-		asked++
+		read++
 		s, err := c.Get(ctx, t.Type, t.ID)
 		if err != nil {
 			return 0, err
@@ -42,15 +42,15 @@ func usually(ctx context.Context, c *client.Client, task tasker.Task) (time.Dura
 	return took[len(took)/2], nil
 }
 
-// left is how long a rollout still takes if every wave takes what an endpoint
-// usually does; zero if that cannot be said.
-func left(s client.State, usual time.Duration, now time.Time) time.Duration {
+// remaining estimates how long a rollout still takes, if every wave takes the usual run
+// time; zero if that is unknown.
+func remaining(s client.State, usual time.Duration, now time.Time) time.Duration {
 	r := s.Task.Rollout
 	gate := time.Duration(0)
 	if r.Gate != nil {
 		gate = r.Gate.For.D()
 	}
-	// rest is what is left of the time until the next wave begins.
+	// rest is the time until the current timed state ends.
 	rest := time.Duration(0)
 	if r.Until != nil {
 		rest = max(r.Until.Sub(now), 0)
@@ -83,8 +83,8 @@ func left(s client.State, usual time.Duration, now time.Time) time.Duration {
 	return 0
 }
 
-// about is an estimate for people: as exact as it is worth.
-func about(d time.Duration) string {
+// formatEstimate returns an estimate with a sensible precision.
+func formatEstimate(d time.Duration) string {
 	switch minutes := int(d.Round(time.Minute).Minutes()); {
 	case d <= 0:
 		return ""

@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/client"
 )
 
-func TestLeft(t *testing.T) {
+func TestRemaining(t *testing.T) {
 	t.Parallel()
 	spec := tasker.RolloutSpec{
 		Canary: tasker.Amount{N: 1}, Batch: amounts(t, "2"), PauseBetween: tasker.Duration(30 * time.Second),
@@ -49,32 +49,32 @@ func TestLeft(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&s.Task)
 			}
-			if got := left(s, usual, *at(5000)); got != tt.want {
+			if got := remaining(s, usual, *at(5000)); got != tt.want {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
-			if got := left(s, 0, *at(5000)); got != 0 {
+			if got := remaining(s, 0, *at(5000)); got != 0 {
 				t.Errorf("%v, though nothing is known", got)
 			}
 		})
 	}
 }
 
-func TestAbout(t *testing.T) {
+func TestFormatEstimate(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]string{
 		0: "", -time.Second: "", time.Second: "about 5s left", 41 * time.Second: "about 45s left", 90 * time.Second: "about 2m left",
 		170 * time.Second: "about 3m left", 59*time.Minute + 40*time.Second: "about 1h00m left", 125 * time.Minute: "about 2h05m left",
 	} {
-		if got := about(d); got != want {
+		if got := formatEstimate(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}
 }
 
-func TestUsuallyIsOfTheSame(t *testing.T) {
+func TestUsualRunTime(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		took := func(list ...int) {
+		runTimes := func(list ...int) {
 			out := `{"task":{},"responses":[{"endpoint":"skipped"}`
 			for _, s := range list {
 				out += fmt.Sprintf(`,{"endpoint":"x","started_at":%q,"finished_at":%q}`, at(0).Format(time.RFC3339), at(s*1000).Format(time.RFC3339))
@@ -88,9 +88,9 @@ func TestUsuallyIsOfTheSame(t *testing.T) {
 			}
 			fmt.Fprint(w, `{"tasks":[{"type":"app","id":"dry","action":"plan"},{"type":"app","id":"a"},{"type":"app","id":"self"},{"type":"app","id":"b"}]}`)
 		case "/app/a":
-			took(9, 1, 8)
+			runTimes(9, 1, 8)
 		case "/app/b":
-			took(7, 100)
+			runTimes(7, 100)
 		default:
 			fmt.Fprint(w, `{"tasks":[]}`)
 		}
@@ -101,10 +101,10 @@ func TestUsuallyIsOfTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if got, err := usually(t.Context(), c, tasker.Task{Type: "app", ID: "self"}); got != 8*time.Second || err != nil {
+	if got, err := usualRunTime(t.Context(), c, tasker.Task{Type: "app", ID: "self"}); got != 8*time.Second || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := usually(t.Context(), c, tasker.Task{Type: "new"}); got != 0 || err != nil {
+	if got, err := usualRunTime(t.Context(), c, tasker.Task{Type: "new"}); got != 0 || err != nil {
 		t.Errorf("of nothing: %v, %v", got, err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"cmp"
@@ -11,77 +11,78 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/client"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
+	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
 
 const (
-	// mostTails bounds the endpoints whose last lines are asked for and shown.
-	mostTails = 8
-	// narrow is a terminal with fewer columns than an endpoint's line has usually.
-	narrow = 60
+	// maxTails limits the endpoints whose last lines are requested and shown.
+	maxTails = 8
+	// narrowWidth is the number of columns below which lines are shortened.
+	narrowWidth = 60
 )
 
-// board is one picture of a rollout, of at most one screen.
+// board is one frame of a rollout, of at most one screen.
 type board struct {
 	state  client.State
-	screen screen
+	screen Screen
 	now    time.Time
-	// usual is what an endpoint usually takes; zero is not known.
+	// usual is the usual run time of an endpoint; zero is unknown.
 	usual time.Duration
-	// tails are the last lines that endpoints printed.
+	// tails are the last lines of output by endpoint.
 	tails map[string]string
-	// foot is the last line; empty is none.
-	foot string
+	// footer is the last line; empty is none.
+	footer string
 }
 
-// rows are, from above: what it is, a line per wave, the endpoints that need
-// attention, the keys.
+// rows returns, from top to bottom: the task, a line per wave, the endpoints that need
+// attention, and the keys.
 func (b board) rows(width, height int) []string {
 	width-- // a full line would wrap
 	left := max(height-1, 4)
-	head, foot := b.head(width, max(left/8, 1)), b.keys(width)
-	left -= len(head) + len(foot)
+	head, footer := b.head(width, max(left/8, 1)), b.keys(width)
+	left -= len(head) + len(footer)
 	list, earlier := waves(b.state)
 	want := len(list)
 	if len(earlier) > 0 {
 		want++
 	}
-	need := b.need()
+	need := b.linesNeeded()
 	lines := max(min(want, left-min(need+1, left/2)), 1)
 	rows := append(head, b.waves(list, earlier, lines, width)...)
 	rows = append(rows, b.endpoints(left-lines, width)...)
-	if room := height - 1 - len(foot); len(rows) > room {
+	if room := height - 1 - len(footer); len(rows) > room {
 		rows = rows[:max(room, 0)]
-	} else if len(foot) > 0 && len(rows) < room {
+	} else if len(footer) > 0 && len(rows) < room {
 		rows = append(rows, "")
 	}
-	return append(rows, foot...)
+	return append(rows, footer...)
 }
 
-// head is what the task is, where it stands, and how many endpoints are where, in
-// at most so many lines each.
-func (b board) head(width, most int) []string {
+// head returns the task, its state and its counts, in at most maxLines lines each.
+func (b board) head(width, maxLines int) []string {
 	t := b.state.Task
-	where := string(t.Status)
-	if s := standing(t); !strings.HasPrefix(s, where) {
-		where += ", " + s
+	state := string(t.Status)
+	if s := describe.RolloutState(t); !strings.HasPrefix(s, state) {
+		state += ", " + s
 	} else {
-		where = s
+		state = s
 	}
 	if t.CancelRequestedAt != nil && t.FinishedAt == nil {
-		where += ", cancel asked for by " + plain(t.CancelRequestedBy)
+		state += ", cancel requested by " + terminal.OneLine(t.CancelRequestedBy)
 	}
-	if eta := about(left(b.state, b.usual, b.now)); eta != "" {
-		where += ", " + eta
+	if eta := formatEstimate(remaining(b.state, b.usual, b.now)); eta != "" {
+		state += ", " + eta
 	}
 	var rows []string
 	for _, s := range []string{
-		t.Type + " " + plain(t.Identifier),
-		where,
-		fmt.Sprintf("%s; at most %d of %d may fail", counts(t.Counts), t.Rollout.MaxFailures.Of(t.Counts.Total()), t.Counts.Total()),
+		t.Type + " " + terminal.OneLine(t.Identifier),
+		state,
+		fmt.Sprintf("%s; at most %d of %d may fail", describe.Counts(t.Counts), t.Rollout.MaxFailures.Of(t.Counts.Total()), t.Counts.Total()),
 	} {
 		part := strings.Split(text.WrapSoft(s, width), "\n")
-		if len(part) > most {
-			part = append(part[:most-1], text.Snip(strings.Join(strings.Fields(strings.Join(part[most-1:], " ")), " "), width, "…"))
+		if len(part) > maxLines {
+			part = append(part[:maxLines-1], text.Snip(strings.Join(strings.Fields(strings.Join(part[maxLines-1:], " ")), " "), width, "…"))
 		}
 		for _, row := range part {
 			rows = append(rows, strings.TrimRight(row, " "))
@@ -91,17 +92,17 @@ func (b board) head(width, most int) []string {
 }
 
 func (b board) keys(width int) []string {
-	if b.foot == "" {
+	if b.footer == "" {
 		return nil
 	}
-	foot := b.foot
-	if len(foot) > width {
-		foot = strings.TrimSuffix(foot, goesOn)
+	footer := b.footer
+	if len(footer) > width {
+		footer = strings.TrimSuffix(footer, quitHint)
 	}
-	return []string{text.Snip(foot, width, "…")}
+	return []string{text.Snip(footer, width, "…")}
 }
 
-// attention are the endpoints that somebody should look at: those that have
+// attention returns the endpoints that somebody should look at: those that have
 // failed, the last one first, then those that a wave waits for, the slowest first.
 func (b board) attention() []tasker.Response {
 	var failed, open []tasker.Response
@@ -118,19 +119,19 @@ func (b board) attention() []tasker.Response {
 	slices.SortStableFunc(open, func(a, b tasker.Response) int {
 		return cmp.Or(b.Status.Rank()-a.Status.Rank(), compareTimes(a.StartedAt, b.StartedAt))
 	})
-	// Where both do not fit, each has its half.
-	half := mostTails / 2
-	failed = failed[:min(len(failed), max(half, mostTails-len(open)))]
+	// If both do not fit, each gets half of the lines.
+	half := maxTails / 2
+	failed = failed[:min(len(failed), max(half, maxTails-len(open)))]
 	return append(failed, open...)
 }
 
-// inShort is a response for a narrow terminal.
-func inShort(r tasker.Response) string {
+// inShort is a response for a narrowWidth terminal.
+func shortResponse(r tasker.Response) string {
 	s := string(r.Status)
 	if r.Progress != nil && !r.Status.Ended() {
 		s += fmt.Sprintf(" %.0f%%", r.Progress.Percent)
 	}
-	return strings.TrimSpace(s + " " + plain(what(r)))
+	return strings.TrimSpace(s + " " + terminal.OneLine(describe.Detail(r)))
 }
 
 func compareTimes(a, b *time.Time) int {
@@ -140,19 +141,19 @@ func compareTimes(a, b *time.Time) int {
 	return a.Compare(*b)
 }
 
-// need is how many lines the endpoints would take.
-func (b board) need() int {
+// linesNeeded returns the number of lines of all endpoints that need attention.
+func (b board) linesNeeded() int {
 	n := 0
 	for i, r := range b.attention() {
-		if n++; i < mostTails && r.OutputBytes > 0 {
+		if n++; i < maxTails && r.OutputBytes > 0 {
 			n++
 		}
 	}
 	return n
 }
 
-// endpoints are as many of those that need attention as fit, each with its last
-// line.
+// endpoints returns as many responses that need attention as fit, each with its last line
+// of output.
 func (b board) endpoints(lines, width int) []string {
 	list := b.attention()
 	if lines < 1 || len(list) == 0 {
@@ -169,7 +170,7 @@ func (b board) endpoints(lines, width int) []string {
 	shown := 0
 	for i, r := range list {
 		last := b.tails[r.Endpoint]
-		if i >= mostTails {
+		if i >= maxTails {
 			last = ""
 		}
 		room := lines - len(rows) - min(len(list)-i-1, 1)
@@ -178,13 +179,13 @@ func (b board) endpoints(lines, width int) []string {
 		} else if room < 2 {
 			last = ""
 		}
-		row := fmt.Sprintf("  %-*s  %s", names, plain(r.Endpoint), progress(r))
-		if width < narrow {
-			row = fmt.Sprintf("  %-*s  %s", names, plain(r.Endpoint), inShort(r))
+		row := fmt.Sprintf("  %-*s  %s", names, terminal.OneLine(r.Endpoint), progress(r))
+		if width < narrowWidth {
+			row = fmt.Sprintf("  %-*s  %s", names, terminal.OneLine(r.Endpoint), shortResponse(r))
 		}
 		row = text.Snip(row, width, "…")
 		rows = append(rows, b.screen.paint(r.Status, row))
-		if !strings.Contains(row, last) { // as the end of an error often has it
+		if !strings.Contains(row, last) { // errors often end with it
 			rows = append(rows, text.Snip("    │ "+last, width, "…"))
 		}
 		shown++

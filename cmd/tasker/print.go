@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	prettytable "github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/client"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/table"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/watch"
+	"github.com/MatthiasWiesner/tasker/internal/terminal"
+)
+
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return written(enc.Encode(v))
+}
+
+func (a *app) printJSONLine(v any) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetEscapeHTML(false)
+	return written(enc.Encode(v))
+}
+
+func written(err error) error {
+	if err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// width is the width for lines on a terminal, and 0 elsewhere: lines have any width.
+func (a *app) width() int {
+	if !a.terminal() {
+		return 0
+	}
+	width, _ := watch.NewScreen(a.out, a.env).Size()
+	return max(width-1, table.MinTextWidth) // some terminals wrap a full line
+}
+
+// printState prints a task and its responses.
+func (a *app) printState(s client.State) error {
+	if a.json() {
+		return a.printJSON(s)
+	}
+	facts := describe.TaskFacts(s.Task)
+	line := func(name, value string) { facts += fmt.Sprintf("\n%-11s %s", name, terminal.OneLine(value)) }
+	for _, d := range s.Callbacks {
+		line("event", describe.Delivery(d))
+	}
+	for _, c := range s.Controls {
+		if at := s.Task.CancelRequestedAt; c.Action == "cancel" && at != nil && at.Equal(c.At) {
+			continue // the task has it, until a retry
+		}
+		line("asked", fmt.Sprintf("%s  %s by %s", describe.Time(c.At), c.Action, c.By))
+	}
+	if r := s.Task.Rollout; s.UndoneBy != "" && (r == nil || r.Rollback != s.UndoneBy) { // the rollout names its rollback
+		line("undone by", s.UndoneBy)
+	}
+	if err := a.printFacts(facts); err != nil || len(s.Responses) == 0 {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	return a.printResponses(s)
+}
+
+// printFacts prints one line per fact. On a terminal, a wide value continues below its
+// beginning.
+func (a *app) printFacts(lines string) error {
+	const name = len("identifier  ")
+	width := a.width()
+	for line := range strings.SplitSeq(lines, "\n") {
+		if width > 0 && len(line) > name {
+			rows := table.Wrap(line[name:], max(width-name, table.MinTextWidth))
+			line = line[:name] + strings.Join(rows, "\n"+strings.Repeat(" ", name))
+		}
+		if _, err := fmt.Fprintln(a.out, line); err != nil {
+			return written(err)
+		}
+	}
+	return nil
+}
+
+// printResponses prints a table of the responses: on a terminal as wide as the terminal,
+// and elsewhere with one line for each response.
+func (a *app) printResponses(s client.State) error {
+	header := prettytable.Row{"ENDPOINT", "STATUS", "ATTEMPT", "TOOK", "EXIT"}
+	if s.Task.Rollout != nil {
+		header = slices.Insert(header, 1, any("WAVE"))
+		slices.SortStableFunc(s.Responses, func(a, b tasker.Response) int { return a.Wave - b.Wave })
+	}
+	rows := []prettytable.Row{header}
+	for _, r := range s.Responses {
+		exit := ""
+		if r.ExitCode != nil {
+			exit = fmt.Sprint(*r.ExitCode)
+		}
+		row := prettytable.Row{terminal.OneLine(r.Endpoint), r.Status, r.Attempt, describe.RunTime(r), exit}
+		if s.Task.Rollout != nil {
+			row = slices.Insert(row, 1, any(r.Wave))
+		}
+		rows = append(rows, row)
+	}
+	width, room := a.width(), 0
+	if width > 0 {
+		room = max(width-table.Width(rows), table.MinTextWidth)
+	}
+	t := table.New(append(header, "WHAT")...)
+	var long table.Notes
+	for i, r := range s.Responses {
+		cell, complete := table.FitText(describe.Detail(r), room)
+		if !complete {
+			long.Add(terminal.OneLine(r.Endpoint), describe.Detail(r))
+		}
+		t.AppendRow(append(rows[i+1], cell))
+	}
+	if err := a.printTable(t); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(a.out, long.Render(width))
+	return written(err)
+}
+
+func (a *app) printTable(t prettytable.Writer) error {
+	for line := range strings.Lines(t.Render() + "\n") {
+		if _, err := io.WriteString(a.out, strings.TrimRight(line, " \n")+"\n"); err != nil {
+			return written(err)
+		}
+	}
+	return nil
+}
+
+// printList prints a list, one line per row. On a terminal it prints what fits, and
+// returns the heads of the columns that are not complete.
+func (a *app) printList(list []*table.Column) (incomplete []string, err error) {
+	if width := a.width(); width > 0 {
+		list, incomplete = table.Fit(list, width)
+	}
+	var header prettytable.Row
+	rows := make([]prettytable.Row, len(list[0].Cells))
+	for _, c := range list {
+		header = append(header, c.Head)
+		for i, cell := range c.Cells {
+			rows[i] = append(rows[i], cell)
+		}
+	}
+	t := table.New(header...)
+	t.AppendRows(rows)
+	return incomplete, a.printTable(t)
+}
+
+// printIncomplete prints where to see the columns that did not fit.
+func (a *app) printIncomplete(columns []string, where string) error {
+	if len(columns) == 0 {
+		return nil
+	}
+	line := "Not shown in full: " + strings.Join(columns, ", ") + ". " + where
+	_, err := fmt.Fprintln(a.err, strings.Join(table.Wrap(line, a.width()), "\n"))
+	return written(err)
+}

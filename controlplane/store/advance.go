@@ -90,7 +90,7 @@ func (r *Rollouts) GatingRollout(ctx context.Context, id string) (*Gating, error
 	return gating, err
 }
 
-// maxSteps bounds the steps of one transaction; a rollout needs a few to come to rest.
+// maxSteps bounds the steps of one transaction; a rollout needs only a few.
 const maxSteps = 10
 
 // AdvanceRollout moves a rollout forward in one transaction, on behalf of the holder of
@@ -112,7 +112,7 @@ func (r *Rollouts) AdvanceRollout(ctx context.Context, l Lease, id string, decid
 				return finished, err
 			}
 		}
-		return nil, fmt.Errorf("the rollout of task %s does not come to rest", id)
+		return nil, fmt.Errorf("the rollout of task %s needs more than %d steps", id, maxSteps)
 	})
 }
 

@@ -40,9 +40,9 @@ func endpointNames(keys []responseKey) []string {
 	return slices.Compact(names)
 }
 
-// How many tasks one condition and one UPDATE name: with more of them the
-// planning (MySQL) and the evaluation (SQLite) cost more than the round trips
-// that are saved, and SQLite limits the depth of an expression.
+// Bounds on the tasks that one condition and one UPDATE name. Larger statements cost more
+// to plan (MySQL) and to evaluate (SQLite) than the round trips that they save, and SQLite
+// limits the depth of an expression.
 const (
 	keysPerStatement  = 32
 	tasksPerStatement = 16

@@ -149,11 +149,11 @@ func (b *endpointBatch) reconcile(cs *changeSet, r *responseRow, updated bool) {
 // shouldResend reports whether the order of a response that was not received is due
 // because of its endpoint's hello.
 func (b *endpointBatch) shouldResend(r *responseRow) bool {
-	// A hello is repeated because its welcome is late. Sending again what was sent a
-	// moment ago would delay a slow control plane further. What was not sent is due
-	// anyway.
+	// A hello is repeated because its welcome is late. To send an order again that was
+	// sent a moment ago would delay a slow control plane further. An order that was not
+	// sent is due anyway.
 	overdue := r.SentAt != nil && sqldb.MicrosOf(*r.SentAt).Add(ClaimHold) <= b.Now
-	// So is what must not begin yet.
+	// An order that must not be sent yet becomes due later.
 	early := r.sendTries == 0 && r.nextSendAt > b.Now
 	return !early && r.expiresAt > b.Now && (b.newSessions[r.Endpoint] || overdue)
 }

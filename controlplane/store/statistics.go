@@ -9,7 +9,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// Stats are the numbers shown as metrics. Counts of rows end at 100,000.
+// Stats are the numbers shown as metrics. Counts stop at 100,000.
 type Stats struct {
 	// Due is the number of orders that are due now.
 	Due int

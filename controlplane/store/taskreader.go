@@ -20,7 +20,7 @@ const (
 // TaskQuery selects tasks, newest first.
 type TaskQuery struct {
 	Type string
-	// Status is any when empty.
+	// Status selects one status; empty selects all.
 	Status tasker.TaskStatus
 	Limit  int
 	// Cursor is Next of the page before.

@@ -54,7 +54,7 @@ func (r *restarter) load() error {
 // earlier agent process is left. handlerBase is the context of the handlers.
 func (r *restarter) run(ctx, handlerBase context.Context) {
 	r.registry.mu.Lock()
-	leftovers := r.registry.selectLocked(func(_ *task, a *assignment) bool { return a.phase == journal.Starting })
+	leftovers := r.registry.selectLocked(func(a *assignment) bool { return a.phase == journal.Starting })
 	r.registry.mu.Unlock()
 	var killing sync.WaitGroup
 	killing.Go(func() { r.killProcesses(ctx, leftovers) })
@@ -113,7 +113,7 @@ func (r *restarter) admitHeld(ctx context.Context) bool {
 	var updates []tasker.Update
 	var refs []journal.Ref
 	r.registry.mu.Lock()
-	for _, a := range r.registry.selectLocked(func(_ *task, a *assignment) bool { return a.phase == journal.Held }) {
+	for _, a := range r.registry.selectLocked(func(a *assignment) bool { return a.phase == journal.Held }) {
 		arrival, _ := r.clock.at(a.arrivedAt)
 		if a.deadline.IsZero() {
 			a.deadline = arrival
@@ -142,7 +142,7 @@ func (r *restarter) admitHeld(ctx context.Context) bool {
 		r.scheduler.pushLocked(a)
 	}
 	r.registry.mu.Unlock()
-	r.endSuperseded(ctx)
+	r.endUnstartable(ctx)
 	r.reports.add(admitted...)
 	return true
 }
@@ -150,10 +150,14 @@ func (r *restarter) admitHeld(ctx context.Context) bool {
 // resume ends or queues the leftovers.
 func (r *restarter) resume(ctx context.Context, leftovers []*assignment) {
 	for _, a := range leftovers {
+		f := facts{
+			phase: journal.Starting, restart: r.opts.Handlers.Restart(a.handler, a.taskType),
+			detached: r.opts.Handlers.Detached(a.handler), killErr: a.killErr,
+		}
 		r.registry.mu.Lock()
 		// The output after the last report is lost.
 		a.update.OutputTruncated = a.update.OutputBytes > 0
-		d := r.decideLocked(a, journal.Starting)
+		d := r.decideLocked(a, f)
 		if d.action != actionEnd {
 			a.resumed = d.action == actionResume || d.action == actionReattach
 			a.detached = d.action == actionReattach
@@ -164,16 +168,16 @@ func (r *restarter) resume(ctx context.Context, leftovers []*assignment) {
 			r.performer.end(ctx, ending{a, outcome{status: d.status, reason: d.reason}})
 		}
 	}
-	r.endSuperseded(ctx)
+	r.endUnstartable(ctx)
 }
 
-// endSuperseded ends the queued assignments that must not start: they were cancelled,
+// endUnstartable ends the queued assignments that must not start: they were cancelled,
 // replaced or refused when the agent could not end them.
-func (r *restarter) endSuperseded(ctx context.Context) {
+func (r *restarter) endUnstartable(ctx context.Context) {
 	var endings []ending
 	r.registry.mu.Lock()
-	for _, a := range r.registry.selectLocked(func(_ *task, a *assignment) bool { return a.waiting && !a.detached }) {
-		if d := r.decideLocked(a, journal.Accepted); d.action == actionEnd {
+	for _, a := range r.registry.selectLocked(func(a *assignment) bool { return a.waiting && !a.detached }) {
+		if d := r.decideLocked(a, facts{phase: journal.Accepted}); d.action == actionEnd {
 			r.scheduler.removeLocked(a)
 			endings = append(endings, ending{a, outcome{status: d.status, reason: d.reason}})
 		}
@@ -182,12 +186,11 @@ func (r *restarter) endSuperseded(ctx context.Context) {
 	r.performer.end(ctx, endings...)
 }
 
-// decideLocked decides what becomes of an assignment in the registry.
-func (r *restarter) decideLocked(a *assignment, phase journal.Phase) decision {
+// decideLocked decides what becomes of an assignment, by the facts and by those that the
+// registry has.
+func (r *restarter) decideLocked(a *assignment, f facts) decision {
 	t := r.registry.tasks[a.ref.TaskID]
-	return decide(facts{
-		phase: phase, attempt: a.ref.Attempt, latest: t.latest(), tombstone: t.tombstone, recorded: true, timeKnown: true,
-		refusal: func() string { return a.update.Reason }, restart: r.opts.Handlers.Restart(a.handler, a.taskType),
-		detached: r.opts.Handlers.Detached(a.handler), killErr: a.killErr,
-	})
+	f.attempt, f.latest, f.tombstone = a.ref.Attempt, t.latest(), t.tombstone
+	f.refusal = func() string { return a.update.Reason }
+	return decide(f)
 }

@@ -4,11 +4,11 @@
 //
 // An assignment passes through these parts, from top to bottom:
 //
-//	receiver   orders.go, batch.go                  verifies, records and acknowledges orders
-//	decide     decide.go, refusal.go               decides what becomes of an assignment
-//	scheduler  runqueue.go                         queues assignments and starts them
-//	performer  perform.go, outcome.go, output.go   calls the handler, records the outcome
-//	reporter   reportqueue.go, reporter.go, updates.go   sends hellos, heartbeats and updates
+//	receiver   orders.go, batch.go                      verifies, records and acknowledges orders
+//	decide     decide.go, refusal.go                    decides what becomes of an assignment
+//	scheduler  runqueue.go                              queues assignments and starts them
+//	performer  perform.go, outcome.go, output.go        calls the handler, records the outcome
+//	reporter   reportqueue.go, reporter.go, updates.go  sends hellos, heartbeats and updates
 //
 // The registry (registry.go) holds all assignments in memory, the clock (clock.go) keeps
 // the control plane's time, and the restarter (restart.go) decides about the assignments

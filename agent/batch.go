@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/agent/journal"
@@ -186,7 +188,6 @@ func (b *batch) apply(ctx context.Context) {
 	for outcome, n := range b.outcomes {
 		b.opts.Metrics.countOrders(outcome, n)
 	}
-	types := map[string]bool{}
 	b.registry.mu.Lock()
 	now, soon, endings := b.addToRegistryLocked()
 	for _, s := range b.tombstones {
@@ -215,12 +216,11 @@ func (b *batch) apply(ctx context.Context) {
 	b.reports.add(now...)
 	b.reports.addSoon(soon...)
 	b.performer.end(ctx, endings...)
+	types := map[string]bool{}
 	for _, a := range soon {
 		types[a.taskType] = true
 	}
-	for taskType := range types {
-		b.scheduler.schedule(taskType)
-	}
+	b.scheduler.schedule(slices.Collect(maps.Keys(types))...)
 }
 
 // addToRegistryLocked starts, queues or just keeps the added assignments. It returns

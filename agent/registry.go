@@ -82,11 +82,11 @@ func (r *registry) addTombstoneLocked(s journal.Tombstone) {
 }
 
 // selectLocked returns the assignments for which match returns true.
-func (r *registry) selectLocked(match func(*task, *assignment) bool) []*assignment {
+func (r *registry) selectLocked(match func(*assignment) bool) []*assignment {
 	var selected []*assignment
 	for _, t := range r.tasks {
 		for _, a := range t.attempts {
-			if match(t, a) {
+			if match(a) {
 				selected = append(selected, a)
 			}
 		}
@@ -99,7 +99,7 @@ func (r *registry) unfinished() []tasker.AssignmentRef {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	refs := []tasker.AssignmentRef{}
-	for _, a := range r.selectLocked(func(_ *task, a *assignment) bool { return !a.delivered }) {
+	for _, a := range r.selectLocked(func(a *assignment) bool { return !a.delivered }) {
 		refs = append(refs, a.ref)
 	}
 	return refs

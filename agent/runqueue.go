@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -62,10 +63,7 @@ func (s *scheduler) removeLocked(a *assignment) {
 func (s *scheduler) open(base context.Context) {
 	s.registry.mu.Lock()
 	s.base = base
-	var types []string
-	for taskType := range s.queues {
-		types = append(types, taskType)
-	}
+	types := slices.Collect(maps.Keys(s.queues))
 	s.registry.mu.Unlock()
 	s.schedule(types...)
 }
@@ -93,7 +91,7 @@ func (s *scheduler) schedule(types ...string) {
 	}
 }
 
-// popLocked removes the first assignment of which no other attempt runs.
+// popLocked removes and returns the first assignment of which no other attempt runs.
 func (s *scheduler) popLocked(q *runQueue) *assignment {
 	i := slices.IndexFunc(q.waiting, func(a *assignment) bool { return !s.registry.tasks[a.ref.TaskID].running })
 	if i < 0 {
@@ -210,7 +208,7 @@ func (s *scheduler) stop() {
 func (s *scheduler) interrupt(match func(*assignment) bool) int {
 	s.registry.mu.Lock()
 	defer s.registry.mu.Unlock()
-	running := s.registry.selectLocked(func(_ *task, a *assignment) bool { return a.cancel != nil && match(a) })
+	running := s.registry.selectLocked(func(a *assignment) bool { return a.cancel != nil && match(a) })
 	for _, a := range running {
 		a.cancel(handlers.ErrStopping)
 	}

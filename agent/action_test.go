@@ -35,21 +35,21 @@ func TestActions(t *testing.T) {
 	badUndo.Assignment.Undoes = "../../etc"
 	r.deliver(
 		badUndo,
-		order(r.controlPlane, "able-plan", "able", tasker.DryRun), order(r.controlPlane, "able-undo", "able", tasker.Undo),
-		order(r.controlPlane, "plain-plan", "plain", tasker.DryRun), order(r.controlPlane, "plain-undo", "plain", tasker.Undo),
+		order(r.controlPlane, "able-dry-run", "able", tasker.DryRun), order(r.controlPlane, "able-undo", "able", tasker.Undo),
+		order(r.controlPlane, "plain-dry-run", "plain", tasker.DryRun), order(r.controlPlane, "plain-undo", "plain", tasker.Undo),
 		order(r.controlPlane, "plain-do", "plain", tasker.Perform), order(r.controlPlane, "able-dance", "able", "dance"),
 	)
 	for id, want := range map[string]struct {
 		status         tasker.ResponseStatus
 		result, reason string
 	}{
-		"able-plan":  {tasker.Succeeded, `"plan:"`, ""},
-		"able-undo":  {tasker.Succeeded, `"undo:earlier"`, ""},
-		"plain-plan": {tasker.Succeeded, "", "makes no plan"},
-		"plain-undo": {tasker.Rejected, "", "cannot undo"},
-		"plain-do":   {tasker.Succeeded, "", ""},
-		"able-dance": {tasker.Rejected, "", "update the agent"},
-		"bad-undo":   {tasker.Rejected, "", "no task that can be undone"},
+		"able-dry-run":  {tasker.Succeeded, `"plan:"`, ""},
+		"able-undo":     {tasker.Succeeded, `"undo:earlier"`, ""},
+		"plain-dry-run": {tasker.Succeeded, "", "has no dry run"},
+		"plain-undo":    {tasker.Rejected, "", "cannot undo"},
+		"plain-do":      {tasker.Succeeded, "", ""},
+		"able-dance":    {tasker.Rejected, "", "update the agent"},
+		"bad-undo":      {tasker.Rejected, "", "no task that can be undone"},
 	} {
 		got := r.waitEnded(t, id)
 		if got.Status != want.status || string(got.Result) != want.result || !strings.Contains(got.Reason, want.reason) || (want.reason == "") != (got.Reason == "") {

@@ -26,19 +26,19 @@ const (
 
 // Metrics are the Prometheus metrics of an agent.
 type Metrics struct {
-	up           prometheus.Gauge
-	ordersTotal  *prometheus.CounterVec
-	refusedTotal *prometheus.CounterVec
-	running      *prometheus.GaugeVec
-	waiting      *prometheus.GaugeVec
-	seconds      *prometheus.HistogramVec
-	endedTotal   *prometheus.CounterVec
-	reportsTotal *prometheus.CounterVec
-	entries      prometheus.Gauge
-	bytes        prometheus.Gauge
-	beatsTotal   *prometheus.CounterVec
-	welcomeTime  prometheus.Gauge
-	info         *prometheus.GaugeVec
+	connected       prometheus.Gauge
+	ordersTotal     *prometheus.CounterVec
+	refusedTotal    *prometheus.CounterVec
+	running         *prometheus.GaugeVec
+	waiting         *prometheus.GaugeVec
+	durations       *prometheus.HistogramVec
+	endedTotal      *prometheus.CounterVec
+	reportsTotal    *prometheus.CounterVec
+	entries         prometheus.Gauge
+	bytes           prometheus.Gauge
+	heartbeatsTotal *prometheus.CounterVec
+	welcomeTime     prometheus.Gauge
+	info            *prometheus.GaugeVec
 
 	mu    sync.Mutex
 	types map[string]bool
@@ -57,24 +57,24 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return factory.NewCounterVec(prometheus.CounterOpts{Name: "tasker_agent_" + name, Help: help}, labels)
 	}
 	m := &Metrics{
-		up:           gauge("connected", "1 while the agent is connected to its control plane or broker."),
+		connected:    gauge("connected", "1 while the agent is connected to its control plane or broker."),
 		ordersTotal:  counters("assignments_total", "Assignments received, and cancels of assignments not received, by immediate outcome.", "outcome"),
 		refusedTotal: counters("orders_refused_total", "Orders that were refused without being processed.", "reason"),
 		running:      gauges("assignments_running", "Assignments whose handler is running.", "type"),
 		waiting:      gauges("assignments_waiting", "Assignments accepted and not yet started.", "type"),
-		seconds: factory.NewHistogramVec(prometheus.HistogramOpts{
+		durations: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "tasker_agent_assignment_duration_seconds",
 			Help:    "How long handlers ran.",
 			Buckets: []float64{0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400},
 		}, []string{"type"}),
-		endedTotal:   counters("assignments_finished_total", "Assignments that have ended, by status.", "type", "status"),
-		reportsTotal: counters("reports_total", "Reports about assignments, by the result of sending them.", "result"),
-		entries:      gauge("journal_entries", "Assignments in the journal, including those that have ended."),
-		bytes:        gauge("journal_size_bytes", "Size of the journal file."),
-		beatsTotal:   counters("heartbeats_total", "Heartbeats, by the result of sending them.", "result"),
-		welcomeTime:  gauge("last_welcome_timestamp_seconds", "Time of the last welcome, by the control plane's clock."),
-		info:         gauges("build_info", "Always 1; the label is the version of the program.", "version"),
-		types:        map[string]bool{},
+		endedTotal:      counters("assignments_finished_total", "Assignments that have ended, by status.", "type", "status"),
+		reportsTotal:    counters("reports_total", "Reports about assignments, by the result of sending them.", "result"),
+		entries:         gauge("journal_entries", "Assignments in the journal, including those that have ended."),
+		bytes:           gauge("journal_size_bytes", "Size of the journal file."),
+		heartbeatsTotal: counters("heartbeats_total", "Heartbeats, by the result of sending them.", "result"),
+		welcomeTime:     gauge("last_welcome_timestamp_seconds", "Time of the last welcome, by the control plane's clock."),
+		info:            gauges("build_info", "Always 1; the label is the version of the program.", "version"),
+		types:           map[string]bool{},
 	}
 	for _, o := range []string{
 		outcomeAccepted, outcomeRejected, outcomeExpired, outcomeDuplicate,
@@ -87,7 +87,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.reportsTotal.WithLabelValues(r)
 	}
 	for _, r := range []string{reportSent, reportFailed} {
-		m.beatsTotal.WithLabelValues(r)
+		m.heartbeatsTotal.WithLabelValues(r)
 	}
 	return m
 }
@@ -97,9 +97,9 @@ func (m *Metrics) ObserveLink(err error) { m.setConnected(err == nil) }
 
 func (m *Metrics) setConnected(connected bool) {
 	if connected {
-		m.up.Set(1)
+		m.connected.Set(1)
 	} else {
-		m.up.Set(0)
+		m.connected.Set(0)
 	}
 }
 
@@ -134,7 +134,7 @@ func (m *Metrics) setQueue(taskType string, q *runQueue) {
 }
 
 func (m *Metrics) observeDuration(taskType string, d time.Duration) {
-	m.seconds.WithLabelValues(m.typeLabel(taskType, true)).Observe(d.Seconds())
+	m.durations.WithLabelValues(m.typeLabel(taskType, true)).Observe(d.Seconds())
 }
 
 func (m *Metrics) countEnded(taskType string, status tasker.ResponseStatus) {
@@ -148,7 +148,7 @@ func (m *Metrics) countHeartbeat(err error) {
 	if err != nil {
 		result = reportFailed
 	}
-	m.beatsTotal.WithLabelValues(result).Inc()
+	m.heartbeatsTotal.WithLabelValues(result).Inc()
 }
 
 func (m *Metrics) setWelcome(t time.Time) {

@@ -48,7 +48,7 @@ func (p *performer) perform(ctx context.Context, a *assignment) {
 		return
 	}
 	if a.action == tasker.DryRun && !handler.Info().CanDryRun {
-		reason := fmt.Sprintf("checked only: handler %q makes no plan", a.handler)
+		reason := fmt.Sprintf("checked only: handler %q has no dry run", a.handler)
 		p.end(p.base, ending{a, outcome{status: tasker.Succeeded, reason: reason}})
 		return
 	}

@@ -17,16 +17,16 @@ import (
 
 func TestDemoSucceedsAndLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	grounds := map[string]func(t *testing.T) []string{
+	flags := map[string]func(t *testing.T) []string{
 		"defaults": func(*testing.T) []string { return nil },
 		"rabbitmq+mysql": func(t *testing.T) []string {
 			t.Helper()
 			return []string{"--database", storetest.MySQL(t).URI, "--message-queue", rabbitmqtest.New(t).URI}
 		},
 	}
-	for name, ground := range grounds {
-		t.Run(name, func(t *testing.T) { // one after the other: both like the usual ports best
-			demo := startProgram(t, "tasker", append([]string{"demo"}, ground(t)...)...)
+	for name, newFlags := range flags {
+		t.Run(name, func(t *testing.T) { // not in parallel: both prefer the usual ports
+			demo := startProgram(t, "tasker", append([]string{"demo"}, newFlags(t)...)...)
 			wait.For(t, "the demo to stay up", func() bool { return strings.Contains(demo.log.String(), "Everything stays up") })
 			printed := demo.log.String()
 			if !strings.Contains(printed, "succeeded (2 succeeded)") {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
@@ -22,7 +23,7 @@ type Store interface {
 	ReleaseLease(ctx context.Context, l store.Lease) error
 	DueRollouts(ctx context.Context, limit int) ([]string, error)
 	GatingRollout(ctx context.Context, id string) (*store.Gating, error)
-	AdvanceRollout(ctx context.Context, l store.Lease, id string, decide func(store.RolloutView) store.RolloutStep) ([]tasker.Task, error)
+	AdvanceRollout(ctx context.Context, l store.Lease, id string, decide func(decision.Input) (decision.Step, error)) ([]tasker.Task, error)
 }
 
 // Gates evaluates gates for the endpoints of the waves so far. Without a pass, reason
@@ -147,15 +148,15 @@ func (e *Engine) renewLease(ctx context.Context) (bool, error) {
 func (e *Engine) advance(ctx context.Context, id string) error {
 	check := e.gates.take(id)
 	needsCheck := false
-	finished, err := e.opts.Store.AdvanceRollout(ctx, e.lease, id, func(v store.RolloutView) store.RolloutStep {
-		gate := check.resultAt(v.Task.Version)
-		step := next(v, gate)
-		needsCheck = step.State == tasker.RolloutGating && gate == nil
-		if step.State != v.Task.Rollout.State || step.Release {
-			e.opts.Log.Info("rollout advances", "task", v.Task.ID, "type", v.Task.Type, "identifier", v.Task.Identifier,
-				"from", v.Task.Rollout.State, "to", step.State, "wave", v.Task.Rollout.Wave, "reason", step.Reason)
+	finished, err := e.opts.Store.AdvanceRollout(ctx, e.lease, id, func(in decision.Input) (decision.Step, error) {
+		in.Gate = check.resultAt(in.Task.Version)
+		step, err := decision.Next(in)
+		needsCheck = step.State == tasker.RolloutGating && in.Gate == nil
+		if t := in.Task; step.IsMove(*t.Rollout) {
+			e.opts.Log.Info("rollout advances", "task", t.ID, "type", t.Type, "identifier", t.Identifier,
+				"from", t.Rollout.State, "to", step.State, "wave", t.Rollout.Wave, "reason", step.Reason)
 		}
-		return step
+		return step, err
 	})
 	if len(finished) > 0 {
 		e.opts.Finished(finished)

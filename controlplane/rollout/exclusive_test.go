@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 )
@@ -92,7 +93,7 @@ func (c *crowd) advance(r *rapid.T) {
 		due = rapid.Permutation(due).Draw(r, "due")
 	}
 	for _, id := range due {
-		_, err := c.store.AdvanceRollout(c.t.Context(), c.lease, id, func(v store.RolloutView) store.RolloutStep { return next(v, nil) })
+		_, err := c.store.AdvanceRollout(c.t.Context(), c.lease, id, decision.Next)
 		must(c.t, err)
 		c.check(r)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -13,13 +14,13 @@ type gateCheck struct {
 	version int64
 	cancel  context.CancelFunc
 	// result is nil until the check has finished.
-	result *GateResult
+	result *decision.GateResult
 }
 
 // resultAt returns the result for the task at this version, or nil if there is none. If
 // the task has changed since the check started, for example was paused and resumed, the
 // result is void.
-func (c *gateCheck) resultAt(version int64) *GateResult {
+func (c *gateCheck) resultAt(version int64) *decision.GateResult {
 	if c == nil || c.version != version {
 		return nil
 	}
@@ -55,12 +56,12 @@ func (g *gateChecks) start(ctx context.Context, task string, gating store.Gating
 	g.running.Go(func() {
 		defer cancel()
 		passes, reason, err := g.gates.Check(ctx, gating.Gate, gating.Endpoints)
-		g.finish(task, c, GateResult{Passes: passes, Reason: reason}, err)
+		g.finish(task, c, decision.GateResult{Passes: passes, Reason: reason}, err)
 	})
 }
 
 // finish keeps the result of a check, unless another check has replaced it.
-func (g *gateChecks) finish(task string, c *gateCheck, result GateResult, err error) {
+func (g *gateChecks) finish(task string, c *gateCheck, result decision.GateResult, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 )
@@ -130,21 +131,22 @@ func (m *model) advance(r *rapid.T) {
 		return
 	}
 	wrong := "" // said after the transaction, which a panic would leave open
-	_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(v store.RolloutView) store.RolloutStep {
-		step := next(v, &GateResult{Passes: m.gate, Reason: "by the test"})
+	_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(in decision.Input) (decision.Step, error) {
+		in.Gate = &decision.GateResult{Passes: m.gate, Reason: "by the test"}
+		step, err := decision.Next(in)
 		if step.Release {
-			rollout := v.Task.Rollout
-			if failures, may := v.Task.Counts.Failures(), rollout.MaxFailures.Of(v.Task.Counts.Total()); failures > max(may, rollout.Accepted) {
+			rollout := in.Task.Rollout
+			if failures, may := in.Task.Counts.Failures(), rollout.MaxFailures.Of(in.Task.Counts.Total()); failures > max(may, rollout.Accepted) {
 				wrong = fmt.Sprintf("a wave begins with %d failures, %d may", failures, may)
 			}
-			if open := v.Task.Counts.Total() - v.Task.Counts.Ended(); open != rollout.Unreleased() {
+			if open := in.Task.Counts.Total() - in.Task.Counts.Ended(); open != rollout.Unreleased() {
 				wrong = fmt.Sprintf("a wave begins with %d open, %d of them in later waves", open, rollout.Unreleased())
 			}
-			if v.Task.CancelRequestedAt != nil || rollout.State == tasker.RolloutPaused || v.Task.NotBefore != nil && v.Now.Before(*v.Task.NotBefore) {
+			if in.Task.CancelRequestedAt != nil || rollout.State == tasker.RolloutPaused || in.Task.NotBefore != nil && in.Now.Before(*in.Task.NotBefore) {
 				wrong = fmt.Sprintf("a wave begins in %s", rollout.State)
 			}
 		}
-		return step
+		return step, err
 	})
 	must(m.t, err)
 	if wrong != "" {
@@ -310,8 +312,9 @@ func (m *model) end(r *rapid.T) {
 		m.restart(r)
 		must(m.t, m.store.AcquireLease(m.t.Context(), m.lease, 5*time.Second))
 		if m.due() {
-			_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(v store.RolloutView) store.RolloutStep {
-				return next(v, &GateResult{Passes: true})
+			_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(in decision.Input) (decision.Step, error) {
+				in.Gate = &decision.GateResult{Passes: true}
+				return decision.Next(in)
 			})
 			must(m.t, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -25,8 +26,8 @@ func TestAdvanceChangesVersion(t *testing.T) {
 			until   *time.Time
 			changes int64
 		}{{"", nil, 0}, {"", &until, 1}, {"", &until, 0}, {"waits", &until, 1}, {"waits", nil, 1}} {
-			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(store.RolloutView) store.RolloutStep {
-				return store.RolloutStep{State: tasker.RolloutScheduled, Reason: step.reason, Until: step.until, Again: &until}
+			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(decision.Input) (decision.Step, error) {
+				return decision.Step{State: tasker.RolloutScheduled, Reason: step.reason, Until: step.until, Again: &until}, nil
 			})
 			must(t, err)
 			version += step.changes
@@ -53,28 +54,28 @@ func TestRollbackKeepsExclusion(t *testing.T) {
 			return f.create(t, n)
 		}
 		// advance makes the steps and returns the blocker of the last one.
-		advance := func(id string, steps ...store.RolloutStep) (blocker string) {
-			_, err := f.AdvanceRollout(t.Context(), lease, id, func(v store.RolloutView) store.RolloutStep {
-				blocker = v.Blocker
+		advance := func(id string, steps ...decision.Step) (blocker string) {
+			_, err := f.AdvanceRollout(t.Context(), lease, id, func(in decision.Input) (decision.Step, error) {
+				blocker = in.Blocker
 				if len(steps) == 0 {
-					return store.RolloutStep{State: v.Task.Rollout.State}
+					return decision.Step{State: in.Task.Rollout.State}, nil
 				}
 				step := steps[0]
 				steps = steps[1:]
-				return step
+				return step, nil
 			})
 			must(t, err)
 			return blocker
 		}
 		first, second := rollout("first"), rollout("second")
-		waiting := store.RolloutStep{State: tasker.RolloutWaiting}
-		advance(first.ID, store.RolloutStep{State: tasker.RolloutRunning, Release: true})
+		waiting := decision.Step{State: tasker.RolloutWaiting}
+		advance(first.ID, decision.Step{State: tasker.RolloutRunning, Release: true})
 		f.send(t, 1)
 		failed := update("lb-1", first.ID, 1, 1, tasker.Failed)
 		now := f.Now()
 		failed.Update.StartedAt = &now
 		f.apply(t, failed)
-		advance(first.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "x", Rollback: true})
+		advance(first.ID, decision.Step{State: tasker.RolloutStopped, Reason: "x", Rollback: true})
 		if got := advance(second.ID, waiting); !strings.Contains(got, "until ping first is undone") || !strings.Contains(got, "lb-1") {
 			t.Errorf("during the undo of the first rollout the blocker of the second is %q", got)
 		}
@@ -88,8 +89,8 @@ func TestRollbackKeepsExclusion(t *testing.T) {
 	})
 }
 
-// The view names up to five endpoints that count as failed.
-func TestViewNamesFailedEndpoints(t *testing.T) {
+// The input of a decision has up to five endpoints that count as failed.
+func TestInputListsFailedEndpoints(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		names := []string{"lb-1", "lb-2", "lb-3", "lb-4", "lb-5", "lb-6", "lb-7", "lb-8", "lb-9"}
 		n := request("x", names...)
@@ -99,9 +100,9 @@ func TestViewNamesFailedEndpoints(t *testing.T) {
 		lease := store.Lease{Name: "rollouts", Holder: "me"}
 		must(t, f.AcquireLease(t.Context(), lease, 24*time.Hour))
 		failed := func() (names []string) {
-			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(v store.RolloutView) store.RolloutStep {
-				names = v.Failed
-				return store.RolloutStep{State: tasker.RolloutRunning, Release: v.Task.Rollout.Wave == 0}
+			_, err := f.AdvanceRollout(t.Context(), lease, task.ID, func(in decision.Input) (decision.Step, error) {
+				names = in.Failed
+				return decision.Step{State: tasker.RolloutRunning, Release: in.Task.Rollout.Wave == 0}, nil
 			})
 			must(t, err)
 			return names

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -154,18 +155,18 @@ func TestCallbackOfPause(t *testing.T) {
 		must(t, err)
 		l := store.Lease{Name: "rollouts", Holder: "test"}
 		must(t, f.AcquireLease(t.Context(), l, time.Hour))
-		step := func(s store.RolloutStep) {
+		step := func(s decision.Step) {
 			t.Helper()
-			_, err := f.AdvanceRollout(t.Context(), l, task.ID, func(v store.RolloutView) store.RolloutStep {
-				if v.Task.Rollout.State == s.State {
+			_, err := f.AdvanceRollout(t.Context(), l, task.ID, func(in decision.Input) (decision.Step, error) {
+				if in.Task.Rollout.State == s.State {
 					s.Release = false
 				}
-				return s
+				return s, nil
 			})
 			must(t, err)
 		}
-		step(store.RolloutStep{State: tasker.RolloutRunning, Release: true})
-		step(store.RolloutStep{State: tasker.RolloutPaused, Resume: tasker.RolloutRunning, Reason: "the gate failed"})
+		step(decision.Step{State: tasker.RolloutRunning, Release: true})
+		step(decision.Step{State: tasker.RolloutPaused, Resume: tasker.RolloutRunning, Reason: "the gate failed"})
 		paused("the gate failed")
 
 		f.send(t, 1)

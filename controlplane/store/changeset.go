@@ -99,9 +99,12 @@ func (cs *changeSet) write(ctx context.Context) ([]tasker.Task, error) {
 	cs.countResponses()
 	var finished []tasker.Task
 	var dirty []*taskRow
-	var paced []string
 	for _, id := range slices.Sorted(maps.Keys(cs.tasks)) {
 		t := cs.tasks[id]
+		if r := cs.rollouts[id]; r != nil && r.dirty {
+			r.derive(t)
+			t.dirty = true
+		}
 		if t.changed || t.dirty {
 			dirty = append(dirty, t)
 		}
@@ -110,9 +113,6 @@ func (cs *changeSet) write(ctx context.Context) ([]tasker.Task, error) {
 		}
 		t.deriveStatus(cs.Now)
 		cs.commit.Tasks = append(cs.commit.Tasks, id)
-		if t.pacing == rolloutActive {
-			paced = append(paced, id)
-		}
 		if t.FinishedAt != nil && !t.wasFinished {
 			finished = append(finished, t.Task)
 		}
@@ -128,7 +128,7 @@ func (cs *changeSet) write(ctx context.Context) ([]tasker.Task, error) {
 	if err := cs.writeResponses(ctx); err != nil {
 		return nil, err
 	}
-	return finished, scheduleRollouts(ctx, cs, paced)
+	return finished, writeRollouts(ctx, cs)
 }
 
 // countResponses moves changed responses to their new status in their tasks' counts.

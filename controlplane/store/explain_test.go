@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -258,11 +259,11 @@ func callRollouts(t *testing.T, f *fixture) {
 	f.inWaves(t, "others", false, "ep-0000")
 	_, err := f.DueRollouts(ctx, 100)
 	must(t, err)
-	f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutWaiting})
+	f.step(t, task.ID, decision.Step{State: tasker.RolloutWaiting})
 	f.step(t, task.ID, releaseWave())
 	_, err = f.GatingRollout(ctx, task.ID)
 	must(t, err)
-	f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutGating})
+	f.step(t, task.ID, decision.Step{State: tasker.RolloutGating})
 	_, err = f.GatingRollout(ctx, task.ID)
 	must(t, err)
 	_, err = f.PauseTask(ctx, "ping", "waves", "")
@@ -273,7 +274,7 @@ func callRollouts(t *testing.T, f *fixture) {
 	u := update("ep-0000", task.ID, 1, 1, tasker.Failed)
 	u.Update.StartedAt = &now
 	f.apply(t, u)
-	f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "x", Skip: true})
+	f.step(t, task.ID, decision.Step{State: tasker.RolloutStopped, Reason: "x", Skip: true})
 	undo, err := f.UndoTask(ctx, "ping", "waves", "")
 	must(t, err)
 	f.apply(t, update("ep-0000", undo.ID, 1, 1, tasker.Succeeded))

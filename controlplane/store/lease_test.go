@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -36,9 +37,9 @@ func TestLease(t *testing.T) {
 			if holder == "another" {
 				l = b
 			}
-			_, err := f.AdvanceRollout(t.Context(), l, task.ID, func(store.RolloutView) store.RolloutStep {
+			_, err := f.AdvanceRollout(t.Context(), l, task.ID, func(decision.Input) (decision.Step, error) {
 				t.Errorf("decide is called for the lease %s", holder)
-				return store.RolloutStep{}
+				return decision.Step{}, nil
 			})
 			if !errors.Is(err, store.ErrLease) {
 				t.Errorf("%s: %v, want ErrLease", holder, err)

@@ -5,11 +5,16 @@ import (
 	"fmt"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
 // retryTask starts a new attempt of a task.
 func retryTask(ctx context.Context, cs *changeSet, t *taskRow, by string) error {
+	r, step, err := decideRetry(ctx, cs, t, by)
+	if err != nil {
+		return err
+	}
 	succeeded, total := t.Counts[tasker.Succeeded], t.Counts.Total()
 	undone, err := isUndone(ctx, cs.tx, t)
 	if undone {
@@ -47,13 +52,21 @@ func retryTask(ctx context.Context, cs *changeSet, t *taskRow, by string) error 
 		}
 	}
 	nextSend, deadline := begin, t.deadline()
-	if t.pacing != noRollout && t.Action != tasker.DryRun {
-		if err := restartRollout(ctx, cs, t, total-succeeded, begin); err != nil {
+	if step.Restart {
+		if err := applyStep(ctx, cs, t, r, step); err != nil {
 			return err
 		}
 		nextSend, deadline = 0, 0
 	}
 	return resetResponses(ctx, cs, t, nextSend, deadline)
+}
+
+// decideRetry decides on a retry of the task's rollout, if it has one.
+func decideRetry(ctx context.Context, cs *changeSet, t *taskRow, by string) (r *rolloutRow, step decision.Step, err error) {
+	if t.pacing != noRollout {
+		r, step, err = decideRequest(ctx, cs, t, decision.Retry, by)
+	}
+	return r, step, err
 }
 
 // resetResponses makes every response that did not succeed pending in the task's new

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ type rolloutRow struct {
 	taskID    string
 	checkAt   sqldb.Micros
 	exclusion int
+
+	// dirty: to be written.
+	dirty bool
 }
 
 // The columns of rollouts: all, and those that change.
@@ -68,24 +72,6 @@ func newRollout(t NewTask, id string, now sqldb.Micros) *rolloutRow {
 	return r
 }
 
-// derive sets the columns of the task and the rollout that follow from the state.
-func (r *rolloutRow) derive(t *taskRow) {
-	t.pacing, t.paused = rolloutActive, r.State == tasker.RolloutPaused
-	switch {
-	case r.State.Ended() && (t.Counts.Ended() == t.Counts.Total() || r.State == tasker.RolloutPlanned):
-		t.pacing, r.exclusion, r.checkAt = rolloutEnded, noExclusion, 0
-		if r.Rollback != "" {
-			r.exclusion = heldExclusion // until it is undone, see findBlocker
-		}
-	case r.Wave > 0:
-		r.exclusion = heldExclusion
-	case r.State == tasker.RolloutWaiting:
-		r.exclusion = waitingExclusion
-	default:
-		r.exclusion = noExclusion
-	}
-}
-
 // waveNumbers returns the wave of each endpoint, from 1.
 func (r *rolloutRow) waveNumbers() []int {
 	var numbers []int
@@ -116,18 +102,6 @@ func withRollouts(ctx context.Context, c *sqldb.Conn, rows []*taskRow) ([]tasker
 	return tasks, nil
 }
 
-// scheduleRollouts makes the rollouts of tasks that have changed due.
-func scheduleRollouts(ctx context.Context, cs *changeSet, tasks []string) error {
-	for ids := range slices.Chunk(tasks, sqldb.MaxListed) {
-		query := "UPDATE rollouts SET check_at = ? WHERE task_id IN (" + sqldb.Placeholders(len(ids)) + ")"
-		if err := cs.Exec(ctx, query, append([]any{cs.Now}, sqldb.Args(ids)...)...); err != nil {
-			return fmt.Errorf("schedule rollouts: %w", err)
-		}
-		cs.commit.Rollouts = true
-	}
-	return nil
-}
-
 // lockRollout reads and locks the rollout of a task that is locked. A second call
 // returns the same row.
 func lockRollout(ctx context.Context, cs *changeSet, task string) (*rolloutRow, error) {
@@ -145,6 +119,51 @@ func lockRollout(ctx context.Context, cs *changeSet, task string) (*rolloutRow, 
 	return rows[0], nil
 }
 
+// derive sets the columns of the task and the rollout that follow from the rollout's state
+// and the task's counts. It is called when they are written.
+func (r *rolloutRow) derive(t *taskRow) {
+	t.pacing, t.paused = rolloutActive, r.State == tasker.RolloutPaused
+	switch {
+	case r.State.Ended() && (t.Counts.Ended() == t.Counts.Total() || r.State == tasker.RolloutPlanned):
+		t.pacing, r.exclusion, r.checkAt = rolloutEnded, noExclusion, 0
+		if r.Rollback != "" {
+			r.exclusion = heldExclusion // until it is undone, see findBlocker
+		}
+	case r.Wave > 0:
+		r.exclusion = heldExclusion
+	case r.State == tasker.RolloutWaiting:
+		r.exclusion = waitingExclusion
+	default:
+		r.exclusion = noExclusion
+	}
+}
+
+// writeRollouts writes the rollouts that a decision has changed. The rollouts of other
+// tasks that have changed become due for a decision.
+func writeRollouts(ctx context.Context, cs *changeSet) error {
+	var due []string
+	for _, id := range slices.Sorted(maps.Keys(cs.tasks)) {
+		t, r := cs.tasks[id], cs.rollouts[id]
+		switch {
+		case r != nil && r.dirty:
+			if err := writeRollout(ctx, &cs.Conn, r); err != nil {
+				return err
+			}
+			cs.commit.Rollouts = cs.commit.Rollouts || r.checkAt == cs.Now
+		case t.changed && t.pacing == rolloutActive:
+			due = append(due, id)
+			cs.commit.Rollouts = true
+		}
+	}
+	for ids := range slices.Chunk(due, sqldb.MaxListed) {
+		query := "UPDATE rollouts SET check_at = ? WHERE task_id IN (" + sqldb.Placeholders(len(ids)) + ")"
+		if err := cs.Exec(ctx, query, append([]any{cs.Now}, sqldb.Args(ids)...)...); err != nil {
+			return fmt.Errorf("schedule rollouts: %w", err)
+		}
+	}
+	return nil
+}
+
 // writeRollout writes what has changed in a rollout.
 func writeRollout(ctx context.Context, c *sqldb.Conn, r *rolloutRow) error {
 	values, err := mutableRolloutColumns.Values(r)
@@ -156,38 +175,4 @@ func writeRollout(ctx context.Context, c *sqldb.Conn, r *rolloutRow) error {
 		return fmt.Errorf("write the rollout of task %s: %w", r.taskID, err)
 	}
 	return nil
-}
-
-// restartRollout starts a rollout again at a time, with waves of the n endpoints that
-// have not succeeded, in their order. The others are in no wave any more.
-func restartRollout(ctx context.Context, cs *changeSet, t *taskRow, n int, begin sqldb.Micros) error {
-	r, err := lockRollout(ctx, cs, t.ID)
-	if err != nil {
-		return err
-	}
-	names, err := cs.QueryStrings(ctx, "SELECT endpoint FROM responses WHERE task_id = ? AND status <> ? ORDER BY wave, endpoint", t.ID, string(tasker.Succeeded))
-	if err != nil {
-		return fmt.Errorf("read where the task did not succeed: %w", err)
-	}
-	r.Rollout = tasker.Rollout{RolloutSpec: r.RolloutSpec, Waves: r.WaveSizes(n), State: tasker.RolloutWaiting}
-	if begin > cs.Now {
-		r.State = tasker.RolloutScheduled
-	}
-	r.checkAt, cs.commit.Rollouts = begin, true
-	r.derive(t)
-	err = cs.Exec(ctx, "UPDATE responses SET wave = 0, version = ? WHERE task_id = ? AND status = ?", t.Version, t.ID, string(tasker.Succeeded))
-	if err != nil {
-		return fmt.Errorf("number the waves: %w", err)
-	}
-	for i, size := range r.Waves {
-		for part := range slices.Chunk(names[:size], sqldb.MaxListed) {
-			err := cs.Exec(ctx, "UPDATE responses SET wave = ? WHERE task_id = ? AND endpoint IN ("+sqldb.Placeholders(len(part))+")",
-				append([]any{i + 1, t.ID}, sqldb.Args(part)...)...)
-			if err != nil {
-				return fmt.Errorf("number the waves: %w", err)
-			}
-		}
-		names = names[size:]
-	}
-	return writeRollout(ctx, &cs.Conn, r)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -20,27 +21,27 @@ func (f *fixture) inWaves(t testing.TB, identifier string, exclusive bool, endpo
 	return f.create(t, n)
 }
 
-// step makes one decision and returns the view on which it was made.
-func (f *fixture) step(t testing.TB, id string, step store.RolloutStep) store.RolloutView {
+// step makes one decision and returns the input of it.
+func (f *fixture) step(t testing.TB, id string, step decision.Step) decision.Input {
 	t.Helper()
 	must(t, f.AcquireLease(t.Context(), leader(), time.Minute))
-	var view store.RolloutView
+	var read decision.Input
 	first := true
-	_, err := f.AdvanceRollout(t.Context(), leader(), id, func(v store.RolloutView) store.RolloutStep {
+	_, err := f.AdvanceRollout(t.Context(), leader(), id, func(in decision.Input) (decision.Step, error) {
 		if !first {
-			r := v.Task.Rollout
-			return store.RolloutStep{State: r.State, Resume: r.Resume, Reason: r.Reason, Until: r.Until}
+			r := in.Task.Rollout
+			return decision.Step{State: r.State, Resume: r.Resume, Reason: r.Reason, Until: r.Until}, nil
 		}
-		first, view = false, v
-		return step
+		first, read = false, in
+		return step, nil
 	})
 	must(t, err)
-	return view
+	return read
 }
 
 // releaseWave is the step that begins the next wave.
-func releaseWave() store.RolloutStep {
-	return store.RolloutStep{State: tasker.RolloutRunning, Release: true}
+func releaseWave() decision.Step {
+	return decision.Step{State: tasker.RolloutRunning, Release: true}
 }
 
 func TestWavesAreSentOneAfterAnother(t *testing.T) {
@@ -75,7 +76,7 @@ func TestPauseOfStoppedRollout(t *testing.T) {
 		task := f.inWaves(t, "x", false, "lb-1", "lb-2")
 		f.step(t, task.ID, releaseWave())
 		f.send(t, 1)
-		f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "1 failed", Skip: true})
+		f.step(t, task.ID, decision.Step{State: tasker.RolloutStopped, Reason: "1 failed", Skip: true})
 		if _, err := f.PauseTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrRolloutEnded) {
 			t.Errorf("%v, want ErrRolloutEnded", err)
 		}
@@ -121,7 +122,7 @@ func TestPauseAndResume(t *testing.T) {
 // A rollout waits for an exclusive rollout on the same endpoints.
 func TestBlockers(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
-		waiting := store.RolloutStep{State: tasker.RolloutWaiting}
+		waiting := decision.Step{State: tasker.RolloutWaiting}
 		blocker := func(id string) string { return f.step(t, id, waiting).Blocker }
 		first := f.inWaves(t, "first", true, "lb-1", "lb-2")
 		second := f.inWaves(t, "second", false, "lb-2", "lb-3")
@@ -141,7 +142,7 @@ func TestBlockers(t *testing.T) {
 		}
 		f.send(t, 1)
 		f.apply(t, update("lb-1", first.ID, 1, 1, tasker.Failed))
-		f.step(t, first.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "x", Skip: true})
+		f.step(t, first.ID, decision.Step{State: tasker.RolloutStopped, Reason: "x", Skip: true})
 		if got := blocker(second.ID); got != "" {
 			t.Errorf("the second rollout waits after the end of the first: %q", got)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
@@ -18,7 +19,7 @@ func TestSkipAndRetry(t *testing.T) {
 		f.send(t, 1)
 		u := update("lb-1", task.ID, 1, 1, tasker.Failed)
 		f.apply(t, u)
-		f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutStopped, Reason: "1 failed", Skip: true})
+		f.step(t, task.ID, decision.Step{State: tasker.RolloutStopped, Reason: "1 failed", Skip: true})
 		responses := f.want(t, task.ID, tasker.TaskFailed, "lb-1", "failed", "lb-2", "skipped", "lb-3", "skipped")
 		if r := responses["lb-3"]; r.Reason != "1 failed" || r.Wave != 2 {
 			t.Errorf("skipped: %+v", r)
@@ -118,7 +119,7 @@ func TestRetryDuringRollback(t *testing.T) {
 		task := f.inWaves(t, "x", false, "lb-1")
 		f.step(t, task.ID, releaseWave())
 		f.send(t, 1)
-		f.step(t, task.ID, store.RolloutStep{State: tasker.RolloutRollingBack, Reason: "x", Skip: true})
+		f.step(t, task.ID, decision.Step{State: tasker.RolloutRollingBack, Reason: "x", Skip: true})
 		if _, err := f.PauseTask(t.Context(), "ping", "x", "me"); !errors.Is(err, store.ErrRolloutEnded) || !strings.Contains(err.Error(), "rolled back") {
 			t.Errorf("%v, want ErrRolloutEnded, because it is being rolled back", err)
 		}

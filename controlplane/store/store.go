@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/migrations"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
@@ -31,11 +32,11 @@ var (
 	// ErrNoRollout: the task has no waves.
 	ErrNoRollout = errors.New("is not a rollout")
 	// ErrRolloutEnded: the rollout has ended.
-	ErrRolloutEnded = errors.New("the rollout has ended")
+	ErrRolloutEnded = decision.ErrEnded
 	// ErrNotPaused: the rollout is not paused.
-	ErrNotPaused = errors.New("the rollout is not paused")
+	ErrNotPaused = decision.ErrNotPaused
 	// ErrUndoing: the task is being undone, so it cannot be retried yet.
-	ErrUndoing = errors.New("the task is being undone; retry it after that has ended")
+	ErrUndoing = decision.ErrUndoing
 	// ErrNothingToUndo: no endpoint has started the task.
 	ErrNothingToUndo = errors.New("the task was started nowhere, so there is nothing to undo")
 	// ErrLease: another process holds the lease, or the lease has expired.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/rollout/decision"
 )
 
 // TaskController changes tasks on request: cancel, retry, undo, pause, resume.
@@ -17,6 +18,11 @@ func (c *TaskController) CancelTask(ctx context.Context, taskType, ref, by strin
 		if t.FinishedAt != nil || t.CancelRequestedAt != nil {
 			return nil
 		}
+		if t.pacing == rolloutActive {
+			if _, err := applyRequest(ctx, cs, t, decision.Cancel, by); err != nil {
+				return err
+			}
+		}
 		if err := cs.loadWhere(ctx, "task_id = ? AND "+statusIn(isUnended), t.ID); err != nil {
 			return err
 		}
@@ -28,12 +34,7 @@ func (c *TaskController) CancelTask(ctx context.Context, taskType, ref, by strin
 			cancelResponse(cs, r)
 		}
 		if t.closesAt != 0 {
-			t.nextSendAt = 0
-			if t.broadcastSent || t.sendTries > 0 {
-				t.cancelSendAt, cs.commit.Due = cs.Now, true
-			} else {
-				t.closesAt = 0 // no agent can have received it
-			}
+			cancelBroadcast(cs, t)
 		}
 		return nil
 	})
@@ -111,6 +112,17 @@ func recordControl(ctx context.Context, cs *changeSet, t *taskRow, action, by st
 }
 
 const cancelledUnsent = "cancelled before it was sent"
+
+// cancelBroadcast closes a broadcast that was not sent, and sends a cancel to all agents
+// otherwise.
+func cancelBroadcast(cs *changeSet, t *taskRow) {
+	t.nextSendAt = 0
+	if t.broadcastSent || t.sendTries > 0 {
+		t.cancelSendAt, cs.commit.Due = cs.Now, true
+	} else {
+		t.closesAt = 0 // no agent can have received it
+	}
+}
 
 // cancelResponse ends a response whose order was not sent, and sends a cancel to the
 // other agents. An order that is being sent may start; its agent reports the outcome.

@@ -56,17 +56,8 @@ func undoCondition(task *taskRow) condition {
 }
 
 // isUndone reports whether the last attempt of a task was undone. It returns
-// ErrUndoing while the undo task runs or is about to be created.
+// ErrUndoing while the undo task runs.
 func isUndone(ctx context.Context, t *tx, task *taskRow) (bool, error) {
-	if task.pacing == rolloutActive {
-		var state tasker.RolloutState
-		if err := t.QueryRow(ctx, "SELECT state FROM rollouts WHERE task_id = ?", []any{task.ID}, &state); err != nil {
-			return false, fmt.Errorf("read the state of the rollout: %w", err)
-		}
-		if state == tasker.RolloutRollingBack {
-			return false, ErrUndoing
-		}
-	}
 	undo := undoCondition(task)
 	var finished sqldb.Micros
 	err := t.QueryRow(ctx, "SELECT finished_at FROM tasks WHERE "+undo.where, undo.args, &finished)

@@ -31,13 +31,7 @@ func TestInvalidCallback(t *testing.T) {
 		{`{"url":"https://hooks.example.net/","events":["finished","started"]}`, "body.callback.events[1]", "possible are finished, incomplete, paused"},
 	} {
 		p := s.do(t, http.MethodPost, "/ping", `{"identifier":"1","callback":`+c.callback+`}`).problem(t, http.StatusUnprocessableEntity)
-		if !slices.ContainsFunc(p.Errors, func(e struct {
-			Location string `json:"location"`
-			Message  string `json:"message"`
-		},
-		) bool {
-			return e.Location == c.location && strings.Contains(e.Message, c.want)
-		}) {
+		if !slices.ContainsFunc(p.Errors, func(e fieldError) bool { return e.Location == c.location && strings.Contains(e.Message, c.want) }) {
 			t.Errorf("%.100s: %+v, want %q at %s", c.callback, p.Errors, c.want, c.location)
 		}
 	}

@@ -14,19 +14,21 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 )
 
+type databaseCall struct{ method, path, body string }
+
 // databaseCalls returns one call of each kind that needs the database.
-func databaseCalls() [][3]string {
-	return [][3]string{
+func databaseCalls() []databaseCall {
+	return []databaseCall{
 		{http.MethodPost, "/ping", seedBody},
-		{http.MethodGet, "/ping"},
-		{http.MethodGet, "/ping/1"},
-		{http.MethodPost, "/ping/1/cancel"},
-		{http.MethodPost, "/ping/1/retry"},
-		{http.MethodGet, "/ping/1/events"},
-		{http.MethodGet, "/ping/1/responses/a/output"},
-		{http.MethodGet, "/endpoints"},
-		{http.MethodGet, "/endpoints/a"},
-		{http.MethodGet, "/sd/prometheus"},
+		{http.MethodGet, "/ping", ""},
+		{http.MethodGet, "/ping/1", ""},
+		{http.MethodPost, "/ping/1/cancel", ""},
+		{http.MethodPost, "/ping/1/retry", ""},
+		{http.MethodGet, "/ping/1/events", ""},
+		{http.MethodGet, "/ping/1/responses/a/output", ""},
+		{http.MethodGet, "/endpoints", ""},
+		{http.MethodGet, "/endpoints/a", ""},
+		{http.MethodGet, "/sd/prometheus", ""},
 	}
 }
 
@@ -44,13 +46,13 @@ func TestUnavailableDatabase(t *testing.T) {
 	s.create(t, "/ping", `{"identifier":"1"}`)
 	cut()
 	for _, c := range databaseCalls() {
-		a := s.do(t, c[0], c[1], c[2])
+		a := s.do(t, c.method, c.path, c.body)
 		p := a.problem(t, http.StatusServiceUnavailable)
 		if a.header.Get("Retry-After") == "" {
-			t.Errorf("%s %s: Retry-After is missing", c[0], c[1])
+			t.Errorf("%s %s: Retry-After is missing", c.method, c.path)
 		}
 		if !strings.Contains(p.Detail, "database") || strings.Contains(p.Detail, "127.0.0.1") {
-			t.Errorf("%s %s: %s", c[0], c[1], p.Detail)
+			t.Errorf("%s %s: %s", c.method, c.path, p.Detail)
 		}
 	}
 	if p := s.do(t, http.MethodGet, "/readyz", "").problem(t, http.StatusServiceUnavailable); !strings.Contains(p.Detail, "database") {
@@ -65,8 +67,8 @@ func TestInternalErrorsAreNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range databaseCalls() {
-		if a := s.do(t, c[0], c[1], c[2]); strings.Contains(string(a.problem(t, 500).Detail), "sql") {
-			t.Errorf("%s %s: %s", c[0], c[1], a.body)
+		if a := s.do(t, c.method, c.path, c.body); strings.Contains(string(a.problem(t, 500).Detail), "sql") {
+			t.Errorf("%s %s: %s", c.method, c.path, a.body)
 		}
 	}
 	if log := s.log.String(); strings.Count(log, "level=ERROR") != len(databaseCalls()) || !strings.Contains(log, "sql: database is closed") {

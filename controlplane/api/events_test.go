@@ -199,15 +199,15 @@ func TestEventStreamsEnd(t *testing.T) {
 	s := serveStore(t, storetest.Open(t, o), fanout)
 	s.create(t, "/ping", `{"identifier":"1","endpoints":["a"]}`)
 
-	left := s.openEvents(t, "/ping/1/events", "")
-	left.mustNext()
-	left.resp.Body.Close()
+	closed := s.openEvents(t, "/ping/1/events", "")
+	closed.mustNext()
+	closed.resp.Body.Close()
 	wait.For(t, "the closed stream to be unsubscribed", func() bool { return fanout.Watchers() == 0 })
 
-	stays := s.openEvents(t, "/ping/1/events", "")
-	stays.mustNext()
+	drained := s.openEvents(t, "/ping/1/events", "")
+	drained.mustNext()
 	s.api.Drain()
-	if _, more := stays.next(); more {
+	if _, more := drained.next(); more {
 		t.Error("the stream continues after Drain")
 	}
 	wait.For(t, "the drained stream to be unsubscribed", func() bool { return fanout.Watchers() == 0 })

@@ -155,13 +155,15 @@ func (s *server) do(t *testing.T, method, path, body string, header ...string) a
 
 // problem is an RFC 9457 problem.
 type problem struct {
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-	Errors []struct {
-		Location string `json:"location"`
-		Message  string `json:"message"`
-	} `json:"errors"`
+	Title  string       `json:"title"`
+	Status int          `json:"status"`
+	Detail string       `json:"detail"`
+	Errors []fieldError `json:"errors"`
+}
+
+type fieldError struct {
+	Location string `json:"location"`
+	Message  string `json:"message"`
 }
 
 // problem returns the problem in the answer, and fails the test without one of this status.

@@ -28,17 +28,17 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 )
 
-// adminToken lets the scripts in.
+// adminToken is the access token of the scripts.
 const adminToken = "the-admins-own-token"
 
-// TestScriptsWithAnAPI runs the command lines in testdata/api against the real
-// API on a real store; the scripts speak for the agents with hello and report.
+// TestScriptsWithAnAPI runs the scripts in testdata/api against the real API on a real
+// store. The scripts send the reports of the agents with hello and report.
 func TestScriptsWithAnAPI(t *testing.T) {
 	t.Parallel()
 	runWithAPI(t, "testdata/api")
 }
 
-// TestScriptsOfLists has a store of its own, as lists show everything that is there.
+// TestScriptsOfLists uses a store of its own, because lists show all tasks and endpoints.
 func TestScriptsOfLists(t *testing.T) {
 	t.Parallel()
 	runWithAPI(t, "testdata/lists")
@@ -46,10 +46,10 @@ func TestScriptsOfLists(t *testing.T) {
 
 func runWithAPI(t *testing.T, dir string) {
 	t.Helper()
-	clock := &movable{}
+	clock := &shiftedClock{}
 	url, st := serve(t, clock)
 	agents := agents{store: st, clock: clock}
-	hooks := receive(t)
+	hooks := startReceiver(t)
 	testscript.Run(t, testscript.Params{
 		Dir: dir,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -65,18 +65,18 @@ func runWithAPI(t *testing.T, dir string) {
 	})
 }
 
-// movable is a clock that goes with the machine's, some time ahead of it.
-type movable struct{ ahead atomic.Int64 }
+// shiftedClock is the machine's clock plus a duration that tests increase.
+type shiftedClock struct{ ahead atomic.Int64 }
 
-func (c *movable) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *shiftedClock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
 // serve starts an API with the task type ping, which can be rolled back.
-func serve(t *testing.T, c *movable) (string, *store.Store) {
+func serve(t *testing.T, c *shiftedClock) (string, *store.Store) {
 	t.Helper()
 	fanout := watch.NewFanout()
 	o := storetest.SQLite(t)
 	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}}
-	// Longer than the scripts take, by the clock that all of them move.
+	// long exceeds the duration of all scripts by the clock that they move.
 	const long = time.Hour
 	o.Heartbeat, o.Clock = long, c.now
 	o.OnCommit = func(c store.Commit) { fanout.Publish(c.Tasks) }
@@ -101,7 +101,7 @@ func serve(t *testing.T, c *movable) (string, *store.Store) {
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	for _, run := range []func(context.Context) error{engine.Run, caller.Run} {
-		running.Go(func() { _ = run(ctx) }) // as it is stopped
+		running.Go(func() { _ = run(ctx) }) // it returns when it is stopped
 	}
 	t.Cleanup(func() {
 		stop()
@@ -124,8 +124,8 @@ func serve(t *testing.T, c *movable) (string, *store.Store) {
 	return server.URL, st
 }
 
-// receive starts a receiver of callbacks, that answers as the path says.
-func receive(t *testing.T) string {
+// startReceiver starts a receiver of callbacks. The path selects its response.
+func startReceiver(t *testing.T) string {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ok", func(http.ResponseWriter, *http.Request) {})
@@ -139,13 +139,13 @@ func receive(t *testing.T) string {
 	return server.URL
 }
 
-// agents speak in the place of agents. The scripts use one name each.
+// agents sends reports in place of agents. Each script uses its own endpoint names.
 type agents struct {
 	store *store.Store
-	clock *movable
+	clock *shiftedClock
 }
 
-// hello ENDPOINT [ROLE]
+// hello ENDPOINT [ROLE] reports that an endpoint has connected.
 func (a agents) hello(ts *testscript.TestScript, _ bool, args []string) {
 	role := "web"
 	if len(args) > 1 {
@@ -156,8 +156,8 @@ func (a agents) hello(ts *testscript.TestScript, _ bool, args []string) {
 	}}})
 }
 
-// report IDENTIFIER ENDPOINT STATUS PERCENT MESSAGE [OUTPUT]; what has ended took
-// 1.5 s. The message may be @FILE, and the output is quoted as in Go.
+// report IDENTIFIER ENDPOINT STATUS PERCENT MESSAGE [OUTPUT] reports an update; an ended
+// task took 1.5 s. The message may be @FILE, and the output is quoted as in Go.
 func (a agents) report(ts *testscript.TestScript, _ bool, args []string) {
 	task, err := a.store.Task(context.Background(), "ping", args[0])
 	ts.Check(err)

@@ -18,16 +18,16 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 )
 
-// app is what the commands share.
+// app holds what all commands share.
 type app struct {
 	in       io.Reader
 	out, err *os.File
 	env      func(string) (string, bool)
 
-	// closed is the data directory of a control plane on this machine, if a token was
-	// to be taken from it, and this user may not read it.
-	closed string
-	// tokenFrom says for a person where the token is from; empty is nowhere.
+	// unreadable is the data directory of a control plane on this machine that would
+	// have provided the token, but that this user may not read.
+	unreadable string
+	// tokenFrom is the source of the token, for messages; empty if there is no token.
 	tokenFrom string
 
 	// The flags of all commands.
@@ -39,14 +39,16 @@ const defaultURL = "http://127.0.0.1:8888"
 func newRoot(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tasker",
-		Short: "Hand tasks to servers and see what becomes of them",
-		Long: `tasker hands a task to a named set of servers and tells, per server, what became of it.
+		Short: "Send tasks to servers and see their outcome",
+		Long: `tasker hands a task to a set of servers and reports the outcome of every server.
 
-The control plane and the token are taken from, in this order: the flags; the
-environment (TASKER_URL, TASKER_TOKEN, TASKER_CA_FILE); the file
-~/.config/tasker/config.yaml (url, token or token_file, ca_file), whose token is
-sent to its own url only; the data directory of a control plane on this machine
-(its URL, its admin.token, which is sent to this machine only, and its certificate).
+tasker reads the URL of the control plane and the token from these sources, in this order:
+  1. the flags
+  2. the environment: TASKER_URL, TASKER_TOKEN, TASKER_CA_FILE
+  3. the file ~/.config/tasker/config.yaml: url, token or token_file, ca_file;
+     its token is sent to its url only
+  4. the data directory of a control plane on this machine: its URL, admin.token and
+     certificate; the token is sent to this machine only
 
 ` + exitCodes,
 		Version:       version,
@@ -57,15 +59,15 @@ sent to its own url only; the data directory of a control plane on this machine
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&a.url, "url", "", "the control plane, like "+defaultURL)
-	flags.StringVar(&a.token, "token", "", "the token (other users of this machine can see it: better TASKER_TOKEN)")
-	flags.StringVar(&a.caFile, "ca-file", "", "certificates, in PEM, to trust beside the system's")
+	flags.StringVar(&a.url, "url", "", "the URL of the control plane, like "+defaultURL)
+	flags.StringVar(&a.token, "token", "", "the token (other users of this machine can see it; prefer TASKER_TOKEN)")
+	flags.StringVar(&a.caFile, "ca-file", "", "a file of certificates in PEM to trust in addition to the system's")
 	cmd.AddCommand(taskCommand(a), rolloutCommand(a), endpointsCommand(a), endpointCommand(a), enrolTokenCommand(a), demoCommand(a), versionCommand(a))
 	strict(cmd)
 	return cmd
 }
 
-// strict makes wrong arguments of every command usage errors.
+// strict turns the wrong arguments of every command into usage errors.
 func strict(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -88,7 +90,7 @@ func strict(cmd *cobra.Command) {
 	}
 }
 
-// group is a command that only has other commands below it.
+// group returns a command that only contains other commands.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
@@ -100,7 +102,7 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 
 // formatFlag adds -o to a command that prints data.
 func (a *app) formatFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&a.format, "output", "o", "table", "table or json")
+	cmd.Flags().StringVarP(&a.format, "output", "o", "table", "the format: table or json")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if a.format != "table" && a.format != "json" {
 			return usage("--output %q is neither table nor json", a.format)
@@ -111,11 +113,11 @@ func (a *app) formatFlag(cmd *cobra.Command) {
 
 func (a *app) json() bool { return a.format == "json" }
 
-// terminal says whether a person is looking at what is printed.
+// terminal reports whether the output is a terminal.
 func (a *app) terminal() bool { return term.IsTerminal(int(a.out.Fd())) } //nolint:gosec // a file descriptor is an int
 
-// asking is what a command runs that asks the control plane.
-func (a *app) asking(run func(c *client.Client, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+// withClient returns the RunE of a command that calls the control plane.
+func (a *app) withClient(run func(c *client.Client, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c, err := a.client()
 		if err != nil {
@@ -126,8 +128,8 @@ func (a *app) asking(run func(c *client.Client, cmd *cobra.Command, args []strin
 	}
 }
 
-// client connects to the control plane that the flags, the environment and the
-// configuration name.
+// client returns a client of the control plane that the flags, the environment or the
+// configuration file name.
 func (a *app) client() (*client.Client, error) {
 	file := a.configFile()
 	settings, err := config.LoadClient(config.Source{File: file, Env: a.env})
@@ -135,7 +137,7 @@ func (a *app) client() (*client.Client, error) {
 		return nil, err
 	}
 	o := client.Options{URL: a.from(a.url, "TASKER_URL"), UserAgent: "tasker/" + version}
-	own := o.URL == "" || o.URL == settings.URL.Reveal()
+	settingsURL := o.URL == "" || o.URL == settings.URL.Reveal()
 	if o.URL == "" {
 		o.URL = settings.URL.Reveal()
 	}
@@ -147,11 +149,11 @@ func (a *app) client() (*client.Client, error) {
 	if ca == "" {
 		ca = settings.CAFile
 	}
-	local := o.URL == here.url || isLocal(o.URL)
-	if err := a.authenticate(&o, settings, own, here, local); err != nil {
+	isOnThisMachine := o.URL == here.url || isLocal(o.URL)
+	if err := a.chooseToken(&o, settings, settingsURL, here, isOnThisMachine); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	if ca == "" && local {
+	if ca == "" && isOnThisMachine {
 		o.TLS = here.trust
 	} else if o.TLS, err = certificates(ca); err != nil {
 		return nil, err
@@ -159,22 +161,22 @@ func (a *app) client() (*client.Client, error) {
 	return client.New(o)
 }
 
-// authenticate chooses the token: own says whether the one of the settings may be
-// sent there, and onThis whether that of a control plane on this machine may.
-func (a *app) authenticate(o *client.Options, settings *config.Client, own bool, here local, onThis bool) error {
+// chooseToken sets the token. useSettings permits the token of the settings, and useLocal
+// that of a control plane on this machine.
+func (a *app) chooseToken(o *client.Options, settings *config.Client, useSettings bool, here local, useLocal bool) error {
 	a.tokenFrom = "TASKER_TOKEN"
 	if a.token != "" {
 		a.tokenFrom = "--token"
 	}
-	if o.Token = a.from(a.token, "TASKER_TOKEN"); o.Token == "" && own {
+	if o.Token = a.from(a.token, "TASKER_TOKEN"); o.Token == "" && useSettings {
 		secret, err := settings.Secret()
 		if err != nil {
 			return err
 		}
 		o.Token, a.tokenFrom = secret.Reveal(), a.configFile()
 	}
-	if o.Token == "" && onThis {
-		o.Token, a.closed, a.tokenFrom = here.token, here.closed, here.tokenFile
+	if o.Token == "" && useLocal {
+		o.Token, a.unreadable, a.tokenFrom = here.token, here.unreadable, here.tokenFile
 	}
 	if o.Token == "" {
 		a.tokenFrom = ""
@@ -182,7 +184,7 @@ func (a *app) authenticate(o *client.Options, settings *config.Client, own bool,
 	return nil
 }
 
-// from is the flag, or else the environment variable.
+// from returns the flag, or the environment variable if the flag is empty.
 func (a *app) from(flag, name string) string {
 	if flag != "" {
 		return flag
@@ -191,7 +193,7 @@ func (a *app) from(flag, name string) string {
 	return value
 }
 
-// configFile is where the user's configuration is, if there is one.
+// configFile returns the path of the user's configuration, which may be missing.
 func (a *app) configFile() string {
 	if dir, ok := a.env("XDG_CONFIG_HOME"); ok && filepath.IsAbs(dir) {
 		return filepath.Join(dir, "tasker", "config.yaml")
@@ -200,6 +202,8 @@ func (a *app) configFile() string {
 	return filepath.Join(home, ".config", "tasker", "config.yaml")
 }
 
+// certificates returns the configuration that trusts the certificates in a file and the
+// system's; nil if no file is given.
 func certificates(file string) (*tls.Config, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // the system's

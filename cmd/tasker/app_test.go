@@ -13,9 +13,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
-// TestWhoGetsWhichToken: a token is sent to whom it is meant for, and to nobody
-// else.
-func TestWhoGetsWhichToken(t *testing.T) {
+// TestTokenSource checks that each token is sent only to the control plane that it is for.
+func TestTokenSource(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	sent := make(chan string, 1)
@@ -24,7 +23,7 @@ func TestWhoGetsWhichToken(t *testing.T) {
 		fmt.Fprint(w, `{"endpoints":[]}`)
 	}))
 	defer server.Close()
-	put := func(name, content string) {
+	writeFile := func(name, content string) {
 		t.Helper()
 		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 			t.Fatal(err)
@@ -39,14 +38,14 @@ func TestWhoGetsWhichToken(t *testing.T) {
 		{"none", "", "", "", "", ""},
 		{"flag before all", "a", "b", "url: URL\ntoken: c\n", "d", "Bearer a"},
 		{"environment before the file", "", "b", "url: URL\ntoken: c\n", "d", "Bearer b"},
-		{"the file's, for its own URL", "", "", "url: URL\ntoken: c\n", "d", "Bearer c"},
-		{"not the file's, for another URL", "", "", "url: http://tasker.example\ntoken: c\n", "d", "Bearer d"},
-		{"this machine's", "", "", "", "d\n", "Bearer d"},
+		{"token of the file, for its own URL", "", "", "url: URL\ntoken: c\n", "d", "Bearer c"},
+		{"not the token of the file, for another URL", "", "", "url: http://tasker.example\ntoken: c\n", "d", "Bearer d"},
+		{"local token", "", "", "", "d\n", "Bearer d"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			put(".config/tasker/config.yaml", strings.ReplaceAll(tt.file, "URL", server.URL))
-			put(filepath.Join(dataDirs()[0], "admin.token"), tt.local)
+			writeFile(".config/tasker/config.yaml", strings.ReplaceAll(tt.file, "URL", server.URL))
+			writeFile(filepath.Join(dataDirs()[0], "admin.token"), tt.local)
 			env := map[string]string{"HOME": dir, "TASKER_TOKEN": tt.env}
 			a := &app{url: server.URL, token: tt.flag, env: func(name string) (string, bool) {
 				v, ok := env[name]
@@ -101,7 +100,7 @@ func TestFindLocal(t *testing.T) {
 	defer server.Close()
 
 	if got := findLocal([]string{none}); got != (local{url: defaultURL}) {
-		t.Errorf("nothing there: %+v", got)
+		t.Errorf("no data directory: %+v", got)
 	}
 	if got := findLocal([]string{none, plain, secure}); got != (local{url: defaultURL, token: "a", tokenFile: filepath.Join(plain, "admin.token")}) {
 		t.Errorf("without a certificate: %+v", got)

@@ -8,19 +8,19 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// requested is the callback that the flags ask for; nil is none. Whether it may be
-// called the control plane says.
-func (f createFlags) requested(cmd *cobra.Command) (*tasker.Callback, error) {
-	some := cmd.Flags().Changed("callback-events")
+// callbackOf returns the callback of the flags; nil if there is none. The control plane
+// checks whether its URL is permitted.
+func (f createFlags) callbackOf(cmd *cobra.Command) (*tasker.Callback, error) {
+	hasEvents := cmd.Flags().Changed("callback-events")
 	switch {
-	case !cmd.Flags().Changed("callback") && some:
-		return nil, usage("--callback-events says when a URL is called: name it with --callback")
+	case !cmd.Flags().Changed("callback") && hasEvents:
+		return nil, usage("--callback-events needs the URL: name it with --callback")
 	case !cmd.Flags().Changed("callback"):
-		return nil, nil //nolint:nilnil // nobody is told
+		return nil, nil //nolint:nilnil // no callback
 	}
 	c := &tasker.Callback{URL: f.callback}
-	if some {
-		c.Events = []tasker.CallbackEvent{} // none is not the same as all
+	if hasEvents {
+		c.Events = []tasker.CallbackEvent{} // an empty list does not mean all events
 	}
 	for _, e := range f.callbackEvents {
 		c.Events = append(c.Events, tasker.CallbackEvent(strings.TrimSpace(e)))

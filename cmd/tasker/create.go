@@ -15,7 +15,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
 )
 
-// createFlags are the flags of create.
+// createFlags holds the flags of create.
 type createFlags struct {
 	file                           string
 	identifier, payload            string
@@ -36,24 +36,24 @@ func createCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create TYPE",
 		Short: "Create a task",
-		Long: `Create a task and print it. The same identifier with the same request is the same
-task, so a command that names its identifier can be repeated safely.
+		Long: `Create a task and print it. The same request with the same identifier is the same task:
+a command with --identifier can be repeated safely.
 
-It goes to the endpoints that are named, and to those that the labels select now.
-With neither it goes to every endpoint that serves the type. Who that is shows when
-the receive timeout is over, so such a task does not finish before; a rollout is for
-those that serve the type when it is created.
+The task is for the endpoints that --endpoint names and those that --labels selects now.
+Without both it is for all endpoints that serve the type. Such a task finishes after the
+receive timeout at the earliest, because endpoints may still connect. A rollout is for the
+endpoints that serve the type when it is created.
 
 With --canary, --batch, --max-failures, --pause-between, --pause-after-canary or
---on-failure, or with --rollout, which says it all, the task is performed in waves.
-See them first with: tasker rollout plan FILE
+--on-failure, the task is performed in waves. --rollout sets all of this in JSON.
+To see the waves first: tasker rollout plan FILE
 
---callback names a URL that the control plane calls when the task has finished, when
-an endpoint has not received it and when its rollout has paused; tasker task get shows
-what became of that.
+The control plane calls the URL of --callback when the task has finished, when an endpoint
+has not received the task, and when its rollout has paused. tasker task get shows the
+outcome of these calls.
 
---file is the whole request in JSON or YAML, as POST /TYPE takes it. TYPE may be left
-out if it is in the file, as type; no identifier is a generated one.
+--file is the whole request in JSON or YAML, as for POST /TYPE. TYPE may be left out if the
+file contains it as type. Without an identifier in the file, one is generated.
 
 ` + exitCodes,
 		Example: `  tasker task create ping -e loadbalancer-1 --watch
@@ -65,24 +65,24 @@ out if it is in the file, as type; no identifier is a generated one.
 		RunE: func(cmd *cobra.Command, args []string) error { return a.create(cmd, strings.Join(args, ""), f) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.file, "file", "", "the whole request, JSON or YAML; - is the standard input")
+	flags.StringVar(&f.file, "file", "", "a file with the whole request in JSON or YAML; - is the standard input")
 	flags.StringVar(&f.identifier, "identifier", "", "your own name for the task (default: a generated UUID)")
 	flags.StringVar(&f.payload, "payload", "", "JSON, or @FILE, or - for the standard input (default: {})")
 	flags.StringSliceVarP(&f.endpoints, "endpoint", "e", nil, "an endpoint, repeatable (default: every one that serves the type)")
 	flags.StringVar(&f.labels, "labels", "", "the endpoints that have these labels, like role=web,zone!=b")
-	flags.StringVar(&f.notBefore, "not-before", "", "when to begin: a time like 2026-01-02T03:04:05Z, or in so long, like 2h")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "ask what would be changed, and change nothing")
+	flags.StringVar(&f.notBefore, "not-before", "", "the earliest start: a time like 2026-01-02T03:04:05Z, or a duration from now, like 2h")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "report what would be changed, and change nothing")
 	flags.StringVar(&f.timeout, "timeout", "", "bound the execution on each endpoint, like 10m")
 	flags.StringVar(&f.receiveTimeout, "receive-timeout", "", "the time in which all endpoints should receive the task, like 30s")
-	flags.StringVar(&f.callback, "callback", "", "a URL that is called when something becomes of the task")
-	flags.StringSliceVar(&f.callbackEvents, "callback-events", nil, "when: finished, incomplete, paused (default: all of these)")
-	flags.StringVar(&f.rollout, "rollout", "", "perform it in waves: the rollout as JSON, or @FILE, or -")
+	flags.StringVar(&f.callback, "callback", "", "a URL that the control plane calls on events of the task")
+	flags.StringSliceVar(&f.callbackEvents, "callback-events", nil, "the events: finished, incomplete, paused (default: all)")
+	flags.StringVar(&f.rollout, "rollout", "", "perform the task in waves: the rollout as JSON, or @FILE, or -")
 	flags.StringVar(&f.canary, "canary", "", "the size of a first wave, like 1 or 5%")
 	flags.StringVar(&f.batch, "batch", "", "the sizes of the waves after it, like 25% or 1,10%,50%; the last one repeats")
 	flags.StringVar(&f.maxFailures, "max-failures", "", "how many endpoints may fail, like 2 or 5% of all (default: 0)")
 	flags.StringVar(&f.pauseBetween, "pause-between", "", "the time between two waves, like 30s")
-	flags.BoolVar(&f.pauseAfterCanary, "pause-after-canary", false, "pause after the first wave until somebody resumes")
-	flags.StringVar(&f.onFailure, "on-failure", "", "when more fail than may: stop, pause or rollback (default: stop)")
+	flags.BoolVar(&f.pauseAfterCanary, "pause-after-canary", false, "pause after the first wave until the rollout is resumed")
+	flags.StringVar(&f.onFailure, "on-failure", "", "if more endpoints fail than allowed: stop, pause or rollback (default: stop)")
 	flags.BoolVar(&f.watch, "watch", false, "show the progress until the task has finished")
 	flags.BoolVar(&f.await, "wait", false, "wait until the task has finished, then show it")
 	cmd.MarkFlagsMutuallyExclusive("watch", "wait")
@@ -94,13 +94,13 @@ out if it is in the file, as type; no identifier is a generated one.
 	return cmd
 }
 
-// waveFlags are those that say a rollout bit by bit.
+// waveFlags returns the names of the flags that set one field of a rollout each.
 func waveFlags() []string {
 	return []string{"canary", "batch", "max-failures", "pause-between", "pause-after-canary", "on-failure"}
 }
 
 func (a *app) create(cmd *cobra.Command, taskType string, f createFlags) error {
-	send, err := a.sender(cmd, &taskType, f)
+	send, err := a.prepareCreate(cmd, &taskType, f)
 	if err != nil {
 		return err
 	}
@@ -128,8 +128,9 @@ func (a *app) create(cmd *cobra.Command, taskType string, f createFlags) error {
 	return a.printFacts(describe.TaskFacts(task))
 }
 
-// sender is the call that creates the task.
-func (a *app) sender(cmd *cobra.Command, taskType *string, f createFlags) (func(*client.Client) (tasker.Task, error), error) {
+// prepareCreate checks the flags and returns the call that creates the task. It sets
+// taskType if the file names it.
+func (a *app) prepareCreate(cmd *cobra.Command, taskType *string, f createFlags) (func(*client.Client) (tasker.Task, error), error) {
 	if f.file != "" {
 		var extra string
 		cmd.Flags().Visit(func(flag *pflag.Flag) {
@@ -140,7 +141,7 @@ func (a *app) sender(cmd *cobra.Command, taskType *string, f createFlags) (func(
 			}
 		})
 		if extra != "" {
-			return nil, usage("--file is the whole request: write what --%s says into it", extra)
+			return nil, usage("--file is the whole request: set --%s in the file instead", extra)
 		}
 		q, err := readRequest(f.file, a.in)
 		if err != nil {
@@ -158,7 +159,7 @@ func (a *app) sender(cmd *cobra.Command, taskType *string, f createFlags) (func(
 	return func(c *client.Client) (tasker.Task, error) { return c.Create(cmd.Context(), *taskType, r) }, err
 }
 
-// request checks what can be checked without the control plane.
+// request returns the request of the flags, as far as it can be checked locally.
 func (f createFlags) request(cmd *cobra.Command, stdin io.Reader) (client.Request, error) {
 	r := client.Request{Identifier: f.identifier, Endpoints: f.endpoints, Labels: f.labels, DryRun: f.dryRun}
 	if r.Identifier == "" {
@@ -178,12 +179,12 @@ func (f createFlags) request(cmd *cobra.Command, stdin io.Reader) (client.Reques
 		if !cmd.Flags().Changed(flag) {
 			continue
 		}
-		if r.Rollout, err = f.waves(); err != nil {
+		if r.Rollout, err = f.rolloutSpec(); err != nil {
 			return r, err
 		}
 		break
 	}
-	if r.Callback, err = f.requested(cmd); err != nil {
+	if r.Callback, err = f.callbackOf(cmd); err != nil {
 		return r, err
 	}
 	if r.NotBefore, err = notBefore(f.notBefore, time.Now()); err != nil {
@@ -196,8 +197,8 @@ func (f createFlags) request(cmd *cobra.Command, stdin io.Reader) (client.Reques
 	return r, err
 }
 
-// waves is the rollout that the short flags say.
-func (f createFlags) waves() (json.RawMessage, error) {
+// rolloutSpec returns the rollout of the short flags as JSON.
+func (f createFlags) rolloutSpec() (json.RawMessage, error) {
 	s := tasker.RolloutSpec{PauseAfterCanary: f.pauseAfterCanary, OnFailure: tasker.OnFailure(f.onFailure)}
 	amount := func(flag, value string) (tasker.Amount, error) {
 		a, err := tasker.ParseAmount(strings.TrimSpace(value))
@@ -238,9 +239,10 @@ func (f createFlags) waves() (json.RawMessage, error) {
 	return json.Marshal(s)
 }
 
+// optionalDuration parses the value of a flag; nil if it is empty.
 func optionalDuration(flag, s string) (*tasker.Duration, error) {
 	if s == "" {
-		return nil, nil //nolint:nilnil // none is left to the control plane
+		return nil, nil //nolint:nilnil // the control plane has a default
 	}
 	v, err := tasker.ParseDuration(s)
 	if err != nil {
@@ -250,7 +252,7 @@ func optionalDuration(flag, s string) (*tasker.Duration, error) {
 	return &d, nil
 }
 
-// notBefore reads a time, or how long it is until then.
+// notBefore parses a time, or a duration from now; nil if s is empty.
 func notBefore(s string, now time.Time) (*time.Time, error) {
 	if s == "" {
 		return nil, nil //nolint:nilnil // at once

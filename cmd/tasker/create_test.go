@@ -10,8 +10,8 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// TestWaves: the short flags say what a rollout in JSON says.
-func TestWaves(t *testing.T) {
+// TestRolloutSpec checks that the short flags set the same rollout as its JSON.
+func TestRolloutSpec(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		flags createFlags
@@ -26,13 +26,13 @@ func TestWaves(t *testing.T) {
 		},
 	}
 	for _, tt := range tests {
-		said, err := tt.flags.waves()
+		spec, err := tt.flags.rolloutSpec()
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got, want tasker.RolloutSpec
-		if err := json.Unmarshal(said, &got); err != nil {
-			t.Fatalf("%s: %v", said, err)
+		if err := json.Unmarshal(spec, &got); err != nil {
+			t.Fatalf("%s: %v", spec, err)
 		}
 		if err := json.Unmarshal([]byte(tt.want), &want); err != nil {
 			t.Fatal(err)

@@ -13,12 +13,11 @@ func endpointsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "endpoints [NAME]",
 		Short: "List the endpoints, or show one",
-		Long: `List the endpoints, or show one. On a terminal the list has what there is room for:
-first who is connected and since when not, then what runs and waits, labels,
-versions, and types; numbers that are zero are left out. Anywhere else each line is
-whole.`,
+		Long: `List the endpoints, or show one. On a terminal the list has the columns that fit: first
+the connection, then running and waiting assignments, labels, versions and types; zeros
+are left out. Otherwise every line is complete.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				list, err := c.Endpoints(cmd.Context())
 				if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 func enrolTokenCommand(a *app) *cobra.Command {
-	return group("enrol-token", "Make, list and revoke the tokens with which servers enrol",
+	return group("enrol-token", "Create, list and revoke the tokens with which servers enrol",
 		createTokenCommand(a), listTokensCommand(a), revokeTokenCommand(a))
 }
 
@@ -25,9 +25,9 @@ func createTokenCommand(a *app) *cobra.Command {
 	var uses int
 	cmd := &cobra.Command{
 		Use:   "create",
-		Short: "Make a token, and print what to run on the servers",
+		Short: "Create a token, and print the command to run on the servers",
 		Args:  cobra.NoArgs,
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, _ []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, _ []string) error {
 			t, err := c.CreateEnrolToken(cmd.Context(), ttl, uses)
 			switch {
 			case err != nil:
@@ -37,20 +37,20 @@ func createTokenCommand(a *app) *cobra.Command {
 			}
 			_, err = fmt.Fprintf(a.out, "tasker-agent enrol --server %s --token %s\n", reachable(c.URL()), t.Token)
 			if isLocal(c.URL()) {
-				fmt.Fprintln(a.err, "The servers need a name or an address under which they reach this machine; put it after --server if this one is not.")
+				fmt.Fprintln(a.err, "If the servers reach this machine under another name or address, put it after --server.")
 			}
-			fmt.Fprintf(a.err, "Good for %d, until %s.\n", t.MaxUses, t.ExpiresAt.Local().Format(time.DateTime))
+			fmt.Fprintf(a.err, "Valid for %d, until %s.\n", t.MaxUses, t.ExpiresAt.Local().Format(time.DateTime))
 			return written(err)
 		}),
 	}
 	a.formatFlag(cmd)
-	cmd.Flags().StringVar(&ttl, "ttl", "1h", "how long it is good, 1m to 720h")
-	cmd.Flags().IntVar(&uses, "max-uses", 1, "for how many servers")
+	cmd.Flags().StringVar(&ttl, "ttl", "1h", "how long the token is valid, 1m to 720h")
+	cmd.Flags().IntVar(&uses, "max-uses", 1, "the number of servers that can enrol with it")
 	return cmd
 }
 
-// reachable is the URL as servers can use it: this machine's name stands for its
-// loopback address.
+// reachable returns the URL for use on servers: it replaces a loopback address by the
+// name of this machine.
 func reachable(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || !isLocal(address) {
@@ -67,7 +67,7 @@ func listTokensCommand(a *app) *cobra.Command {
 		Use:   "list",
 		Short: "List the tokens, newest first",
 		Args:  cobra.NoArgs,
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, _ []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, _ []string) error {
 			list, err := c.EnrolTokens(cmd.Context())
 			switch {
 			case err != nil:
@@ -103,9 +103,9 @@ func stateOf(t tasker.EnrolToken, now time.Time) string {
 func revokeTokenCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke ID",
-		Short: "Make a token useless; those who have enrolled with it stay",
+		Short: "Revoke a token; servers that have enrolled with it stay enrolled",
 		Args:  cobra.ExactArgs(1),
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			return c.RevokeEnrolToken(cmd.Context(), args[0])
 		}),
 	}
@@ -114,11 +114,11 @@ func revokeTokenCommand(a *app) *cobra.Command {
 func endpointCommand(a *app) *cobra.Command {
 	revoke := &cobra.Command{
 		Use:   "revoke NAME",
-		Short: "Shut an endpoint out at once",
-		Long: `revoke makes the endpoint's secret useless, at once: what it was at is interrupted, and
-what it has not received will be missing. Its name can be enrolled anew.`,
+		Short: "Revoke an endpoint at once",
+		Long: `Revoke the secret of an endpoint at once. Its running tasks become interrupted, and tasks
+that it has not received become missing. Its name can be enrolled again.`,
 		Args: cobra.ExactArgs(1),
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			e, err := c.RevokeEndpoint(cmd.Context(), args[0])
 			switch {
 			case err != nil:
@@ -126,12 +126,12 @@ what it has not received will be missing. Its name can be enrolled anew.`,
 			case a.json():
 				return a.printJSON(e)
 			}
-			_, err = fmt.Fprintf(a.out, "%s is shut out\n", terminal.OneLine(e.Name))
+			_, err = fmt.Fprintf(a.out, "%s is revoked\n", terminal.OneLine(e.Name))
 			return written(err)
 		}),
 	}
 	a.formatFlag(revoke)
 	get := endpointsCommand(a)
 	get.Use, get.Short, get.Args = "get NAME", "Show an endpoint", cobra.ExactArgs(1)
-	return group("endpoint", "Show an endpoint, or shut it out", get, revoke)
+	return group("endpoint", "Show or revoke an endpoint", get, revoke)
 }

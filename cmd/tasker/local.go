@@ -13,37 +13,36 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
-// local is a control plane on this machine, as it describes itself in its data
-// directory.
+// local describes a control plane on this machine, as read from its data directory.
 type local struct {
 	url, token string
 	tokenFile  string
-	// trust knows the certificate that it has made itself; nil if there is none.
+	// trust accepts its self-signed certificate; nil if it has none.
 	trust *tls.Config
-	// closed is a data directory that this user may not read.
-	closed string
+	// unreadable is a data directory that this user may not read; empty if there is none.
+	unreadable string
 }
 
-// dataDirs are where a control plane on this machine keeps its data: one in
-// development mode, started in this directory, and an installed one.
+// dataDirs returns the possible data directories of a control plane on this machine: of
+// one started in the working directory for development, and of an installed one.
 func dataDirs() []string { return []string{".tasker/controlplane", "/var/lib/tasker"} }
 
-// findLocal looks for the first directory whose token may be read. One that may
-// not is as good as none, and is remembered: what the control plane says then, if
-// anything, is not the reason.
+// findLocal returns the control plane of the first directory whose token is readable. It
+// remembers the first unreadable directory, which explains a missing token better than the
+// response of the control plane.
 func findLocal(dirs []string) local {
-	closed := ""
+	unreadable := ""
 	for _, dir := range dirs {
-		token, err := line(dir, "admin.token")
-		if closed == "" && errors.Is(err, fs.ErrPermission) {
-			closed = dir
+		token, err := readLine(dir, "admin.token")
+		if unreadable == "" && errors.Is(err, fs.ErrPermission) {
+			unreadable = dir
 		}
 		if token == "" {
 			continue
 		}
 		l := local{token: token, tokenFile: filepath.Join(dir, "admin.token")}
-		l.url, _ = line(dir, "api.url") // without it, the default
-		// Below the working directory may lie what somebody else has put there.
+		l.url, _ = readLine(dir, "api.url") // without it, the default
+		// Another user may have written a relative directory: its URL must be local.
 		if l.url == "" || !filepath.IsAbs(dir) && !isLocal(l.url) {
 			l.url = defaultURL
 		}
@@ -54,15 +53,16 @@ func findLocal(dirs []string) local {
 		}
 		return l
 	}
-	return local{url: defaultURL, closed: closed}
+	return local{url: defaultURL, unreadable: unreadable}
 }
 
-// line reads a file of one line; one that cannot be read is empty.
-func line(dir, name string) (string, error) {
+// readLine reads a file of one line; the line is empty if that fails.
+func readLine(dir, name string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // the directories above
 	return strings.TrimSpace(string(b)), err
 }
 
+// isLocal reports whether a URL is on this machine.
 func isLocal(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && config.IsLoopback(u.Hostname())

@@ -1,5 +1,5 @@
-// Command tasker speaks to a control plane: it creates tasks, shows and watches
-// what becomes of them on each endpoint, and lists the endpoints.
+// Command tasker is the command line of a control plane: it creates, shows and watches
+// tasks, and lists the endpoints. It calls the API with package client.
 package main
 
 import (
@@ -23,7 +23,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program; it returns the exit code.
+// run runs the program and returns its exit code.
 func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -48,24 +48,24 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 		fmt.Fprintf(stderr, "  %s\n", hint)
 	}
 	if end.usage {
-		fmt.Fprintf(stderr, "Run '%s --help' for what is possible.\n", ran.CommandPath())
+		fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", ran.CommandPath())
 	}
 	return end.code
 }
 
-// hint says of a request that was refused for its token what to do about it.
+// hint returns advice for a request that was refused because of its token; empty is none.
 func (a *app) hint(err error) string {
 	var refused *client.Problem
 	if !errors.As(err, &refused) {
 		return ""
 	}
 	switch unauthorized := refused.Status == http.StatusUnauthorized; {
-	case a.closed != "" && (unauthorized || refused.Status == http.StatusBadRequest):
-		return fmt.Sprintf("this user may not read %s, where a control plane on this machine keeps its URL and its token: run tasker as root, or set TASKER_URL and TASKER_TOKEN", a.closed)
+	case a.unreadable != "" && (unauthorized || refused.Status == http.StatusBadRequest):
+		return fmt.Sprintf("this user may not read %s, which holds the URL and the token of a control plane on this machine: run tasker as root, or set TASKER_URL and TASKER_TOKEN", a.unreadable)
 	case unauthorized && a.tokenFrom != "":
 		return "the token is from " + a.tokenFrom
 	case unauthorized:
-		return "no token was sent: set TASKER_TOKEN; tasker --help says where else it is looked for"
+		return "no token was sent: set TASKER_TOKEN; tasker --help lists the other sources of the token"
 	}
 	return ""
 }
@@ -82,24 +82,24 @@ const (
 )
 
 const exitCodes = `Exit codes:
-  0    done; for a task that was waited for: every endpoint succeeded
+  0    done; after waiting for a task: every endpoint succeeded
   1    the task failed on at least one endpoint
   2    the command line, the configuration or the request is wrong
   3    the task is incomplete: at least one endpoint did not receive it in time
   4    the task was cancelled
-  5    the control plane cannot be reached, or cannot answer now
-  130  interrupted; a task goes on without you`
+  5    the control plane cannot be reached, or cannot serve the request now
+  130  interrupted; the task continues`
 
 // exitError ends the program with a code.
 type exitError struct {
 	code int
-	// err is told; nil is silent.
+	// err is printed, unless it is nil.
 	err error
-	// usage: the command line is wrong, so the way to the help is told too.
+	// usage is true if the command line is wrong; how to get help is then printed too.
 	usage bool
 }
 
-// Error is what is told.
+// Error returns the message of err.
 func (e *exitError) Error() string {
 	if e.err == nil {
 		return fmt.Sprintf("exit code %d", e.code)
@@ -107,14 +107,15 @@ func (e *exitError) Error() string {
 	return e.err.Error()
 }
 
-// Unwrap returns what is told.
+// Unwrap returns err.
 func (e *exitError) Unwrap() error { return e.err }
 
-// usage is an error in the command line.
+// usage returns the error of a wrong command line.
 func usage(format string, args ...any) error {
 	return &exitError{code: codeUsage, err: fmt.Errorf(format, args...), usage: true}
 }
 
+// codeOf returns the exit code of an error without one.
 func codeOf(ctx context.Context, err error) int {
 	switch {
 	case ctx.Err() != nil:

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tasker": main})
 }
 
-// TestScripts runs the command lines in testdata/alone as a user would.
+// TestScripts runs the scripts in testdata/alone, which need no control plane.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -47,18 +47,17 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// eventually runs a program again and again until it prints what a pattern
-// matches: eventually PATTERN PROGRAM ARGS…
+// eventually runs a program until its output matches a pattern: eventually PATTERN PROGRAM ARGS…
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: eventually PATTERN PROGRAM ARGS…")
 	}
 	pattern, err := regexp.Compile(args[0])
 	ts.Check(err)
-	const patience, pause = 60 * time.Second, 20 * time.Millisecond
-	deadline := time.After(patience)
+	const timeout, pause = 60 * time.Second, 20 * time.Millisecond
+	deadline := time.After(timeout)
 	for {
-		_ = ts.Exec(args[1], args[2:]...) // what it prints counts
+		_ = ts.Exec(args[1], args[2:]...) // only the output matters
 		if pattern.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
@@ -70,7 +69,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func TestVersionIsOnTheTerminal(t *testing.T) {
+func TestVersionIsPrinted(t *testing.T) {
 	t.Parallel()
 	out, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {

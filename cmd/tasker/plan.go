@@ -21,14 +21,12 @@ func planCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Show the waves of a request, and create nothing",
-		Long: `Show in which waves the request in FILE would be performed if it was sent now, which
-endpoints are not connected or do not serve its type, how many may fail, and what
-happens between the waves. The control plane checks the request as it would to create
-the task, and creates nothing.
+		Long: `Show the waves in which the request in FILE would be performed now, the endpoints that are
+not connected or do not serve its type, how many may fail, and what happens between the
+waves. The control plane checks the request as if to create the task, and creates nothing.
 
-FILE is the request, in JSON or YAML, as POST /TYPE takes it and as in
-tasker task create --file FILE; - is the standard input. The task type is in it as
-type, or is named by --type.
+FILE is the request in JSON or YAML, as for tasker task create --file FILE; - is the
+standard input. The file contains the task type as type, or --type names it.
 
 ` + exitCodes,
 		Example: `  tasker rollout plan update.yaml
@@ -64,15 +62,15 @@ type, or is named by --type.
 			return a.printPlan(plan{p})
 		},
 	}
-	cmd.Flags().StringVar(&taskType, "type", "", "the task type, where the file does not name it")
+	cmd.Flags().StringVar(&taskType, "type", "", "the task type, if the file does not contain it")
 	a.formatFlag(cmd)
 	return cmd
 }
 
-// plan is shown to people.
+// plan prints the waves of a request.
 type plan struct{ tasker.WavePlan }
 
-// total is for how many endpoints the request is.
+// total returns the number of endpoints.
 func (p plan) total() (n int) {
 	for _, wave := range p.Waves {
 		n += len(wave)
@@ -86,7 +84,7 @@ func (a *app) printPlan(p plan) error {
 	line := func(name, value string) { fmt.Fprintf(&b, "%-13s %s\n", name, terminal.OneLine(value)) }
 	switch {
 	case p.Broadcast:
-		line(p.Type, "all at once, to whoever serves it before the receive timeout is over; as of now:")
+		line(p.Type, "all at once, on every endpoint that serves it before the receive timeout is over; now:")
 	case p.Rollout == nil:
 		line(p.Type, describe.Plural(total, "endpoint")+", all at once")
 	default:
@@ -105,16 +103,16 @@ func (a *app) printPlan(p plan) error {
 		line("do not serve", fmt.Sprintf("%s: %s of %d: %s", p.Type, describe.Plural(n, "endpoint"), total, table.Names(p.NotServing)))
 	}
 	if n := len(p.NotConnected) + len(p.NotServing); p.Rollout != nil && n > p.Rollout.MaxFailures.Of(total) {
-		line("beware", "if that is still so when their waves begin, more fail than may")
+		line("warning", "if this is still so when their waves begin, too many endpoints fail")
 	}
 	if p.Task != "" {
-		line("there already", "is task "+p.Task+", of the same request: sending it again changes nothing")
+		line("exists", "task "+p.Task+" has the same request: sending it again changes nothing")
 	}
 	_, err := fmt.Fprint(a.out, b.String())
 	return written(err)
 }
 
-// waves writes a line per wave; of many, the first and the last ones.
+// waves prints a line for each wave; if there are many, only the first and the last ones.
 func (p plan) waves(line func(name, value string)) {
 	const head, tail = 20, 3
 	random := p.Rollout != nil && p.Rollout.Order == tasker.OrderRandom
@@ -144,6 +142,6 @@ func (p plan) waves(line func(name, value string)) {
 		for _, names := range p.Waves {
 			all = append(all, names...)
 		}
-		line("drawn by lot", "when the task is created, of: "+table.Names(all))
+		line("random order", "drawn when the task is created, from: "+table.Names(all))
 	}
 }

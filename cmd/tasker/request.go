@@ -15,10 +15,11 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/strictjson"
 )
 
-// maxRequest is what the control plane takes as the body of a request, in bytes.
+// maxRequest is the highest size of a request that the control plane accepts, in bytes.
 const maxRequest = 4 << 20
 
-// optionalJSON returns the JSON that a flag holds or names.
+// optionalJSON returns the JSON of a flag: its value, or the content of the file that it
+// names. It is nil if the flag is empty.
 func optionalJSON(name, flag string, stdin io.Reader) (json.RawMessage, error) {
 	if flag == "" {
 		return nil, nil
@@ -37,19 +38,19 @@ func optionalJSON(name, flag string, stdin io.Reader) (json.RawMessage, error) {
 		return nil, usage("%s: %w", name, err)
 	}
 	if len(content) > tasker.MaxPayload {
-		return nil, usage("%s: %s has more than the %d bytes that are allowed", name, source, tasker.MaxPayload)
+		return nil, usage("%s: %s is larger than %d bytes", name, source, tasker.MaxPayload)
 	}
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal(content, new(json.RawMessage)); errors.As(err, &syntax) {
 		line := 1 + bytes.Count(content[:min(int(syntax.Offset), len(content))], []byte("\n"))
-		return nil, usage("%s: %s is no JSON: line %d: %w", name, source, line, err)
+		return nil, usage("%s: %s is not valid JSON: line %d: %w", name, source, line, err)
 	}
 	return content, nil
 }
 
-// readFile reads a file, or the standard input for -; of one that is longer than
-// most, one byte more than that.
-func readFile(name string, stdin io.Reader, most int64) ([]byte, error) {
+// readFile reads a file, or the standard input if the name is "-". It reads at most one
+// byte more than limit.
+func readFile(name string, stdin io.Reader, limit int64) ([]byte, error) {
 	if name != "-" {
 		f, err := os.Open(name) //nolint:gosec // the user names the file
 		if err != nil {
@@ -58,22 +59,22 @@ func readFile(name string, stdin io.Reader, most int64) ([]byte, error) {
 		defer f.Close()
 		stdin = f
 	}
-	return io.ReadAll(io.LimitReader(stdin, most+1))
+	return io.ReadAll(io.LimitReader(stdin, limit+1))
 }
 
-// request is a request for a task as a file holds it: what POST takes, and the
-// type of the task.
+// request is a request for a task from a file: the body of POST /TYPE, and the task type
+// as type.
 type request map[string]json.RawMessage
 
-// readRequest reads a request from a file in JSON or YAML, which - takes from the
-// standard input.
+// readRequest reads a request from a file in JSON or YAML, or from the standard input if
+// the name is "-".
 func readRequest(file string, stdin io.Reader) (request, error) {
 	content, err := readFile(file, stdin, maxRequest)
 	switch {
 	case err != nil:
 		return nil, usage("read the request: %w", err)
 	case len(content) > maxRequest:
-		return nil, usage("%s has more than the %d bytes that are allowed", file, maxRequest)
+		return nil, usage("%s is larger than %d bytes", file, maxRequest)
 	}
 	if json.Valid(content) {
 		if err := strictjson.Check(content); err != nil {
@@ -86,12 +87,12 @@ func readRequest(file string, stdin io.Reader) (request, error) {
 	}
 	var q request
 	if json.Unmarshal(content, &q) != nil || q == nil {
-		return nil, usage("%s holds no request: it must be an object, with identifier, payload, endpoints and what else POST takes", file)
+		return nil, usage("%s holds no request: it must be an object with the fields of POST /TYPE, such as identifier, payload and endpoints", file)
 	}
 	return q, nil
 }
 
-// fromYAML is the one document of a YAML file, as JSON.
+// fromYAML converts a YAML file with one document to JSON.
 func fromYAML(content []byte) ([]byte, error) {
 	d := yaml.NewDecoder(bytes.NewReader(content))
 	var v, more any
@@ -107,24 +108,24 @@ func fromYAML(content []byte) ([]byte, error) {
 	return json.Marshal(v)
 }
 
-// taskType is the type that the command line or the file names.
-func (q request) taskType(given string) (string, error) {
+// taskType returns the task type, which the command line or the file names.
+func (q request) taskType(flag string) (string, error) {
 	var own string
 	if raw, found := q["type"]; found && json.Unmarshal(raw, &own) != nil {
 		return "", usage("type must be the name of a task type, not %s", raw)
 	}
 	switch {
-	case own == "" && given == "":
+	case own == "" && flag == "":
 		return "", usage("the task type is missing: name it on the command line, or as type in the file")
-	case own != "" && given != "" && own != given:
-		return "", usage("the file is for the task type %s, not for %s", own, given)
+	case own != "" && flag != "" && own != flag:
+		return "", usage("the file is for the task type %s, not for %s", own, flag)
 	case own != "":
 		return own, nil
 	}
-	return given, nil
+	return flag, nil
 }
 
-// body is what POST takes.
+// body returns the body of POST /TYPE. It generates an identifier if there is none.
 func (q request) body() json.RawMessage {
 	delete(q, "type")
 	if _, found := q["identifier"]; !found {

@@ -15,13 +15,13 @@ import (
 )
 
 func taskCommand(a *app) *cobra.Command {
-	return group("task", "Create, show, watch and steer tasks",
+	return group("task", "Create, show, watch and control tasks",
 		createCommand(a), getCommand(a), listCommand(a), watchCommand(a),
 		changeCommand(a, "cancel", "Cancel a task", (*client.Client).Cancel),
-		changeCommand(a, "retry", "Try again where a task did not succeed", (*client.Client).Retry),
-		changeCommand(a, "pause", "Have a rollout begin no further wave until it is resumed", (*client.Client).Pause),
-		changeCommand(a, "resume", "Have a paused rollout go on; what has failed until now is accepted", (*client.Client).Resume),
-		changeCommand(a, "undo", "Bring back what was there before a task that has ended, by a task of its own, and show that one", (*client.Client).Undo),
+		changeCommand(a, "retry", "Try a task again on the endpoints that did not succeed", (*client.Client).Retry),
+		changeCommand(a, "pause", "Pause a rollout: no further wave begins until it is resumed", (*client.Client).Pause),
+		changeCommand(a, "resume", "Continue a paused rollout; the failures so far are accepted", (*client.Client).Resume),
+		changeCommand(a, "undo", "Create a task that undoes an ended task, and show it", (*client.Client).Undo),
 		outputCommand(a),
 	)
 }
@@ -31,12 +31,12 @@ func getCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get TYPE REF",
 		Short: "Show a task and its responses",
-		Long: `Show a task and what became of it on each endpoint. REF is its id or identifier.
-What is too long for the table is below it, in full.
+		Long: `Show a task and its outcome on each endpoint. REF is the id or the identifier of the
+task. Texts that are too long for the table follow it in full.
 
 ` + exitCodes,
 		Args: cobra.ExactArgs(2),
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			state, err := c.Get(cmd.Context(), args[0], args[1])
 			if err != nil {
 				return err
@@ -47,7 +47,7 @@ What is too long for the table is below it, in full.
 			return outcome(state.Task)
 		}),
 	}
-	cmd.Flags().BoolVar(&exitStatus, "exit-status", false, "exit by the task's status, with 0 for one that has not finished")
+	cmd.Flags().BoolVar(&exitStatus, "exit-status", false, "exit with the code of the task's status; 0 if it has not finished")
 	a.formatFlag(cmd)
 	return cmd
 }
@@ -58,8 +58,8 @@ func listCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list TYPE",
 		Short: "List tasks, newest first",
-		Long: `List tasks, newest first. On a terminal the list has what there is room for; without
-the id, a task goes by its identifier. Anywhere else each line is whole.`,
+		Long: `List tasks, newest first. On a terminal the list has the columns that fit; if the id is
+left out, use the identifier. Otherwise every line is complete.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if limit < 1 {
@@ -77,17 +77,17 @@ the id, a task goes by its identifier. Anywhere else each line is whole.`,
 			return a.printTasks(list)
 		},
 	}
-	var words []string
+	var statuses []string
 	for _, s := range tasker.TaskStatuses() {
-		words = append(words, string(s))
+		statuses = append(statuses, string(s))
 	}
-	cmd.Flags().StringVar(&status, "status", "", "only these: "+strings.Join(words, ", "))
-	cmd.Flags().IntVar(&limit, "limit", 50, "at most so many")
+	cmd.Flags().StringVar(&status, "status", "", "only tasks with this status: "+strings.Join(statuses, ", "))
+	cmd.Flags().IntVar(&limit, "limit", 50, "the highest number of tasks")
 	a.formatFlag(cmd)
 	return cmd
 }
 
-// listTasks reads as many pages as it takes.
+// listTasks reads pages until there are limit tasks.
 func listTasks(cmd *cobra.Command, c *client.Client, taskType, status string, limit int) (client.TaskPage, error) {
 	const page = 200
 	all := client.TaskPage{Tasks: []tasker.Task{}}
@@ -104,15 +104,15 @@ func listTasks(cmd *cobra.Command, c *client.Client, taskType, status string, li
 	}
 }
 
-// changeCommand is a command that changes a task and prints it.
+// changeCommand returns a command that changes a task and prints it.
 func changeCommand(a *app, verb, short string, change changeFunc) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   verb + " TYPE REF",
 		Short: short,
-		Long:  short + ". REF is its id or identifier.\n\n" + exitCodes,
+		Long:  short + ". REF is the id or the identifier of the task.\n\n" + exitCodes,
 		Args:  cobra.ExactArgs(2),
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			task, err := change(c, cmd.Context(), args[0], args[1])
 			switch {
 			case err != nil:
@@ -125,7 +125,7 @@ func changeCommand(a *app, verb, short string, change changeFunc) *cobra.Command
 			if err := a.printFacts(describe.TaskFacts(task)); err != nil || verb != "undo" || outcome(task) == nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.err, "tasker: this undo was asked for before, and has ended; where it did not succeed it is tried again with: tasker task retry %s %s\n", task.Type, task.ID)
+			_, err = fmt.Fprintf(a.err, "tasker: this undo was requested before and has ended; to try it again on the endpoints that did not succeed: tasker task retry %s %s\n", task.Type, task.ID)
 			return written(err)
 		}),
 	}
@@ -137,12 +137,12 @@ func changeCommand(a *app, verb, short string, change changeFunc) *cobra.Command
 func outputCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "output TYPE REF ENDPOINT",
-		Short: "Print what the handler printed on an endpoint",
-		Long: `Print what the handler printed on an endpoint. On a terminal its colours are shown,
-and what else would control the terminal is left out; a line that was written over
-is a line of its own. Anywhere else it is byte for byte what was printed.`,
+		Short: "Print the output of the handler on an endpoint",
+		Long: `Print the output of the handler on an endpoint. On a terminal, colours are kept, other
+control sequences are removed, and an overwritten line is printed as a line of its own.
+Otherwise the output is printed unchanged.`,
 		Args: cobra.ExactArgs(3),
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			if !a.terminal() {
 				return c.Output(cmd.Context(), args[0], args[1], args[2], a.out)
 			}

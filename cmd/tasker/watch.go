@@ -34,7 +34,7 @@ is that of the rollout.
 
 ` + exitCodes,
 		Args: cobra.ExactArgs(2),
-		RunE: a.asking(func(c *client.Client, cmd *cobra.Command, args []string) error {
+		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			return a.watch(cmd.Context(), c, tasker.Task{Type: args[0], ID: args[1]})
 		}),
 	}

@@ -1,7 +1,6 @@
-// Package terminal takes out of a text from elsewhere what a terminal would obey, so
-// that whoever printed it cannot move the cursor, set the title, fill the clipboard
-// or have keys pressed. The sequences are those of ECMA-48 and of xterm
-// (https://invisible-island.net/xterm/ctlseqs/ctlseqs.html).
+// Package terminal removes control sequences from untrusted text, so that the text cannot
+// move the cursor, set the title, fill the clipboard or simulate key presses. It knows the
+// sequences of ECMA-48 and of xterm (https://invisible-island.net/xterm/ctlseqs/ctlseqs.html).
 package terminal
 
 import (
@@ -12,44 +11,44 @@ import (
 	"unicode/utf8"
 )
 
-// Writer passes on what is text. What is no UTF-8 becomes U+FFFD, and a carriage
-// return begins a line, so that nothing is written over. A sequence that has no end
-// takes no more with it than its line. Close must be called.
+// Writer writes text without its control sequences to Out. Invalid UTF-8 becomes U+FFFD,
+// and a carriage return begins a new line, so that no text is overwritten. A sequence
+// without an end is removed up to the end of its line. Close must be called.
 type Writer struct {
 	Out io.Writer
-	// Colours lets colours and the like through (SGR), which Close resets.
+	// Colours keeps colours and other styles (SGR); Close resets them.
 	Colours bool
 
-	text   []byte // for Out
-	part   []byte // the beginning of a rune
+	text   []byte // not yet written to Out
+	part   []byte // the first bytes of a rune
 	within state
 	params []byte // of a control sequence
-	begun  bool   // there is something on the line
-	back   bool   // a carriage return was last
-	styled bool   // colours were not reset
+	begun  bool   // the line is not empty
+	back   bool   // the last rune was a carriage return
+	styled bool   // styles are not reset yet
 }
 
-// state says what the next rune is a part of.
+// state is the kind of text or sequence that the next rune is part of.
 type state int
 
 const (
 	text     state = iota
 	escape         // after ESC
-	charset        // after ESC and a rune that one more follows
+	charset        // after ESC and an intermediate rune
 	sequence       // after ESC [
 	command        // after ESC ] and the like, up to BEL or ST
 )
 
-// maxParams is more than any colour needs.
+// maxParams bounds the parameters of a sequence. Colours need fewer.
 const maxParams = 64
 
-// Write never fails but for Out.
+// Write returns an error only if Out does.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.text, w.part = w.text[:0], append(w.part, p...)
 	for len(w.part) > 0 && utf8.FullRune(w.part) {
 		r, n := utf8.DecodeRune(w.part)
 		w.part = w.part[n:]
-		w.take(r)
+		w.process(r)
 	}
 	if _, err := w.Out.Write(w.text); err != nil {
 		return 0, err
@@ -57,13 +56,13 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close writes what was held back. It does not close Out.
+// Close writes the pending text and resets styles. It does not close Out.
 func (w *Writer) Close() error {
 	w.text = w.text[:0]
 	if len(w.part) > 0 {
-		w.take(utf8.RuneError)
+		w.process(utf8.RuneError)
 	}
-	w.feed()
+	w.newLine()
 	if w.styled {
 		w.text = append(w.text, "\x1b[0m"...)
 	}
@@ -72,7 +71,8 @@ func (w *Writer) Close() error {
 	return err
 }
 
-func (w *Writer) take(r rune) {
+// process handles one rune.
+func (w *Writer) process(r rune) {
 	switch r {
 	case '\x1b':
 		w.within = escape
@@ -87,13 +87,13 @@ func (w *Writer) take(r rune) {
 	case text:
 		w.print(r)
 	case escape:
-		w.escaped(r)
+		w.processEscape(r)
 	case charset:
 		if r < ' ' || r > '/' {
 			w.within = text
 		}
 	case sequence:
-		w.sequenced(r)
+		w.processSequence(r)
 	case command:
 		if r == '\a' || r == '\u009c' {
 			w.within = text
@@ -101,6 +101,7 @@ func (w *Writer) take(r rune) {
 	}
 }
 
+// print handles a rune outside of sequences.
 func (w *Writer) print(r rune) {
 	switch {
 	case r == '\u009b':
@@ -113,26 +114,27 @@ func (w *Writer) print(r rune) {
 		w.back = true
 		return
 	case r == '\n':
-		w.begun = true // an empty line is one, too
+		w.begun = true // keep empty lines
 		w.back = true
-		w.feed()
+		w.newLine()
 		return
 	case r != '\t' && Controls(r):
 		return
 	}
-	w.feed()
+	w.newLine()
 	w.text, w.begun = utf8.AppendRune(w.text, r), true
 }
 
-// feed begins the line that a carriage return has asked for.
-func (w *Writer) feed() {
+// newLine begins a new line if a carriage return is pending and the line is not empty.
+func (w *Writer) newLine() {
 	if w.back && w.begun {
 		w.text, w.begun = append(w.text, '\n'), false
 	}
 	w.back = false
 }
 
-func (w *Writer) escaped(r rune) {
+// processEscape handles the rune after ESC.
+func (w *Writer) processEscape(r rune) {
 	switch {
 	case r == '[':
 		w.within, w.params = sequence, w.params[:0]
@@ -148,7 +150,8 @@ func (w *Writer) escaped(r rune) {
 	}
 }
 
-func (w *Writer) sequenced(r rune) {
+// processSequence handles a rune of a sequence that began with ESC [.
+func (w *Writer) processSequence(r rune) {
 	switch {
 	case ' ' <= r && r <= '?':
 		if len(w.params) <= maxParams {
@@ -165,17 +168,17 @@ func (w *Writer) sequenced(r rune) {
 	}
 }
 
-// Controls says whether a rune can control a terminal, or turn a line about, by
-// itself.
+// Controls reports whether a single rune can control a terminal or change the direction of
+// the text.
 func Controls(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)
 }
 
-// Strip is what a Writer without colours passes on.
+// Strip returns a text without control sequences and colours.
 func Strip(s string) string {
 	var b strings.Builder
 	w := Writer{Out: &b}
-	_, _ = io.WriteString(&w, s) // a Builder takes everything
+	_, _ = io.WriteString(&w, s) // a Builder returns no error
 	_ = w.Close()
 	return b.String()
 }

@@ -13,21 +13,21 @@ func TestWriter(t *testing.T) {
 	tests := []struct {
 		name, text, want string
 	}{
-		{"nothing", "", ""},
+		{"empty", "", ""},
 		{"text", "one\n\n\ttwo, 日本語 ✔\n", "one\n\n\ttwo, 日本語 ✔\n"},
 		{"a colour", "\x1b[1;31mred\x1b[0m\n", "\x1b[1;31mred\x1b[0m\n"},
 		{"a colour of many", "\x1b[38:2::255:0:0mred\x1b[m\n", "\x1b[38:2::255:0:0mred\x1b[m\n"},
 		{"a colour that is left on", "\x1b[31mred\n", "\x1b[31mred\n" + reset},
-		{"keys that are reported otherwise", "a\x1b[>4;2mb\x1b[?4mc", "abc"},
+		{"key reporting modes", "a\x1b[>4;2mb\x1b[?4mc", "abc"},
 		{"a colour with something between", "a\x1b[31 mb", "ab"},
 		{"more parameters than a colour has", "a\x1b[" + strings.Repeat("1;", 40) + "mb", "ab"},
 		{"the cursor", "a\x1b[2J\x1b[1;1H\x1b[3Ab\x1b[Kc", "abc"},
 		{"another screen", "a\x1b[?1049hb", "ab"},
-		{"what the terminal answers", "a\x1b[6nb\x1b[cc", "abc"},
+		{"query to the terminal", "a\x1b[6nb\x1b[cc", "abc"},
 		{"the title", "a\x1b]0;root@web-1: #\ab", "ab"},
 		{"the clipboard", "a\x1b]52;c;cm0gLXJmIC8K\x1b\\b", "ab"},
 		{"a link", "\x1b]8;;http://evil.example\x1b\\here\x1b]8;;\x1b\\", "here"},
-		{"what a device does", "a\x1bP$qm\x1b\\b\x1b_x\x1b\\c\x1b^y\x1b\\d\x1bXz\x1b\\e", "abcde"},
+		{"device control", "a\x1bP$qm\x1b\\b\x1b_x\x1b\\c\x1b^y\x1b\\d\x1bXz\x1b\\e", "abcde"},
 		{"sequences in one rune", "a\u009b2Jb\u009d0;title\u009cc\u0090q\u009cd\u0085e", "abcde"},
 		{"sequences in one byte", "a\x9b2Jb", "a\uFFFD2Jb"},
 		{"a reset", "a\x1bcb\x1b7c\x1b8d", "abcd"},
@@ -35,15 +35,15 @@ func TestWriter(t *testing.T) {
 		{"a title without end", "a\x1b]0;b\nc", "a\nc"},
 		{"a sequence without end", "a\x1b[31\nb\x1b", "a\nb"},
 		{"a sequence that another one ends", "a\x1b]0;b\x1b[31mc\x1b[0m", "a\x1b[31mc\x1b[0m"},
-		{"a sequence that is given up", "a\x1b[3\x181mb", "a1mb"},
+		{"a cancelled sequence", "a\x1b[3\x181mb", "a1mb"},
 		{"a sequence that text ends", "a\x1b[3日b", "a日b"},
 		{"an escape before text", "a\x1b日b", "a日b"},
-		{"lines of another system", "one\r\ntwo\r\r\nthree\r\n", "one\ntwo\nthree\n"},
-		{"what is written over", "\r10%\r20%\r\x1b[K100%\n", "10%\n20%\n100%\n"},
-		{"what would be written over", "100%\r", "100%\n"},
+		{"lines of Windows", "one\r\ntwo\r\r\nthree\r\n", "one\ntwo\nthree\n"},
+		{"overwritten text", "\r10%\r20%\r\x1b[K100%\n", "10%\n20%\n100%\n"},
+		{"text before a last carriage return", "100%\r", "100%\n"},
 		{"a backspace", "ab\b\bc\x7f\a\v\f", "abc"},
-		{"the other way round", "a\u202eb\u2066c\u200fd", "abcd"},
-		{"no text", "a\xffb\xe6\x97", "a\uFFFDb\uFFFD"},
+		{"direction of text", "a\u202eb\u2066c\u200fd", "abcd"},
+		{"invalid UTF-8", "a\xffb\xe6\x97", "a\uFFFDb\uFFFD"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,20 +66,20 @@ func TestWriter(t *testing.T) {
 				}
 			}
 			if got := terminal.Strip(tt.text); strings.ContainsAny(got, "\x1b\r") {
-				t.Errorf("stripped it is %q", got)
+				t.Errorf("Strip returns %q", got)
 			}
 		})
 	}
 }
 
-func TestStripTakesColours(t *testing.T) {
+func TestStripRemovesColours(t *testing.T) {
 	t.Parallel()
 	if got := terminal.Strip("\x1b[1;31mred\x1b[0m\n"); got != "red\n" {
 		t.Errorf("got %q", got)
 	}
 }
 
-// FuzzWriter: whatever comes, what passes is text and colours.
+// FuzzWriter checks that only text and colours pass.
 func FuzzWriter(f *testing.F) {
 	f.Add("a\x1b[31mb\x1b]0;c\x07\r\n\xe6")
 	f.Fuzz(func(t *testing.T, s string) {

@@ -166,12 +166,10 @@ func (a *Agent) stopHandlers(giveUp context.CancelFunc) error {
 
 // isClosedWithin reports whether a channel is closed before a timeout.
 func isClosedWithin(done <-chan struct{}, timeout time.Duration) bool {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
 	select {
 	case <-done:
 		return true
-	case <-timer.C:
+	case <-time.After(timeout):
 		return false
 	}
 }

@@ -171,8 +171,8 @@ func (r *restarter) resume(ctx context.Context, leftovers []*assignment) {
 	r.endUnstartable(ctx)
 }
 
-// endUnstartable ends the queued assignments that must not start: they were cancelled,
-// replaced or refused when the agent could not end them.
+// endUnstartable ends the queued assignments that must not start. They were cancelled,
+// replaced or refused before the agent could end them.
 func (r *restarter) endUnstartable(ctx context.Context) {
 	var endings []ending
 	r.registry.mu.Lock()

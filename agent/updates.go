@@ -46,7 +46,7 @@ func (s *updateSender) send(ctx context.Context, assignments []*assignment) {
 	var retries, final []*assignment
 	var reason error
 	for i, u := range batch {
-		switch retry := s.evaluate(u, errs[i]); {
+		switch retry := s.handleResult(u, errs[i]); {
 		case retry:
 			retries, reason = append(retries, u.assignment), errs[i]
 		case u.final:
@@ -161,8 +161,9 @@ func (s *updateSender) deliver(ctx context.Context, batch []pendingUpdate) []err
 	return errs
 }
 
-// evaluate counts an update that was sent or not, and reports whether to retry it.
-func (s *updateSender) evaluate(u pendingUpdate, err error) (retry bool) {
+// handleResult counts the result of sending an update and discards delivered output. It
+// reports whether to send the update again.
+func (s *updateSender) handleResult(u pendingUpdate, err error) (retry bool) {
 	switch {
 	case errors.Is(err, transport.ErrRefused):
 		u.assignment.logger(s.opts.Log).Error("report refused by the control plane; it is dropped", "status", u.update.Status, "error", err)

@@ -106,8 +106,11 @@ type loop struct {
 
 func (c *ControlPlane) loops() loops {
 	return loops{
-		{name: "dispatch", run: c.dispatch.Run}, {name: "collect", run: c.collect.Run}, {name: "deadline", run: c.deadline.Run},
-		{name: "rollout", run: c.rollout.Run}, {name: "callback", run: c.callback.Run},
+		{name: "dispatch", run: c.dispatch.Run},
+		{name: "collect", run: c.collect.Run},
+		{name: "deadline", run: c.deadline.Run},
+		{name: "rollout", run: c.rollout.Run},
+		{name: "callback", run: c.callback.Run},
 	}
 }
 

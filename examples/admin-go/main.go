@@ -27,7 +27,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) < 4 {
-		return errors.New("usage: admin-go TYPE IDENTIFIER PAYLOAD ENDPOINT...")
+		return errors.New("usage: admin-go TYPE IDENTIFIER PAYLOAD ENDPOINT [ENDPOINT]")
 	}
 	c, err := client.New(client.Options{
 		URL:       cmp.Or(os.Getenv("TASKER_URL"), "http://127.0.0.1:8888"),

@@ -11,7 +11,7 @@
 //	exit     the line which that script writes, like "success exited 0"
 //
 // The package calls systemd over D-Bus with a new connection for each call, because an
-// upgrade of systemd drops the connections. ADR 21 compares this with systemd-run.
+// upgrade of systemd drops the connections. ADR 18 compares this with systemd-run.
 //
 // The command gets none of the TASKER_ variables by which package process finds leftover
 // processes, and it is not in the agent's cgroup.

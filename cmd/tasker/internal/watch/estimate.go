@@ -61,17 +61,7 @@ func remaining(s client.State, usual time.Duration, now time.Time) time.Duration
 	case usual == 0, s.Task.CancelRequestedAt != nil, r.PauseAfterCanary && r.Canary.N > 0 && r.Wave == 1 && r.State == tasker.RolloutRunning:
 		return 0
 	case r.State == tasker.RolloutRunning:
-		wave := time.Duration(0)
-		for _, p := range s.Responses {
-			switch {
-			case p.Status.Ended() || p.Wave > r.Wave:
-			case p.StartedAt == nil:
-				wave = max(wave, usual)
-			default:
-				wave = max(wave, usual-now.Sub(*p.StartedAt))
-			}
-		}
-		return wave + time.Duration(further)*each
+		return remainingOfWave(s, usual, now) + time.Duration(further)*each
 	case r.State == tasker.RolloutSoaking:
 		return rest + gate + usual + time.Duration(further-1)*each
 	case r.State == tasker.RolloutGating:
@@ -96,4 +86,19 @@ func formatEstimate(d time.Duration) string {
 	default:
 		return fmt.Sprintf("about %dh%02dm left", minutes/60, minutes%60)
 	}
+}
+
+// remainingOfWave estimates how long the current wave still takes.
+func remainingOfWave(s client.State, usual time.Duration, now time.Time) time.Duration {
+	longest := time.Duration(0)
+	for _, r := range s.Responses {
+		switch {
+		case r.Status.Ended() || r.Wave > s.Task.Rollout.Wave:
+		case r.StartedAt == nil:
+			longest = max(longest, usual)
+		default:
+			longest = max(longest, usual-now.Sub(*r.StartedAt))
+		}
+	}
+	return longest
 }

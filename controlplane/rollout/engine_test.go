@@ -14,19 +14,19 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// inquiry is a question to a gate; whoever takes it answers whether the gate holds.
-type inquiry struct {
+// gateCall is a check of a gate; the test sends whether the gate passes.
+type gateCall struct {
 	endpoints []string
 	holds     chan<- bool
 }
 
-// asked is a gate that hands over what it is asked.
-type asked chan inquiry
+// manualGates passes each check to the test.
+type manualGates chan gateCall
 
-func (a asked) Check(ctx context.Context, _ tasker.Gate, endpoints []string) (bool, string, error) {
+func (g manualGates) Check(ctx context.Context, _ tasker.Gate, endpoints []string) (bool, string, error) {
 	holds := make(chan bool, 1)
 	select {
-	case a <- inquiry{endpoints, holds}:
+	case g <- gateCall{endpoints, holds}:
 	case <-ctx.Done():
 		return false, "", ctx.Err()
 	}
@@ -38,33 +38,33 @@ func (a asked) Check(ctx context.Context, _ tasker.Gate, endpoints []string) (bo
 	}
 }
 
-// next is the next question.
-func (a asked) next(t *testing.T) inquiry {
+// next returns the next check.
+func (g manualGates) next(t *testing.T) gateCall {
 	t.Helper()
 	select {
-	case q := <-a:
+	case q := <-g:
 		return q
 	case <-time.After(2 * time.Minute): // however slow the machine is
-		t.Fatal("the gate is not asked")
-		return inquiry{}
+		t.Fatal("the gate is not checked")
+		return gateCall{}
 	}
 }
 
-// beforeItsGate has an engine move a rollout on whose first wave, lb-1, has ended. The
-// clock stands still, so nothing comes to be due.
-func beforeItsGate(t *testing.T) (*store.Store, asked) {
+// startBeforeGate starts an engine and a rollout whose first wave, lb-1, has ended. The
+// clock stands still, so nothing becomes due by time.
+func startBeforeGate(t *testing.T) (*store.Store, manualGates) {
 	t.Helper()
 	o := storetest.SQLite(t)
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	o.Types, o.Clock = []tasker.TaskType{{Name: "ping", Handler: "ping"}}, func() time.Time { return now }
 	s := storetest.Open(t, o)
-	gates := make(asked)
+	gates := make(manualGates)
 	e := New(Options{Store: s, Gates: gates, Log: slog.New(slog.DiscardHandler), Poll: time.Millisecond})
 	ctx, stop := context.WithCancel(t.Context())
 	var engine sync.WaitGroup
 	t.Cleanup(engine.Wait)
 	t.Cleanup(stop)
-	engine.Go(func() { _ = e.Run(ctx) }) // it ends when it is stopped
+	engine.Go(func() { _ = e.Run(ctx) }) // ends with ctx
 	task, _, err := s.CreateTask(ctx, store.NewTask{
 		Identifier: "x", Type: "ping", Endpoints: []string{"lb-1", "lb-2"}, ReceiveTimeout: time.Minute,
 		Rollout: &tasker.RolloutSpec{Batch: tasker.Amounts{{N: 1}}, Gate: &tasker.Gate{URL: "http://127.0.0.1/"}},
@@ -78,25 +78,25 @@ func beforeItsGate(t *testing.T) (*store.Store, asked) {
 	return s, gates
 }
 
-func TestGateIsAskedAtOnce(t *testing.T) {
+func TestGateIsCheckedAtOnce(t *testing.T) {
 	t.Parallel()
-	s, gates := beforeItsGate(t)
+	s, gates := startBeforeGate(t)
 	q := gates.next(t)
 	if len(q.endpoints) != 1 || q.endpoints[0] != "lb-1" {
-		t.Errorf("the gate is asked about %v", q.endpoints)
+		t.Errorf("the gate is checked for %v", q.endpoints)
 	}
 	q.holds <- true
 	sendTo(t, s, "lb-2")
 }
 
-// What a gate was asked before a pause says nothing when the rollout is resumed,
-// however late it answers.
-func TestGateIsAskedAnewAfterAPause(t *testing.T) {
+// The result of a check that began before a pause is void after the resume, even if it
+// arrives late.
+func TestGateIsCheckedAgainAfterPause(t *testing.T) {
 	t.Parallel()
 	for _, late := range []bool{false, true} {
-		t.Run(fmt.Sprint("answers late: ", late), func(t *testing.T) {
+		t.Run(fmt.Sprint("late result: ", late), func(t *testing.T) {
 			t.Parallel()
-			s, gates := beforeItsGate(t)
+			s, gates := startBeforeGate(t)
 			before := gates.next(t)
 			_, err := s.PauseTask(t.Context(), "ping", "x", "me")
 			must(t, err)
@@ -115,7 +115,7 @@ func TestGateIsAskedAnewAfterAPause(t *testing.T) {
 	}
 }
 
-// sendTo waits for one order to be due, and sends it.
+// sendTo waits until one order is due, and sends it.
 func sendTo(t *testing.T, s *store.Store, endpoint string) {
 	t.Helper()
 	var claims []store.Claim

@@ -16,14 +16,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
 )
 
-// Whatever becomes of several rollouts on the same endpoints: an exclusive one is
-// never under way at an endpoint at which another one is, and all come to an end.
+// TestExclusiveModel checks random histories of rollouts on the same endpoints. An
+// exclusive rollout never shares an endpoint with another one in progress, and all end.
 func TestExclusiveModel(t *testing.T) {
 	t.Parallel()
 	for name, options := range storetest.Dialects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := &crowd{t: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), lease: store.Lease{Name: "rollouts", Holder: "a"}}
+			c := &rivals{t: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), lease: store.Lease{Name: "rollouts", Holder: "a"}}
 			o := options(t)
 			o.Types, o.Clock = []tasker.TaskType{{Name: "ping", Handler: "ping"}}, func() time.Time { return c.now }
 			c.store = storetest.Open(t, o)
@@ -40,8 +40,8 @@ func TestExclusiveModel(t *testing.T) {
 	}
 }
 
-// crowd is some rollouts on few endpoints.
-type crowd struct {
+// rivals are rollouts on the same few endpoints.
+type rivals struct {
 	t     *testing.T
 	store *store.Store
 	now   time.Time
@@ -52,7 +52,7 @@ type crowd struct {
 	ids   []string
 }
 
-func (c *crowd) create(r *rapid.T) {
+func (c *rivals) create(r *rapid.T) {
 	if len(c.ids) == 5 {
 		r.Skip("enough")
 	}
@@ -74,16 +74,16 @@ func (c *crowd) create(r *rapid.T) {
 	c.ids = append(c.ids, task.ID)
 }
 
-// one is one of the rollouts.
-func (c *crowd) one(r *rapid.T) string {
+// pick returns one of the rollouts.
+func (c *rivals) pick(r *rapid.T) string {
 	if len(c.ids) == 0 {
-		r.Skip("there is none")
+		r.Skip("no rollout")
 	}
 	return rapid.SampledFrom(c.ids).Draw(r, "task")
 }
 
-// advance moves on, in any order, what is due, and sends what is to be sent.
-func (c *crowd) advance(r *rapid.T) {
+// advance advances the due rollouts in any order, and sends the due orders.
+func (c *rivals) advance(r *rapid.T) {
 	must(c.t, c.store.AcquireLease(c.t.Context(), c.lease, time.Hour))
 	due, err := c.store.DueRollouts(c.t.Context(), 1_000_000)
 	must(c.t, err)
@@ -103,8 +103,8 @@ func (c *crowd) advance(r *rapid.T) {
 }
 
 // report ends a response, of a rollout or of the task that undoes it.
-func (c *crowd) report(r *rapid.T) {
-	id := c.one(r)
+func (c *rivals) report(r *rapid.T) {
+	id := c.pick(r)
 	if task, err := c.store.Task(c.t.Context(), "ping", id); err != nil {
 		r.Fatal(err)
 	} else if task.Rollout.Rollback != "" {
@@ -113,19 +113,19 @@ func (c *crowd) report(r *rapid.T) {
 	task, responses, err := c.store.TaskWithResponses(c.t.Context(), "ping", id)
 	must(c.t, err)
 	responses = slices.DeleteFunc(responses, func(r tasker.Response) bool {
-		// Nobody can keep others off one that was given up, and is at it after the end.
+		// An agent that was given up may still run the task after its end: no exclusion covers that.
 		return r.SentAt == nil || r.Status.Ended() && (!r.Presumed || task.FinishedAt != nil)
 	})
 	if len(responses) == 0 {
-		r.Skip("nobody has it")
+		r.Skip("no agent has a task")
 	}
 	at := rapid.IntRange(0, len(responses)-1).Draw(r, "response")
-	c.say(responses[at], rapid.SampledFrom([]tasker.ResponseStatus{
+	c.sendUpdate(responses[at], rapid.SampledFrom([]tasker.ResponseStatus{
 		tasker.Running, tasker.Succeeded, tasker.Failed, tasker.Failed,
 	}).Draw(r, "status"))
 }
 
-func (c *crowd) say(r tasker.Response, status tasker.ResponseStatus) {
+func (c *rivals) sendUpdate(r tasker.Response, status tasker.ResponseStatus) {
 	c.seq++
 	_, err := c.store.Apply(c.t.Context(), []tasker.Report{{Version: 1, Endpoint: r.Endpoint, Update: &tasker.Update{
 		TaskID: r.TaskID, Type: "ping", Attempt: r.Attempt, Seq: c.seq, Status: status, StartedAt: &c.now,
@@ -133,37 +133,37 @@ func (c *crowd) say(r tasker.Response, status tasker.ResponseStatus) {
 	must(c.t, err)
 }
 
-func (c *crowd) wait(r *rapid.T) {
+func (c *rivals) wait(r *rapid.T) {
 	c.now = c.now.Add(time.Duration(rapid.IntRange(1, 40).Draw(r, "seconds")) * time.Second)
 	_, _, err := c.store.ExpireMissing(c.t.Context(), time.Time{}, 1000)
 	must(c.t, err)
 }
 
-func (c *crowd) cancel(r *rapid.T) {
-	_, err := c.store.CancelTask(c.t.Context(), "ping", c.one(r), "somebody")
+func (c *rivals) cancel(r *rapid.T) {
+	_, err := c.store.CancelTask(c.t.Context(), "ping", c.pick(r), "somebody")
 	must(c.t, err)
 }
 
-func (c *crowd) retry(r *rapid.T) {
-	_, err := c.store.RetryTask(c.t.Context(), "ping", c.one(r), "somebody")
+func (c *rivals) retry(r *rapid.T) {
+	_, err := c.store.RetryTask(c.t.Context(), "ping", c.pick(r), "somebody")
 	if err != nil && !errors.Is(err, store.ErrUnfinished) && !errors.Is(err, store.ErrNothingToRetry) && !errors.Is(err, store.ErrUndoing) {
 		r.Fatal(err)
 	}
 }
 
-// check holds after every step.
-func (c *crowd) check(r *rapid.T) {
-	at := map[string][]tasker.Task{} // those that are under way at an endpoint
+// check compares the stored state with the invariants after every step.
+func (c *rivals) check(r *rapid.T) {
+	at := map[string][]tasker.Task{} // the rollouts in progress on each endpoint
 	for _, id := range c.ids {
 		task, responses, err := c.store.TaskWithResponses(c.t.Context(), "ping", id)
 		must(c.t, err)
-		underWay := task.Rollout.Wave > 0 && (!task.Rollout.State.Ended() || task.FinishedAt == nil)
+		inProgress := task.Rollout.Wave > 0 && (!task.Rollout.State.Ended() || task.FinishedAt == nil)
 		if task.Rollout.Rollback != "" {
 			undo, err := c.store.Task(c.t.Context(), "ping", task.Rollout.Rollback)
 			must(c.t, err)
-			underWay = underWay || undo.FinishedAt == nil
+			inProgress = inProgress || undo.FinishedAt == nil
 		}
-		if !underWay {
+		if !inProgress {
 			continue
 		}
 		for _, response := range responses {
@@ -177,8 +177,8 @@ func (c *crowd) check(r *rapid.T) {
 	}
 }
 
-// end lets everybody do what they should, and sees that this leads to an end.
-func (c *crowd) end(r *rapid.T) {
+// end lets every agent succeed, and checks that all rollouts end.
+func (c *rivals) end(r *rapid.T) {
 	var open []string
 	for range 300 {
 		open = nil
@@ -193,7 +193,7 @@ func (c *crowd) end(r *rapid.T) {
 			}
 			for _, response := range responses {
 				if response.SentAt != nil && !response.Status.Ended() {
-					c.say(response, tasker.Succeeded)
+					c.sendUpdate(response, tasker.Succeeded)
 				}
 			}
 			if task.FinishedAt == nil || !task.Rollout.State.Ended() {
@@ -208,5 +208,5 @@ func (c *crowd) end(r *rapid.T) {
 		must(c.t, err)
 		c.advance(r)
 	}
-	r.Fatalf("there is no end: %q", open)
+	r.Fatalf("the rollouts do not end: %q", open)
 }

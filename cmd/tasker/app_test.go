@@ -47,10 +47,10 @@ func TestTokenSource(t *testing.T) {
 			writeFile(".config/tasker/config.yaml", strings.ReplaceAll(tt.file, "URL", server.URL))
 			writeFile(filepath.Join(dataDirs()[0], "admin.token"), tt.local)
 			env := map[string]string{"HOME": dir, "TASKER_TOKEN": tt.env}
-			a := &app{url: server.URL, token: tt.flag, env: func(name string) (string, bool) {
+			a := &app{url: server.URL, token: tt.flag, printer: printer{env: func(name string) (string, bool) {
 				v, ok := env[name]
 				return v, ok
-			}}
+			}}}
 			c, err := a.client()
 			if err != nil {
 				t.Fatal(err)

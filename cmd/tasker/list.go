@@ -14,16 +14,16 @@ import (
 )
 
 // when returns a time for a list.
-func (a *app) when(t time.Time) string {
-	if a.terminal() {
+func (p *printer) when(t time.Time) string {
+	if p.terminal() {
 		return describe.ShortTime(t, time.Now())
 	}
 	return describe.Time(t)
 }
 
-func (a *app) printTasks(l client.TaskPage) error {
-	if a.json() {
-		return a.printJSON(l)
+func (p *printer) printTasks(l client.TaskPage) error {
+	if p.json() {
+		return p.printJSON(l)
 	}
 	var (
 		id         = &table.Column{Head: "ID", Rank: 4, Optional: true}
@@ -36,24 +36,24 @@ func (a *app) printTasks(l client.TaskPage) error {
 		id.Add(t.ID)
 		identifier.Add(terminal.OneLine(t.Identifier))
 		status.Add(string(t.Status))
-		created.Add(a.when(t.CreatedAt))
+		created.Add(p.when(t.CreatedAt))
 		responses.Add(describe.Counts(t.Counts))
 	}
-	incomplete, err := a.printList([]*table.Column{id, identifier, status, created, responses})
+	incomplete, err := p.printList([]*table.Column{id, identifier, status, created, responses})
 	if err != nil {
 		return err
 	}
 	incomplete = slices.DeleteFunc(incomplete, func(head string) bool { return head == id.Head }) // the identifier suffices
-	if err := a.printIncomplete(incomplete, "See one with tasker task get, all with -o json."); err != nil || l.Next == "" {
+	if err := p.printIncomplete(incomplete, "See one with tasker task get, all with -o json."); err != nil || l.Next == "" {
 		return err
 	}
-	_, err = fmt.Fprintln(a.err, "There are more; see them with a higher --limit.")
+	_, err = fmt.Fprintln(p.err, "There are more; see them with a higher --limit.")
 	return written(err)
 }
 
-func (a *app) printEndpoints(list []tasker.Endpoint) error {
-	if a.json() {
-		return a.printJSON(map[string]any{"endpoints": list})
+func (p *printer) printEndpoints(list []tasker.Endpoint) error {
+	if p.json() {
+		return p.printJSON(map[string]any{"endpoints": list})
 	}
 	var (
 		name      = &table.Column{Head: "ENDPOINT"}
@@ -66,7 +66,7 @@ func (a *app) printEndpoints(list []tasker.Endpoint) error {
 		labels    = &table.Column{Head: "LABELS", Rank: 5, MinWidth: 16}
 	)
 	// A person needs no zeros, and no last contact of a connected endpoint.
-	person := a.terminal()
+	person := p.terminal()
 	number := func(n int) string {
 		if person && n == 0 {
 			return ""
@@ -74,7 +74,7 @@ func (a *app) printEndpoints(list []tasker.Endpoint) error {
 		return fmt.Sprint(n)
 	}
 	for _, e := range list {
-		last := a.when(e.LastSeen)
+		last := p.when(e.LastSeen)
 		if person && e.Connected {
 			last = ""
 		}
@@ -87,21 +87,21 @@ func (a *app) printEndpoints(list []tasker.Endpoint) error {
 		types.Add(terminal.OneLine(strings.Join(e.Types, " ")))
 		labels.Add(terminal.OneLine(describe.Labels(e)))
 	}
-	incomplete, err := a.printList([]*table.Column{name, connected, seen, version, running, waiting, types, labels})
+	incomplete, err := p.printList([]*table.Column{name, connected, seen, version, running, waiting, types, labels})
 	if err != nil {
 		return err
 	}
-	return a.printIncomplete(incomplete, "See one endpoint with tasker endpoints NAME, all with -o json.")
+	return p.printIncomplete(incomplete, "See one endpoint with tasker endpoints NAME, all with -o json.")
 }
 
 // printEndpoint prints one endpoint: on a terminal one line per fact, elsewhere as in the
 // list.
-func (a *app) printEndpoint(e tasker.Endpoint) error {
+func (p *printer) printEndpoint(e tasker.Endpoint) error {
 	switch {
-	case a.json():
-		return a.printJSON(e)
-	case !a.terminal():
-		return a.printEndpoints([]tasker.Endpoint{e})
+	case p.json():
+		return p.printJSON(e)
+	case !p.terminal():
+		return p.printEndpoints([]tasker.Endpoint{e})
 	}
-	return a.printFacts(describe.EndpointFacts(e))
+	return p.printFacts(describe.EndpointFacts(e))
 }

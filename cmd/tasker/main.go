@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -27,7 +26,7 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	a := &app{in: stdin, out: stdout, err: stderr, env: os.LookupEnv}
+	a := &app{printer: printer{out: stdout, err: stderr, env: os.LookupEnv}, in: stdin}
 	cmd := newRoot(a)
 	cmd.SetArgs(args)
 	cmd.SetIn(stdin)
@@ -51,23 +50,6 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 		fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", ran.CommandPath())
 	}
 	return end.code
-}
-
-// hint returns advice for a request that was refused because of its token; empty is none.
-func (a *app) hint(err error) string {
-	var refused *client.Problem
-	if !errors.As(err, &refused) {
-		return ""
-	}
-	switch unauthorized := refused.Status == http.StatusUnauthorized; {
-	case a.unreadable != "" && (unauthorized || refused.Status == http.StatusBadRequest):
-		return fmt.Sprintf("this user may not read %s, which holds the URL and the token of a control plane on this machine: run tasker as root, or set TASKER_URL and TASKER_TOKEN", a.unreadable)
-	case unauthorized && a.tokenFrom != "":
-		return "the token is from " + a.tokenFrom
-	case unauthorized:
-		return "no token was sent: set TASKER_TOKEN; tasker --help lists the other sources of the token"
-	}
-	return ""
 }
 
 // The exit codes.

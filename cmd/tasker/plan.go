@@ -78,37 +78,38 @@ func (p plan) total() (n int) {
 	return n
 }
 
-func (a *app) printPlan(p plan) error {
+// printPlan prints the waves of a request and what is wrong with it.
+func (p *printer) printPlan(shown plan) error {
 	var b strings.Builder
-	total := p.total()
+	total := shown.total()
 	line := func(name, value string) { fmt.Fprintf(&b, "%-13s %s\n", name, terminal.OneLine(value)) }
 	switch {
-	case p.Broadcast:
-		line(p.Type, "all at once, on every endpoint that serves it before the receive timeout is over; now:")
-	case p.Rollout == nil:
-		line(p.Type, describe.Plural(total, "endpoint")+", all at once")
+	case shown.Broadcast:
+		line(shown.Type, "all at once, on every endpoint that serves it before the receive timeout is over; now:")
+	case shown.Rollout == nil:
+		line(shown.Type, describe.Plural(total, "endpoint")+", all at once")
 	default:
-		line(p.Type, fmt.Sprintf("%s in %s", describe.Plural(total, "endpoint"), describe.Plural(len(p.Waves), "wave")))
+		line(shown.Type, fmt.Sprintf("%s in %s", describe.Plural(total, "endpoint"), describe.Plural(len(shown.Waves), "wave")))
 	}
-	p.waves(line)
-	if p.Rollout != nil {
-		for _, s := range describe.RolloutPolicy(*p.Rollout, total) {
+	shown.waves(line)
+	if shown.Rollout != nil {
+		for _, s := range describe.RolloutPolicy(*shown.Rollout, total) {
 			line(s[0], s[1])
 		}
 	}
-	if n := len(p.NotConnected); n > 0 {
-		line("not connected", fmt.Sprintf("%s of %d: %s", describe.Plural(n, "endpoint"), total, table.Names(p.NotConnected)))
+	if n := len(shown.NotConnected); n > 0 {
+		line("not connected", fmt.Sprintf("%s of %d: %s", describe.Plural(n, "endpoint"), total, table.Names(shown.NotConnected)))
 	}
-	if n := len(p.NotServing); n > 0 {
-		line("do not serve", fmt.Sprintf("%s: %s of %d: %s", p.Type, describe.Plural(n, "endpoint"), total, table.Names(p.NotServing)))
+	if n := len(shown.NotServing); n > 0 {
+		line("do not serve", fmt.Sprintf("%s: %s of %d: %s", shown.Type, describe.Plural(n, "endpoint"), total, table.Names(shown.NotServing)))
 	}
-	if n := len(p.NotConnected) + len(p.NotServing); p.Rollout != nil && n > p.Rollout.MaxFailures.Of(total) {
+	if n := len(shown.NotConnected) + len(shown.NotServing); shown.Rollout != nil && n > shown.Rollout.MaxFailures.Of(total) {
 		line("warning", "if this is still so when their waves begin, too many endpoints fail")
 	}
-	if p.Task != "" {
-		line("exists", "task "+p.Task+" has the same request: sending it again changes nothing")
+	if shown.Task != "" {
+		line("exists", "task "+shown.Task+" has the same request: sending it again changes nothing")
 	}
-	_, err := fmt.Fprint(a.out, b.String())
+	_, err := fmt.Fprint(p.out, b.String())
 	return written(err)
 }
 

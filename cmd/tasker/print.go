@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	prettytable "github.com/jedib0t/go-pretty/v6/table"
+	"golang.org/x/term"
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/client"
@@ -17,15 +19,28 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
 
-func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.out)
+// printer prints what commands show, in the chosen format.
+type printer struct {
+	out, err *os.File
+	env      func(string) (string, bool)
+	// format is the value of the flag --output: table or json.
+	format string
+}
+
+func (p *printer) json() bool { return p.format == "json" }
+
+// terminal reports whether the output is a terminal.
+func (p *printer) terminal() bool { return term.IsTerminal(int(p.out.Fd())) } //nolint:gosec // a file descriptor is an int
+
+func (p *printer) printJSON(v any) error {
+	enc := json.NewEncoder(p.out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return written(enc.Encode(v))
 }
 
-func (a *app) printJSONLine(v any) error {
-	enc := json.NewEncoder(a.out)
+func (p *printer) printJSONLine(v any) error {
+	enc := json.NewEncoder(p.out)
 	enc.SetEscapeHTML(false)
 	return written(enc.Encode(v))
 }
@@ -38,18 +53,18 @@ func written(err error) error {
 }
 
 // width is the width for lines on a terminal, and 0 elsewhere: lines have any width.
-func (a *app) width() int {
-	if !a.terminal() {
+func (p *printer) width() int {
+	if !p.terminal() {
 		return 0
 	}
-	width, _ := watch.NewScreen(a.out, a.env).Size()
+	width, _ := watch.NewScreen(p.out, p.env).Size()
 	return max(width-1, table.MinTextWidth) // some terminals wrap a full line
 }
 
 // printState prints a task and its responses.
-func (a *app) printState(s client.State) error {
-	if a.json() {
-		return a.printJSON(s)
+func (p *printer) printState(s client.State) error {
+	if p.json() {
+		return p.printJSON(s)
 	}
 	facts := describe.TaskFacts(s.Task)
 	line := func(name, value string) { facts += fmt.Sprintf("\n%-11s %s", name, terminal.OneLine(value)) }
@@ -65,24 +80,24 @@ func (a *app) printState(s client.State) error {
 	if r := s.Task.Rollout; s.UndoneBy != "" && (r == nil || r.Rollback != s.UndoneBy) { // the rollout names its rollback
 		line("undone by", s.UndoneBy)
 	}
-	if err := a.printFacts(facts); err != nil || len(s.Responses) == 0 {
+	if err := p.printFacts(facts); err != nil || len(s.Responses) == 0 {
 		return err
 	}
-	fmt.Fprintln(a.out)
-	return a.printResponses(s)
+	fmt.Fprintln(p.out)
+	return p.printResponses(s)
 }
 
 // printFacts prints one line per fact. On a terminal, a wide value continues below its
 // beginning.
-func (a *app) printFacts(lines string) error {
+func (p *printer) printFacts(lines string) error {
 	const name = len("identifier  ")
-	width := a.width()
+	width := p.width()
 	for line := range strings.SplitSeq(lines, "\n") {
 		if width > 0 && len(line) > name {
 			rows := table.Wrap(line[name:], max(width-name, table.MinTextWidth))
 			line = line[:name] + strings.Join(rows, "\n"+strings.Repeat(" ", name))
 		}
-		if _, err := fmt.Fprintln(a.out, line); err != nil {
+		if _, err := fmt.Fprintln(p.out, line); err != nil {
 			return written(err)
 		}
 	}
@@ -91,7 +106,7 @@ func (a *app) printFacts(lines string) error {
 
 // printResponses prints a table of the responses: on a terminal as wide as the terminal,
 // and elsewhere with one line for each response.
-func (a *app) printResponses(s client.State) error {
+func (p *printer) printResponses(s client.State) error {
 	header := prettytable.Row{"ENDPOINT", "STATUS", "ATTEMPT", "TOOK", "EXIT"}
 	if s.Task.Rollout != nil {
 		header = slices.Insert(header, 1, any("WAVE"))
@@ -109,7 +124,7 @@ func (a *app) printResponses(s client.State) error {
 		}
 		rows = append(rows, row)
 	}
-	width, room := a.width(), 0
+	width, room := p.width(), 0
 	if width > 0 {
 		room = max(width-table.Width(rows), table.MinTextWidth)
 	}
@@ -122,16 +137,16 @@ func (a *app) printResponses(s client.State) error {
 		}
 		t.AppendRow(append(rows[i+1], cell))
 	}
-	if err := a.printTable(t); err != nil {
+	if err := p.printTable(t); err != nil {
 		return err
 	}
-	_, err := fmt.Fprint(a.out, long.Render(width))
+	_, err := fmt.Fprint(p.out, long.Render(width))
 	return written(err)
 }
 
-func (a *app) printTable(t prettytable.Writer) error {
+func (p *printer) printTable(t prettytable.Writer) error {
 	for line := range strings.Lines(t.Render() + "\n") {
-		if _, err := io.WriteString(a.out, strings.TrimRight(line, " \n")+"\n"); err != nil {
+		if _, err := io.WriteString(p.out, strings.TrimRight(line, " \n")+"\n"); err != nil {
 			return written(err)
 		}
 	}
@@ -140,8 +155,8 @@ func (a *app) printTable(t prettytable.Writer) error {
 
 // printList prints a list, one line per row. On a terminal it prints what fits, and
 // returns the heads of the columns that are not complete.
-func (a *app) printList(list []*table.Column) (incomplete []string, err error) {
-	if width := a.width(); width > 0 {
+func (p *printer) printList(list []*table.Column) (incomplete []string, err error) {
+	if width := p.width(); width > 0 {
 		list, incomplete = table.Fit(list, width)
 	}
 	var header prettytable.Row
@@ -154,15 +169,15 @@ func (a *app) printList(list []*table.Column) (incomplete []string, err error) {
 	}
 	t := table.New(header...)
 	t.AppendRows(rows)
-	return incomplete, a.printTable(t)
+	return incomplete, p.printTable(t)
 }
 
 // printIncomplete prints where to see the columns that did not fit.
-func (a *app) printIncomplete(columns []string, where string) error {
+func (p *printer) printIncomplete(columns []string, where string) error {
 	if len(columns) == 0 {
 		return nil
 	}
 	line := "Not shown in full: " + strings.Join(columns, ", ") + ". " + where
-	_, err := fmt.Fprintln(a.err, strings.Join(table.Wrap(line, a.width()), "\n"))
+	_, err := fmt.Fprintln(p.err, strings.Join(table.Wrap(line, p.width()), "\n"))
 	return written(err)
 }

@@ -101,3 +101,10 @@ func (db *DB) Trace(fn func(query string, args []any)) { db.trace = fn }
 
 // Pools returns the connections that write and read, for tests.
 func (db *DB) Pools() (writer, reader *sql.DB) { return db.writer, db.reader }
+
+// IsDuplicate reports whether err means that a row with the same key exists.
+func (db *DB) IsDuplicate(err error) bool { return db.dialect.classify(err) == classDuplicate }
+
+// Wrap adds the failed action to err, and ErrUnavailable if the database cannot
+// be used now. It returns nil for nil.
+func (db *DB) Wrap(action string, err error) error { return db.dialect.wrap(action, err) }

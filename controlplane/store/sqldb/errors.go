@@ -31,16 +31,9 @@ const (
 	classUnavailable
 )
 
-// IsDuplicate reports whether err means that a row with the same key exists.
-func (db *DB) IsDuplicate(err error) bool { return db.dialect.classify(err) == classDuplicate }
-
 // IsTransient reports whether the database was unavailable or the caller's context has
 // ended. The statements are not at fault then.
 func IsTransient(err error) bool { return errors.Is(err, ErrUnavailable) || isContextError(err) }
-
-// Wrap adds the failed action to err, and ErrUnavailable if the database cannot
-// be used now. It returns nil for nil.
-func (db *DB) Wrap(action string, err error) error { return db.dialect.wrap(action, err) }
 
 func (d *dialect) wrap(action string, err error) error {
 	switch {

@@ -5,7 +5,7 @@
 // An assignment passes through these parts, from top to bottom:
 //
 //	receiver   orders.go, batch.go                      verifies, records and acknowledges orders
-//	decide     decide.go, refusal.go                    decides what becomes of an assignment
+//	decide     decide.go, refusal.go                    decides the next step of an assignment
 //	scheduler  runqueue.go                              queues assignments and starts them
 //	performer  perform.go, outcome.go, output.go        calls the handler, records the outcome
 //	reporter   reportqueue.go, reporter.go, updates.go  sends hellos, heartbeats and updates

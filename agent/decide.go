@@ -52,7 +52,7 @@ const (
 	actionEnd
 )
 
-// decision is what becomes of an assignment.
+// decision is the next step of an assignment.
 type decision struct {
 	action action
 	// outcome is counted in the metric assignments_total; "" is not counted.
@@ -63,7 +63,7 @@ type decision struct {
 	reason string
 }
 
-// decide returns what becomes of an assignment.
+// decide returns the next step of an assignment.
 func decide(f facts) decision {
 	switch f.phase {
 	case journal.Held: // and now the control plane's time is known

@@ -11,7 +11,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/backoff"
 )
 
-// restarter decides what becomes of the assignments that the agent finds in the journal
+// restarter decides the next step of the assignments that the agent finds in the journal
 // at its start, and of those that arrive before the control plane's time is known. Then
 // it lets handlers start.
 type restarter struct {
@@ -186,7 +186,7 @@ func (r *restarter) endUnstartable(ctx context.Context) {
 	r.performer.end(ctx, endings...)
 }
 
-// decideLocked decides what becomes of an assignment, by the facts and by those that the
+// decideLocked decides the next step of an assignment, by the facts and by those that the
 // registry has.
 func (r *restarter) decideLocked(a *assignment, f facts) decision {
 	t := r.registry.tasks[a.ref.TaskID]

@@ -24,7 +24,7 @@ func TestCallbackIsClaimedUntilRecorded(t *testing.T) {
 			list, err := f.Deliveries(t.Context(), task.ID)
 			must(t, err)
 			if len(list) != 1 || list[0].Status != status || list[0].Attempts != attempts || list[0].LastError != last {
-				t.Fatalf("the deliveries are %+v, want one that is %s after %d attempts, last %q", list, status, attempts, last)
+				t.Fatalf("deliveries %+v, want one with status %s, %d attempts and error %q", list, status, attempts, last)
 			}
 			return list[0]
 		}

@@ -197,7 +197,7 @@ func TestHookThatOthersCanChange(t *testing.T) {
 	f.wantCurrent("1.1")
 }
 
-// Whoever can write to a parent directory could replace the directory of the application.
+// A user who can write to a parent directory could replace the directory of the application.
 func TestDirectoryThatOthersCanReplace(t *testing.T) {
 	t.Parallel()
 	for name, mode := range map[string]os.FileMode{"by its group": 0o775, "by others": 0o777} {

@@ -102,7 +102,7 @@ func parseID(field, kind, name string, lookup func(string) (string, error)) (*in
 	if err != nil {
 		found, err := lookup(name)
 		if err != nil {
-			return nil, handlers.Reject("payload.%s: there is no %s %q on this server: create it first, or use the number of one that is not in /etc (%v)", field, kind, name, err)
+			return nil, handlers.Reject("payload.%s: there is no %s %q on this server: create it first, or give a numeric id (%v)", field, kind, name, err)
 		}
 		if id, err = strconv.ParseUint(found, 10, 32); err != nil {
 			return nil, handlers.Reject("payload.%s: %v", field, err)

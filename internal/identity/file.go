@@ -21,7 +21,7 @@ func openPrivate(file string) (*os.File, error) {
 	case !info.Mode().IsRegular():
 		return nil, errors.New("it is not a regular file")
 	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("other users than its owner may read or write it (mode %04o); `chmod 600 %s` makes it valid, but whoever has read it can impersonate this server: better enrol again", info.Mode().Perm(), file)
+		return nil, fmt.Errorf("other users than its owner may read or write it (mode %04o); `chmod 600 %s` makes it valid, but a user who has read it can impersonate this server: enrol again to replace it", info.Mode().Perm(), file)
 	}
 	return os.Open(file) //nolint:gosec // below the data directory
 }

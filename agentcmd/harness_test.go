@@ -17,6 +17,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/config"
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 )
 
 const goodToken = "tasker-enrol-good"
@@ -114,7 +115,7 @@ func runUntil(t *testing.T, s *setup, condition func() bool) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var logged lockedBuffer
+	var logged syncbuffer.Buffer
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, s, "1.2.3", slog.New(slog.NewTextHandler(&logged, nil)), nil) }()
 	waitFor(t, condition, logged.String)
@@ -136,26 +137,8 @@ func waitFor(t *testing.T, condition func() bool, state func() string) {
 	}
 }
 
-// lockedBuffer is a buffer that is safe for concurrent use.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // fakeServiceManager collects the notifications to the service manager.
-func fakeServiceManager(t *testing.T) *lockedBuffer {
+func fakeServiceManager(t *testing.T) *syncbuffer.Buffer {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -164,7 +147,7 @@ func fakeServiceManager(t *testing.T) *lockedBuffer {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
-	var all lockedBuffer
+	var all syncbuffer.Buffer
 	go func() {
 		buf := make([]byte, 8192)
 		for {

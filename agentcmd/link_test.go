@@ -10,13 +10,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/MatthiasWiesner/tasker/agent"
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
 func TestObserverAdvisesARefusedAgentToEnrol(t *testing.T) {
 	manager := fakeServiceManager(t)
-	var logged lockedBuffer
+	var logged syncbuffer.Buffer
 	log := slog.New(slog.NewTextHandler(&logged, nil))
 	observer := newObserver(log, agent.NewMetrics(prometheus.NewRegistry()), sysservice.NewNotifier(log))
 	for range 2 {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,7 +52,7 @@ type server struct {
 	*httptest.Server
 	api   *api.API
 	store *store.Store
-	log   *lockedBuffer
+	log   *syncbuffer.Buffer
 	reg   *prometheus.Registry
 }
 
@@ -84,7 +84,7 @@ func serveStore(t *testing.T, st *store.Store, fanout *watch.Fanout, configure .
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{store: st, log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
+	s := &server{store: st, log: &syncbuffer.Buffer{}, reg: prometheus.NewRegistry()}
 	options := api.Options{
 		Store: st,
 		Types: []api.TaskType{
@@ -229,22 +229,4 @@ func update(task tasker.Task, endpoint string, seq int64, status tasker.Response
 		u.FinishedAt = &now
 	}
 	return tasker.Report{Version: tasker.WireVersion, Endpoint: endpoint, Instance: "instance-of-" + endpoint, Update: u}
-}
-
-// lockedBuffer is a buffer for concurrent use.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

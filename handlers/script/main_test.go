@@ -22,6 +22,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/script"
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 )
 
 func TestMain(m *testing.M) {
@@ -90,7 +91,7 @@ func (f *fixture) call(ctx context.Context, action tasker.Action, taskType, payl
 		task, undoes = "task-2", "task-1"
 	}
 	var r callResult
-	var out lockedBuffer
+	var out syncbuffer.Buffer
 	var mu sync.Mutex
 	// Leftover processes of a task are killed by the names of the task and the endpoint, so
 	// each call has its own endpoint. The output has e1 in its place.
@@ -107,22 +108,4 @@ func (f *fixture) call(ctx context.Context, action tasker.Action, taskType, payl
 	})
 	r.out = strings.ReplaceAll(out.String(), endpoint, "e1")
 	return r
-}
-
-// lockedBuffer is safe for concurrent use, as handlers.Call.Output has to be.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

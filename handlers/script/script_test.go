@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 )
 
 func TestPerform(t *testing.T) {
@@ -78,7 +79,7 @@ func TestCancelReturnsTheExitCode(t *testing.T) {
 	f.write("slow", "#!/bin/sh\ntrap 'echo ::result 5; exit 0' TERM\necho ::progress 1 x\nwhile :; do sleep 0.05; done\n", 0o755)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	result, err := f.Handle(ctx, handlers.Call{
-		TaskID: "task-1", Type: "slow", Payload: json.RawMessage(`{}`), Output: &lockedBuffer{},
+		TaskID: "task-1", Type: "slow", Payload: json.RawMessage(`{}`), Output: &syncbuffer.Buffer{},
 		Progress: func(float64, string) { cancel(handlers.ErrTimedOut) },
 	})
 	if !errors.Is(err, handlers.ErrTimedOut) || result.ExitCode == nil || *result.ExitCode != 0 {

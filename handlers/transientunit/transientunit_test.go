@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,7 +58,7 @@ type fixture struct {
 	*Runner
 	t    *testing.T
 	name string
-	out  lockedBuffer
+	out  syncbuffer.Buffer
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -246,22 +246,4 @@ func TestFollowReportsLostExit(t *testing.T) {
 	if f.out.String() != "begun\n" {
 		t.Errorf("printed %q", f.out.String())
 	}
-}
-
-// lockedBuffer is a buffer that may be read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
@@ -54,14 +55,14 @@ func TestProgramsNotifySystemd(t *testing.T) {
 
 // listen receives the notifications on NOTIFY_SOCKET. It always reads, as systemd does: a
 // program blocks when a few of its datagrams are unread.
-func listen(t *testing.T) *lockedBuffer {
+func listen(t *testing.T) *syncbuffer.Buffer {
 	t.Helper()
 	address := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
 	conn, err := net.ListenUnixgram("unixgram", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	notifications, done := &lockedBuffer{}, make(chan struct{})
+	notifications, done := &syncbuffer.Buffer{}, make(chan struct{})
 	go func() {
 		defer close(done)
 		for buf := make([]byte, 4096); ; {

@@ -8,11 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
@@ -22,7 +22,7 @@ const stopTimeout = 60 * time.Second
 // process is a program under test.
 type process struct {
 	cmd  *exec.Cmd
-	log  *lockedBuffer
+	log  *syncbuffer.Buffer
 	done chan struct{}
 }
 
@@ -31,7 +31,7 @@ func startProgram(t *testing.T, program string, args ...string) *process {
 	t.Helper()
 	p := &process{
 		cmd:  exec.Command(filepath.Join(programs, program), args...), //nolint:gosec // programs of this module
-		log:  &lockedBuffer{},
+		log:  &syncbuffer.Buffer{},
 		done: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -102,22 +102,4 @@ func (p *process) stop(t *testing.T) {
 	case <-time.After(stopTimeout):
 		t.Fatalf("%s did not stop within %s of SIGTERM:\n%s", p.cmd.Path, stopTimeout, p.log)
 	}
-}
-
-// lockedBuffer is a buffer that is safe for concurrent use.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -7,8 +7,8 @@ import (
 
 // Selector selects endpoints by their labels, like "role=loadbalancer,zone!=b". An
 // endpoint must meet all requirements: KEY=VALUE requires that value, KEY!=VALUE any
-// other value or no such label, KEY any value, !KEY no such label. The syntax is a
-// subset of the label selectors of Kubernetes.
+// other value or no such label, KEY any value, !KEY no such label. A VALUE is never empty.
+// The syntax is a subset of the label selectors of Kubernetes.
 type Selector []requirement
 
 type requirement struct {
@@ -17,7 +17,8 @@ type requirement struct {
 	anyValue   bool
 }
 
-// ParseSelector parses a selector.
+// ParseSelector parses a selector. It refuses an empty value: in zone!=$ZONE without the
+// variable, it would select every zone.
 func ParseSelector(s string) (Selector, error) {
 	var list Selector
 	for part := range strings.SplitSeq(s, ",") {
@@ -32,6 +33,9 @@ func ParseSelector(s string) (Selector, error) {
 		}
 		if r.key == "" || strings.ContainsAny(r.key+r.value, "!= \t\"'") {
 			return nil, fmt.Errorf("%s is not a label selector: write KEY=VALUE, KEY!=VALUE, KEY or !KEY, separated by commas", quote(s))
+		}
+		if r.value == "" && !r.anyValue {
+			return nil, fmt.Errorf("%s has no value for %s: write %[2]s=VALUE, or %[2]s for any value, or !%[2]s for no such label", quote(s), r.key)
 		}
 		list = append(list, r)
 	}

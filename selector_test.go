@@ -12,7 +12,7 @@ func TestSelector(t *testing.T) {
 	for text, want := range map[string]bool{
 		"role=lb": true, "role==lb": true, "role=web": false, "role!=web": true, "role!=lb": false, "zone": true, "!zone": false,
 		"rack": false, "!rack": true, "rack!=1": true, "role=lb,zone!=b": true, "role=lb,zone=b": false, " role = lb , zone": true,
-		"empty=": true, "empty": true, "rack=": false,
+		"empty": true, "!empty": false,
 	} {
 		s, err := tasker.ParseSelector(text)
 		if err != nil {
@@ -21,7 +21,7 @@ func TestSelector(t *testing.T) {
 			t.Errorf("%q matches: %v, want %v", text, !want, want)
 		}
 	}
-	for _, text := range []string{"", ",", "role=lb,", "=lb", "!", "!=b", "ro le=1", `role="lb"`, "a=b=c"} {
+	for _, text := range []string{"", ",", "role=lb,", "=lb", "!", "!=b", "ro le=1", `role="lb"`, "a=b=c", "role=", "role==", "role!=", "role!= ", "role=lb,zone!="} {
 		if _, err := tasker.ParseSelector(text); err == nil {
 			t.Errorf("%q is accepted", text)
 		}

@@ -79,10 +79,18 @@ func (r *bodyReader) problem() error {
 	return newProblem(http.StatusUnprocessableEntity, detail, r.errors...)
 }
 
-// field returns a field's JSON and whether it is present; null counts as absent.
+// noValue is the message for a field that is given without a value. It must not mean the
+// default, such as every endpoint: the value is probably an unset variable of the caller.
+const noValue = "is %s; leave it out for the default, or give it a value"
+
+// field returns a field's JSON and whether it is present. It rejects null.
 func (r *bodyReader) field(name string) (json.RawMessage, bool) {
 	raw, found := r.fields[name]
-	return raw, found && jsonType(raw) != "null"
+	if found && jsonType(raw) == "null" {
+		r.reject(name, noValue, "null")
+		return nil, false
+	}
+	return raw, found
 }
 
 // text reads an optional string field and reports whether it is present and valid. The
@@ -110,8 +118,8 @@ func (r *bodyReader) object(name string, raw json.RawMessage) (map[string]json.R
 	return fields, true
 }
 
-// decodeFields decodes each field of a nested object into its target; null counts as
-// absent.
+// decodeFields decodes each field of a nested object into its target. It rejects null and
+// empty strings.
 func (r *bodyReader) decodeFields(object string, fields map[string]json.RawMessage, targets map[string]any) {
 	for name, raw := range fields {
 		target, known := targets[name]
@@ -119,6 +127,9 @@ func (r *bodyReader) decodeFields(object string, fields map[string]json.RawMessa
 		case !known:
 			r.reject(object+"."+truncate(name), "is not known; known fields are %s", strings.Join(slices.Sorted(maps.Keys(targets)), ", "))
 		case jsonType(raw) == "null":
+			r.reject(object+"."+name, noValue, "null")
+		case string(raw) == `""`:
+			r.reject(object+"."+name, noValue, "empty")
 		default:
 			if err := json.Unmarshal(raw, target); err != nil {
 				r.reject(object+"."+name, "is not valid: %s", decodeMessage(err))

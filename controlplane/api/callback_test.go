@@ -57,7 +57,7 @@ func TestCallback(t *testing.T) {
 	if same.ID != task.ID {
 		t.Errorf("the same request created another task")
 	}
-	for _, other := range []string{`null`, `"https://hooks.example.net/"`, `{"url":"` + url + `","events":["finished"]}`} {
+	for _, other := range []string{`"https://hooks.example.net/"`, `{"url":"` + url + `","events":["finished"]}`} {
 		post(other).problem(t, http.StatusConflict)
 	}
 	get := func() api.TaskAndResponses {

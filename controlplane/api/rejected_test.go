@@ -100,6 +100,7 @@ func TestRejectedRequests(t *testing.T) {
 		// labels, dry_run, not_before and rollout
 		{"labels a list", post, "/ping", `{"identifier":"1","labels":["a=b"]}`, nil, 422, "body.labels", "is a list"},
 		{"invalid labels", post, "/ping", `{"identifier":"1","labels":"a b"}`, nil, 422, "body.labels", "KEY=VALUE"},
+		{"labels with an empty value", post, "/ping", `{"identifier":"1","labels":"role=web,zone!="}`, nil, 422, "body.labels", "no value for zone"},
 		{"labels of no endpoint", post, "/ping", `{"identifier":"1","labels":"role=nobody"}`, nil, 422, "body.labels", "no endpoint"},
 		{"rollout of no endpoint", post, "/ping", `{"identifier":"1","rollout":{}}`, nil, 422, "body.endpoints", "no endpoint"},
 		{"dry_run a string", post, "/ping", `{"identifier":"1","dry_run":"yes"}`, nil, 422, "body.dry_run", "true or false"},
@@ -124,6 +125,10 @@ func TestRejectedRequests(t *testing.T) {
 		{"rollback of a payload without undo", post, "/command", `{"identifier":"1","payload":{"argv":["a"]},"endpoints":["a"],"rollout":{"on_failure":"rollback"}}`, nil, 422, "body.rollout.on_failure", "the payload has no undo, without which the handler command cannot undo"},
 		{"rollback of an omitted payload", post, "/command", `{"identifier":"1","endpoints":["a"],"rollout":{"on_failure":"rollback"}}`, nil, 422, "body.rollout.on_failure", "the payload has no undo"},
 		{"rollback of a payload that is a list", post, "/command", `{"identifier":"1","payload":[],"endpoints":["a"],"rollout":{"on_failure":"rollback"}}`, nil, 422, "body.payload", "must be an object"},
+		{"gate null", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":null}}`, nil, 422, "body.rollout.gate", "is null"},
+		{"canary null", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":null}}`, nil, 422, "body.rollout.canary", "is null"},
+		{"on_failure empty", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"on_failure":""}}`, nil, 422, "body.rollout.on_failure", "is empty"},
+		{"callback events null", post, "/ping", `{"identifier":"1","endpoints":["a"],"callback":{"url":"https://hooks.example.net/","events":null}}`, nil, 422, "body.callback.events", "is null"},
 		{"empty gate", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{}}}`, nil, 422, "body.rollout.gate", "one of the two"},
 		{"gate with promql and url", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"promql":"up","url":"http://x/"}}}`, nil, 422, "body.rollout.gate", "one of the two"},
 		{"gate without a Prometheus", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"promql":"up"}}}`, nil, 422, "body.rollout.gate.promql", "prometheus.uri"},

@@ -25,7 +25,7 @@ func (p *taskParser) rollout() *tasker.RolloutSpec {
 		"pause_after_canary": &s.PauseAfterCanary, "order": &s.Order, "on_failure": &s.OnFailure, "exclusive": &s.Exclusive,
 		"gate": new(json.RawMessage), // p.gate parses it
 	})
-	if raw, found := fields["gate"]; found && jsonType(raw) != "null" {
+	if raw, found := fields["gate"]; found && jsonType(raw) != "null" { // decodeFields rejects null
 		s.Gate = p.gate(raw)
 	}
 	s.SetDefaults()

@@ -79,21 +79,21 @@ func (r taskResource) requestSchema(payload *huma.Schema) *huma.Schema {
 			},
 			"payload": payload,
 			"endpoints": {
-				Type: huma.TypeArray, Nullable: true, MinItems: new(1), MaxItems: new(maxEndpoints), UniqueItems: true,
+				Type: huma.TypeArray, MinItems: new(1), MaxItems: new(maxEndpoints), UniqueItems: true,
 				Items:       &huma.Schema{Type: huma.TypeString, Pattern: "^[a-z0-9][a-z0-9._-]{0,127}$"},
-				Description: "The endpoints that perform the task. The default is every endpoint that serves the type.",
+				Description: "The endpoints that perform the task. If neither this field nor `labels` is given, every endpoint that serves the type performs the task.",
 			},
 			"receive_timeout": durationSchema(fmt.Sprintf("How long endpoints have to receive the task. The default is %v.", r.opts.ReceiveTimeout), "30s"),
 			"timeout":         timeout,
 			"labels": {
-				Type: huma.TypeString, Nullable: true, Examples: []any{"role=loadbalancer,zone!=b"},
+				Type: huma.TypeString, Examples: []any{"role=loadbalancer,zone!=b"},
 				Description: "Adds every known endpoint whose labels match all conditions: `KEY=VALUE`, `KEY!=VALUE`, `KEY` or `!KEY`, separated by commas.",
 			},
 			"rollout":    rolloutSchema(r.huma.OpenAPI().Components.Schemas),
 			"callback":   callbackSchema(r.huma.OpenAPI().Components.Schemas),
-			"not_before": {Type: huma.TypeString, Nullable: true, Format: "date-time", Description: "When the task begins. The default is at once."},
+			"not_before": {Type: huma.TypeString, Format: "date-time", Description: "When the task begins. The default is at once."},
 			"dry_run": {
-				Type: huma.TypeBoolean, Nullable: true,
+				Type:        huma.TypeBoolean,
 				Description: "Change nothing: each endpoint validates the payload and, if its handler can, reports in its result what it would change. A dry run is a task of its own and needs an identifier of its own.",
 			},
 		},
@@ -113,10 +113,10 @@ func rolloutSchema(schemas huma.Registry) *huma.Schema {
 	gate["url"].Format = "uri"
 	gate["for"] = durationSchema(gate["for"].Description, "30s")
 	fields["gate"] = &huma.Schema{
-		Type: huma.TypeObject, Nullable: true, AdditionalProperties: false, Description: fields["gate"].Description, Properties: gate,
+		Type: huma.TypeObject, AdditionalProperties: false, Description: fields["gate"].Description, Properties: gate,
 	}
 	return &huma.Schema{
-		Type: huma.TypeObject, Nullable: true, AdditionalProperties: false, Properties: fields,
+		Type: huma.TypeObject, AdditionalProperties: false, Properties: fields,
 		Description: "Perform the task in waves. The default is all endpoints at once.",
 	}
 }
@@ -151,7 +151,7 @@ func durationSchema(description, example string) *huma.Schema {
 	return &huma.Schema{
 		Description: description + " A string like `90s`, `10m` or `1h30m`, or a number of seconds.",
 		Examples:    []any{example},
-		Extensions:  map[string]any{"type": []string{"string", "number", "null"}},
+		Extensions:  map[string]any{"type": []string{"string", "number"}},
 	}
 }
 
@@ -159,7 +159,7 @@ func callbackSchema(schemas huma.Registry) *huma.Schema {
 	fields := propertiesOf[tasker.Callback](schemas)
 	fields["url"].Format = "uri"
 	fields["events"] = &huma.Schema{
-		Type: huma.TypeArray, Nullable: true, MinItems: new(1), MaxItems: new(len(tasker.CallbackEvents())),
+		Type: huma.TypeArray, MinItems: new(1), MaxItems: new(len(tasker.CallbackEvents())),
 		Items:       &huma.Schema{Type: huma.TypeString, Enum: enumOf(tasker.CallbackEvents())},
 		Description: fields["events"].Description + " The default is all.",
 	}
@@ -169,7 +169,6 @@ func callbackSchema(schemas huma.Registry) *huma.Schema {
 		AnyOf: []*huma.Schema{
 			fields["url"],
 			{Type: huma.TypeObject, Required: []string{"url"}, AdditionalProperties: false, Properties: fields},
-			{Type: "null"},
 		},
 	}
 }

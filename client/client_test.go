@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -180,5 +181,49 @@ func TestConnectionsAreReused(t *testing.T) {
 	}
 	if n := opened.Load(); n > 2*callers { // a connection that is just being returned is not idle yet
 		t.Errorf("%d callers opened %d connections", callers, n)
+	}
+}
+
+func TestCreateSendsTheSelection(t *testing.T) {
+	t.Parallel()
+	for want, r := range map[string]client.Request{
+		`{"identifier":"1","endpoints":["web-1"]}`:                     {Endpoints: []string{"web-1"}},
+		`{"identifier":"1","labels":"role=web"}`:                       {Labels: "role=web"},
+		`{"identifier":"1","endpoints":["web-1"],"labels":"role=web"}`: {Endpoints: []string{"web-1"}, Labels: "role=web"},
+		`{"identifier":"1"}`:                                           {All: true},
+	} {
+		sent := make(chan string, 1)
+		c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			sent <- string(body)
+			fmt.Fprint(w, "{}")
+		})
+		r.Identifier = "1"
+		if _, err := c.Create(t.Context(), "ping", r); err != nil {
+			t.Errorf("%+v: %v", r, err)
+		} else if got := <-sent; got != want {
+			t.Errorf("sent %s, want %s", got, want)
+		}
+	}
+}
+
+func TestCreateRefusesAnEmptySelection(t *testing.T) {
+	t.Parallel()
+	for name, r := range map[string]client.Request{
+		"nothing":                        {},
+		"empty list":                     {Endpoints: []string{}},
+		"empty list of an unset setting": {Endpoints: strings.Fields(""), Labels: ""},
+		"empty list and labels":          {Endpoints: []string{}, Labels: "role=web"},
+		"empty list and all":             {Endpoints: []string{}, All: true},
+		"endpoints and all":              {Endpoints: []string{"web-1"}, All: true},
+		"labels and all":                 {Labels: "role=web", All: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := serve(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s %s is sent", r.Method, r.URL) })
+			if _, err := c.Create(t.Context(), "ping", r); err == nil || !strings.HasPrefix(err.Error(), "the request ") {
+				t.Errorf("the error is %v", err)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,8 +14,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 )
 
-// Request describes a task to create. Without Endpoints and Labels the task is for all
-// endpoints that serve its type.
+// Request describes a task to create. It must set Endpoints, Labels or both, or else All.
 type Request struct {
 	// Identifier is the caller's own name of the task. Creating a task again with the
 	// same identifier and the same request returns the existing task.
@@ -22,10 +22,12 @@ type Request struct {
 	// Payload is the JSON that the handler receives.
 	Payload json.RawMessage `json:"payload,omitempty"`
 	// Endpoints are the names of endpoints.
-	Endpoints []string `json:"endpoints,omitempty"`
+	Endpoints []string `json:"endpoints,omitzero"`
 	// Labels is a selector such as "role=web,zone!=b". It is resolved once, when the
 	// task is created.
 	Labels string `json:"labels,omitempty"`
+	// All sends the task to every endpoint that serves its type.
+	All bool `json:"-"`
 	// ReceiveTimeout is the time within which each endpoint must receive the task.
 	ReceiveTimeout *tasker.Duration `json:"receive_timeout,omitempty"`
 	// Timeout bounds the execution on each endpoint.
@@ -73,12 +75,32 @@ type TaskPage struct {
 	Next string `json:"next"`
 }
 
+// checkSelection returns an error if the request does not select endpoints. Fields that the
+// caller has left empty, perhaps by mistake, must not select every endpoint.
+func (r Request) checkSelection() error {
+	selects := r.Endpoints != nil || r.Labels != ""
+	switch {
+	case r.Endpoints != nil && len(r.Endpoints) == 0:
+		return errors.New("the request has an empty list of endpoints: name at least one, or set Endpoints to nil")
+	case selects && r.All:
+		return errors.New("the request has All, and also Endpoints or Labels: set only one of the two")
+	case !selects && !r.All:
+		return errors.New("the request selects no endpoints: set Endpoints or Labels, or All for every endpoint that serves the type")
+	}
+	return nil
+}
+
 // Create creates a task. The same request with the same identifier returns the same task.
+// A request that selects no endpoints is an error, and is not sent.
 func (c *Client) Create(ctx context.Context, taskType string, r Request) (tasker.Task, error) {
+	if err := r.checkSelection(); err != nil {
+		return tasker.Task{}, err
+	}
 	return c.postTask(ctx, path(taskType), r)
 }
 
-// CreateJSON creates a task like Create, from a request in JSON.
+// CreateJSON creates a task from a request in JSON, the body of POST /TYPE. A request without
+// endpoints and labels is for every endpoint that serves the type.
 func (c *Client) CreateJSON(ctx context.Context, taskType string, request json.RawMessage) (tasker.Task, error) {
 	return c.postTask(ctx, path(taskType), request)
 }

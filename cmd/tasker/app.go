@@ -16,6 +16,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/client"
 	"github.com/MatthiasWiesner/tasker/config"
+	"github.com/MatthiasWiesner/tasker/internal/commandline"
 )
 
 // app holds what all commands share.
@@ -63,6 +64,7 @@ tasker reads the URL of the control plane and the token from these sources, in t
 	flags.StringVar(&a.caFile, "ca-file", "", "a file of certificates in PEM to trust in addition to the system's")
 	cmd.AddCommand(taskCommand(a), rolloutCommand(a), endpointsCommand(a), endpointCommand(a), enrolTokenCommand(a), demoCommand(a), versionCommand(a))
 	strict(cmd)
+	commandline.RejectEmptyFlags(cmd)
 	return cmd
 }
 
@@ -71,6 +73,9 @@ func strict(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			err := check(cmd, args)
+			if err == nil {
+				err = commandline.CheckArgs(args)
+			}
 			switch {
 			case err == nil:
 				return nil

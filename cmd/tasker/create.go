@@ -21,6 +21,7 @@ type createFlags struct {
 	identifier, payload            string
 	endpoints                      []string
 	labels, notBefore              string
+	all                            bool
 	dryRun                         bool
 	timeout, receiveTimeout        string
 	callback                       string
@@ -40,9 +41,10 @@ func createCommand(a *app) *cobra.Command {
 a command with --identifier can be repeated safely.
 
 The task is for the endpoints that --endpoint names and those that --labels selects now.
-Without both it is for all endpoints that serve the type. Such a task finishes after the
-receive timeout at the earliest, because endpoints may still connect. A rollout is for the
-endpoints that serve the type when it is created.
+--all is for every endpoint that serves the type. Such a task finishes after the receive
+timeout at the earliest, because endpoints may still connect; with waves it is for the
+endpoints that serve the type when it is created. One of these flags is mandatory, and an
+empty value is an error: an unset variable of a script reaches no server.
 
 With --canary, --batch, --max-failures, --pause-between, --pause-after-canary or
 --on-failure, the task is performed in waves. --rollout sets all of this in JSON.
@@ -53,14 +55,15 @@ has not received the task, and when its rollout has paused. tasker task get show
 outcome of these calls.
 
 --file is the whole request in JSON or YAML, as for POST /TYPE. TYPE may be left out if the
-file contains it as type. Without an identifier in the file, one is generated.
+file contains it as type. Without an identifier in the file, one is generated. A file
+without endpoints and labels needs --all too.
 
 ` + exitCodes,
 		Example: `  tasker task create ping -e loadbalancer-1 --watch
   tasker task create update-app -e loadbalancer-1 -e loadbalancer-2 --payload '{"version": "2.4.1"}' --watch
   tasker task create update-app --labels 'role=web,zone!=b' --canary 1 --batch 10%,50% --max-failures 5% --pause-between 1m --watch
   tasker task create update-app --file update.yaml --watch
-  tasker task create command --payload @command.json --timeout 5m --wait -o json`,
+  tasker task create command --all --payload @command.json --timeout 5m --wait -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.create(cmd, strings.Join(args, ""), f) },
 	}
@@ -68,8 +71,9 @@ file contains it as type. Without an identifier in the file, one is generated.
 	flags.StringVar(&f.file, "file", "", "a file with the whole request in JSON or YAML; - is the standard input")
 	flags.StringVar(&f.identifier, "identifier", "", "your own name for the task (default: a generated UUID)")
 	flags.StringVar(&f.payload, "payload", "", "JSON, or @FILE, or - for the standard input (default: {})")
-	flags.StringSliceVarP(&f.endpoints, "endpoint", "e", nil, "an endpoint, repeatable (default: every one that serves the type)")
+	flags.StringSliceVarP(&f.endpoints, "endpoint", "e", nil, "an endpoint, or several with commas; repeatable")
 	flags.StringVar(&f.labels, "labels", "", "the endpoints that have these labels, like role=web,zone!=b")
+	flags.BoolVar(&f.all, "all", false, "every endpoint that serves the type")
 	flags.StringVar(&f.notBefore, "not-before", "", "the earliest start: a time like 2026-01-02T03:04:05Z, or a duration from now, like 2h")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "report what would be changed, and change nothing")
 	flags.StringVar(&f.timeout, "timeout", "", "bound the execution on each endpoint, like 10m")
@@ -86,6 +90,8 @@ file contains it as type. Without an identifier in the file, one is generated.
 	flags.BoolVar(&f.watch, "watch", false, "show the progress until the task has finished")
 	flags.BoolVar(&f.await, "wait", false, "wait until the task has finished, then show it")
 	cmd.MarkFlagsMutuallyExclusive("watch", "wait")
+	cmd.MarkFlagsMutuallyExclusive("all", "endpoint")
+	cmd.MarkFlagsMutuallyExclusive("all", "labels")
 	for _, short := range waveFlags() {
 		cmd.MarkFlagsMutuallyExclusive("rollout", short)
 	}
@@ -135,7 +141,7 @@ func (a *app) prepareCreate(cmd *cobra.Command, taskType *string, f createFlags)
 		var extra string
 		cmd.Flags().Visit(func(flag *pflag.Flag) {
 			switch flag.Name {
-			case "file", "watch", "wait", "output", "url", "token", "ca-file":
+			case "file", "all", "watch", "wait", "output", "url", "token", "ca-file":
 			default:
 				extra = flag.Name
 			}
@@ -150,18 +156,24 @@ func (a *app) prepareCreate(cmd *cobra.Command, taskType *string, f createFlags)
 		if *taskType, err = q.taskType(*taskType); err != nil {
 			return nil, err
 		}
+		if err := q.checkSelection(*taskType, f.all); err != nil {
+			return nil, err
+		}
 		return func(c *client.Client) (tasker.Task, error) { return c.CreateJSON(cmd.Context(), *taskType, q.body()) }, nil
 	}
 	if *taskType == "" {
 		return nil, usage("TYPE is missing: %s", cmd.UseLine())
 	}
 	r, err := f.request(cmd, a.in)
+	if err == nil && len(r.Endpoints) == 0 && r.Labels == "" && !r.All {
+		err = usage("the task has no endpoints: name them with --endpoint or --labels, or use --all for every endpoint that serves %s", *taskType)
+	}
 	return func(c *client.Client) (tasker.Task, error) { return c.Create(cmd.Context(), *taskType, r) }, err
 }
 
 // request returns the request of the flags, as far as it can be checked locally.
 func (f createFlags) request(cmd *cobra.Command, stdin io.Reader) (client.Request, error) {
-	r := client.Request{Identifier: f.identifier, Endpoints: f.endpoints, Labels: f.labels, DryRun: f.dryRun}
+	r := client.Request{Identifier: f.identifier, Endpoints: f.endpoints, Labels: f.labels, All: f.all, DryRun: f.dryRun}
 	if r.Identifier == "" {
 		r.Identifier = uuid.NewString()
 	}

@@ -125,6 +125,20 @@ func (q request) taskType(flag string) (string, error) {
 	return flag, nil
 }
 
+// checkSelection returns an error if the request selects no endpoints and all is false, or
+// if it selects endpoints and all is true.
+func (q request) checkSelection(taskType string, all bool) error {
+	_, names := q["endpoints"]
+	_, labels := q["labels"]
+	switch selects := names || labels; {
+	case selects && all:
+		return usage("--all is for every endpoint, but the file has endpoints or labels: use only one of the two")
+	case !selects && !all:
+		return usage("the file has no endpoints: add endpoints or labels to it, or use --all for every endpoint that serves %s", taskType)
+	}
+	return nil
+}
+
 // body returns the body of POST /TYPE. It generates an identifier if there is none.
 func (q request) body() json.RawMessage {
 	delete(q, "type")

@@ -53,6 +53,9 @@ func TestCallback(t *testing.T) {
 	if c := task.Callback; c == nil || c.URL != url || !slices.Equal(c.Events, tasker.CallbackEvents()) {
 		t.Errorf("the callback is %+v", c)
 	}
+	if same := decode[tasker.Task](t, post(`{"url":"`+url+`","events":null}`), http.StatusOK); same.ID != task.ID {
+		t.Error("null events are not all events")
+	}
 	same := decode[tasker.Task](t, post(`{"url":"`+url+`","events":["paused","finished","incomplete","paused"]}`), http.StatusOK)
 	if same.ID != task.ID {
 		t.Errorf("the same request created another task")

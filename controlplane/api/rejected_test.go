@@ -128,7 +128,6 @@ func TestRejectedRequests(t *testing.T) {
 		{"gate null", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":null}}`, nil, 422, "body.rollout.gate", "is null"},
 		{"canary null", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"canary":null}}`, nil, 422, "body.rollout.canary", "is null"},
 		{"on_failure empty", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"on_failure":""}}`, nil, 422, "body.rollout.on_failure", "is empty"},
-		{"callback events null", post, "/ping", `{"identifier":"1","endpoints":["a"],"callback":{"url":"https://hooks.example.net/","events":null}}`, nil, 422, "body.callback.events", "is null"},
 		{"empty gate", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{}}}`, nil, 422, "body.rollout.gate", "one of the two"},
 		{"gate with promql and url", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"promql":"up","url":"http://x/"}}}`, nil, 422, "body.rollout.gate", "one of the two"},
 		{"gate without a Prometheus", post, "/ping", `{"identifier":"1","endpoints":["a"],"rollout":{"gate":{"promql":"up"}}}`, nil, 422, "body.rollout.gate.promql", "prometheus.uri"},

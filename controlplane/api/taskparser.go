@@ -249,6 +249,9 @@ func (p *taskParser) callback() *tasker.Callback {
 		if !ok {
 			return nil
 		}
+		if raw, found := fields["events"]; found && jsonType(raw) == "null" {
+			delete(fields, "events") // package client sends null for all events
+		}
 		p.decodeFields("callback", fields, map[string]any{"url": &c.URL, "events": &c.Events})
 		urlField = "callback.url"
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/MatthiasWiesner/tasker/config"
+	"github.com/MatthiasWiesner/tasker/internal/commandline"
 )
 
 // The exit codes.
@@ -49,6 +50,7 @@ func Main(cmd *cobra.Command) int {
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	commandline.RejectEmptyFlags(cmd)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return 0

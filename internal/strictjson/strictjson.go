@@ -39,8 +39,12 @@ func (e *Error) Error() string {
 	return e.Path + ": " + e.Message
 }
 
-// Check returns an *Error if data is not one valid JSON document.
-func Check(data []byte) error {
+// Check returns an *Error if data is not one valid JSON document of at most MaxDepth levels.
+func Check(data []byte) error { return CheckDepth(data, MaxDepth) }
+
+// CheckDepth returns an *Error if data is not one valid JSON document of at most maxDepth
+// levels of arrays and objects.
+func CheckDepth(data []byte, maxDepth int) error {
 	switch {
 	case len(bytes.TrimSpace(data)) == 0:
 		return &Error{Message: "is empty, but a JSON value is expected"}
@@ -62,7 +66,7 @@ func Check(data []byte) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	err := checkValue(dec, 0)
+	err := checkValue(dec, 0, maxDepth)
 	var e *Error
 	if errors.As(err, &e) {
 		return &Error{Path: truncate(e.Path), Message: e.Message}
@@ -82,7 +86,7 @@ func Value(data []byte) (any, error) {
 	return v, nil
 }
 
-func checkValue(dec *json.Decoder, depth int) error {
+func checkValue(dec *json.Decoder, depth, maxDepth int) error {
 	token, err := dec.Token()
 	if err != nil {
 		return err
@@ -91,13 +95,13 @@ func checkValue(dec *json.Decoder, depth int) error {
 	case json.Number:
 		return checkNumber(t.String())
 	case json.Delim:
-		if depth == MaxDepth {
-			return &Error{Message: fmt.Sprintf("is nested deeper than %d", MaxDepth)}
+		if depth == maxDepth {
+			return &Error{Message: fmt.Sprintf("is nested deeper than %d", maxDepth)}
 		}
 		if t == '{' {
-			err = checkObject(dec, depth+1)
+			err = checkObject(dec, depth+1, maxDepth)
 		} else {
-			err = checkArray(dec, depth+1)
+			err = checkArray(dec, depth+1, maxDepth)
 		}
 		if err != nil {
 			return err
@@ -108,7 +112,7 @@ func checkValue(dec *json.Decoder, depth int) error {
 	return nil
 }
 
-func checkObject(dec *json.Decoder, depth int) error {
+func checkObject(dec *json.Decoder, depth, maxDepth int) error {
 	seen := map[string]struct{}{}
 	for dec.More() {
 		token, err := dec.Token()
@@ -120,16 +124,16 @@ func checkObject(dec *json.Decoder, depth int) error {
 			return atStep("."+key, &Error{Message: "is given twice"})
 		}
 		seen[key] = struct{}{}
-		if err := checkValue(dec, depth); err != nil {
+		if err := checkValue(dec, depth, maxDepth); err != nil {
 			return atStep("."+key, err)
 		}
 	}
 	return nil
 }
 
-func checkArray(dec *json.Decoder, depth int) error {
+func checkArray(dec *json.Decoder, depth, maxDepth int) error {
 	for i := 0; dec.More(); i++ {
-		if err := checkValue(dec, depth); err != nil {
+		if err := checkValue(dec, depth, maxDepth); err != nil {
 			return atStep("["+strconv.Itoa(i)+"]", err)
 		}
 	}

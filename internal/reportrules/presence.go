@@ -1,0 +1,111 @@
+package reportrules
+
+import (
+	"math"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/MatthiasWiesner/tasker"
+)
+
+// The limits of a presence, in bytes and items. The configuration of an agent allows the
+// same names and values of labels.
+const (
+	maxPresence     = 64 << 10 // all texts together
+	maxLabels       = 256
+	maxLabelName    = 63
+	maxLabelValue   = 255
+	maxHandlers     = 256
+	maxScripts      = 2000
+	maxHandlerName  = 128
+	maxVersion      = 128
+	maxLoad         = 1e6
+	maxHeartbeat    = tasker.Duration(time.Hour)
+	maxMetricsBytes = 255 + len("[]:65535")
+)
+
+// checkPresence limits numbers, removes an invalid metrics address, and refuses texts and
+// lists that are too long: to cut them would change which tasks the endpoint gets.
+func checkPresence(p tasker.Presence) (tasker.Presence, error) {
+	size := len(p.Version)
+	for _, list := range []struct {
+		name      string
+		items     []string
+		max, each int
+	}{
+		{"handlers", p.Handlers, maxHandlers, maxHandlerName},
+		{"scripts", p.Scripts, maxScripts, maxHandlerName},
+	} {
+		if len(list.items) > list.max {
+			return p, refuse("%d %s, at most %d are allowed", len(list.items), list.name, list.max)
+		}
+		for _, item := range list.items {
+			if size += len(item); len(item) > list.each {
+				return p, refuse("one of the %s has %d bytes, at most %d are allowed", list.name, len(item), list.each)
+			}
+		}
+	}
+	if len(p.Labels) > maxLabels {
+		return p, refuse("%d labels, at most %d are allowed", len(p.Labels), maxLabels)
+	}
+	for name, value := range p.Labels {
+		size += len(name) + len(value)
+		if name == "" || len(name) > maxLabelName || len(value) > maxLabelValue || strings.ContainsFunc(name+value, unicode.IsControl) {
+			return p, refuse("label %.80q: a name has 1 to %d bytes and a value at most %d, without control characters", name, maxLabelName, maxLabelValue)
+		}
+	}
+	if len(p.Version) > maxVersion {
+		return p, refuse("version has %d bytes, at most %d are allowed", len(p.Version), maxVersion)
+	}
+	if size > maxPresence {
+		return p, refuse("the presence has %d bytes of texts, at most %d are allowed", size, maxPresence)
+	}
+	if !IsMetricsAddress(p.Metrics) {
+		p.Metrics = ""
+	}
+	p.Running, p.Waiting = limitCount(p.Running), limitCount(p.Waiting)
+	p.Load = min(max(p.Load, 0), maxLoad)
+	p.Heartbeat = min(max(p.Heartbeat, 0), maxHeartbeat)
+	return p, nil
+}
+
+func limitCount(n int) int { return min(max(n, 0), math.MaxInt32) }
+
+// IsMetricsAddress reports whether an address is host:port of a DNS name or an IP address,
+// and a port from 1 to 65535. Anything else could make Prometheus scrape another URL.
+func IsMetricsAddress(address string) bool {
+	if len(address) > maxMetricsBytes {
+		return false
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+		return false
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Zone() == "" && strings.Contains(address, "[") == ip.Is6()
+	}
+	return !strings.Contains(address, "[") && isHostName(host)
+}
+
+// isHostName reports whether host is a DNS name, perhaps with underscores.
+func isHostName(host string) bool {
+	if len(host) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
+		if label == "" || len(label) > 63 || strings.HasPrefix(label, "-") || strings.ContainsFunc(label, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		}) {
+			return false
+		}
+	}
+	return true
+}

@@ -64,13 +64,18 @@ type Hub struct {
 	opts       HubOptions
 	streams    *registry
 	inbox      *inbox
+	quota      *wire.Quota
+	refusals   *wire.Refusals
 	operations *wire.Operations
 }
 
 // NewHub returns a Hub; Close must be called.
 func NewHub(opts HubOptions) *Hub {
 	opts.setDefaults()
-	h := &Hub{opts: opts, streams: newRegistry(opts), operations: wire.NewOperations()}
+	h := &Hub{
+		opts: opts, streams: newRegistry(opts), quota: wire.NewQuota(opts.Clock), refusals: wire.NewRefusals(opts.Log, opts.Clock),
+		operations: wire.NewOperations(),
+	}
 	h.inbox = newInbox(opts.Log, h.operations)
 	if end, ok := h.operations.Start(); ok {
 		go func() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/reportrules"
 	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
 
@@ -32,8 +33,10 @@ func (h *Hub) serveReports(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if refusal.Status != http.StatusServiceUnavailable {
-		h.opts.Log.Warn("reports refused", "endpoint", name, "status", refusal.Status, "error", refusal)
+	switch refusal.Status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+	default:
+		h.refusals.Add(name, refusal, "status", refusal.Status)
 	}
 	refusal.respond(w)
 }
@@ -43,16 +46,18 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 	size := r.ContentLength
 	switch {
 	case size > maxBody:
+		h.opts.Metrics.countRefused(reportrules.ErrRefused)
 		return tooLarge()
 	case size < 0:
 		size = maxBody
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
-	if h.inbox.memory.Acquire(ctx, size) != nil {
-		return newProblem(http.StatusServiceUnavailable, "too many reports wait to be stored; send them again")
+	release, refusal := h.inbox.admit(ctx, name, size)
+	if refusal != nil {
+		return refusal
 	}
-	defer h.inbox.memory.Release(size)
+	defer release()
 	body, refusal := readBody(w, r)
 	if refusal != nil {
 		return refusal
@@ -60,6 +65,9 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 	reports, refusal := h.decode(body, name)
 	if refusal != nil {
 		return refusal
+	}
+	if !h.quota.Take(name, len(reports), len(body)) {
+		return newProblem(http.StatusTooManyRequests, "the endpoint has sent more than %d reports or %d bytes a second for a time; send them again", wire.ReportsPerSecond, wire.BytesPerSecond)
 	}
 	// The endpoint may have been revoked while the body was read.
 	if refusal := h.authorize(r, name); refusal != nil {
@@ -106,46 +114,62 @@ func tooLarge() *problem {
 func (h *Hub) decode(body []byte, name string) ([]wire.Received[tasker.Report], *problem) {
 	encoded, err := splitBody(body)
 	if err != nil {
+		h.opts.Metrics.countRefused(wire.ErrUndecodable)
 		return nil, newProblem(http.StatusBadRequest, "the body is neither a JSON array of reports nor one report per line: %v", err)
 	}
 	var reports []wire.Received[tasker.Report]
 	for i, e := range encoded {
-		r, err := wire.DecodeReport(e)
+		r, err := wire.DecodeReport(e, name)
+		if err == nil {
+			reports = append(reports, wire.Received[tasker.Report]{Message: r, Encoded: e})
+			continue
+		}
+		h.opts.Metrics.countRefused(err)
 		switch {
 		case errors.Is(err, wire.ErrVersion):
-			h.opts.Metrics.countRefused()
-			h.opts.Log.Error("report is of a newer version and is dropped; upgrade the control plane before the agents",
-				"endpoint", name, "known", tasker.MaxWireVersion)
-		case err != nil:
-			return nil, newProblem(http.StatusBadRequest, "report %d: %v", i, err).forReport(i)
-		case r.Endpoint != name:
-			return nil, newProblem(http.StatusForbidden, "report %d is for endpoint %q, but the request is from %q", i, r.Endpoint, name).forReport(i)
+			h.refusals.Add(name, fmt.Errorf("upgrade the control plane before the agents: %w", err))
+		case errors.Is(err, wire.ErrSender):
+			return nil, newProblem(http.StatusForbidden, "report %d: %v", i, err).forReport(i)
+		case errors.Is(err, reportrules.ErrRefused):
+			return nil, newProblem(http.StatusUnprocessableEntity, "report %d: %v", i, err).forReport(i)
 		default:
-			reports = append(reports, wire.Received[tasker.Report]{Message: r, Encoded: e})
+			return nil, newProblem(http.StatusBadRequest, "report %d: %v", i, err).forReport(i)
 		}
 	}
 	return reports, nil
 }
 
-// splitBody separates the reports of a body.
+// splitBody separates the reports of a body. It stops at the limit of reports, because
+// their list can have many times the size of the body.
 func splitBody(body []byte) ([]json.RawMessage, error) {
 	var list []json.RawMessage
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		err := json.Unmarshal(body, &list)
-		return list, err
-	}
 	values := json.NewDecoder(bytes.NewReader(body))
-	for {
+	isArray := bytes.HasPrefix(bytes.TrimSpace(body), []byte("["))
+	if isArray {
+		if _, err := values.Token(); err != nil {
+			return nil, err
+		}
+	}
+	for !isArray || values.More() {
 		var value json.RawMessage
 		err := values.Decode(&value)
 		switch {
-		case errors.Is(err, io.EOF) && len(list) == 0:
-			return nil, errors.New("it is empty")
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF) && !isArray && len(list) > 0:
 			return list, nil
+		case errors.Is(err, io.EOF) && !isArray:
+			return nil, errors.New("it is empty")
 		case err != nil:
 			return nil, fmt.Errorf("value %d: %w", len(list), err)
+		case len(list) == maxReports:
+			return nil, fmt.Errorf("it has more than %d reports", maxReports)
 		}
 		list = append(list, value)
 	}
+	if _, err := values.Token(); err != nil {
+		return nil, err // the array does not end
+	}
+	if _, err := values.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more follows after the array")
+	}
+	return list, nil
 }

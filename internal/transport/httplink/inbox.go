@@ -3,7 +3,9 @@ package httplink
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -16,6 +18,10 @@ import (
 const (
 	// maxMemory is the largest total size of reports that wait to be stored, in bytes.
 	maxMemory = 64 << 20
+	// maxMemoryEach and maxPostsEach limit what one endpoint may have of it, so that it
+	// does not keep the others from reporting. An agent has at most three POSTs under way.
+	maxMemoryEach = 2 * maxBody
+	maxPostsEach  = 8
 	// heartbeatDelay is how long a batch of heartbeats waits for more reports. A
 	// heartbeat has little to store, and a transaction costs many times as much.
 	heartbeatDelay = 200 * time.Millisecond
@@ -28,6 +34,15 @@ type inbox struct {
 	posts      chan post
 	// memory limits the size of the reports that wait to be stored.
 	memory *semaphore.Weighted
+
+	mu       sync.Mutex
+	admitted map[string]*admitted // by endpoint
+}
+
+// admitted are the POSTs of one endpoint that are being read or wait to be stored.
+type admitted struct {
+	posts int
+	bytes int64
 }
 
 // post is a POST of reports, or a part of one, that waits to be stored.
@@ -43,7 +58,42 @@ func (p post) isUrgent() bool {
 }
 
 func newInbox(log *slog.Logger, operations *wire.Operations) *inbox {
-	return &inbox{log: log, operations: operations, posts: make(chan post), memory: semaphore.NewWeighted(maxMemory)}
+	return &inbox{log: log, operations: operations, posts: make(chan post), memory: semaphore.NewWeighted(maxMemory), admitted: map[string]*admitted{}}
+}
+
+// admit waits until there is memory for a POST of an endpoint. The returned function
+// releases the memory.
+func (in *inbox) admit(ctx context.Context, endpoint string, size int64) (release func(), refusal *problem) {
+	if !in.count(endpoint, 1, size) {
+		return nil, newProblem(http.StatusTooManyRequests, "the endpoint has too many requests under way; send the reports again")
+	}
+	if in.memory.Acquire(ctx, size) != nil {
+		in.count(endpoint, -1, -size)
+		return nil, newProblem(http.StatusServiceUnavailable, "too many reports wait to be stored; send them again")
+	}
+	return func() {
+		in.memory.Release(size)
+		in.count(endpoint, -1, -size)
+	}, nil
+}
+
+// count adds POSTs of an endpoint. It adds nothing and reports false if they would exceed
+// the limits of one endpoint.
+func (in *inbox) count(endpoint string, posts int, bytes int64) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	a := in.admitted[endpoint]
+	if a == nil {
+		a = &admitted{}
+	}
+	if posts > 0 && (a.posts+posts > maxPostsEach || a.bytes+bytes > maxMemoryEach) {
+		return false
+	}
+	a.posts, a.bytes = a.posts+posts, a.bytes+bytes
+	if in.admitted[endpoint] = a; a.posts == 0 {
+		delete(in.admitted, endpoint)
+	}
+	return true
 }
 
 // store passes reports to Receive and waits until they are stored.
@@ -83,7 +133,7 @@ func (in *inbox) receive(ctx context.Context, handle wire.Handler[tasker.Report]
 			for _, p := range posts {
 				batch = append(batch, p.reports...)
 			}
-			err := wire.Deliver(ctx, ctx, in.log, batch, wire.DecodeReport, handle)
+			err := wire.Deliver(ctx, ctx, in.log, batch, wire.DecodeReportAgain, handle)
 			if err != nil {
 				err = wire.EndError(ctx)
 			}

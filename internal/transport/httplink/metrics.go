@@ -1,11 +1,15 @@
 package httplink
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
+)
 
 // Metrics are the metrics of a Hub. A nil *Metrics counts nothing.
 type Metrics struct {
 	streams prometheus.Gauge
-	refused prometheus.Counter
+	refused *prometheus.CounterVec
 }
 
 // NewMetrics returns the metrics of a Hub and registers them.
@@ -15,12 +19,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "tasker_controlplane_agent_streams",
 			Help: "Agents with an open stream of orders.",
 		}),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tasker_controlplane_http_refused_reports_total",
-			Help: "Reports of a newer version than the control plane supports; each is logged.",
-		}),
+			Help: "Refused reports of agents over HTTP, by reason (undecodable, version, speaker, rules); the log has a line per endpoint and minute.",
+		}, []string{"reason"}),
 	}
 	reg.MustRegister(m.streams, m.refused)
+	for _, reason := range wire.RefusalReasons() {
+		m.refused.WithLabelValues(reason)
+	}
 	return m
 }
 
@@ -30,8 +37,8 @@ func (m *Metrics) addStreams(change float64) {
 	}
 }
 
-func (m *Metrics) countRefused() {
+func (m *Metrics) countRefused(err error) {
 	if m != nil {
-		m.refused.Inc()
+		m.refused.WithLabelValues(wire.RefusalReason(err)).Inc()
 	}
 }

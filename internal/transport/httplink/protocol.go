@@ -30,6 +30,8 @@ const (
 	// number of reports that one POST adds to a batch.
 	maxBatch = 200
 	maxPost  = maxBatch / 2
+	// maxReports is the largest number of reports of a POST.
+	maxReports = 2000
 )
 
 // problem is the body of an error response (RFC 9457).
@@ -68,7 +70,7 @@ func (p *problem) rejectsReports() bool {
 
 func (p *problem) respond(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/problem+json")
-	if p.Status == http.StatusServiceUnavailable {
+	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(p.Status)

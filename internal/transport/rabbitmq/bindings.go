@@ -11,6 +11,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
+	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
 
 const (
@@ -20,9 +21,6 @@ const (
 	// updateChannels is the number of channels that share the changes of a batch.
 	updateChannels = 4
 )
-
-// errSender means that the sender of a report may not report for its endpoint.
-var errSender = errors.New("wrong sender")
 
 // sentReport is a report with the properties of its message.
 type sentReport struct {
@@ -60,7 +58,7 @@ func newBindings(o HubOptions, notifyReady func(context.Context, []string)) *bin
 
 // update applies the changes that the reports require. It returns the endpoints that were
 // refused, and why: the broker refused the change, or the sender is not authorized
-// (errSender). An error that wraps ErrUnavailable means that the update must be repeated;
+// (wire.ErrSender). An error that wraps ErrUnavailable means that the update must be repeated;
 // any other error ends the session.
 func (b *bindings) update(ctx context.Context, s *session, reports []sentReport) (map[string]error, error) {
 	changes := b.changes(reports)
@@ -169,7 +167,7 @@ func (b *bindings) checkSender(ctx context.Context, s *session, c change) error 
 	if failure != nil && !s.conn.IsClosed() {
 		b.log.Error("queue of an endpoint that is not authorized cannot be deleted", "queue", Queue(c.endpoint), "error", failure)
 	}
-	return fmt.Errorf("%w: %w", errSender, err)
+	return fmt.Errorf("%w: %w", wire.ErrSender, err)
 }
 
 // changes returns the changes that the reports require; the last hello or heartbeat of each

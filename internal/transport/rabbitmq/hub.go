@@ -51,6 +51,7 @@ type Hub struct {
 	consume    *connection
 	operations *wire.Operations
 	bindings   *bindings
+	refusals   *wire.Refusals
 	warnOnce   sync.Once
 }
 
@@ -67,6 +68,7 @@ func NewHub(opts HubOptions) (*Hub, error) {
 		opts:       opts,
 		user:       broker.user,
 		health:     newHealth(opts.Observer, publishComponent, consumeComponent, flowComponent),
+		refusals:   wire.NewRefusals(opts.Log, opts.Clock),
 		operations: wire.NewOperations(),
 	}
 	h.bindings = newBindings(opts, h.notifyReady)

@@ -63,7 +63,7 @@ func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.H
 		return err
 	}
 	for _, err := range refused {
-		if errors.Is(err, errSender) {
+		if errors.Is(err, wire.ErrSender) {
 			h.opts.Metrics.countRefused(err)
 		}
 	}
@@ -75,7 +75,7 @@ func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.H
 		}
 	}
 	if len(batch) > 0 {
-		if err := wire.Deliver(ctx, sub.session.ctx, h.opts.Log, batch, wire.DecodeReport, handle); err != nil {
+		if err := wire.Deliver(ctx, sub.session.ctx, h.opts.Log, batch, wire.DecodeReportAgain, handle); err != nil {
 			return err
 		}
 	}
@@ -121,35 +121,37 @@ func (h *Hub) updateBindings(ctx context.Context, s *session, reports []sentRepo
 	}
 }
 
-// decode decodes a report and verifies its sender. The routing key must be the endpoint's
+// decode decodes a report of its sender.
+func (h *Hub) decode(d amqp.Delivery) (tasker.Report, error) {
+	endpoint, err := h.sender(d)
+	if err != nil {
+		return tasker.Report{}, err
+	}
+	return wire.DecodeReport(d.Body, endpoint)
+}
+
+// sender returns the endpoint that has sent a message. The routing key is the endpoint's
 // name. The user that the broker has authenticated must be the endpoint's own or the
 // control plane's, which has all rights anyway.
-func (h *Hub) decode(d amqp.Delivery) (tasker.Report, error) {
-	r, err := wire.DecodeReport(d.Body)
-	if err != nil {
-		return r, err
-	}
-	if err := tasker.ValidateEndpoint(r.Endpoint); err != nil {
-		return r, fmt.Errorf("%w: %w", errSender, err)
-	}
-	if d.RoutingKey != r.Endpoint {
-		return r, fmt.Errorf("%w: a report of %q has the routing key %q", errSender, r.Endpoint, d.RoutingKey)
+func (h *Hub) sender(d amqp.Delivery) (string, error) {
+	endpoint := d.RoutingKey
+	if err := tasker.ValidateEndpoint(endpoint); err != nil {
+		return "", fmt.Errorf("%w: %w", wire.ErrSender, err)
 	}
 	switch d.UserId {
-	case r.Endpoint:
+	case endpoint:
 	case h.user:
 		h.warnOnce.Do(func() {
 			h.opts.Log.Warn("agents use the control plane's RabbitMQ user; except for development, give each agent its own user, with the name of its endpoint",
-				"user", h.user, "endpoint", r.Endpoint)
+				"user", h.user, "endpoint", endpoint)
 		})
 	default:
-		return r, fmt.Errorf("%w: RabbitMQ user %q sent a report of endpoint %q; it must be the user of that name, or the control plane's", errSender, d.UserId, r.Endpoint)
+		return "", fmt.Errorf("%w: RabbitMQ user %.200q sent a report of endpoint %q; it must be the user of that name, or the control plane's", wire.ErrSender, d.UserId, endpoint)
 	}
-	return r, nil
+	return endpoint, nil
 }
 
 func (h *Hub) logRefused(d amqp.Delivery, err error) {
 	h.opts.Metrics.countRefused(err)
-	h.opts.Log.Error("report refused and moved to another queue", "queue", RejectedQueue, "endpoint", d.RoutingKey,
-		"user", d.UserId, "kind", d.Type, "bytes", len(d.Body), "error", err)
+	h.refusals.Add(d.UserId, err, "queue", RejectedQueue, "routing_key", fmt.Sprintf("%.200s", d.RoutingKey), "bytes", len(d.Body))
 }

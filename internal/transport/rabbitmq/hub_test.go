@@ -219,7 +219,7 @@ func TestRejectedReports(t *testing.T) {
 			got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
 		}
 	}
-	if diff := cmp.Diff(map[string]float64{"undecodable": 2, "version": 2, "speaker": 4}, got); diff != "" {
+	if diff := cmp.Diff(map[string]float64{"undecodable": 2, "version": 2, "speaker": 4, "rules": 0}, got); diff != "" {
 		t.Errorf("counted (-want +got):\n%s", diff)
 	}
 }

@@ -1,8 +1,6 @@
 package rabbitmq
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
@@ -38,7 +36,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tasker_controlplane_rabbitmq_refused_reports_total",
-			Help: "Rejected reports, which RabbitMQ keeps in the queue reports.undecodable, by reason (undecodable, version, speaker); each is logged.",
+			Help: "Rejected reports, which RabbitMQ keeps in the queue reports.undecodable, by reason (undecodable, version, speaker, rules); the log has a line per endpoint and minute.",
 		}, []string{"reason"}),
 	}
 	reg.MustRegister(m.connected, m.sessions, m.blocked, m.returned, m.refused)
@@ -46,8 +44,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.connected.WithLabelValues(connection)
 		m.sessions.WithLabelValues(connection)
 	}
-	for _, err := range []error{wire.ErrUndecodable, wire.ErrVersion, errSender} {
-		m.refused.WithLabelValues(refusalReason(err))
+	for _, reason := range wire.RefusalReasons() {
+		m.refused.WithLabelValues(reason)
 	}
 	return m
 }
@@ -82,17 +80,6 @@ func (m *Metrics) countReturned() {
 
 func (m *Metrics) countRefused(err error) {
 	if m != nil {
-		m.refused.WithLabelValues(refusalReason(err)).Inc()
+		m.refused.WithLabelValues(wire.RefusalReason(err)).Inc()
 	}
-}
-
-// refusalReason returns the label value for the error of a refused report.
-func refusalReason(err error) string {
-	switch {
-	case errors.Is(err, wire.ErrVersion):
-		return "version"
-	case errors.Is(err, errSender):
-		return "speaker" // the wrong sender; another value would break alerts and dashboards
-	}
-	return "undecodable"
 }

@@ -32,7 +32,7 @@ func TestDecode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			encoded := fmt.Appendf(nil, `{"endpoint":"web-1",%s,"v":%d}`, tt.content, tt.version)
-			r, err := wire.DecodeReport(encoded)
+			r, err := wire.DecodeReport(encoded, "web-1")
 			if !errors.Is(err, tt.want) || err == nil && (r.Version != tt.version || r.Goodbye == nil) {
 				t.Errorf("DecodeReport = %+v, %v; want %v", r, err, tt.want)
 			}

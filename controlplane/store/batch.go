@@ -3,12 +3,10 @@ package store
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"time"
 
 	"github.com/MatthiasWiesner/tasker"
-	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
+	"github.com/MatthiasWiesner/tasker/internal/reportrules"
 )
 
 // The outcomes of an update.
@@ -27,20 +25,13 @@ type batch struct {
 	// updates are sorted by key, attempt and sequence.
 	updates []update
 	cs      *changeSet
-	chunks  []outputChunk
+	output  outputBatch
 	result  ApplyResult
 }
 
 type update struct {
 	responseKey
 	*tasker.Update
-}
-
-// outputChunk is output of one attempt.
-type outputChunk struct {
-	responseKey
-	attempt int
-	tasker.Chunk
 }
 
 func newBatch(tx *tx, w *batchWriter, items batchItem) *batch {
@@ -57,7 +48,7 @@ func newBatch(tx *tx, w *batchWriter, items batchItem) *batch {
 		}
 		b.endpoints.add(r)
 		if r.Update != nil {
-			b.updates = append(b.updates, update{responseKey{r.Update.TaskID, r.Endpoint}, boundUpdate(*r.Update)})
+			b.updates = append(b.updates, update{responseKey{r.Update.TaskID, r.Endpoint}, r.Update})
 		}
 	}
 	slices.SortStableFunc(b.updates, func(x, y update) int {
@@ -91,7 +82,7 @@ func (b *batch) write(ctx context.Context) error {
 		return err
 	}
 	b.result.Reported = b.reportedAttempts()
-	if err := b.writeOutput(ctx); err != nil {
+	if err := b.output.write(ctx, &b.Conn); err != nil {
 		return err
 	}
 	b.result.Orders, err = b.endpoints.orders(ctx)
@@ -141,13 +132,9 @@ func (b *batch) applyUpdate(u update) string {
 		}
 	}
 	if u.Attempt == r.Attempt {
-		for _, c := range u.Output {
-			if c.Offset >= 0 && len(c.Data) > 0 && len(c.Data) <= sqldb.MaxStatement {
-				b.chunks = append(b.chunks, outputChunk{u.responseKey, u.Attempt, c})
-			}
-		}
+		b.output.add(r.Response, u)
 	}
-	next, changed := r.Apply(b.withPlausibleTimes(t, r, *u.Update))
+	next, changed := r.Apply(reportrules.Times(*u.Update, r.releasedAt(t).Time(), r.ReceivedAt, b.Now.Time()))
 	if !changed {
 		return updateStale
 	}
@@ -174,40 +161,4 @@ func (b *batch) addBroadcastResponse(t *taskRow, u update) *responseRow {
 	b.cs.responses[u.responseKey] = r
 	t.Reason = ""
 	return r
-}
-
-// withPlausibleTimes returns the update with times that are possible by the database's
-// clock. An agent sets its clock from the welcome and lags by the time that the welcome
-// took. Nothing is received before its order was released, nor ends after that was
-// reported. All three times shift by the same amount, which keeps reported durations.
-func (b *batch) withPlausibleTimes(t *taskRow, r *responseRow, u tasker.Update) tasker.Update {
-	if u.ReceivedAt == nil {
-		return u
-	}
-	reported := sqldb.MicrosOf(*u.ReceivedAt)
-	received := sqldb.MicrosOrNull(r.ReceivedAt)
-	if received == 0 {
-		received = min(max(reported, r.releasedAt(t)), b.Now)
-	}
-	for _, at := range []**time.Time{&u.ReceivedAt, &u.StartedAt, &u.FinishedAt} {
-		if *at != nil {
-			*at = min(sqldb.MicrosOf(**at)+received-reported, b.Now).TimeOrNil()
-		}
-	}
-	return u
-}
-
-func (b *batch) writeOutput(ctx context.Context) error {
-	slices.SortStableFunc(b.chunks, func(x, y outputChunk) int {
-		return cmp.Or(x.compare(y.responseKey), cmp.Compare(x.attempt, y.attempt), cmp.Compare(x.Offset, y.Offset))
-	})
-	rows := make([][]any, len(b.chunks))
-	for i, c := range b.chunks {
-		rows[i] = []any{c.task, c.endpoint, c.attempt, c.Offset, c.Data}
-	}
-	columns := []string{"task_id", "endpoint", "attempt", "at_byte", "data"}
-	if err := b.InsertMissing(ctx, "chunks", columns, 4, rows); err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return nil
 }

@@ -158,7 +158,7 @@ var (
 		sqldb.Field("seq", func(r *responseRow) *int64 { return &r.Seq }),
 		sqldb.Text("reason", func(r *responseRow) *string { return &r.Reason }),
 		sqldb.Text("error", func(r *responseRow) *string { return &r.Error }),
-		sqldb.Bytes("result", func(r *responseRow) *json.RawMessage { return &r.Result }).Optional(),
+		sqldb.JSONText("result", func(r *responseRow) *json.RawMessage { return &r.Result }).Optional(),
 		sqldb.Field("exit_code", func(r *responseRow) **int { return &r.ExitCode }).Optional(),
 		sqldb.JSON("progress", func(r *responseRow) **tasker.Progress { return &r.Progress }).Optional(),
 		sqldb.Field("presumed", func(r *responseRow) *bool { return &r.Presumed }),

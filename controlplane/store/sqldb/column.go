@@ -1,10 +1,12 @@
 package sqldb
 
 import (
+	"bytes"
 	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Column maps one column of a table to a field of R.
@@ -87,6 +89,23 @@ func Bytes[R any, T ~[]byte](name string, field func(*R) *T) Column[R] {
 		}
 		return []byte(b), nil
 	})
+}
+
+// JSONText maps a column to JSON as it was written; nil is NULL. Stored bytes that are not
+// JSON in UTF-8 are replaced when they are read: one such row must not keep a list from
+// being encoded.
+func JSONText[R any, T ~[]byte](name string, field func(*R) *T) Column[R] {
+	c := converted(name, field, func(b *T, stored []byte) error {
+		if !utf8.Valid(stored) {
+			stored = bytes.ToValidUTF8(stored, []byte("\uFFFD"))
+		}
+		if *b = nil; json.Valid(stored) {
+			*b = stored
+		}
+		return nil
+	}, nil)
+	c.value = Bytes(name, field).value
+	return c
 }
 
 // Time maps a column of microseconds to a moment.

@@ -2,6 +2,7 @@ package sqldb_test
 
 import (
 	"encoding/json"
+	"math"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -100,4 +101,47 @@ func openTable(t *testing.T) *sqldb.DB {
 		t.Fatal(err)
 	}
 	return db
+}
+
+// Bytes that cannot be part of an answer are replaced when they are read.
+func TestStoredJSONIsValidWhenRead(t *testing.T) {
+	t.Parallel()
+	db := openTable(t)
+	asJSON := sqldb.NewColumns(
+		sqldb.Text("id", func(r *row) *string { return &r.ID }),
+		sqldb.JSONText("payload", func(r *row) *json.RawMessage { return &r.Payload }),
+	)
+	for stored, want := range map[string]string{
+		`{"x":1}`:             `{"x":1}`,
+		"{\"x\":\"Gr\xfcn\"}": "{\"x\":\"Gr\uFFFDn\"}",
+		"{\xff}":              "",
+		"nope":                "",
+	} {
+		err := db.Update(t.Context(), "insert", func(tx *sqldb.Tx) error {
+			return columns().Upsert(t.Context(), &tx.Conn, "rows", 1, &row{ID: "a", Payload: json.RawMessage(stored), At: time.Unix(1, 0)})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := asJSON.Select(t.Context(), db.Reader(), "FROM rows")
+		if err != nil || len(got) != 1 || string(got[0].Payload) != want {
+			t.Errorf("%q is read as %q, %v; want %q", stored, got[0].Payload, err, want)
+		}
+	}
+}
+
+func TestStoredTimesCanBeEncoded(t *testing.T) {
+	t.Parallel()
+	for m, want := range map[sqldb.Micros]string{
+		math.MinInt64:             `"0001-01-01T00:00:00Z"`,
+		-62135596800000001:        `"0001-01-01T00:00:00Z"`,
+		0:                         `"1970-01-01T00:00:00Z"`,
+		253402300800000000:        `"9999-12-31T23:59:59.999999Z"`,
+		math.MaxInt64:             `"9999-12-31T23:59:59.999999Z"`,
+		sqldb.Micros(1_000_000_1): `"1970-01-01T00:00:10.000001Z"`,
+	} {
+		if got, err := json.Marshal(m.Time()); err != nil || string(got) != want {
+			t.Errorf("%d is %s, %v; want %s", m, got, err, want)
+		}
+	}
 }

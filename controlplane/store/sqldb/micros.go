@@ -20,8 +20,18 @@ func MicrosOrNull(t *time.Time) Micros {
 	return MicrosOf(*t)
 }
 
-// Time returns the moment in UTC.
-func (m Micros) Time() time.Time { return time.UnixMicro(int64(m)).UTC() }
+// The first and the last moment that JSON can express.
+const (
+	firstMicros Micros = -62_135_596_800_000_000 // 0001-01-01
+	lastMicros  Micros = 253_402_300_799_999_999 // 9999-12-31
+)
+
+// Time returns the moment in UTC. A moment outside the years 1 to 9999, which is the
+// result of an error, becomes the nearest moment in them: one such row must not keep a
+// list from being encoded.
+func (m Micros) Time() time.Time {
+	return time.UnixMicro(int64(min(max(m, firstMicros), lastMicros))).UTC()
+}
 
 // TimeOrNil returns the moment in UTC, or nil for zero.
 func (m Micros) TimeOrNil() *time.Time {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/internal/reportrules"
 )
 
 // The lengths, in bytes, to which the texts of a report are cut.
@@ -91,12 +92,13 @@ func encode(value any) (json.RawMessage, error) {
 		return nil, nil
 	}
 	data, err := json.Marshal(value)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, fmt.Errorf("the handler's result is not kept: it cannot be encoded as JSON: %w", err)
-	case len(data) > tasker.MaxResult:
-		return nil, fmt.Errorf("the handler's result is not kept: it has %d bytes as JSON, at most %d are allowed", len(data), tasker.MaxResult)
-	case string(data) == "null":
+	}
+	if err := reportrules.CheckResult(data); err != nil {
+		return nil, fmt.Errorf("the handler's result is not kept: it %w", err)
+	}
+	if string(data) == "null" {
 		return nil, nil
 	}
 	return data, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/reportrules"
 )
 
 const (
@@ -111,16 +112,24 @@ func (d *directiveParser) endLine() error {
 	return err
 }
 
+// setResult checks the result by the rules that the control plane has for results. The
+// error names the byte that breaks them.
 func (d *directiveParser) setResult(result string, tooLong bool) {
 	d.result, d.err = nil, nil
-	switch {
-	case tooLong || len(result) > tasker.MaxResult:
-		d.err = fmt.Errorf("the line %s is longer than %d bytes", strings.TrimSpace(resultPrefix), tasker.MaxResult)
-	case !json.Valid([]byte(result)):
-		d.err = fmt.Errorf("the line %s is not JSON: %s", strings.TrimSpace(resultPrefix), excerpt(result))
-	default:
-		d.result = json.RawMessage(result)
+	directive := strings.TrimSpace(resultPrefix)
+	if tooLong || len(result) > tasker.MaxResult {
+		d.err = fmt.Errorf("the line %s is longer than %d bytes", directive, tasker.MaxResult)
+		return
 	}
+	if err := reportrules.CheckResult(json.RawMessage(result)); err != nil {
+		d.err = fmt.Errorf("the line %s is refused: its JSON %w: %s", directive, err, excerpt(result))
+		return
+	}
+	if len(result) == 0 {
+		d.err = fmt.Errorf("the line %s has no JSON", directive)
+		return
+	}
+	d.result = json.RawMessage(result)
 }
 
 // reportProgress returns false if the text does not begin with a percentage.

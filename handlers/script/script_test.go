@@ -33,7 +33,7 @@ func TestPerform(t *testing.T) {
 		{name: "killed", script: `echo why >&2; kill -9 $$`, code: 137, err: "killed by SIGKILL: why", out: "why\n"},
 		{name: "stderr is not the error of a success", script: `echo note >&2`, out: "note\n"},
 		{name: "directives on stderr are ignored", script: `echo '::result 1' >&2`, out: "::result 1\n"},
-		{name: "bad result", script: `echo ::result nope`, err: "the line ::result is not JSON: nope"},
+		{name: "bad result", script: `echo ::result nope`, err: "the line ::result is refused: its JSON is not valid JSON at byte 2: invalid character 'o' in literal null (expecting 'u'): nope"},
 		{name: "environment", script: `echo $TASKER_TASK_ID $TASKER_IDENTIFIER $TASKER_ENDPOINT $TASKER_TYPE $TASKER_ATTEMPT $TASKER_RESUMED $TASKER_ACTION/$TASKER_UNDOES`, out: "task-1 id-1 e1 update-app 1 0 perform/\n"},
 	}
 	for _, tt := range tests {

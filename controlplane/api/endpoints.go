@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/reportrules"
 )
 
 // endpointResource lists endpoints, also as scrape targets.
@@ -87,7 +88,7 @@ func (r endpointResource) targets(ctx context.Context, _ *struct{}) (*bodyOutput
 		}
 		for _, e := range list {
 			after = e.Name
-			if e.Metrics != "" {
+			if reportrules.IsMetricsAddress(e.Metrics) { // an older control plane stored any text
 				groups = append(groups, targetGroup(e))
 			}
 		}

@@ -96,7 +96,8 @@ func (r outputResource) output(ctx context.Context, in *outputInput) (*huma.Stre
 	}}, nil
 }
 
-// outputText joins the chunks of an output, with a line in place of each gap.
+// outputText joins the chunks of an output, with a line in place of each gap. It replaces
+// bytes that are not UTF-8; the JSON form has them.
 func outputText(out store.Output) string {
 	chunks := slices.SortedStableFunc(slices.Values(out.Chunks), func(a, b tasker.Chunk) int { return int(a.Offset - b.Offset) })
 	var b strings.Builder
@@ -114,7 +115,7 @@ func outputText(out store.Output) string {
 	if out.Truncated && out.Bytes > end {
 		writeGap(&b, out.Bytes-end)
 	}
-	return b.String()
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
 }
 
 func writeGap(b *strings.Builder, bytes int64) {

@@ -7,15 +7,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/MatthiasWiesner/tasker"
 )
-
-var labelName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9._/-]{0,62}$`)
 
 // maxConcurrency protects the server from typing errors.
 const maxConcurrency = 1024
@@ -131,10 +127,8 @@ func (v *validator) checkEnrol(e *Enrol) {
 func (v *validator) checkLabels(labels map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		key, value := "labels."+name, labels[name]
-		if !labelName.MatchString(name) {
-			v.add(key, "a label's name has 1 to 63 letters, digits, '.', '_', '/' and '-', and begins with a letter or '_'")
-		} else if len(value) > 255 || strings.ContainsFunc(value, unicode.IsControl) {
-			v.add(key, "a label's value has at most 255 bytes and no control characters")
+		if err := tasker.ValidateLabel(name, value); err != nil {
+			v.add(key, "%v", err)
 		}
 	}
 }

@@ -12,6 +12,9 @@ type Endpoint struct {
 	EnrolledAt *time.Time `json:"enrolled_at,omitempty" doc:"When the endpoint was enrolled; absent if it has no secret of its own."`
 	RevokedAt  *time.Time `json:"revoked_at,omitempty" doc:"When the endpoint was revoked; absent if it was not."`
 	Types      []string   `json:"types" doc:"The configured task types that the endpoint serves."`
+	// Labels and ClaimedLabels take the place of Presence.Labels, which is nil here.
+	Labels        map[string]string `json:"labels" doc:"The labels that selectors match: the labels from the enrolment token or from an admin. If the endpoint is not enrolled, or the control plane trusts the agents' labels, the claimed labels too."`
+	ClaimedLabels map[string]string `json:"claimed_labels" doc:"The labels in the configuration of the agent. They are the agent's own claim."`
 	Presence
 }
 

@@ -16,6 +16,8 @@ type EnrolToken struct {
 	MaxUses   int        `json:"max_uses" doc:"How many endpoints can enrol with the token."`
 	Uses      int        `json:"uses" doc:"How many endpoints have enrolled with the token."`
 	RevokedAt *time.Time `json:"revoked_at,omitempty" doc:"When the token was revoked; absent if it was not."`
+	// Labels become the bound labels of each endpoint that enrols with the token.
+	Labels map[string]string `json:"labels,omitempty" doc:"The labels of the endpoints that enrol with the token; absent if there are none."`
 	// Token is the secret. Only the answer to the creation contains it; the control
 	// plane stores its SHA-256.
 	Token string `json:"token,omitempty" doc:"The secret. Only the answer to the creation contains it."`

@@ -44,11 +44,29 @@ func (c *Client) RevokeEndpoint(ctx context.Context, name string) (tasker.Endpoi
 	return e, c.call(ctx, http.MethodPost, path("endpoints", name, "revoke"), nil, &e)
 }
 
+// LabelEndpoint adds or replaces the labels in set, and removes the labels whose names
+// are in remove. It does not change the labels in the configuration of the agent.
+func (c *Client) LabelEndpoint(ctx context.Context, name string, set map[string]string, remove []string) (tasker.Endpoint, error) {
+	var e tasker.Endpoint
+	body := map[string]any{}
+	if len(set) > 0 {
+		body["set"] = set
+	}
+	if len(remove) > 0 {
+		body["remove"] = remove
+	}
+	return e, c.call(ctx, http.MethodPost, path("endpoints", name, "labels"), body, &e)
+}
+
 // CreateEnrolToken creates a token with which up to maxUses servers can enrol within
-// ttl, a duration such as "1h". Only this call returns the secret of the token.
-func (c *Client) CreateEnrolToken(ctx context.Context, ttl string, maxUses int) (tasker.EnrolToken, error) {
+// ttl, a duration such as "1h". Their endpoints get the labels, which may be nil. Only
+// this call returns the secret of the token.
+func (c *Client) CreateEnrolToken(ctx context.Context, ttl string, maxUses int, labels map[string]string) (tasker.EnrolToken, error) {
 	var t tasker.EnrolToken
 	body := map[string]any{"ttl": ttl, "max_uses": maxUses}
+	if len(labels) > 0 {
+		body["labels"] = labels
+	}
 	return t, c.call(ctx, http.MethodPost, path("tokens"), body, &t)
 }
 

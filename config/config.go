@@ -29,6 +29,8 @@ type ControlPlane struct {
 	// RabbitMQ is the broker's superuser. It is used by initialize, and to create the users
 	// of agents that enrol.
 	RabbitMQ RabbitMQ `yaml:"rabbitmq"`
+	// Endpoints configures what the control plane believes an enrolled agent.
+	Endpoints Endpoints `yaml:"endpoints"`
 	// Prometheus is the Prometheus that the gates of rollouts query.
 	Prometheus Prometheus `yaml:"prometheus"`
 	// Callbacks allows URLs: a callback URL must be equal to one of them or below one. By
@@ -123,6 +125,14 @@ type RabbitMQ struct {
 	// Username and Password belong to a superuser; default: guest.
 	Username string `yaml:"username"`
 	Password Secret `yaml:"password"`
+}
+
+// Endpoints is the section of the endpoints.
+type Endpoints struct {
+	// TrustAgentLabels makes the labels in the configuration of an enrolled agent labels of
+	// its endpoint; default: false. Otherwise only the labels of the enrolment token and of
+	// an admin are.
+	TrustAgentLabels Switch `yaml:"trust_agent_labels"`
 }
 
 // Prometheus is the section of Prometheus.

@@ -105,6 +105,16 @@ func TestSelfCertified(t *testing.T) {
 	}
 }
 
+func TestAgentLabelsAreTrustedOnlyIfConfigured(t *testing.T) {
+	t.Parallel()
+	for section, want := range map[string]bool{"": false, "endpoints: {trust_agent_labels: false}\n": false, "endpoints: {trust_agent_labels: true}\n": true} {
+		c, err := controlPlane(t, "task_types: [ping]\n"+section)
+		if err != nil || bool(c.Endpoints.TrustAgentLabels) != want {
+			t.Errorf("%q: TrustAgentLabels = %t, %v, want %t", section, c.Endpoints.TrustAgentLabels, err, want)
+		}
+	}
+}
+
 func TestAgentsURI(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []string{"amqps://mq.example.org", "amqp://192.0.2.1:5672/", "amqp://[2001:db8::1]:5672/ta%2Fsker"} {

@@ -55,7 +55,8 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 	c := &ControlPlane{opts: opts, log: opts.Log, watchers: watch.NewFanout(), metrics: newMetrics(opts.Registry, types)}
 	var err error
 	c.store, err = openStore(ctx, opts.Log, opts.Waiting, store.Options{
-		URI: opts.DatabaseURI, DataDir: opts.DataDir, Types: types, Heartbeat: opts.Heartbeat, OnCommit: c.onCommit,
+		URI: opts.DatabaseURI, DataDir: opts.DataDir, Types: types, Heartbeat: opts.Heartbeat, TrustAgentLabels: opts.TrustAgentLabels,
+		OnCommit: c.onCommit,
 	})
 	if err != nil {
 		return nil, err

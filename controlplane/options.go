@@ -54,6 +54,9 @@ type Options struct {
 	// urlrules.New.
 	Callbacks, Gates []string
 
+	// TrustAgentLabels is as in store.Options.
+	TrustAgentLabels bool
+
 	ReceiveTimeout time.Duration
 	LostAfter      time.Duration
 	Heartbeat      time.Duration

@@ -54,7 +54,7 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		Version: version, Types: types, DatabaseURI: c.Database.URI.Reveal(), DataDir: c.DataDir,
 		Address: net.JoinHostPort(c.API.Address, strconv.Itoa(c.API.Port)), Auth: bool(c.API.Auth),
 		ReceiveTimeout: c.API.WaitForEndpointsTimeout.D(), LostAfter: c.API.LostAfter.D(), Heartbeat: c.API.Heartbeat.D(),
-		Prometheus: c.Prometheus.URI.Reveal(), Callbacks: c.Callbacks.Allow, Gates: c.Gates.Allow,
+		Prometheus: c.Prometheus.URI.Reveal(), Callbacks: c.Callbacks.Allow, Gates: c.Gates.Allow, TrustAgentLabels: bool(c.Endpoints.TrustAgentLabels),
 		Log: log, Registry: registry,
 		Listening: func(address net.Addr) {
 			if err := writeURL(c, address, c.API.TLS.HasFiles() || c.API.SelfCertified()); err != nil {

@@ -14,8 +14,8 @@ func endpointsCommand(a *app) *cobra.Command {
 		Use:   "endpoints [NAME]",
 		Short: "List the endpoints, or show one",
 		Long: `List the endpoints, or show one. On a terminal the list has the columns that fit: first
-the connection, then running and waiting assignments, labels, versions and types; zeros
-are left out. Otherwise every line is complete.`,
+the connection, then running and waiting assignments, labels, versions, types, and the
+labels that an agent only claims; zeros are left out. Otherwise every line is complete.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

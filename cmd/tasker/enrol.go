@@ -11,6 +11,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/client"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/describe"
 	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/table"
 	"github.com/MatthiasWiesner/tasker/internal/terminal"
 )
@@ -23,12 +24,20 @@ func enrolTokenCommand(a *app) *cobra.Command {
 func createTokenCommand(a *app) *cobra.Command {
 	var ttl string
 	var uses int
+	var labels []string
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create a token, and print the command to run on the servers",
 		Args:  cobra.NoArgs,
 		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, _ []string) error {
-			t, err := c.CreateEnrolToken(cmd.Context(), ttl, uses)
+			set, remove, err := parseLabels(labels)
+			if err == nil && len(remove) > 0 {
+				err = usage("--label %s- removes a label, which a token cannot do: write NAME=VALUE", remove[0])
+			}
+			if err != nil {
+				return err
+			}
+			t, err := c.CreateEnrolToken(cmd.Context(), ttl, uses, set)
 			switch {
 			case err != nil:
 				return err
@@ -46,6 +55,7 @@ func createTokenCommand(a *app) *cobra.Command {
 	a.formatFlag(cmd)
 	cmd.Flags().StringVar(&ttl, "ttl", "1h", "how long the token is valid, 1m to 720h")
 	cmd.Flags().IntVar(&uses, "max-uses", 1, "the number of servers that can enrol with it")
+	cmd.Flags().StringArrayVar(&labels, "label", nil, "a label of the servers that enrol with it, like role=web; can be repeated")
 	return cmd
 }
 
@@ -75,10 +85,10 @@ func listTokensCommand(a *app) *cobra.Command {
 			case a.json():
 				return a.printJSON(map[string]any{"tokens": list})
 			}
-			t := table.New("ID", "USES", "EXPIRES", "BY", "STATE")
+			t := table.New("ID", "USES", "EXPIRES", "BY", "LABELS", "STATE")
 			for _, e := range list {
 				t.AppendRow([]any{
-					e.ID, fmt.Sprintf("%d of %d", e.Uses, e.MaxUses), e.ExpiresAt.Local().Format(time.DateTime), terminal.OneLine(e.CreatedBy), stateOf(e, time.Now()),
+					e.ID, fmt.Sprintf("%d of %d", e.Uses, e.MaxUses), e.ExpiresAt.Local().Format(time.DateTime), terminal.OneLine(e.CreatedBy), terminal.OneLine(describe.LabelList(e.Labels)), stateOf(e, time.Now()),
 				})
 			}
 			return a.printTable(t)
@@ -109,29 +119,4 @@ func revokeTokenCommand(a *app) *cobra.Command {
 			return c.RevokeEnrolToken(cmd.Context(), args[0])
 		}),
 	}
-}
-
-func endpointCommand(a *app) *cobra.Command {
-	revoke := &cobra.Command{
-		Use:   "revoke NAME",
-		Short: "Revoke an endpoint at once",
-		Long: `Revoke the secret of an endpoint at once. Its running tasks become interrupted, and tasks
-that it has not received become missing. Its name can be enrolled again.`,
-		Args: cobra.ExactArgs(1),
-		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
-			e, err := c.RevokeEndpoint(cmd.Context(), args[0])
-			switch {
-			case err != nil:
-				return err
-			case a.json():
-				return a.printJSON(e)
-			}
-			_, err = fmt.Fprintf(a.out, "%s is revoked\n", terminal.OneLine(e.Name))
-			return written(err)
-		}),
-	}
-	a.formatFlag(revoke)
-	get := endpointsCommand(a)
-	get.Use, get.Short, get.Args = "get NAME", "Show an endpoint", cobra.ExactArgs(1)
-	return group("endpoint", "Show or revoke an endpoint", get, revoke)
 }

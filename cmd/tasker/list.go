@@ -64,6 +64,7 @@ func (p *printer) printEndpoints(list []tasker.Endpoint) error {
 		waiting   = &table.Column{Head: "WAITING", Rank: 4}
 		types     = &table.Column{Head: "TYPES", Rank: 7, MinWidth: 16, Optional: true}
 		labels    = &table.Column{Head: "LABELS", Rank: 5, MinWidth: 16}
+		claims    = &table.Column{Head: "ONLY CLAIMED", Rank: 8, MinWidth: 16, Optional: true}
 	)
 	// A person needs no zeros, and no last contact of a connected endpoint.
 	person := p.terminal()
@@ -85,9 +86,14 @@ func (p *printer) printEndpoints(list []tasker.Endpoint) error {
 		running.Add(number(e.Running))
 		waiting.Add(number(e.Waiting))
 		types.Add(terminal.OneLine(strings.Join(e.Types, " ")))
-		labels.Add(terminal.OneLine(describe.Labels(e)))
+		labels.Add(terminal.OneLine(describe.LabelList(e.Labels)))
+		claims.Add(terminal.OneLine(describe.MereClaims(e)))
 	}
-	incomplete, err := p.printList([]*table.Column{name, connected, seen, version, running, waiting, types, labels})
+	columns := []*table.Column{name, connected, seen, version, running, waiting, types, labels}
+	if slices.ContainsFunc(claims.Cells, func(cell string) bool { return cell != "" }) {
+		columns = append(columns, claims)
+	}
+	incomplete, err := p.printList(columns)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/internal/reportrules"
 )
 
@@ -24,6 +27,17 @@ type endpointsInput struct {
 type EndpointList struct {
 	Endpoints []tasker.Endpoint `json:"endpoints" doc:"The endpoints, by name."`
 	Next      string            `json:"next" doc:"The cursor of the next page; empty on the last page."`
+}
+
+// LabelRequest changes the labels of an endpoint.
+type LabelRequest struct {
+	Set    map[string]string `json:"set,omitempty" doc:"Labels to add or replace."`
+	Remove []string          `json:"remove,omitempty" maxItems:"64" doc:"The names of labels to remove; names that the endpoint does not have are ignored."`
+}
+
+type labelInput struct {
+	Name string `path:"name" doc:"The name of the endpoint." example:"loadbalancer-1"`
+	Body LabelRequest
 }
 
 type endpointInput struct {
@@ -42,6 +56,12 @@ func (r endpointResource) register() {
 	op := operation(endpointTag, "get-endpoint", "/endpoints/{name}", "Get an endpoint", "The last report of the endpoint.")
 	op.Errors = append(op.Errors, http.StatusNotFound)
 	huma.Register(r.huma, op, r.get)
+	op = operation(endpointTag, "label-endpoint", "/endpoints/{name}/labels", "Label an endpoint",
+		"Adds, replaces and removes labels that selectors match. It does not change the labels in the configuration of the agent (`claimed_labels`). Repeating the call changes nothing.")
+	op.Method, op.Middlewares = http.MethodPost, huma.Middlewares{r.requireJSON}
+	op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	op.MaxBodyBytes = 64 << 10
+	huma.Register(r.huma, op, r.label)
 	huma.Register(r.huma, operation(endpointTag, "discover", "/sd/prometheus", "Discover scrape targets",
 		"HTTP service discovery of Prometheus: the metrics address of every agent, with the label `endpoint` and, for relabelling, "+
 			"`__meta_tasker_connected`, `__meta_tasker_version`, `__meta_tasker_types` and one `__meta_tasker_label_NAME` for each label of the endpoint."), r.targets)
@@ -74,6 +94,23 @@ func (r endpointResource) get(ctx context.Context, in *endpointInput) (*bodyOutp
 		return nil, r.problem(ctx, err, notFound)
 	}
 	return &bodyOutput[tasker.Endpoint]{withoutNulls(e)}, nil
+}
+
+// label changes the bound labels of an endpoint.
+func (r endpointResource) label(ctx context.Context, in *labelInput) (*bodyOutput[tasker.Endpoint], error) {
+	recordOf(ctx).endpoint = truncate(in.Name)
+	err := store.ErrNotFound
+	if tasker.ValidateEndpoint(in.Name) == nil {
+		err = r.store.LabelEndpoint(ctx, in.Name, in.Body.Set, in.Body.Remove)
+	}
+	switch {
+	case errors.Is(err, store.ErrLabels):
+		return nil, newFieldProblem(http.StatusUnprocessableEntity, "the labels are not valid", "body.set", strings.TrimPrefix(err.Error(), "label an endpoint: "))
+	case err != nil:
+		return nil, r.problem(ctx, err, "there is no endpoint of this name")
+	}
+	r.log.InfoContext(ctx, "endpoint labelled", "endpoint", in.Name, "set", in.Body.Set, "remove", in.Body.Remove, "by", auth.CallerFrom(ctx).Name)
+	return r.get(ctx, &endpointInput{in.Name})
 }
 
 // targets returns the scrape targets of all agents. Prometheus reports the disconnected
@@ -129,8 +166,10 @@ func withoutNulls(e tasker.Endpoint) tasker.Endpoint {
 			*list = []string{}
 		}
 	}
-	if e.Labels == nil {
-		e.Labels = map[string]string{}
+	for _, labels := range []*map[string]string{&e.Labels, &e.ClaimedLabels} {
+		if *labels == nil {
+			*labels = map[string]string{}
+		}
 	}
 	return e
 }

@@ -27,6 +27,8 @@ type enrolmentResource struct {
 type EnrolTokenRequest struct {
 	TTL     string `json:"ttl,omitempty" doc:"How long the token is valid, 1m to 720h: 30m, 1h, or a number of seconds as text." default:"1h" maxLength:"40"`
 	MaxUses int    `json:"max_uses,omitempty" doc:"How many endpoints can enrol with the token." default:"1" minimum:"1" maximum:"100000"`
+	// Labels become the bound labels of the endpoints.
+	Labels map[string]string `json:"labels,omitempty" doc:"The labels of the endpoints that enrol with the token: at most 64." example:"{\"role\": \"web\"}"`
 }
 
 // EnrolTokenList is a list of enrolment tokens.
@@ -53,7 +55,7 @@ type enrolOutput struct {
 func (r enrolmentResource) register() {
 	op := operation(enrolmentTag, "create-enrol-token", "/tokens", "Create an enrolment token",
 		"Creates a token with which servers enrol (`tasker-agent enrol --server URL --token TOKEN`), each under a name of its own. "+
-			"`ttl` is how long the token is valid, `max_uses` how many servers can use it. Only this answer contains the token.")
+			"`ttl` is how long the token is valid, `max_uses` how many servers can use it, `labels` which labels their endpoints get, in place of all that the names had. Only this answer contains the token.")
 	op.Method, op.DefaultStatus = http.MethodPost, http.StatusCreated
 	op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	op.Middlewares = huma.Middlewares{r.requireJSON}
@@ -92,7 +94,7 @@ func (r enrolmentResource) createToken(ctx context.Context, in *createTokenInput
 	if err != nil {
 		return nil, newFieldProblem(http.StatusUnprocessableEntity, "body.ttl "+err.Error(), "body.ttl", err.Error())
 	}
-	t, err := r.enroller.CreateToken(ctx, ttl, in.Body.MaxUses, auth.CallerFrom(ctx).Name)
+	t, err := r.enroller.CreateToken(ctx, ttl, in.Body.MaxUses, in.Body.Labels, auth.CallerFrom(ctx).Name)
 	if err != nil {
 		return nil, r.problem(ctx, err, "")
 	}

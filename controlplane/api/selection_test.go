@@ -13,10 +13,10 @@ func TestSelection(t *testing.T) {
 	web := map[string]string{"role": "web"}
 	gone := time.Now()
 	known := []tasker.Endpoint{
-		{Name: "a", Types: []string{"ping"}, Presence: tasker.Presence{Labels: web}},
-		{Name: "b", Types: []string{"ping"}},
-		{Name: "c", Presence: tasker.Presence{Labels: web}},
-		{Name: "d", Types: []string{"ping"}, Presence: tasker.Presence{Labels: web}, RevokedAt: &gone},
+		{Name: "a", Types: []string{"ping"}, Labels: web},
+		{Name: "b", Types: []string{"ping"}, ClaimedLabels: web},
+		{Name: "c", Labels: web},
+		{Name: "d", Types: []string{"ping"}, Labels: web, RevokedAt: &gone},
 	}
 	labels, err := tasker.ParseSelector("role=web")
 	if err != nil {

@@ -21,7 +21,7 @@ func TestEndpointAuthorizer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := enroller.CreateToken(t.Context(), time.Hour, 2, "admin")
+	token, err := enroller.CreateToken(t.Context(), time.Hour, 2, nil, "admin")
 	if err != nil {
 		t.Fatal(err)
 	}

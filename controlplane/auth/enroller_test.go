@@ -85,7 +85,7 @@ func newFixture(t *testing.T, configure func(*auth.EnrollerOptions)) *fixture {
 
 func (f *fixture) token(t *testing.T, uses int) string {
 	t.Helper()
-	token, err := f.CreateToken(t.Context(), time.Hour, uses, "admin")
+	token, err := f.CreateToken(t.Context(), time.Hour, uses, nil, "admin")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func enrolRequest(endpoint, letter string) tasker.EnrolRequest {
 func TestEnrolTokens(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
-	created, err := f.CreateToken(t.Context(), time.Hour, 50, "admin")
+	created, err := f.CreateToken(t.Context(), time.Hour, 50, nil, "admin")
 	if err != nil || !strings.HasPrefix(created.Token, "tasker-enrol-") || len(created.Token) != len("tasker-enrol-")+43 ||
 		created.ExpiresAt.Sub(created.CreatedAt) != time.Hour || created.MaxUses != 50 || created.CreatedBy != "admin" {
 		t.Errorf("created %+v, %v", created, err)
@@ -123,7 +123,7 @@ func TestEnrolTokens(t *testing.T) {
 		t.Errorf("the token is in the log: %s", f.log)
 	}
 	for ttl, uses := range map[time.Duration]int{time.Second: 1, 721 * time.Hour: 1, time.Hour: 0, 2 * time.Hour: 100_001} {
-		if _, err := f.CreateToken(t.Context(), ttl, uses, ""); !errors.Is(err, auth.ErrInvalid) {
+		if _, err := f.CreateToken(t.Context(), ttl, uses, nil, ""); !errors.Is(err, auth.ErrInvalid) {
 			t.Errorf("a token for %d in %s: %v", uses, ttl, err)
 		}
 	}

@@ -23,13 +23,17 @@ const (
 const maxListedTokens = 1000
 
 // CreateToken creates an enrolment token with which maxUses endpoints can enrol within
-// ttl. Only the returned Token field contains the token; the store has its digest.
-func (e *Enroller) CreateToken(ctx context.Context, ttl time.Duration, maxUses int, by string) (tasker.EnrolToken, error) {
+// ttl. They get the labels. Only the returned Token field contains the token; the store
+// has its digest.
+func (e *Enroller) CreateToken(ctx context.Context, ttl time.Duration, maxUses int, labels map[string]string, by string) (tasker.EnrolToken, error) {
 	if ttl < MinTTL || ttl > MaxTTL {
 		return tasker.EnrolToken{}, fmt.Errorf("ttl: %w: %s is not between %s and %s", ErrInvalid, ttl, tasker.Duration(MinTTL), tasker.Duration(MaxTTL))
 	}
 	if maxUses < 1 || maxUses > MaxUses {
 		return tasker.EnrolToken{}, fmt.Errorf("max_uses: %w: %d is not between 1 and %d", ErrInvalid, maxUses, MaxUses)
+	}
+	if err := tasker.ValidateLabels(labels); err != nil {
+		return tasker.EnrolToken{}, fmt.Errorf("labels: %w: %w", ErrInvalid, err)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -38,12 +42,12 @@ func (e *Enroller) CreateToken(ctx context.Context, ttl time.Duration, maxUses i
 	var random [32]byte
 	_, _ = rand.Read(random[:]) // It never fails.
 	token := tasker.EnrolTokenPrefix + base64.RawURLEncoding.EncodeToString(random[:])
-	t, err := e.opts.Store.CreateEnrolToken(ctx, tasker.EnrolToken{ID: id.String(), CreatedBy: by, MaxUses: maxUses}, digest(token), ttl)
+	t, err := e.opts.Store.CreateEnrolToken(ctx, tasker.EnrolToken{ID: id.String(), CreatedBy: by, MaxUses: maxUses, Labels: labels}, digest(token), ttl)
 	if err != nil {
 		return tasker.EnrolToken{}, err
 	}
 	t.Token = token
-	e.opts.Log.Info("enrolment token created", "id", t.ID, "by", by, "max_uses", maxUses, "expires_at", t.ExpiresAt)
+	e.opts.Log.Info("enrolment token created", "id", t.ID, "by", by, "max_uses", maxUses, "labels", labels, "expires_at", t.ExpiresAt)
 	return t, nil
 }
 

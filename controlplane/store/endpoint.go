@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -77,6 +78,8 @@ func readEndpoints(ctx context.Context, c *sqldb.Conn, names []string, lock stri
 type EndpointReader struct {
 	db    *database
 	types map[string]tasker.TaskType
+	// trustAgentLabels is as in Options.
+	trustAgentLabels bool
 }
 
 // Endpoints lists up to limit endpoints, sorted by name, that follow the name after.
@@ -98,9 +101,15 @@ func (r *EndpointReader) Endpoints(ctx context.Context, limit int, after string)
 	if len(rows) == 0 {
 		return list, nil
 	}
-	credentials, err := queryCredentials(ctx, c, "endpoint >= ? AND endpoint <= ?", rows[0].name, rows[len(rows)-1].name)
+	const page = "endpoint >= ? AND endpoint <= ?"
+	first, last := rows[0].name, rows[len(rows)-1].name
+	credentials, err := queryCredentials(ctx, c, page, first, last)
+	if err != nil {
+		return nil, r.db.Wrap(action, err)
+	}
+	bound, err := readLabels(ctx, c, page, first, last)
 	for i, row := range rows {
-		list[i] = credentials[row.name].applyTo(r.endpoint(row, now))
+		list[i] = r.endpoint(row, credentials[row.name], bound[row.name], now)
 	}
 	return list, r.db.Wrap(action, err)
 }
@@ -133,17 +142,29 @@ func (r *EndpointReader) read(ctx context.Context, name string) (tasker.Endpoint
 	if row == nil && !enrolled {
 		return tasker.Endpoint{}, ErrNotFound
 	}
-	e := tasker.Endpoint{Name: name, Types: []string{}}
-	if row != nil {
-		e = r.endpoint(row, now)
+	if row == nil {
+		row = &endpointRow{name: name}
 	}
-	return credential.applyTo(e), nil
+	bound, err := readLabels(ctx, c, "endpoint = ?", name)
+	return r.endpoint(row, credential, bound[name], now), err
 }
 
-func (r *EndpointReader) endpoint(e *endpointRow, now sqldb.Micros) tasker.Endpoint {
+// endpoint returns the endpoint with its credential and its bound labels.
+func (r *EndpointReader) endpoint(e *endpointRow, c Credential, bound map[string]string, now sqldb.Micros) tasker.Endpoint {
 	out := tasker.Endpoint{
-		Name: e.name, Instance: e.instance, Connected: e.isConnected(now),
-		FirstSeen: e.firstSeen.Time(), LastSeen: e.lastSeen.Time(), Types: []string{}, Presence: e.presence,
+		Name: e.name, Instance: e.instance, Connected: e.isConnected(now), Types: []string{},
+		Labels: bound, ClaimedLabels: e.presence.Labels, Presence: e.presence,
+	}
+	if e.firstSeen != 0 {
+		out.FirstSeen, out.LastSeen = e.firstSeen.Time(), e.lastSeen.Time()
+	}
+	out.Presence.Labels = nil
+	if c.EnrolledAt == nil || r.trustAgentLabels {
+		out.Labels = maps.Clone(e.presence.Labels)
+		if out.Labels == nil {
+			out.Labels = map[string]string{}
+		}
+		maps.Copy(out.Labels, bound)
 	}
 	for name, t := range r.types {
 		if t.ServedBy(e.presence) {
@@ -151,7 +172,7 @@ func (r *EndpointReader) endpoint(e *endpointRow, now sqldb.Micros) tasker.Endpo
 		}
 	}
 	slices.Sort(out.Types)
-	return out
+	return c.applyTo(out)
 }
 
 // Select returns the names of the endpoints that match, sorted.

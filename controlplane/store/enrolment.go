@@ -61,7 +61,8 @@ func (e *Enrolment) Identify(ctx context.Context, digest Digest) (string, error)
 }
 
 // Enrol stores the digest of the endpoint's secret, for one use of the token. repeated
-// reports that it was stored before; then the token is not used. ErrToken, ErrTaken
+// reports that it was stored before; then the token is not used. The labels of the token
+// become the endpoint's, in place of all labels that it had. ErrToken, ErrTaken
 // and ErrRevoked state the reason of a refusal.
 func (e *Enrolment) Enrol(ctx context.Context, token Digest, endpoint string, secret Digest) (repeated bool, err error) {
 	defer e.clearCaches()
@@ -95,6 +96,10 @@ func (e *Enrolment) Enrol(ctx context.Context, token Digest, endpoint string, se
 		}
 		if err == nil {
 			err = useToken(ctx, tx, locked)
+		}
+		if err == nil {
+			// Labels of the endpoint's former agent must not pass to this one.
+			err = bindLabels(ctx, tx, endpoint, locked.Labels)
 		}
 		if err != nil {
 			return err

@@ -27,11 +27,12 @@ var (
 		sqldb.Field("max_uses", func(t *tokenRow) *int { return &t.MaxUses }),
 		sqldb.Field("uses", func(t *tokenRow) *int { return &t.Uses }),
 		sqldb.TimeOrNull("revoked_at", func(t *tokenRow) **time.Time { return &t.RevokedAt }),
+		sqldb.JSON("labels", func(t *tokenRow) *map[string]string { return &t.Labels }),
 	)
 	newTokenColumns = tokenColumns.With(sqldb.Bytes("hash", func(t *tokenRow) *[]byte { return &t.hash }))
 )
 
-// CreateEnrolToken stores a new token with its ID, CreatedBy and MaxUses, which
+// CreateEnrolToken stores a new token with its ID, CreatedBy, MaxUses and Labels, which
 // expires after ttl, and returns it as stored.
 func (e *Enrolment) CreateEnrolToken(ctx context.Context, t tasker.EnrolToken, digest Digest, ttl time.Duration) (tasker.EnrolToken, error) {
 	row := tokenRow{t, digest[:]}

@@ -66,6 +66,9 @@ type Options struct {
 	// Heartbeat is the shortest interval of agents' heartbeats, 10 s when zero. An
 	// endpoint that is silent for three intervals counts as disconnected.
 	Heartbeat time.Duration
+	// TrustAgentLabels makes the labels that an agent reports labels of its endpoint, also
+	// if the endpoint is enrolled. A bound label of the same name takes precedence.
+	TrustAgentLabels bool
 	// Clock replaces the database's clock, for tests.
 	Clock func() time.Time
 	// OnCommit is called after each commit that changed a task. It must not block.
@@ -84,6 +87,7 @@ type Store struct {
 	*Rollouts
 	*Callbacks
 	*EndpointReader
+	*EndpointLabels
 	*Enrolment
 	*SigningKeys
 	*Leases
@@ -121,7 +125,8 @@ func newStore(db *database, o Options) *Store {
 		Deadlines:      &Deadlines{db},
 		Rollouts:       &Rollouts{db},
 		Callbacks:      &Callbacks{db},
-		EndpointReader: &EndpointReader{db, types},
+		EndpointReader: &EndpointReader{db, types, o.TrustAgentLabels},
+		EndpointLabels: &EndpointLabels{db},
 		Enrolment:      newEnrolment(db),
 		SigningKeys:    &SigningKeys{db},
 		Leases:         &Leases{db},
@@ -146,7 +151,7 @@ func (s *Store) Check(ctx context.Context) error { return s.db.Check(ctx) }
 // Reset deletes everything and creates the tables again.
 func (s *Store) Reset(ctx context.Context) error {
 	defer s.clearCaches()
-	return s.db.Reset(ctx, "chunks", "responses", "rollouts", "controls", "callbacks", "tasks", "endpoints", "enrol_tokens", "credentials", "signing_keys", "leases")
+	return s.db.Reset(ctx, "chunks", "responses", "rollouts", "controls", "callbacks", "tasks", "endpoints", "endpoint_labels", "enrol_tokens", "credentials", "signing_keys", "leases")
 }
 
 // Now reads the database's clock, by which deadlines are kept.

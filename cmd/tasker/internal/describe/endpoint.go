@@ -29,7 +29,8 @@ func EndpointFacts(e tasker.Endpoint) string {
 		{"running", Plural(e.Running, "task")},
 		{"waiting", Plural(e.Waiting, "task")},
 		{"types", strings.Join(e.Types, " ")},
-		{"labels", Labels(e)},
+		{"labels", LabelList(e.Labels)},
+		{"only claimed", MereClaims(e)},
 		{"metrics", e.Metrics},
 	} {
 		b.WriteString(Fact(f[0], f[1]))
@@ -48,11 +49,22 @@ func Connection(e tasker.Endpoint) string {
 	return "no"
 }
 
-// Labels returns the labels of an endpoint, sorted.
-func Labels(e tasker.Endpoint) string {
-	var labels []string
-	for _, name := range slices.Sorted(maps.Keys(e.Labels)) {
-		labels = append(labels, name+"="+e.Labels[name])
+// LabelList returns labels, sorted.
+func LabelList(labels map[string]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		list = append(list, name+"="+labels[name])
 	}
-	return strings.Join(labels, " ")
+	return strings.Join(list, " ")
+}
+
+// MereClaims returns the labels that the agent claims and that selectors do not match,
+// sorted.
+func MereClaims(e tasker.Endpoint) string {
+	claims := maps.Clone(e.ClaimedLabels)
+	maps.DeleteFunc(claims, func(name, value string) bool {
+		label, has := e.Labels[name]
+		return has && label == value
+	})
+	return LabelList(claims)
 }

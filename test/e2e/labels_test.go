@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
+)
+
+// enrolToken creates an enrolment token with a request like {"max_uses":2}.
+func (f *fleet) enrolToken(request string) string {
+	f.t.Helper()
+	var token tasker.EnrolToken
+	if code := f.call(http.MethodPost, "/tokens", request, &token); code != http.StatusCreated {
+		f.t.Fatalf("POST /tokens answered %d", code)
+	}
+	return token.Token
+}
+
+// enrol enrols an agent and returns the file of its configuration and the result.
+func (f *fleet) enrol(name, token string) (config string, p *process) {
+	f.t.Helper()
+	config = f.write(name+".yaml", fmt.Sprintf("data_dir: %q\nlabels: {role: web, claim: %s}\nmetrics: {port: 0}\n", filepath.Join(f.dir, name), name))
+	p = startProgram(f.t, "tasker-agent", "enrol", "--config", config, "--server", "http://"+f.api, "--token", token, "--endpoint", name)
+	<-p.done
+	return config, p
+}
+
+// startEnrolled enrols an agent, starts it, and waits until it is connected.
+func (f *fleet) startEnrolled(name, token string) *process {
+	f.t.Helper()
+	config, p := f.enrol(name, token)
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		f.t.Fatalf("enrol exited with %d:\n%s", code, p.log)
+	}
+	agent := startProgram(f.t, "tasker-agent", "run", "--config", config)
+	wait.For(f.t, name+" to be connected", func() bool { return f.endpoint(name).Connected })
+	return agent
+}
+
+// An enrolled agent that claims the labels and the handlers of others gets none of their
+// payloads, and is no canary of their rollouts, until an admin gives it their label.
+func TestSelectorsIgnoreTheClaimsOfEnrolledAgents(t *testing.T) {
+	t.Parallel()
+	forEachBackend(t, func(t *testing.T, f *fleet) {
+		f.startEnrolled("web-1", f.enrolToken(`{"labels":{"role":"web"}}`))
+		f.startEnrolled("a-hostile", f.enrolToken(`{}`))
+		if e := f.endpoint("a-hostile"); len(e.Labels) != 0 || !maps.Equal(e.ClaimedLabels, map[string]string{"role": "web", "claim": "a-hostile"}) {
+			t.Errorf("a-hostile has the labels %v and claims %v", e.Labels, e.ClaimedLabels)
+		}
+		want := []string{"web-1"}
+		for i, selection := range []string{`"labels":"role=web"`, `"labels":"role=web","rollout":{"canary":1,"order":"name"}`} {
+			task := f.post("ping", fmt.Sprintf(`{"identifier":"%d","payload":"secret",%s}`, i, selection))
+			a := f.waitFinished(task)
+			if !slices.Equal(task.Endpoints, want) || a.Task.Status != tasker.TaskSucceeded || len(a.Responses) != 1 {
+				t.Errorf("%s: task for %v: %+v", selection, task.Endpoints, a)
+			}
+		}
+		if code := f.call(http.MethodPost, "/ping", `{"identifier":"x","labels":"claim=a-hostile"}`, nil); code != http.StatusUnprocessableEntity {
+			t.Errorf("a selector of a claim: %d, want 422", code)
+		}
+		if code := f.call(http.MethodPost, "/endpoints/a-hostile/labels", `{"set":{"role":"web"}}`, nil); code != http.StatusOK {
+			t.Fatalf("POST labels answered %d", code)
+		}
+		if task := f.post("ping", `{"identifier":"both","labels":"role=web"}`); !slices.Equal(task.Endpoints, []string{"a-hostile", "web-1"}) {
+			t.Errorf("after an admin has labelled a-hostile, the task is for %v", task.Endpoints)
+		}
+	})
+}

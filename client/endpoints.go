@@ -38,7 +38,7 @@ func (c *Client) Endpoint(ctx context.Context, name string) (tasker.Endpoint, er
 }
 
 // RevokeEndpoint revokes the secret of an endpoint at once: its agent is disconnected,
-// and the name can be enrolled again.
+// and the name can be enrolled again only with a token that is created afterwards.
 func (c *Client) RevokeEndpoint(ctx context.Context, name string) (tasker.Endpoint, error) {
 	var e tasker.Endpoint
 	return e, c.call(ctx, http.MethodPost, path("endpoints", name, "revoke"), nil, &e)

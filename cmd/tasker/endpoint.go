@@ -73,7 +73,9 @@ func revokeEndpointCommand(a *app) *cobra.Command {
 		Use:   "revoke NAME",
 		Short: "Revoke an endpoint at once",
 		Long: `Revoke the secret of an endpoint at once. Its running tasks become interrupted, and tasks
-that it has not received become missing. Its name can be enrolled again.`,
+that it has not received become missing. Its name can be enrolled again only with a token
+that is created after this. Tokens that the server may know stay valid for other names:
+revoke them with "tasker enrol-token revoke".`,
 		Args: cobra.ExactArgs(1),
 		RunE: a.withClient(func(c *client.Client, cmd *cobra.Command, args []string) error {
 			e, err := c.RevokeEndpoint(cmd.Context(), args[0])

@@ -72,7 +72,7 @@ func (r enrolmentResource) register() {
 
 	op = operation(enrolmentTag, "enrol", enrolPath, "Enrol a server",
 		"Assigns the secret that the server has chosen (32 random bytes in base64url) to the name of its endpoint. The secret is valid for the calls of this endpoint only. "+
-			"Repeating the same request changes nothing and answers 200. 401: the token is unknown, revoked, expired or used up. 409: the name is in use.")
+			"Repeating the same request changes nothing and answers 200. 401: the token is unknown, revoked, expired or used up. 409: the name is in use, or it was revoked after the token had been created, or the secret was revoked.")
 	op.Method, op.DefaultStatus = http.MethodPost, http.StatusCreated
 	op.Errors = []int{
 		http.StatusBadRequest, http.StatusUnauthorized, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
@@ -83,7 +83,7 @@ func (r enrolmentResource) register() {
 	huma.Register(r.huma, op, r.enrol)
 
 	op = operation(endpointTag, "revoke-endpoint", "/endpoints/{name}/revoke", "Revoke an endpoint",
-		"Invalidates the secret of the endpoint at once. Responses that its agent has received and not ended become `interrupted`. Its name can be enrolled again with another secret. Repeating the call changes nothing.")
+		"Invalidates the secret of the endpoint at once. Responses that its agent has received and not ended become `interrupted`. Its name can be enrolled again with another secret and a token that is created after the revocation. Repeating the call changes nothing.")
 	op.Method, op.Middlewares = http.MethodPost, huma.Middlewares{r.rejectBody}
 	op.Errors = append(op.Errors, http.StatusNotFound, http.StatusNotImplemented)
 	huma.Register(r.huma, op, r.revokeEndpoint)

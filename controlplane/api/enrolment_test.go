@@ -156,9 +156,13 @@ func TestEnrolAndRevoke(t *testing.T) {
 	if p := s.do(t, http.MethodPost, "/enrol", enrolBody("web-1"), bearer...).problem(t, http.StatusConflict); !strings.Contains(p.Detail, "revoked") {
 		t.Errorf("the revoked secret: %q", p.Detail)
 	}
+	if p := s.do(t, http.MethodPost, "/enrol", other, bearer...).problem(t, http.StatusConflict); !strings.Contains(p.Detail, "create a new token") {
+		t.Errorf("a token that is older than the revocation: %q", p.Detail)
+	}
+	bearer[1] = "Bearer " + s.token(t, `{"max_uses":1}`).Token
 	decode[tasker.Enrolment](t, s.do(t, http.MethodPost, "/enrol", other, bearer...), http.StatusCreated)
 	if p := s.do(t, http.MethodPost, "/enrol", enrolBody("web-2"), bearer...).problem(t, http.StatusUnauthorized); !strings.Contains(p.Detail, "used up") {
-		t.Errorf("the third use: %q", p.Detail)
+		t.Errorf("the second use: %q", p.Detail)
 	}
 }
 

@@ -39,5 +39,5 @@ func (e *Enroller) CheckOwnCredential(ctx context.Context, endpoint string) erro
 }
 
 func revokedError(endpoint string, at time.Time) error {
-	return fmt.Errorf("endpoint %s: %w at %s; enrol it again", endpoint, ErrRevoked, at.Format(time.RFC3339))
+	return fmt.Errorf("endpoint %s: %w at %s; to take the server back in, enrol it again with a new token", endpoint, ErrRevoked, at.Format(time.RFC3339))
 }

@@ -112,7 +112,7 @@ func (e *Enroller) Enrol(ctx context.Context, token string, req tasker.EnrolRequ
 	repeated, err = e.opts.Store.Enrol(ctx, digest(token), req.Endpoint, digest(req.Secret))
 	if err != nil {
 		if errors.Is(err, ErrTaken) {
-			err = fmt.Errorf("%w; enrol under another name (--endpoint), or make this one free first: tasker endpoint revoke %s", err, req.Endpoint)
+			err = fmt.Errorf("%w; enrol under another name (--endpoint), or make this one free first: tasker endpoint revoke %s, and then create a new token", err, req.Endpoint)
 		}
 		return enrolment, false, err
 	}

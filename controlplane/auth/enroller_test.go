@@ -231,7 +231,14 @@ func TestRevoke(t *testing.T) {
 	if _, _, err := f.Enrol(ctx, token, enrolRequest("web-1", "a")); !errors.Is(err, auth.ErrRevoked) {
 		t.Errorf("enrolled with the revoked secret: %v", err)
 	}
-	if _, repeated, err := f.Enrol(ctx, token, enrolRequest("web-1", "b")); err != nil || repeated || f.CheckOwnCredential(ctx, "web-1") != nil {
+	if _, _, err := f.Enrol(ctx, token, enrolRequest("web-1", "b")); !errors.Is(err, auth.ErrRevoked) || !strings.Contains(err.Error(), "tasker enrol-token create") {
+		t.Errorf("enrolled with a token that is older than the revocation: %v", err)
+	}
+	later, err := f.CreateToken(ctx, time.Hour, 1, nil, "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, repeated, err := f.Enrol(ctx, later.Token, enrolRequest("web-1", "b")); err != nil || repeated || f.CheckOwnCredential(ctx, "web-1") != nil {
 		t.Errorf("enrolled with a new secret: %t, %v", repeated, err)
 	}
 	for _, name := range []string{"unknown", "Not A Name"} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
@@ -49,7 +50,9 @@ func TestCredentialsAreCached(t *testing.T) {
 		_, err = f.RevokeEndpoint(t.Context(), "web-1", "admin")
 		must(t, err)
 		countQueries(true, true, "")
-		_, err = f.Enrol(t.Context(), digest("t"), "web-1", digest("new"))
+		f.Add(time.Second)
+		f.token(t, "later", 1)
+		_, err = f.Enrol(t.Context(), digest("later"), "web-1", digest("new"))
 		must(t, err)
 		countQueries(true, false, "")
 		if name, err := f.Identify(t.Context(), digest("new")); name != "web-1" || err != nil {

@@ -162,9 +162,10 @@ func (r *EndpointReader) endpoint(e *endpointRow, c Credential, bound map[string
 	if c.EnrolledAt == nil || r.trustAgentLabels {
 		out.Labels = maps.Clone(e.presence.Labels)
 		if out.Labels == nil {
-			out.Labels = map[string]string{}
+			out.Labels = bound
+		} else {
+			maps.Copy(out.Labels, bound)
 		}
-		maps.Copy(out.Labels, bound)
 	}
 	for name, t := range r.types {
 		if t.ServedBy(e.presence) {

@@ -62,7 +62,8 @@ func (e *Enrolment) Identify(ctx context.Context, digest Digest) (string, error)
 
 // Enrol stores the digest of the endpoint's secret, for one use of the token. repeated
 // reports that it was stored before; then the token is not used. The labels of the token
-// become the endpoint's, in place of all labels that it had. ErrToken, ErrTaken
+// become the endpoint's, in place of all labels that it had. A revoked endpoint needs
+// another secret, and a token that was created after the revocation. ErrToken, ErrTaken
 // and ErrRevoked state the reason of a refusal.
 func (e *Enrolment) Enrol(ctx context.Context, token Digest, endpoint string, secret Digest) (repeated bool, err error) {
 	defer e.clearCaches()
@@ -72,46 +73,88 @@ func (e *Enrolment) Enrol(ctx context.Context, token Digest, endpoint string, se
 		if err != nil {
 			return err
 		}
-		var owner string
-		err = tx.QueryRow(ctx, "SELECT endpoint FROM credentials WHERE hash = ?", []any{secret[:]}, &owner)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
 		stored, exists, err := lockCredential(ctx, tx, endpoint)
 		if err != nil {
 			return err
 		}
-		switch {
-		case owner == endpoint && stored.RevokedAt != nil:
-			return fmt.Errorf("endpoint %s: %w at %s", endpoint, ErrRevoked, stored.RevokedAt.Format(time.RFC3339))
-		case owner == endpoint:
+		owner, err := findOwner(ctx, tx, secret)
+		if err != nil {
+			return err
+		}
+		if owner == endpoint && stored.RevokedAt == nil {
 			repeated = true
 			return nil
+		}
+		switch {
 		case owner != "":
-			return fmt.Errorf("the secret %w by another endpoint; choose one at random", ErrTaken)
-		case exists && stored.RevokedAt == nil:
-			return fmt.Errorf("endpoint %s %w: it is enrolled since %s", endpoint, ErrTaken, stored.EnrolledAt.Format(time.RFC3339))
-		case !exists:
+			err = fmt.Errorf("the secret %w by another endpoint; choose one at random", ErrTaken)
+			if owner == endpoint {
+				err = fmt.Errorf("endpoint %s: %w at %s", endpoint, ErrRevoked, stored.RevokedAt.Format(time.RFC3339))
+			}
+		case exists:
+			err = checkFree(endpoint, stored, locked)
+		default:
 			err = checkNotConnected(ctx, tx, endpoint)
 		}
 		if err == nil {
 			err = useToken(ctx, tx, locked)
 		}
-		if err == nil {
-			// Labels of the endpoint's former agent must not pass to this one.
-			err = bindLabels(ctx, tx, endpoint, locked.Labels)
-		}
 		if err != nil {
 			return err
 		}
-		if exists {
-			return tx.Exec(ctx, "UPDATE credentials SET hash = ?, token_id = ?, enrolled_at = ?, revoked_at = NULL, revoked_by = '' WHERE endpoint = ?",
-				secret[:], locked.ID, tx.Now, endpoint)
-		}
-		return tx.Insert(ctx, "credentials", []string{"endpoint", "hash", "token_id", "enrolled_at", "revoked_by"},
-			[][]any{{endpoint, secret[:], locked.ID, tx.Now, ""}})
+		return storeSecret(ctx, tx, locked, endpoint, secret, exists)
 	})
 	return repeated, err
+}
+
+// findOwner returns the endpoint that has the secret, or an empty string. ErrRevoked means
+// that the secret was revoked and its endpoint has another one.
+func findOwner(ctx context.Context, t *tx, secret Digest) (endpoint string, err error) {
+	err = t.QueryRow(ctx, "SELECT endpoint FROM credentials WHERE hash = ?", []any{secret[:]}, &endpoint)
+	if !errors.Is(err, ErrNotFound) {
+		return endpoint, err
+	}
+	var revoked sqldb.Micros
+	err = t.QueryRow(ctx, "SELECT endpoint, revoked_at FROM revoked_secrets WHERE hash = ?", []any{secret[:]}, &endpoint, &revoked)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	return "", fmt.Errorf("endpoint %s: %w at %s; choose another secret at random", endpoint, ErrRevoked, revoked.RFC3339())
+}
+
+// checkFree returns an error if the name of the credential cannot be enrolled with the
+// token: it is in use, or was revoked after the token had been created.
+func checkFree(endpoint string, c Credential, token tasker.EnrolToken) error {
+	switch {
+	case c.RevokedAt == nil:
+		return fmt.Errorf("endpoint %s %w: it is enrolled since %s", endpoint, ErrTaken, c.EnrolledAt.Format(time.RFC3339))
+	case !token.CreatedAt.After(*c.RevokedAt):
+		return fmt.Errorf("endpoint %s: %w at %s, after this token had been created; to take the server back in, create a new token: tasker enrol-token create",
+			endpoint, ErrRevoked, c.RevokedAt.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// storeSecret stores the secret and the labels of an endpoint that enrols. exists reports
+// whether the endpoint has a credential, which is revoked.
+func storeSecret(ctx context.Context, t *tx, token tasker.EnrolToken, endpoint string, secret Digest, exists bool) error {
+	// Labels of the endpoint's former agent must not pass to this one.
+	if err := bindLabels(ctx, t, endpoint, token.Labels); err != nil {
+		return err
+	}
+	if !exists {
+		return t.Insert(ctx, "credentials", []string{"endpoint", "hash", "token_id", "enrolled_at", "revoked_by"},
+			[][]any{{endpoint, secret[:], token.ID, t.Now, ""}})
+	}
+	err := t.Exec(ctx, "INSERT INTO revoked_secrets (hash, endpoint, revoked_at) SELECT hash, endpoint, revoked_at FROM credentials WHERE endpoint = ? AND hash IS NOT NULL", endpoint)
+	if err != nil {
+		return err
+	}
+	return t.Exec(ctx, "UPDATE credentials SET hash = ?, token_id = ?, enrolled_at = ?, revoked_at = NULL, revoked_by = '' WHERE endpoint = ?",
+		secret[:], token.ID, t.Now, endpoint)
 }
 
 // checkNotConnected returns ErrTaken if an agent that is not enrolled is connected

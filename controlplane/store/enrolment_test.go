@@ -208,7 +208,8 @@ func TestRevokeEndpoint(t *testing.T) {
 		if err != nil || errRead != nil || len(finished) > 0 || e.Connected || !e.RevokedAt.Equal(revoked) {
 			t.Errorf("revoked twice: %+v, %v, %v, %v", e, finished, err, errRead)
 		}
-		repeated, err := f.Enrol(t.Context(), digest("t"), "web-1", digest("new"))
+		f.token(t, "later", 5)
+		repeated, err := f.Enrol(t.Context(), digest("later"), "web-1", digest("new"))
 		c, errRead := f.Credential(t.Context(), "web-1")
 		if err != nil || errRead != nil || repeated || c.EnrolledAt == nil || c.RevokedAt != nil {
 			t.Errorf("enrolled again: %t, %+v, %v, %v", repeated, c, err, errRead)
@@ -221,11 +222,71 @@ func TestRevokeEndpoint(t *testing.T) {
 		if err != nil || len(list) != 3 || list[0].Name != "plain" || list[0].RevokedAt == nil || list[0].EnrolledAt != nil || list[1].EnrolledAt == nil {
 			t.Errorf("listed %+v, %v", list, err)
 		}
-		if _, err := f.Enrol(t.Context(), digest("t"), "plain", digest("p")); err != nil {
+		if _, err := f.Enrol(t.Context(), digest("later"), "plain", digest("p")); !errors.Is(err, store.ErrRevoked) {
+			t.Errorf("enrolling after the revocation with an older token: %v", err)
+		}
+		f.Add(time.Second)
+		f.token(t, "latest", 5)
+		if _, err := f.Enrol(t.Context(), digest("latest"), "plain", digest("p")); err != nil {
 			t.Errorf("enrolling after the revocation: %v", err)
 		}
 		if _, err := f.RevokeEndpoint(t.Context(), "nobody", "admin"); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("revoking an unknown endpoint: %v", err)
+		}
+	})
+}
+
+// A revoked server has its old secret, and may have a token with uses left.
+func TestRevokedServerCannotEnrolAgainByItself(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		enrol := func(token, endpoint, secret string) error {
+			_, err := f.Enrol(t.Context(), digest(token), endpoint, digest(secret))
+			return err
+		}
+		revoke := func() {
+			_, err := f.RevokeEndpoint(t.Context(), "web-1", "admin")
+			must(t, err)
+		}
+		f.token(t, "before", 9)
+		must(t, enrol("before", "web-1", "s1"))
+		revoke() // at the time at which the token was created
+		for _, secret := range []string{"s1", "s2"} {
+			if err := enrol("before", "web-1", secret); !errors.Is(err, store.ErrRevoked) {
+				t.Errorf("secret %s with the older token: %v, want ErrRevoked", secret, err)
+			}
+		}
+		f.Add(time.Second)
+		f.token(t, "after", 9)
+		for _, endpoint := range []string{"web-1", "web-2"} {
+			if err := enrol("after", endpoint, "s1"); err == nil {
+				t.Errorf("%s enrolled with the revoked secret and a new token", endpoint)
+			}
+		}
+		must(t, enrol("after", "web-1", "s2"))
+		f.Add(time.Second)
+		revoke()
+		f.Add(time.Second)
+		f.token(t, "last", 9)
+		for _, endpoint := range []string{"web-1", "web-2"} {
+			for _, secret := range []string{"s1", "s2"} {
+				if err := enrol("last", endpoint, secret); err == nil {
+					t.Errorf("%s enrolled with the revoked secret %s", endpoint, secret)
+				}
+			}
+		}
+		if err := enrol("after", "web-1", "s3"); !errors.Is(err, store.ErrRevoked) {
+			t.Errorf("with a token between the revocations: %v, want ErrRevoked", err)
+		}
+		must(t, enrol("last", "web-1", "s3"))
+		if err := enrol("last", "web-2", "s2"); !errors.Is(err, store.ErrRevoked) {
+			t.Errorf("another endpoint with a secret revoked twice ago: %v, want ErrRevoked", err)
+		}
+		tokens, err := f.EnrolTokens(t.Context(), 10)
+		must(t, err)
+		for _, token := range tokens {
+			if token.Uses != 1 {
+				t.Errorf("token %s has %d uses, want 1: refused enrolments do not count", token.ID, token.Uses)
+			}
 		}
 	})
 }

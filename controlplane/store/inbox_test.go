@@ -298,8 +298,14 @@ func TestEndpointsList(t *testing.T) {
 		f.apply(t, beat, goodbye("lb-2"))
 		got, err := f.Endpoints(t.Context(), 2, "")
 		must(t, err)
+		presence := beat.Heartbeat.Presence
+		presence.Labels = nil
+		labels := map[string]string{"role": "lb"}
 		want := []tasker.Endpoint{
-			{Name: "lb-1", Instance: "i", Connected: true, FirstSeen: start, LastSeen: f.Now(), Types: []string{"ping", "update"}, Presence: beat.Heartbeat.Presence},
+			{
+				Name: "lb-1", Instance: "i", Connected: true, FirstSeen: start, LastSeen: f.Now(), Types: []string{"ping", "update"},
+				Labels: labels, ClaimedLabels: labels, Presence: presence,
+			},
 			{Name: "lb-2", Instance: "i", Connected: false, FirstSeen: start, LastSeen: f.Now(), Types: []string{"ping"}, Presence: hello("x", "").Hello.Presence},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {

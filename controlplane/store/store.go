@@ -151,7 +151,7 @@ func (s *Store) Check(ctx context.Context) error { return s.db.Check(ctx) }
 // Reset deletes everything and creates the tables again.
 func (s *Store) Reset(ctx context.Context) error {
 	defer s.clearCaches()
-	return s.db.Reset(ctx, "chunks", "responses", "rollouts", "controls", "callbacks", "tasks", "endpoints", "endpoint_labels", "enrol_tokens", "credentials", "signing_keys", "leases")
+	return s.db.Reset(ctx, "chunks", "responses", "rollouts", "controls", "callbacks", "tasks", "endpoints", "endpoint_labels", "enrol_tokens", "credentials", "revoked_secrets", "signing_keys", "leases")
 }
 
 // Now reads the database's clock, by which deadlines are kept.

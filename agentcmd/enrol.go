@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
 
@@ -83,7 +82,6 @@ func (f *enrolFlags) run(cmd *cobra.Command, src config.Source) error {
 		return err
 	}
 	request.Replace = f.force
-	warnOfPlainHTTP(cmd.ErrOrStderr(), cmd.Root().Name(), f.server)
 	i, err := identity.Enrol(cmd.Context(), c.DataDir, request)
 	if err != nil {
 		return daemon.Failed(err)
@@ -172,11 +170,4 @@ func newRequest(c *config.Agent, e config.Enrol) (identity.Request, error) {
 	var err error
 	r.TLS, err = trustControlPlane(c.Server.CAFile, r.CA, r.Fingerprint)
 	return r, err
-}
-
-// warnOfPlainHTTP warns if the credential would be sent unencrypted to another machine.
-func warnOfPlainHTTP(out io.Writer, name, server string) {
-	if u, err := url.Parse(server); err == nil && u.Scheme == "http" && !config.IsLoopback(u.Hostname()) {
-		fmt.Fprintf(out, "%s: warning: the connection to %s is not encrypted and exposes this server's credential; use https\n", name, server)
-	}
 }

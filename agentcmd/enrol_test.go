@@ -1,7 +1,6 @@
 package agentcmd
 
 import (
-	"bytes"
 	"errors"
 	"net/http/httptest"
 	"path/filepath"
@@ -85,17 +84,4 @@ func TestEnrolByFingerprint(t *testing.T) {
 	}
 	runUntil(t, s, p.called)
 	p.checkConnection(t, "web-1")
-}
-
-func TestWarnOfPlainHTTP(t *testing.T) {
-	t.Parallel()
-	for server, want := range map[string]bool{
-		"http://cp:8888": true, "http://192.0.2.1": true, "https://cp:8888": false,
-		"http://127.0.0.1:8888": false, "http://[::1]:8888": false, "http://localhost": false,
-	} {
-		var b bytes.Buffer
-		if warnOfPlainHTTP(&b, "tasker-agent", server); (b.Len() > 0) != want {
-			t.Errorf("%s: %q", server, &b)
-		}
-	}
 }

@@ -25,7 +25,13 @@ type Agent struct {
 	KillGrace tasker.Duration `yaml:"kill_grace"`
 	// StopTimeout is how long a stopping agent waits for running tasks; default: 30s.
 	StopTimeout tasker.Duration `yaml:"stop_timeout"`
-	Log         Log             `yaml:"log"`
+	// AllowPlainText permits a server on another machine without encryption (http or amqp);
+	// default: false.
+	AllowPlainText Switch `yaml:"allow_plain_text"`
+	// AcceptUnsignedOrders permits a server on another machine for an agent that is not
+	// enrolled and so cannot verify the signatures of orders; default: false.
+	AcceptUnsignedOrders Switch `yaml:"accept_unsigned_orders"`
+	Log                  Log    `yaml:"log"`
 }
 
 // Server is the section of the server to which the agent connects.

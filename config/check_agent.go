@@ -24,8 +24,10 @@ func (v *validator) checkAgent(a *Agent, e Enrolled) {
 	if e.File == "" {
 		v.checkEndpoint(a)
 		v.checkServer(&a.Server)
+		v.checkAgentPlainText(a, false, []URI{a.Server.URI})
 	} else {
 		v.checkEnrolled(a, e)
+		v.checkAgentPlainText(a, true, e.Servers)
 	}
 	v.checkCertificates("server.ca_file", a.Server.CAFile)
 	v.checkDataDir(a.DataDir)

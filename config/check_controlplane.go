@@ -38,6 +38,7 @@ func (v *validator) checkControlPlane(c *ControlPlane, handlers []string) {
 	if c.RabbitMQ.Username == "" {
 		v.add("rabbitmq.username", "is empty; name a user that may administer the broker")
 	}
+	v.checkControlPlanePlainText(c)
 	v.checkLog(c.Log)
 }
 

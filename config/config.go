@@ -38,7 +38,10 @@ type ControlPlane struct {
 	Callbacks AllowList `yaml:"callbacks"`
 	// Gates allows URLs for the gates of rollouts, like Callbacks.
 	Gates AllowList `yaml:"gates"`
-	Log   Log       `yaml:"log"`
+	// AllowPlainText permits connections to other machines without encryption: an API
+	// without TLS, and http, amqp and mysql URIs; default: false.
+	AllowPlainText Switch `yaml:"allow_plain_text"`
+	Log            Log    `yaml:"log"`
 }
 
 // TaskType is one entry of task_types, which may be written as its name alone.

@@ -33,7 +33,7 @@ func env(name string) (string, bool) {
 		"YAML":     "x\nauth: off\n",
 		"NESTED":   "${PASSWORD}",
 		"EMPTY":    "",
-		"DSN":      "mysql://tasker:hunter2@db:3306/tasker",
+		"DSN":      "mysql://tasker:hunter2@db:3306/tasker?tls=true",
 	}[name]
 	return v, ok
 }
@@ -98,7 +98,7 @@ func TestSelfCertified(t *testing.T) {
 		"{address: 192.0.2.1, tls: auto}": true,
 		"{address: 0.0.0.0, tls: off}":    false,
 	} {
-		c, err := controlPlane(t, "task_types: [ping]\napi: "+api+"\n")
+		c, err := controlPlane(t, "task_types: [ping]\nallow_plain_text: true\napi: "+api+"\n")
 		if err != nil || c.API.SelfCertified() != want {
 			t.Errorf("api: %s: SelfCertified = %t, %v, want %t", api, c.API.SelfCertified(), err, want)
 		}
@@ -118,7 +118,7 @@ func TestAgentLabelsAreTrustedOnlyIfConfigured(t *testing.T) {
 func TestAgentsURI(t *testing.T) {
 	t.Parallel()
 	for _, uri := range []string{"amqps://mq.example.org", "amqp://192.0.2.1:5672/", "amqp://[2001:db8::1]:5672/ta%2Fsker"} {
-		c, err := controlPlane(t, "task_types: [ping]\nmessage_queue:\n  uri: amqp://u:hunter2@localhost/ta%2Fsker\n  agents_uri: \""+uri+"\"\n")
+		c, err := controlPlane(t, "task_types: [ping]\nallow_plain_text: true\nmessage_queue:\n  uri: amqp://u:hunter2@localhost/ta%2Fsker\n  agents_uri: \""+uri+"\"\n")
 		if err != nil || c.MessageQueue.AgentsURI.Reveal() != uri {
 			t.Errorf("agents_uri: %s: %v", uri, err)
 		}

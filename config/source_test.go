@@ -17,10 +17,8 @@ func TestShippedFiles(t *testing.T) {
 	t.Parallel()
 	env := func(name string) (string, bool) {
 		v, ok := map[string]string{
-			"TASKER_DATABASE_URI":      "mysql://tasker:secret@db:3306/tasker",
+			"TASKER_DATABASE_URI":      "mysql://tasker:secret@db:3306/tasker?tls=true",
 			"TASKER_MESSAGE_QUEUE_URI": "amqps://tasker:secret@broker:5671/tasker",
-			"TASKER_ENDPOINT":          "web-1",
-			"TASKER_SERVER_URI":        "amqps://web-1:secret@broker:5671/tasker",
 		}[name]
 		return v, ok
 	}
@@ -29,7 +27,8 @@ func TestShippedFiles(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
-	if _, file, err := config.LoadAgent(config.Source{Mode: "production", Env: env}, nil); err != nil {
+	identity := func(string, *config.Agent) (config.Enrolled, error) { return enrolled(), nil }
+	if _, file, err := config.LoadAgent(config.Source{Mode: "production", Env: env}, identity); err != nil {
 		t.Errorf("%s: %v", file, err)
 	}
 	// Only the token, which the control plane writes, may be missing.
@@ -102,7 +101,7 @@ rabbitmq: {password: hunter2, apiurl: "http://localhost:15672/api"}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Database.URI.Reveal() != "mysql://tasker:hunter2@db:3306/tasker" {
+	if c.Database.URI.Reveal() != "mysql://tasker:hunter2@db:3306/tasker?tls=true" {
 		t.Errorf("Reveal returned %q", c.Database.URI.Reveal())
 	}
 	var b strings.Builder
@@ -117,7 +116,7 @@ rabbitmq: {password: hunter2, apiurl: "http://localhost:15672/api"}
 	if strings.Contains(b.String(), "hunter2") {
 		t.Errorf("a password is shown in:\n%s", b.String())
 	}
-	if want := "mysql://tasker:********@db:3306/tasker"; c.Database.URI.String() != want {
+	if want := "mysql://tasker:********@db:3306/tasker?tls=true"; c.Database.URI.String() != want {
 		t.Errorf("got %s, want %s", c.Database.URI, want)
 	}
 }

@@ -25,6 +25,7 @@ const (
 type fleet struct {
 	*lab
 	agents []string // the hosts
+	on     topology
 	client *http.Client
 	api    string
 	token  string
@@ -62,7 +63,7 @@ func newFleetOf(t *testing.T, on topology, k packageFormat, version string, agen
 	}
 	hosts := append([]string{plane}, agents...)
 	l := newLab(t, hosts...)
-	f := &fleet{lab: l, agents: agents}
+	f := &fleet{lab: l, agents: agents, on: on}
 	t.Cleanup(func() {
 		if t.Failed() {
 			f.logs()
@@ -99,7 +100,7 @@ func newFleetOf(t *testing.T, on topology, k packageFormat, version string, agen
 // join enrols the installed agent of a host, which starts it.
 func (f *fleet) join(host string) {
 	f.t.Helper()
-	f.configure(host, agent, agentConfig)
+	f.configure(host, agent, agentConfig+f.on.agent)
 	f.sh(host, "tasker-agent enrol --server https://controlplane:8888 --token "+f.enrolToken(1))
 }
 

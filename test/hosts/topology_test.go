@@ -22,6 +22,8 @@ func skipUnlessEnabled(t *testing.T) {
 // configuration.
 type topology struct {
 	plane string
+	// agent has further lines of the agents' configuration.
+	agent string
 	// ports are ports of this machine that hosts must reach. With them, the control plane
 	// must be initialized.
 	ports []string
@@ -51,9 +53,9 @@ func overRabbitMQ(t *testing.T) topology {
 	}
 	amqp := bridged(broker.URI)
 	on := topology{
-		plane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}",
+		plane: fmt.Sprintf("database: {uri: %q}\nmessage_queue: {uri: %q}\nrabbitmq: {apiurl: %q, username: %q, password: %q}\nallow_plain_text: true",
 			bridged(db.URI), amqp, bridged(broker.APIURL), broker.Username, broker.Password),
 	}
-	on.ports = ports
+	on.ports, on.agent = ports, "allow_plain_text: true\n"
 	return on
 }

@@ -74,6 +74,10 @@ type API struct {
 	Heartbeat tasker.Duration `yaml:"heartbeat"`
 	// Auth requires callers to have a token; default: on. It can be off on loopback only.
 	Auth Switch `yaml:"auth"`
+	// AgentToken accepts agents that are not enrolled: over HTTP with the agent.token of the
+	// data directory, over RabbitMQ as the control plane's user; default: off. If Auth is
+	// off, such agents are accepted too.
+	AgentToken Switch `yaml:"agent_token"`
 	// TLS configures https; default: auto.
 	TLS TLS `yaml:"tls"`
 }

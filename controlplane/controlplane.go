@@ -138,7 +138,7 @@ func (c *ControlPlane) makeAPI(callbacks, gates urlrules.Rules) error {
 	authorization := auth.AuthorizerOptions{Disabled: !o.Auth, Enroller: c.enroller}
 	var err error
 	if o.Auth {
-		if authorization.Tokens, err = auth.LoadAccessTokens(o.DataDir); err != nil {
+		if authorization.Tokens, err = auth.LoadAccessTokens(o.DataDir, o.AgentToken); err != nil {
 			return err
 		}
 	}

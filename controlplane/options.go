@@ -39,9 +39,11 @@ type Options struct {
 	Disconnect  func(endpoint string)
 
 	// Address is the host:port of the API. With Auth the API requires tokens.
-	Address string
-	Auth    bool
-	TLS     *tls.Config
+	// AgentToken accepts agents that are not enrolled, with the token that they share.
+	Address    string
+	Auth       bool
+	AgentToken bool
+	TLS        *tls.Config
 	// Fingerprint is that of a certificate of TLS that the control plane has made
 	// itself, else empty.
 	Fingerprint string

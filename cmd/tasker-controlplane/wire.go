@@ -16,7 +16,7 @@ import (
 // connect sets the options of the transport: RabbitMQ if it is configured, otherwise HTTP
 // on the API's port. free closes what it opened.
 func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() error, err error) {
-	opts.EndpointAuthorizer = auth.NewEndpointAuthorizer(opts.Auth)
+	opts.EndpointAuthorizer = auth.NewEndpointAuthorizer(opts.Auth, opts.AgentToken)
 	if c.MessageQueue.URI == "" {
 		hub := httplink.NewHub(httplink.HubOptions{
 			Types: c.Types(), Heartbeat: c.API.Heartbeat.D(), Log: opts.Log, Metrics: httplink.NewMetrics(opts.Registry),

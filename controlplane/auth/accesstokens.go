@@ -24,16 +24,20 @@ const minTokenLength = 16
 // AccessTokens are the tokens of the admin and of the agents that are not enrolled.
 type AccessTokens struct {
 	Admin string
+	// Agent is empty if agents must be enrolled.
 	Agent string
 }
 
-// LoadAccessTokens reads both token files in dir. It creates a missing file, readable
-// by its owner only.
-func LoadAccessTokens(dir string) (AccessTokens, error) {
+// LoadAccessTokens reads the token files in dir, that of the agents only if agents may
+// connect without enrolment. It creates a missing file, readable by its owner only.
+func LoadAccessTokens(dir string, agents bool) (AccessTokens, error) {
 	var t AccessTokens
 	var err error
 	if t.Admin, err = loadAccessToken(filepath.Join(dir, AdminTokenFile)); err != nil {
 		return AccessTokens{}, err
+	}
+	if !agents {
+		return t, nil
 	}
 	if t.Agent, err = loadAccessToken(filepath.Join(dir, AgentTokenFile)); err != nil {
 		return AccessTokens{}, err

@@ -18,7 +18,7 @@ func TestLoadAccessTokens(t *testing.T) {
 	for i := range all {
 		wg.Go(func() {
 			var err error
-			if all[i], err = auth.LoadAccessTokens(dir); err != nil {
+			if all[i], err = auth.LoadAccessTokens(dir, true); err != nil {
 				t.Error(err)
 			}
 		})
@@ -44,6 +44,19 @@ func TestLoadAccessTokens(t *testing.T) {
 	}
 }
 
+// A file that an earlier configuration has left is not read.
+func TestLoadAccessTokensWithoutAgents(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for range 2 {
+		got, err := auth.LoadAccessTokens(dir, false)
+		if err != nil || got.Admin == "" || got.Agent != "" {
+			t.Fatalf("LoadAccessTokens = %+v, %v", got, err)
+		}
+		write(t, filepath.Join(dir, auth.AgentTokenFile), "short")
+	}
+}
+
 func TestLoadAccessTokensRejects(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, admin, agent, want string }{
@@ -58,12 +71,12 @@ func TestLoadAccessTokensRejects(t *testing.T) {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, auth.AdminTokenFile), tt.admin)
 			write(t, filepath.Join(dir, auth.AgentTokenFile), tt.agent)
-			if _, err := auth.LoadAccessTokens(dir); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := auth.LoadAccessTokens(dir, true); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("LoadAccessTokens = %v, want an error with %q", err, tt.want)
 			}
 		})
 	}
-	if _, err := auth.LoadAccessTokens(filepath.Join(t.TempDir(), "absent")); err == nil {
+	if _, err := auth.LoadAccessTokens(filepath.Join(t.TempDir(), "absent"), true); err == nil {
 		t.Error("LoadAccessTokens in a missing directory returns no error")
 	}
 }

@@ -122,9 +122,25 @@ func TestAuthorizeWithoutTokens(t *testing.T) {
 
 func TestNewAuthorizerRequiresTokens(t *testing.T) {
 	t.Parallel()
-	for _, o := range []auth.AuthorizerOptions{{}, {Tokens: auth.AccessTokens{Admin: "only-the-admins-token"}}} {
+	for _, o := range []auth.AuthorizerOptions{{}, {Tokens: auth.AccessTokens{Agent: "only-the-agents-token"}}} {
 		if _, err := auth.NewAuthorizer(o); err == nil {
 			t.Errorf("NewAuthorizer(%+v) admits every caller", o)
+		}
+	}
+}
+
+func TestWithoutAnAgentsTokenNoSharedTokenIsAccepted(t *testing.T) {
+	t.Parallel()
+	a, err := auth.NewAuthorizer(auth.AuthorizerOptions{Tokens: auth.AccessTokens{Admin: accessTokens.Admin}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer " + accessTokens.Agent} {
+		r := httptest.NewRequest(http.MethodGet, "/agent/v1/orders", nil)
+		r.Header.Set("Authorization", header)
+		var denied *auth.DeniedError
+		if _, err := a.Authorize(r, auth.Agent); !errors.As(err, &denied) || denied.Status != http.StatusUnauthorized {
+			t.Errorf("%q: %v, want 401", header, err)
 		}
 	}
 }

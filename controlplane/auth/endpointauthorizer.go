@@ -15,14 +15,18 @@ import (
 // before the control plane has opened its database; until SetEnroller is called, every
 // check returns transport.ErrUnavailable.
 type EndpointAuthorizer struct {
-	tokensRequired bool
-	enroller       atomic.Pointer[Enroller]
+	tokensRequired, acceptsShared bool
+	enroller                      atomic.Pointer[Enroller]
 }
 
+// errNotEnrolled refuses an agent that has no credential of its own.
+var errNotEnrolled = errors.New("agents must be enrolled: run tasker-agent enrol on the server, or set api.agent_token: on in the configuration of the control plane")
+
 // NewEndpointAuthorizer returns an EndpointAuthorizer. tokensRequired is whether the API
-// requires tokens.
-func NewEndpointAuthorizer(tokensRequired bool) *EndpointAuthorizer {
-	return &EndpointAuthorizer{tokensRequired: tokensRequired}
+// requires tokens, and acceptsShared whether agents may connect without a credential of
+// their own: with the agents' token, or as the control plane's user at the message queue.
+func NewEndpointAuthorizer(tokensRequired, acceptsShared bool) *EndpointAuthorizer {
+	return &EndpointAuthorizer{tokensRequired: tokensRequired, acceptsShared: acceptsShared || !tokensRequired}
 }
 
 // SetEnroller sets the source of the endpoints' credentials.
@@ -38,7 +42,7 @@ func (a *EndpointAuthorizer) AuthorizeRequest(r *http.Request, endpoint string) 
 	case caller.Endpoint != "":
 		return fmt.Errorf("this is the secret of endpoint %s, which is valid for no other endpoint", caller.Endpoint)
 	default:
-		return a.authorize(r.Context(), endpoint, (*Enroller).CheckSharedCredential)
+		return a.authorizeShared(r.Context(), endpoint)
 	}
 }
 
@@ -48,7 +52,16 @@ func (a *EndpointAuthorizer) AuthorizeUser(ctx context.Context, user, endpoint s
 	if user == endpoint {
 		return a.authorize(ctx, endpoint, (*Enroller).CheckOwnCredential)
 	}
-	return a.authorize(ctx, endpoint, (*Enroller).CheckSharedCredential)
+	return a.authorizeShared(ctx, endpoint)
+}
+
+// authorizeShared authorizes a caller with a shared credential.
+func (a *EndpointAuthorizer) authorizeShared(ctx context.Context, endpoint string) error {
+	err := a.authorize(ctx, endpoint, (*Enroller).CheckSharedCredential)
+	if err == nil && !a.acceptsShared {
+		return errNotEnrolled
+	}
+	return err
 }
 
 func (a *EndpointAuthorizer) authorize(ctx context.Context, endpoint string, check func(*Enroller, context.Context, string) error) error {

@@ -39,12 +39,13 @@ func TestEndpointAuthorizer(t *testing.T) {
 			return a.AuthorizeRequest(r, endpoint)
 		}
 	}
-	withTokens, withoutTokens := auth.NewEndpointAuthorizer(true), auth.NewEndpointAuthorizer(false)
+	withTokens, withoutTokens, enrolledOnly := auth.NewEndpointAuthorizer(true, true), auth.NewEndpointAuthorizer(false, false), auth.NewEndpointAuthorizer(true, false)
 	if err := asCaller(withTokens, auth.Caller{})("plain"); !errors.Is(err, transport.ErrUnavailable) {
 		t.Errorf("before the database is open: %v", err)
 	}
 	withTokens.SetEnroller(enroller)
 	withoutTokens.SetEnroller(enroller)
+	enrolledOnly.SetEnroller(enroller)
 	tests := map[string]struct {
 		authorize                func(endpoint string) error
 		plain, enrolled, revoked bool
@@ -55,6 +56,13 @@ func TestEndpointAuthorizer(t *testing.T) {
 		"no tokens":          {asCaller(withoutTokens, auth.Caller{Role: auth.Admin}), true, true, false},
 		"own user":           {func(e string) error { return withTokens.AuthorizeUser(t.Context(), e, e) }, true, true, false},
 		"control plane user": {func(e string) error { return withTokens.AuthorizeUser(t.Context(), "tasker", e) }, true, false, false},
+
+		"without an agents' token: own secret":         {asCaller(enrolledOnly, auth.Caller{Role: auth.Agent, Endpoint: "enrolled"}), false, true, false},
+		"without an agents' token: shared token":       {asCaller(enrolledOnly, auth.Caller{Role: auth.Agent}), false, false, false},
+		"without an agents' token: admin":              {asCaller(enrolledOnly, auth.Caller{Role: auth.Admin}), false, false, false},
+		"without an agents' token: own user":           {func(e string) error { return enrolledOnly.AuthorizeUser(t.Context(), e, e) }, true, true, false},
+		"without an agents' token: control plane user": {func(e string) error { return enrolledOnly.AuthorizeUser(t.Context(), "tasker", e) }, false, false, false},
+		"no tokens: control plane user":                {func(e string) error { return withoutTokens.AuthorizeUser(t.Context(), "tasker", e) }, true, false, false},
 	}
 	for name, tt := range tests {
 		for endpoint, want := range map[string]bool{"plain": tt.plain, "enrolled": tt.enrolled, "revoked": tt.revoked} {

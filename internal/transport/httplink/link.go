@@ -128,7 +128,7 @@ func responseError(resp *http.Response) error {
 	p.Status = resp.StatusCode
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized:
-		p.Detail = "the control plane does not accept the token: the endpoint was revoked or never enrolled there, or the token belongs to another endpoint; enrol it again with tasker-agent enrol, or set server.token_file to a file with the control plane's agent.token"
+		p.Detail = "the control plane does not accept the token: the endpoint was revoked or never enrolled there, or the token belongs to another endpoint; enrol it again with tasker-agent enrol, or set server.token_file to a file with the control plane's agent.token, which must have api.agent_token: on"
 	case resp.StatusCode/100 == 3:
 		p.Detail = fmt.Sprintf("the control plane redirects; set server.uri to the URI that leads to %s", resp.Header.Get("Location"))
 	case p.Detail == "":

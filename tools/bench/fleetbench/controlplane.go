@@ -39,7 +39,7 @@ func startControlPlane(ctx context.Context, o Options, env *environment) (*contr
 	conf := fmt.Sprintf(`task_types: [{name: %s, handler: %s}]
 handlers: [%s]
 data_dir: %q
-api: {port: %d}
+api: {port: %d, agent_token: on}
 database: {uri: %q}
 message_queue: {uri: %q}
 log: {level: warn}

@@ -22,7 +22,7 @@ func (f *fleet) writeFiles(a addresses) error {
 	}
 	files := map[string]string{"controlplane.yaml": fmt.Sprintf(`task_types: [ping, facts, command, {name: %s, handler: script, timeout: 1m}]
 data_dir: %q
-api: {port: %s}
+api: {port: %s, agent_token: on}
 database: {uri: %q}
 message_queue: {uri: %q}
 `, taskType, filepath.Join(f.dir, "controlplane"), port, cmp.Or(f.database, "sqlite:tasker.db"), f.messageQueue)}

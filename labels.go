@@ -9,7 +9,7 @@ import (
 )
 
 // MaxLabels is the maximum number of labels of an endpoint.
-const MaxLabels = 64
+const MaxLabels = 256
 
 // ValidateLabels returns an error unless the labels have valid names and values, and
 // are at most MaxLabels.

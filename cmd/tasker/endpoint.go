@@ -47,18 +47,17 @@ func parseLabels(args []string) (set map[string]string, remove []string, err err
 	set = map[string]string{}
 	for _, arg := range args {
 		name, value, found := strings.Cut(arg, "=")
-		if !found {
-			name, found = strings.CutSuffix(arg, "-")
-			remove = append(remove, name)
-		} else {
+		if found {
+			if err := tasker.ValidateLabel(name, value); err != nil {
+				return nil, nil, usage("%q: %w", arg, err)
+			}
 			set[name] = value
+			continue
 		}
-		if !found {
+		if name, found = strings.CutSuffix(arg, "-"); !found || name == "" {
 			return nil, nil, usage("%q is neither NAME=VALUE nor NAME-", arg)
 		}
-		if err := tasker.ValidateLabel(name, value); err != nil {
-			return nil, nil, usage("%q: %w", arg, err)
-		}
+		remove = append(remove, name)
 	}
 	for _, name := range remove {
 		if _, both := set[name]; both {

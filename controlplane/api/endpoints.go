@@ -32,7 +32,7 @@ type EndpointList struct {
 // LabelRequest changes the labels of an endpoint.
 type LabelRequest struct {
 	Set    map[string]string `json:"set,omitempty" doc:"Labels to add or replace."`
-	Remove []string          `json:"remove,omitempty" maxItems:"64" doc:"The names of labels to remove; names that the endpoint does not have are ignored."`
+	Remove []string          `json:"remove,omitempty" maxItems:"256" doc:"The names of labels to remove; names that the endpoint does not have are ignored."`
 }
 
 type labelInput struct {

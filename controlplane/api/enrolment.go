@@ -28,7 +28,7 @@ type EnrolTokenRequest struct {
 	TTL     string `json:"ttl,omitempty" doc:"How long the token is valid, 1m to 720h: 30m, 1h, or a number of seconds as text." default:"1h" maxLength:"40"`
 	MaxUses int    `json:"max_uses,omitempty" doc:"How many endpoints can enrol with the token." default:"1" minimum:"1" maximum:"100000"`
 	// Labels become the bound labels of the endpoints.
-	Labels map[string]string `json:"labels,omitempty" doc:"The labels of the endpoints that enrol with the token: at most 64." example:"{\"role\": \"web\"}"`
+	Labels map[string]string `json:"labels,omitempty" doc:"The labels of the endpoints that enrol with the token: at most 256." example:"{\"role\": \"web\"}"`
 }
 
 // EnrolTokenList is a list of enrolment tokens.

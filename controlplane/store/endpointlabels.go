@@ -34,8 +34,11 @@ type EndpointLabels struct{ db *database }
 
 // LabelEndpoint adds or replaces the labels in set, and removes the labels whose names
 // are in remove. Repeating it changes nothing. ErrNotFound means that the endpoint is
-// not known, ErrLabels that the endpoint would have labels that are not valid.
+// not known, ErrLabels that labels in set are not valid, or that there would be too many.
 func (l *EndpointLabels) LabelEndpoint(ctx context.Context, endpoint string, set map[string]string, remove []string) error {
+	if err := tasker.ValidateLabels(set); err != nil {
+		return fmt.Errorf("%w: %w", ErrLabels, err)
+	}
 	return l.db.updateUnique(ctx, "label an endpoint", func(tx *tx) error {
 		if err := checkExists(ctx, &tx.Conn, endpoint); err != nil {
 			return err
@@ -48,8 +51,8 @@ func (l *EndpointLabels) LabelEndpoint(ctx context.Context, endpoint string, set
 			delete(labels, name)
 		}
 		maps.Copy(labels, set)
-		if err := tasker.ValidateLabels(labels); err != nil {
-			return fmt.Errorf("%w: %w", ErrLabels, err)
+		if len(labels) > tasker.MaxLabels {
+			return fmt.Errorf("%w: the endpoint would have %d; at most %d are allowed", ErrLabels, len(labels), tasker.MaxLabels)
 		}
 		return bindLabels(ctx, tx, endpoint, labels)
 	})

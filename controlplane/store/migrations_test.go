@@ -69,6 +69,9 @@ func TestUpgradeBindsTheLabelsOfEnrolledEndpoints(t *testing.T) {
 			)
 			f := &fixture{Store: s}
 			f.wantLabels(t, "enrolled", map[string]string{"role": "web", "größe": "ä"}, map[string]string{"role": "web", "größe": "ä"})
+			// A label whose name would not be valid today can be removed.
+			must(t, s.LabelEndpoint(t.Context(), "enrolled", map[string]string{"zone": "a"}, []string{"größe"}))
+			f.wantLabels(t, "enrolled", map[string]string{"role": "web", "zone": "a"}, map[string]string{"role": "web", "größe": "ä"})
 			for _, name := range []string{"without", "old", "never-connected"} {
 				f.wantLabels(t, name, nil, nil)
 			}

@@ -85,7 +85,7 @@ type Response struct {
 	// SilentSince does not count as a change of the response.
 	SilentSince *time.Time `json:"silent_since,omitempty" doc:"When the endpoint last reported, if it should work on the task but is not connected; absent otherwise. After api.lost_after the response is interrupted."`
 
-	SentAt     *time.Time `json:"sent_at" doc:"When the task was handed to the transport."`
+	SentAt     *time.Time `json:"sent_at" doc:"When the task was handed to the transport. A pending response has it if its order may have been sent although the transport reported an error."`
 	ReceivedAt *time.Time `json:"received_at" doc:"When the agent stored the task in its journal."`
 	StartedAt  *time.Time `json:"started_at" doc:"When the handler was started."`
 	FinishedAt *time.Time `json:"finished_at" doc:"When the response ended."`

@@ -173,13 +173,15 @@ func TestRetryOfUnsentOrder(t *testing.T) {
 	t.Parallel()
 	const tries = 20
 	tests := map[string]struct {
-		err      error
-		reason   string
-		max, min time.Duration
+		err       error
+		reason    string
+		maybeSent bool
+		max, min  time.Duration
 	}{
-		"offline":    {transport.ErrOffline, "offline", 30 * time.Second, 10 * time.Second},
-		"unroutable": {transport.ErrUnroutable, "unroutable: ", 30 * time.Second, 10 * time.Second},
-		"no broker":  {errors.New("no connection"), "no connection", 5 * time.Second, time.Second},
+		"offline":    {transport.ErrOffline, "offline", false, 30 * time.Second, 10 * time.Second},
+		"unroutable": {transport.ErrUnroutable, "unroutable: ", false, 30 * time.Second, 10 * time.Second},
+		"refused":    {transport.ErrRefused, "refused", false, 5 * time.Second, time.Second},
+		"no broker":  {errors.New("no connection"), "no connection", true, 5 * time.Second, time.Second},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -205,6 +207,9 @@ func TestRetryOfUnsentOrder(t *testing.T) {
 					longest = max(longest, u.After)
 					if len(u.Reason) < len(tt.reason) || u.Reason[:len(tt.reason)] != tt.reason {
 						t.Fatalf("reason %q, want %q", u.Reason, tt.reason)
+					}
+					if u.MaybeSent != tt.maybeSent {
+						t.Fatalf("may have been sent: %t, want %t", u.MaybeSent, tt.maybeSent)
 					}
 				}
 				if longest > tt.max || longest < tt.min {

@@ -40,7 +40,7 @@ func (d *Dispatcher) splitBySent(claims []store.Claim, err error) (sent []store.
 		d.opts.Log.Debug("order not sent", "task", c.TaskID, "type", c.Order.Type, "endpoint", c.Order.Endpoint,
 			"tries", c.Tries+1, "error", cause)
 		reason, retry := explain(cause)
-		unsent = append(unsent, store.Unsent{Claim: c, Reason: reason, After: retry.Wait(c.Tries)})
+		unsent = append(unsent, store.Unsent{Claim: c, Reason: reason, After: retry.Wait(c.Tries), MaybeSent: maybeSent(cause)})
 	}
 	return sent, unsent
 }
@@ -54,6 +54,11 @@ func explain(err error) (string, backoff.Policy) {
 		return "unroutable: no agent of this name is subscribed to the task type; it has not connected yet, or has neither handler nor script for it", endpointRetry()
 	}
 	return err.Error(), outageRetry()
+}
+
+// maybeSent reports whether an order may have arrived although Send returned the error.
+func maybeSent(err error) bool {
+	return !errors.Is(err, transport.ErrOffline) && !errors.Is(err, transport.ErrUnroutable) && !errors.Is(err, transport.ErrRefused)
 }
 
 // release makes claims due at once, for any control plane.

@@ -84,13 +84,10 @@ func (cs *changeSet) end(r *responseRow, status tasker.ResponseStatus, reason st
 	r.changed = true
 }
 
-// endLost ends a response whose agent will not report any more.
+// endLost ends a response whose agent does not report any more. The status is interrupted
+// even if a cancel was requested: only the agent can report that no process is left.
 func (cs *changeSet) endLost(r *responseRow, reason string) {
-	status := tasker.Interrupted
-	if cs.tasks[r.TaskID].CancelRequestedAt != nil {
-		status = tasker.Cancelled
-	}
-	cs.end(r, status, reason, true)
+	cs.end(r, tasker.Interrupted, reason, true)
 }
 
 // write writes the changes, and returns the tasks that they finished, without

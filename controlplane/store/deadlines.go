@@ -98,7 +98,7 @@ func closeBroadcast(t *taskRow) {
 	}
 }
 
-// ExpireSilent ends as interrupted (or cancelled, if that was requested) up to limit
+// ExpireSilent ends as interrupted up to limit
 // responses that agents have received and not ended, of endpoints that have been silent
 // for longer than after and for three of their own heartbeats. It returns how many rows
 // it changed and the tasks that finished.

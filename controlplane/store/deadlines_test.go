@@ -111,7 +111,8 @@ func TestExpireSilent(t *testing.T) {
 		if want := "silent since " + since.Format(time.RFC3339); r.Reason != want || !r.Presumed {
 			t.Errorf("reason %q, want %q", r.Reason, want)
 		}
-		f.want(t, cancelled.ID, "cancelled", "lb-1", "cancelled")
+		// Only the agent can report that nothing runs any more.
+		f.want(t, cancelled.ID, "cancelled", "lb-1", "interrupted")
 		f.apply(t, update("lb-1", task.ID, 1, 2, tasker.Succeeded), update("lb-1", cancelled.ID, 1, 2, tasker.Succeeded))
 		f.want(t, task.ID, "running", "lb-1", "succeeded", "lb-2", "running")
 		f.want(t, cancelled.ID, "succeeded", "lb-1", "succeeded")

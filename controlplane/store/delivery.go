@@ -71,7 +71,10 @@ func taskUnsent(cs *changeSet, t *taskRow, u Unsent) {
 }
 
 func responseUnsent(cs *changeSet, t *taskRow, r *responseRow, u Unsent) {
-	if !u.Cancel && r.Status == tasker.Pending && t.CancelRequestedAt != nil {
+	if !u.Cancel && u.MaybeSent && r.Status == tasker.Pending && r.SentAt == nil {
+		r.SentAt, r.changed = cs.Now.TimeOrNil(), true
+	}
+	if !u.Cancel && r.Status == tasker.Pending && r.SentAt == nil && t.CancelRequestedAt != nil {
 		cancelUnsent(cs, r)
 		return
 	}

@@ -172,8 +172,7 @@ func checkNotConnected(ctx context.Context, t *tx, endpoint string) error {
 
 // RevokeEndpoint revokes an endpoint's secret, so that Identify no longer finds the
 // endpoint until it is enrolled again. Responses that its agent has not ended become
-// interrupted, or cancelled if that was requested. RevokeEndpoint returns the tasks
-// that finished.
+// interrupted. RevokeEndpoint returns the tasks that finished.
 func (e *Enrolment) RevokeEndpoint(ctx context.Context, endpoint, by string) ([]tasker.Task, error) {
 	defer e.clearCaches()
 	var finished []tasker.Task

@@ -182,7 +182,7 @@ func TestRevokeEndpoint(t *testing.T) {
 		if r := responses["web-1"]; r.Reason != "revoked" || !r.Presumed {
 			t.Errorf("response of the revoked endpoint: %+v", r)
 		}
-		f.want(t, cancelled.ID, "cancelled", "web-1", "cancelled")
+		f.want(t, cancelled.ID, "cancelled", "web-1", "interrupted")
 		f.want(t, waiting.ID, "pending", "web-1", "pending")
 		revoked := f.Now()
 		f.Add(30 * time.Second)

@@ -46,6 +46,8 @@ type Unsent struct {
 	Reason string
 	// After is the delay before the next try.
 	After time.Duration
+	// MaybeSent means that the order may have arrived all the same.
+	MaybeSent bool
 }
 
 // maxClaimBytes bounds the payloads that one ClaimDue reads.

@@ -125,9 +125,10 @@ func cancelBroadcast(cs *changeSet, t *taskRow) {
 }
 
 // cancelResponse ends a response whose order was not sent, and sends a cancel to the
-// other agents. An order that is being sent may start; its agent reports the outcome.
+// other agents. An order that is being sent, or that may have arrived although its send
+// failed, may start; its agent reports the outcome.
 func cancelResponse(cs *changeSet, r *responseRow) {
-	switch sendFailed := r.Reason != ""; {
+	switch sendFailed := r.Reason != "" && r.SentAt == nil; {
 	case r.Status == tasker.Pending && r.sendTries == 0:
 		cs.end(r, tasker.Cancelled, cancelledUnsent, false)
 	case r.Status == tasker.Pending && sendFailed:
@@ -138,8 +139,8 @@ func cancelResponse(cs *changeSet, r *responseRow) {
 	}
 }
 
-// cancelUnsent ends a response whose order could not be sent. The order may have
-// arrived all the same: the agent gets a cancel too, and its reports count.
+// cancelUnsent ends a response whose order could not be sent. If the transport is wrong
+// and the order has arrived, the agent gets a cancel too, and its reports count.
 func cancelUnsent(cs *changeSet, r *responseRow) {
 	deadline := r.expiresAt
 	cs.end(r, tasker.Cancelled, cancelledUnsent, true)

@@ -128,6 +128,38 @@ func TestCancelOfUnsendableOrders(t *testing.T) {
 	})
 }
 
+// A response whose order may have arrived although its send failed is not cancelled
+// without a report of its agent, even if a later try finds the agent offline.
+func TestCancelOfOrdersThatMayHaveArrived(t *testing.T) {
+	tests := map[string]struct{ cancelBefore bool }{
+		"cancelled after the failed send": {false},
+		"cancelled during the send":       {true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				task := f.create(t, request("a", "lb-1"))
+				claims := f.claim(t, 1)
+				if tt.cancelBefore {
+					f.cancel(t, "a")
+				}
+				must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: claims[0], Reason: "the connection broke", After: time.Second, MaybeSent: true}}))
+				if !tt.cancelBefore {
+					f.Add(time.Second)
+					must(t, f.MarkUnsent(t.Context(), []store.Unsent{{Claim: f.claim(t, 1)[0], Reason: "offline", After: time.Second}}))
+					f.cancel(t, "a")
+				}
+				f.want(t, task.ID, "pending", "lb-1", "pending")
+				if c := f.claim(t, 1); !c[0].Cancel {
+					t.Errorf("claimed %+v, want a cancel", c[0])
+				}
+				f.apply(t, update("lb-1", task.ID, 1, 1, tasker.Cancelled))
+				f.want(t, task.ID, "cancelled", "lb-1", "cancelled")
+			})
+		})
+	}
+}
+
 // A cancel that could not be sent is retried until the response has ended, and at once
 // when the agent connects again.
 func TestCancelIsRetried(t *testing.T) {

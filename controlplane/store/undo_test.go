@@ -109,7 +109,7 @@ func TestUndoCoversUnconfirmedCancels(t *testing.T) {
 		if _, _, err := f.ExpireSilent(t.Context(), time.Hour, 10); err != nil {
 			t.Fatal(err)
 		}
-		f.want(t, task.ID, tasker.TaskIncomplete, "lb-1", "cancelled", "lb-2", "missing")
+		f.want(t, task.ID, tasker.TaskIncomplete, "lb-1", "interrupted", "lb-2", "missing")
 		undo, err := f.UndoTask(t.Context(), "ping", "x", "me")
 		if err != nil || !slices.Equal(undo.Endpoints, []string{"lb-1", "lb-2"}) {
 			t.Errorf("undone on %v, %v", undo.Endpoints, err)

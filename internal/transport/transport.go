@@ -51,9 +51,10 @@ var (
 	// ErrUnavailable means that the other side or the broker cannot be reached now.
 	ErrUnavailable = errors.New("transport is unavailable")
 	// ErrOffline means that the endpoint is not connected and the transport does not
-	// queue messages for it.
+	// queue messages for it. The message has not been sent.
 	ErrOffline = errors.New("endpoint is not connected")
-	// ErrUnroutable means that the endpoint does not subscribe to the task type.
+	// ErrUnroutable means that the endpoint does not subscribe to the task type. The
+	// message has not been sent.
 	ErrUnroutable = errors.New("unroutable")
 	// ErrRefused means that the other side received and rejected the message; it will
 	// reject the same message again.

@@ -189,7 +189,9 @@ func (s *stream) writeQueued() {
 				n++
 			}
 			if err := s.write(frames[:n]); err != nil {
-				reportResults(frames, fmt.Errorf("%w: %w", transport.ErrOffline, err))
+				// The agent may have read a part of the write.
+				reportResults(frames[:n], fmt.Errorf("%w: %w", transport.ErrUnavailable, err))
+				reportResults(frames[n:], fmt.Errorf("%w: %w", transport.ErrOffline, err))
 				s.end(err)
 				return
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
 	"github.com/MatthiasWiesner/tasker/internal/identity"
+	"github.com/MatthiasWiesner/tasker/internal/textfile"
 )
 
 const (
@@ -122,6 +123,9 @@ func (f *enrolFlags) readToken() (string, error) {
 		content, err := os.ReadFile(f.tokenFile)
 		if err != nil {
 			return "", fmt.Errorf("read the enrolment token: %w", err)
+		}
+		if content, err = textfile.TrimMark(content); err != nil {
+			return "", fmt.Errorf("read the enrolment token from %s: %w", f.tokenFile, err)
 		}
 		token = string(content)
 	case token == "":

@@ -19,7 +19,7 @@ func TestEnrolAndCheckConfig(t *testing.T) {
 		t.Errorf("check-config before the enrolment: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "token")
-	write(t, file, goodToken+"\n")
+	write(t, file, "\ufeff"+goodToken+"\r\n") // as some editors write it
 	out, err := execute(t, "enrol", "--config", src.File, "--server", url, "--token-file", file, "--endpoint", "web-1")
 	if err != nil || !strings.Contains(out, "endpoint web-1") || !strings.Contains(out, "tasker-agent run --config "+src.File) {
 		t.Errorf("enrol: %v\n%s", err, out)

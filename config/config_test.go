@@ -154,7 +154,7 @@ func TestAgent(t *testing.T) {
 endpoint: loadbalancer-1
 server: {uri: "http://127.0.0.1:8888", token_file: ""}   # or amqp://…
 data_dir: /var/lib/tasker-agent
-labels: {role: loadbalancer, rack: 7}
+labels: {role: loadbalancer, rack: 7, version: 1.10, build: 00123, exp: 1e3, hex: 0x1F, no: no, since: 2026-01-02, big: 123456789012345678901234567890}
 metrics: {address: 127.0.0.1, port: 0}
 handlers:
   command: {allow: [["/usr/bin/uptime"], ["/bin/sleep", "*"]]}
@@ -172,7 +172,11 @@ kill_grace: 1.5
 		Endpoint: "loadbalancer-1",
 		Server:   config.Server{URI: "http://127.0.0.1:8888"},
 		DataDir:  "/var/lib/tasker-agent",
-		Labels:   map[string]string{"role": "loadbalancer", "rack": "7"},
+		Labels: map[string]string{
+			"role": "loadbalancer", "rack": "7",
+			// As they are written.
+			"version": "1.10", "build": "00123", "exp": "1e3", "hex": "0x1F", "no": "no", "since": "2026-01-02", "big": "123456789012345678901234567890",
+		},
 		Metrics:  config.Metrics{Address: "127.0.0.1", Port: 0},
 		Handlers: config.Handlers{
 			Command:  config.Command{Allow: [][]string{{"/usr/bin/uptime"}, {"/bin/sleep", "*"}}},

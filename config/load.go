@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/MatthiasWiesner/tasker/internal/textfile"
 )
 
 // shipped contains the files for the modes development and production.
@@ -100,6 +102,9 @@ func (s Source) load(dir string, target any, check func(*validator)) (string, er
 	file, content, err := s.Resolve().read(dir)
 	if err != nil {
 		return file, err
+	}
+	if content, err = textfile.TrimMark(content); err != nil {
+		return file, fmt.Errorf("%s: %w", file, err)
 	}
 	r := &report{file: file, positions: map[string]token.Position{}}
 	d := decoder{report: r, env: s.Env}

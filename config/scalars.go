@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+
+	"github.com/MatthiasWiesner/tasker/internal/textfile"
 )
 
 // Secret is a string that is hidden wherever it is printed, logged or marshalled.
@@ -90,6 +92,9 @@ func readToken(file string) (Secret, error) {
 	b, err := os.ReadFile(file) //nolint:gosec // the operator names the file
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
+	}
+	if b, err = textfile.TrimMark(b); err != nil {
+		return "", fmt.Errorf("read the token from %s: %w", file, err)
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" || strings.ContainsAny(token, " \t\r\n") {

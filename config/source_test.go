@@ -136,3 +136,24 @@ func TestClient(t *testing.T) {
 		t.Errorf("token %q, %v", secret.Reveal(), err)
 	}
 }
+
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	for content, want := range map[string]string{
+		"\ufeffurl: http://127.0.0.1:1\r\n": "",
+		"\ufefftokn: x\n":                   file + ":1:1: tokn: unknown key",
+		"\xff\xfeu\x00r\x00l\x00":           file + ": the file is in UTF-16; save it in UTF-8",
+	} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.LoadClient(config.Source{File: file})
+		switch {
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%q: got error %v, want %s", content, err, want)
+		case want == "" && (err != nil || c.URL.Reveal() != "http://127.0.0.1:1"):
+			t.Errorf("%q: got %+v, %v", content, c, err)
+		}
+	}
+}

@@ -30,7 +30,7 @@ func New(o Options) (*API, error) {
 	metrics := newMetrics(o.Registerer)
 	shared := resource{huma: humago.New(mux, openAPIConfig(o.Version, !o.Authorizer.Disabled())), store: o.Store, log: o.Log}
 	shared.huma.OpenAPI().Tags = tags(o.Types)
-	shared.huma.UseMiddleware(shared.rejectAmbiguousQuery)
+	shared.huma.UseMiddleware(shared.rejectAmbiguousQuery, shared.rejectEncodedBody)
 	types := make([]string, 0, len(o.Types))
 	for _, t := range o.Types {
 		types = append(types, t.Name)

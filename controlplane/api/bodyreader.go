@@ -31,7 +31,11 @@ func readBody(body []byte) (bodyReader, error) {
 	if err := strictjson.Check(body); err != nil {
 		var e *strictjson.Error
 		errors.As(err, &e)
-		return r, newFieldProblem(http.StatusBadRequest, "the body cannot be read", "body"+e.Path, e.Message)
+		status := http.StatusBadRequest
+		if e.Unsupported {
+			status = http.StatusUnprocessableEntity
+		}
+		return r, newFieldProblem(status, "the body cannot be read", "body"+e.Path, e.Message)
 	}
 	if json.Unmarshal(body, &r.fields) != nil || r.fields == nil {
 		return r, newFieldProblem(http.StatusUnprocessableEntity, "the body must be a JSON object", "body", "is "+jsonType(body)+", but must be an object")

@@ -31,6 +31,19 @@ func (r resource) rejectAmbiguousQuery(ctx huma.Context, next func(huma.Context)
 	next(ctx)
 }
 
+// rejectEncodedBody rejects a compressed body, which would otherwise be reported as invalid
+// text.
+func (r resource) rejectEncodedBody(ctx huma.Context, next func(huma.Context)) {
+	encoding := ctx.Header("Content-Encoding")
+	if encoding == "" || strings.EqualFold(encoding, "identity") {
+		next(ctx)
+		return
+	}
+	ctx.SetHeader("Accept-Encoding", "identity")
+	_ = huma.WriteErr(r.huma, ctx, http.StatusUnsupportedMediaType, "the body must be sent without a Content-Encoding",
+		&huma.ErrorDetail{Location: "header.Content-Encoding", Message: "is " + quote(encoding)})
+}
+
 // requireJSON rejects other content types, and a missing one: a page of another site can
 // send those without the browser's preflight request.
 func (r resource) requireJSON(ctx huma.Context, next func(huma.Context)) {

@@ -29,6 +29,9 @@ type Error struct {
 	Path string
 	// Message completes a sentence that begins with the path.
 	Message string
+	// Unsupported is true if the document is valid JSON, but has a value that common
+	// parsers cannot represent.
+	Unsupported bool
 }
 
 // Error returns the path and the message.
@@ -69,7 +72,7 @@ func CheckDepth(data []byte, maxDepth int) error {
 	err := checkValue(dec, 0, maxDepth)
 	var e *Error
 	if errors.As(err, &e) {
-		return &Error{Path: truncate(e.Path), Message: e.Message}
+		return &Error{Path: truncate(e.Path), Message: e.Message, Unsupported: e.Unsupported}
 	}
 	return err
 }
@@ -147,13 +150,21 @@ func atStep(step string, err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	return &Error{Path: step + e.Path, Message: e.Message}
+	return &Error{Path: step + e.Path, Message: e.Message, Unsupported: e.Unsupported}
 }
 
+// checkNumber rejects a number that is slow to parse, or that exceeds a float64: agents and
+// handlers could not read it.
 func checkNumber(text string) error {
 	_, exponent, found := strings.Cut(strings.ToLower(text), "e")
-	if n, err := strconv.Atoi(exponent); found && (err != nil || n > maxExponent || n < -maxExponent) || len(text) > maxNumberLength {
-		return &Error{Message: "is a number that many parsers cannot read"}
+	n, err := strconv.Atoi(exponent)
+	isHuge := found && (err != nil || n > maxExponent || n < -maxExponent) || len(text) > maxNumberLength
+	if !isHuge {
+		_, err = strconv.ParseFloat(text, 64)
+		isHuge = err != nil
+	}
+	if isHuge {
+		return &Error{Message: "is a number that many parsers cannot read: send it as a string", Unsupported: true}
 	}
 	return nil
 }

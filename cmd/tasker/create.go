@@ -56,7 +56,9 @@ outcome of these calls.
 
 --file is the whole request in JSON or YAML, as for POST /TYPE. TYPE may be left out if the
 file contains it as type. Without an identifier in the file, one is generated. A file
-without endpoints and labels needs --all too.
+without endpoints and labels needs --all too. Values are sent as they are written in YAML:
+1.10 stays 1.10, and no is a text. A number that JSON cannot express, such as 00123, is
+refused; in quotes it is a text.
 
 ` + exitCodes,
 		Example: `  tasker task create ping -e loadbalancer-1 --watch

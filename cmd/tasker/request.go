@@ -8,11 +8,12 @@ import (
 	"os"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/uuid"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/cmd/tasker/internal/yamljson"
 	"github.com/MatthiasWiesner/tasker/internal/strictjson"
+	"github.com/MatthiasWiesner/tasker/internal/textfile"
 )
 
 // maxRequest is the highest size of a request that the control plane accepts, in bytes.
@@ -33,6 +34,9 @@ func optionalJSON(name, flag string, stdin io.Reader) (json.RawMessage, error) {
 	case isFile:
 		source = file
 		content, err = readFile(file, stdin, tasker.MaxPayload)
+	}
+	if err == nil {
+		content, err = textfile.TrimMark(content)
 	}
 	if err != nil {
 		return nil, usage("%s: %w", name, err)
@@ -70,19 +74,25 @@ type request map[string]json.RawMessage
 // the name is "-".
 func readRequest(file string, stdin io.Reader) (request, error) {
 	content, err := readFile(file, stdin, maxRequest)
+	if file == "-" {
+		file = "the standard input"
+	}
 	switch {
 	case err != nil:
 		return nil, usage("read the request: %w", err)
 	case len(content) > maxRequest:
 		return nil, usage("%s is larger than %d bytes", file, maxRequest)
 	}
+	if content, err = textfile.TrimMark(content); err != nil {
+		return nil, usage("%s: %w", file, err)
+	}
 	if json.Valid(content) {
 		if err := strictjson.Check(content); err != nil {
 			return nil, usage("%s: %s", file, strings.TrimPrefix(err.Error(), "."))
 		}
 	} else {
-		if content, err = fromYAML(content); err != nil {
-			return nil, usage("%s is neither JSON nor YAML: %w", file, err)
+		if content, err = yamljson.Convert(content); err != nil {
+			return nil, usage("%s: %w", file, err)
 		}
 	}
 	var q request
@@ -90,22 +100,6 @@ func readRequest(file string, stdin io.Reader) (request, error) {
 		return nil, usage("%s holds no request: it must be an object with the fields of POST /TYPE, such as identifier, payload and endpoints", file)
 	}
 	return q, nil
-}
-
-// fromYAML converts a YAML file with one document to JSON.
-func fromYAML(content []byte) ([]byte, error) {
-	d := yaml.NewDecoder(bytes.NewReader(content))
-	var v, more any
-	switch err := d.Decode(&v); {
-	case errors.Is(err, io.EOF):
-		return nil, errors.New("it is empty")
-	case err != nil:
-		return nil, err
-	}
-	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it has more than one document")
-	}
-	return json.Marshal(v)
 }
 
 // taskType returns the task type, which the command line or the file names.

@@ -177,7 +177,7 @@ kill_grace: 1.5
 			// As they are written.
 			"version": "1.10", "build": "00123", "exp": "1e3", "hex": "0x1F", "no": "no", "since": "2026-01-02", "big": "123456789012345678901234567890",
 		},
-		Metrics:  config.Metrics{Address: "127.0.0.1", Port: 0},
+		Metrics: config.Metrics{Address: "127.0.0.1", Port: 0},
 		Handlers: config.Handlers{
 			Command:  config.Command{Allow: [][]string{{"/usr/bin/uptime"}, {"/bin/sleep", "*"}}},
 			File:     config.AllowList{Allow: []string{"/etc/app"}},

@@ -36,10 +36,11 @@ func ReplaceIn(root *os.Root, name string, content []byte, prepare ...func(*os.F
 }
 
 // Create writes the file at path. It returns an error that wraps fs.ErrExist if the file
-// exists, even if another process creates it at the same time.
-func Create(path string, content []byte) error {
+// exists, even if another process creates it at the same time. The prepare functions are
+// as in Replace.
+func Create(path string, content []byte, prepare ...func(*os.File) error) error {
 	return inDirectory(path, func(dir *os.Root, name string) error {
-		temporary, err := stage(dir, name, content, nil)
+		temporary, err := stage(dir, name, content, prepare)
 		if err != nil {
 			return err
 		}

@@ -29,4 +29,5 @@ type Presence struct {
 	Waiting   int               `json:"waiting" doc:"How many assignments the agent has accepted and not yet started."`
 	Load      float64           `json:"load" doc:"The one-minute load average of the server."`
 	Heartbeat Duration          `json:"heartbeat" doc:"The interval of the agent's heartbeats; the control plane sets a longer one for large fleets."`
+	Key       string            `json:"key,omitempty" doc:"The id of the newest signing key that the agent accepts; absent if it is not enrolled."`
 }

@@ -81,4 +81,7 @@ type Welcome struct {
 	// Heartbeat is the interval at which the agent sends heartbeats. A later welcome
 	// of the same session changes it.
 	Heartbeat Duration `json:"heartbeat"`
+	// Keys introduce the keys that sign orders, oldest first. The signature of the order
+	// does not cover them: each has its own.
+	Keys []Endorsement `json:"keys,omitempty"`
 }

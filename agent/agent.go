@@ -45,6 +45,7 @@ type shared struct {
 	clock    *clock
 	registry *registry
 	reports  *reportQueue
+	keys     *trustedKeys
 }
 
 // New returns an Agent; Run starts it.
@@ -74,7 +75,7 @@ func New(opts Options) (*Agent, error) {
 		opts.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
 	opts.Log = opts.Log.With("endpoint", opts.Endpoint)
-	s := &shared{opts: &opts, clock: newClock(opts.Clock), registry: newRegistry(), reports: newReportQueue()}
+	s := &shared{opts: &opts, clock: newClock(opts.Clock), registry: newRegistry(), reports: newReportQueue(), keys: newTrustedKeys(opts.Keys)}
 	a := &Agent{shared: s, performer: &performer{shared: s}}
 	a.scheduler = &scheduler{shared: s, performer: a.performer, queues: map[string]*runQueue{}}
 	a.reporter = &reporter{shared: s, scheduler: a.scheduler, updates: &updateSender{s}, probe: make(chan struct{})}

@@ -31,6 +31,7 @@ type controlPlane struct {
 	ignoreHellos   bool
 	refuse         func(tasker.Report) bool
 	key            ed25519.PrivateKey // signs the welcomes, if not nil
+	endorsements   []tasker.Endorsement
 	batches        [][]tasker.Order
 	unacknowledged int // counts batches that were not acknowledged
 	reports        []tasker.Report
@@ -123,7 +124,7 @@ func (cp *controlPlane) apply(r tasker.Report) {
 	if r.Hello != nil && !cp.ignoreHellos {
 		welcome := tasker.Order{
 			Version: 1, Endpoint: r.Endpoint,
-			Welcome: &tasker.Welcome{Session: r.Hello.Session, Now: cp.time(), Heartbeat: tasker.Duration(cp.heartbeat)},
+			Welcome: &tasker.Welcome{Session: r.Hello.Session, Now: cp.time(), Heartbeat: tasker.Duration(cp.heartbeat), Keys: cp.endorsements},
 		}
 		if cp.key != nil {
 			_ = welcome.Sign(cp.key)

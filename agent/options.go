@@ -46,6 +46,10 @@ type Options struct {
 	// Keys are the public keys of the control plane. The agent refuses orders that are
 	// signed with none of them. Without keys it accepts every order.
 	Keys []ed25519.PublicKey
+	// StoreKeys stores the accepted keys, oldest first, when the control plane has
+	// introduced another one or one has retired. The next Agent needs them as its Keys.
+	// It may be nil.
+	StoreKeys func([]ed25519.PublicKey) error
 
 	// Link and Journal must be closed by the caller, after Run.
 	Link     transport.Link

@@ -27,13 +27,16 @@ func (r *receiver) receive(ctx context.Context, orders []tasker.Order) error {
 		r.reporter.beginSession()
 		return nil
 	}
-	signed, unsigned := splitBySignature(orders, r.opts.Keys)
+	r.retireKeys()
+	r.learnKeys(orders)
+	signed, unsigned := splitBySignature(orders, r.keys.accepted())
 	// The time is set first. Then assignments in the same delivery need not be held.
 	for _, o := range signed {
 		if o.Welcome != nil && r.isAddressee(o) && o.Version <= tasker.MaxWireVersion && r.reporter.welcome(*o.Welcome) {
 			r.clock.set(o.Welcome.Now)
 		}
 	}
+	r.retireKeys()
 	b := &batch{receiver: r, outcomes: map[string]int{}}
 	for _, o := range signed {
 		b.add(o)
@@ -78,6 +81,41 @@ const refusedSignature = "signature"
 // refusalLogInterval limits the log: a sender of unsigned orders can send many.
 const refusalLogInterval = time.Minute
 
+// learnKeys accepts the keys that welcomes introduce. An agent that was offline while the
+// keys changed learns them from the first welcome, which may be signed with one of them.
+func (r *receiver) learnKeys(orders []tasker.Order) {
+	for _, o := range orders {
+		if o.Welcome == nil || !r.isAddressee(o) {
+			continue
+		}
+		if keys := r.keys.learn(o.Welcome.Keys); keys != nil {
+			r.opts.Log.Info("the control plane has introduced a signing key", "key", r.keys.newest(), "accepted", len(keys))
+			r.storeKeys(keys)
+		}
+	}
+}
+
+// retireKeys stops to accept keys that have retired by the control plane's clock.
+func (r *receiver) retireKeys() {
+	now, known := r.clock.now()
+	if !known {
+		return
+	}
+	if keys := r.keys.retire(now); keys != nil {
+		r.opts.Log.Info("a signing key has retired", "newest", r.keys.newest(), "accepted", len(keys))
+		r.storeKeys(keys)
+	}
+}
+
+func (r *receiver) storeKeys(keys []ed25519.PublicKey) {
+	if r.opts.StoreKeys == nil {
+		return
+	}
+	if err := r.opts.StoreKeys(keys); err != nil {
+		r.opts.Log.Error("cannot store the control plane's keys; they are learned again after a restart", "error", err)
+	}
+}
+
 // splitBySignature separates the orders that are signed with one of the keys from the
 // others. Without keys, every order passes.
 func splitBySignature(orders []tasker.Order, keys []ed25519.PublicKey) (signed, unsigned []tasker.Order) {
@@ -95,10 +133,15 @@ func splitBySignature(orders []tasker.Order, keys []ed25519.PublicKey) (signed, 
 	return signed, unsigned
 }
 
-// refuse counts unsigned orders, and logs one of each kind per refusalLogInterval.
+// refuse counts unsigned orders, and logs one of each kind per refusalLogInterval. An
+// order with the signature of a retired key was on its way when the key retired: the
+// hello of a new session requests it again, with another signature.
 func (r *receiver) refuse(unsigned []tasker.Order) {
 	for _, o := range unsigned {
 		r.opts.Metrics.countRefused(refusedSignature)
+		if r.keys.isRetired(o) && r.clock.startResync() {
+			r.reporter.beginSession()
+		}
 		kind, taskID := describe(o)
 		if !r.startRefusalLog(kind) {
 			continue

@@ -16,6 +16,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/builtin"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
+	"github.com/MatthiasWiesner/tasker/internal/identity"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 )
 
@@ -34,8 +35,10 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 	agentLog := log // the agent adds the endpoint itself
 	log = log.With("endpoint", c.Endpoint)
 	var keys []ed25519.PublicKey
+	var storeKeys func([]ed25519.PublicKey) error
 	if s.identity != nil {
 		keys = s.identity.Keys
+		storeKeys = func(keys []ed25519.PublicKey) error { return identity.StoreKeys(c.DataDir, keys) }
 	}
 	mux, err := newMux(c, log, extra)
 	if err != nil {
@@ -61,7 +64,7 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 	defer func() { err = errors.Join(err, link.Close()) }()
 	a, err := agent.New(agent.Options{
 		Endpoint: c.Endpoint, Version: version, Labels: c.Labels, MetricsAddress: address,
-		Link: link, Journal: records, Handlers: mux, Keys: keys,
+		Link: link, Journal: records, Handlers: mux, Keys: keys, StoreKeys: storeKeys,
 		Leftovers:   process.Leftovers{Endpoint: c.Endpoint, Grace: c.KillGrace.D(), Log: log},
 		Concurrency: c.Concurrency, KillGrace: c.KillGrace.D(), StopTimeout: c.StopTimeout.D(),
 		Log: agentLog, Metrics: metrics,

@@ -8,6 +8,8 @@
 package config
 
 import (
+	"cmp"
+	"path/filepath"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -20,8 +22,9 @@ type ControlPlane struct {
 	// Handlers are the names of additional handlers of the agents; default: none.
 	Handlers []string `yaml:"handlers"`
 	// DataDir is the directory of the tokens and the SQLite file; default: /var/lib/tasker.
-	DataDir string `yaml:"data_dir"`
-	API     API    `yaml:"api"`
+	DataDir string  `yaml:"data_dir"`
+	API     API     `yaml:"api"`
+	Signing Signing `yaml:"signing"`
 	// Database stores the tasks.
 	Database Database `yaml:"database"`
 	// MessageQueue connects the control plane with the agents.
@@ -106,6 +109,18 @@ func (t TLS) HasFiles() bool { return t.Cert != "" }
 // SelfCertified reports whether the API uses https with a self-signed certificate.
 func (a API) SelfCertified() bool {
 	return a.TLS.Mode == tlsAuto && !a.TLS.HasFiles() && !IsLoopback(a.Address)
+}
+
+// Signing is the section of the keys that sign orders and callbacks.
+type Signing struct {
+	// KeyFile is the file of the keys. The control plane creates it if it does not exist;
+	// default: signing.key in the data directory.
+	KeyFile string `yaml:"key_file"`
+}
+
+// SigningKeyFile returns the path of the file of the signing keys.
+func (c *ControlPlane) SigningKeyFile() string {
+	return cmp.Or(c.Signing.KeyFile, filepath.Join(c.DataDir, "signing.key"))
 }
 
 // Database is the section of the database.

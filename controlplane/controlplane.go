@@ -19,6 +19,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/dispatch"
 	"github.com/MatthiasWiesner/tasker/controlplane/rollout"
 	"github.com/MatthiasWiesner/tasker/controlplane/rollout/gate"
+	"github.com/MatthiasWiesner/tasker/controlplane/signing"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/urlrules"
 	"github.com/MatthiasWiesner/tasker/controlplane/watch"
@@ -35,6 +36,7 @@ type ControlPlane struct {
 	metrics  *metrics
 	store    *store.Store
 	watchers *watch.Fanout
+	keys     *signing.Keyring
 	enroller *auth.Enroller
 	api      *api.API
 	dispatch *dispatch.Dispatcher
@@ -92,12 +94,13 @@ func (c *ControlPlane) makeComponents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.enroller, err = auth.NewEnroller(ctx, auth.EnrollerOptions{
-		Store: c.store, Broker: o.Broker, Unsupported: o.Unsupported, Disconnect: o.Disconnect, Finished: c.finished, Log: o.Log,
-	})
+	c.keys, err = signing.Open(ctx, signing.Options{Store: c.store, File: o.SigningKeyFile, Log: o.Log})
 	if err != nil {
 		return err
 	}
+	c.enroller = auth.NewEnroller(auth.EnrollerOptions{
+		Store: c.store, Keys: c.keys.PublicKeys, Broker: o.Broker, Unsupported: o.Unsupported, Disconnect: o.Disconnect, Finished: c.finished, Log: o.Log,
+	})
 	if o.EndpointAuthorizer != nil {
 		o.EndpointAuthorizer.SetEnroller(c.enroller)
 	}
@@ -106,12 +109,8 @@ func (c *ControlPlane) makeComponents(ctx context.Context) error {
 		return err
 	}
 	c.rollout = rollout.New(rollout.Options{Store: c.store, Gates: c.gates, Log: o.Log, Finished: c.finished})
-	key, err := callback.LoadKey(ctx, c.store)
-	if err != nil {
-		return err
-	}
 	c.callback = callback.New(callback.Options{
-		Store: c.store, Key: key, Check: callbackRules.Check, Version: o.Version, Log: o.Log, Metrics: callback.NewMetrics(o.Registry),
+		Store: c.store, Key: callback.NewKey(c.keys.CallbackSecret()), Check: callbackRules.Check, Version: o.Version, Log: o.Log, Metrics: callback.NewMetrics(o.Registry),
 	})
 	return c.makeAPI(callbackRules, gateRules)
 }
@@ -119,7 +118,7 @@ func (c *ControlPlane) makeComponents(ctx context.Context) error {
 // makeTransportComponents makes the components that send orders and receive reports.
 func (c *ControlPlane) makeTransportComponents() {
 	o := c.opts
-	hub := &signingHub{Hub: o.Hub, key: c.enroller.Key()}
+	hub := &signingHub{Hub: o.Hub, keys: c.keys}
 	c.dispatch = dispatch.New(dispatch.Options{
 		Outbox: c.store, Hub: hub, Log: o.Log, Metrics: dispatch.NewMetrics(o.Registry), ReportWait: reportWait,
 	})
@@ -146,7 +145,7 @@ func (c *ControlPlane) makeAPI(callbacks, gates urlrules.Rules) error {
 	if err != nil {
 		return err
 	}
-	checks := map[string]func(context.Context) error{"database": c.store.Check}
+	checks := map[string]func(context.Context) error{"database": c.store.Check, "signing_key": c.keys.Check}
 	if o.Transport != nil {
 		checks["message_queue"] = o.Transport.Check
 	}

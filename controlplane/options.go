@@ -23,6 +23,8 @@ type Options struct {
 	// DatabaseURI is as in store.Options, relative to DataDir.
 	DatabaseURI string
 	DataDir     string
+	// SigningKeyFile is the file of the keys that sign orders and callbacks.
+	SigningKeyFile string
 
 	// Hub is the transport to the agents. Run closes it.
 	Hub transport.Hub

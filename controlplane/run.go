@@ -111,6 +111,7 @@ func (c *ControlPlane) loops() loops {
 		{name: "deadline", run: c.deadline.Run},
 		{name: "rollout", run: c.rollout.Run},
 		{name: "callback", run: c.callback.Run},
+		{name: "signing", run: c.keys.Run},
 	}
 }
 

@@ -2,18 +2,21 @@ package controlplane
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/signing"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
+
+// signer signs orders; a *signing.Keyring does.
+type signer interface{ Sign(o *tasker.Order) error }
 
 // signingHub signs every order that it sends.
 type signingHub struct {
 	transport.Hub
-	key ed25519.PrivateKey
+	keys signer
 }
 
 // Send implements transport.Hub. It does not change the caller's orders.
@@ -22,7 +25,9 @@ func (s *signingHub) Send(ctx context.Context, orders ...tasker.Order) error {
 	failed := map[int]error{}
 	var indexes []int // of the signed orders in orders
 	for i, o := range orders {
-		if err := o.Sign(s.key); err != nil {
+		if err := s.keys.Sign(&o); errors.Is(err, signing.ErrMissing) {
+			return fmt.Errorf("sign orders: %w", err) // the orders are sent later
+		} else if err != nil {
 			failed[i] = fmt.Errorf("%w: sign the order: %w", transport.ErrRefused, err)
 			continue
 		}

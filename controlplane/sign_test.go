@@ -23,6 +23,11 @@ func (h *fakeHub) Send(_ context.Context, orders ...tasker.Order) error {
 	return h.err
 }
 
+// fixedKey signs with one key.
+type fixedKey struct{ ed25519.PrivateKey }
+
+func (k fixedKey) Sign(o *tasker.Order) error { return o.Sign(k.PrivateKey) }
+
 func TestSignEveryOrder(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(nil)
@@ -36,7 +41,7 @@ func TestSignEveryOrder(t *testing.T) {
 		{Endpoint: "web-1", Cancel: &tasker.Cancel{TaskID: "t"}},
 		{Endpoint: "web-1", Welcome: &tasker.Welcome{Session: "s"}},
 	}
-	if err := (&signingHub{Hub: inner, key: private}).Send(t.Context(), orders...); err != nil || len(inner.sent) != len(orders) {
+	if err := (&signingHub{Hub: inner, keys: fixedKey{private}}).Send(t.Context(), orders...); err != nil || len(inner.sent) != len(orders) {
 		t.Fatalf("%d sent, %v", len(inner.sent), err)
 	}
 	for i, o := range inner.sent {
@@ -59,7 +64,7 @@ func TestSignFailureOfOneOrder(t *testing.T) {
 	}
 	welcome := tasker.Order{Endpoint: "web-1", Welcome: &tasker.Welcome{}}
 	inner := &fakeHub{err: &transport.SendError{Failed: map[int]error{1: transport.ErrOffline}, Of: 2}}
-	hub := &signingHub{Hub: inner, key: private}
+	hub := &signingHub{Hub: inner, keys: fixedKey{private}}
 	err = hub.Send(t.Context(), welcome, tasker.Order{Endpoint: "web-2"}, welcome)
 	failed, ok := errors.AsType[*transport.SendError](err)
 	if !ok || len(inner.sent) != 2 || failed.Of != 3 || len(failed.Failed) != 2 ||

@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/controlplane/callback"
-	"github.com/MatthiasWiesner/tasker/controlplane/store"
+	"github.com/MatthiasWiesner/tasker/controlplane/signing"
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
 )
 
@@ -38,13 +37,12 @@ callbacks.`,
 }
 
 func callbackKey(ctx context.Context, c *config.ControlPlane) (key callback.Key, err error) {
-	s, err := store.Open(ctx, store.Options{URI: c.Database.URI.Reveal(), DataDir: c.DataDir, Types: c.Types()})
-	if err != nil {
-		return key, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if err := s.Check(ctx); err != nil {
-		return key, err
-	}
-	return callback.LoadKey(ctx, s)
+	err = withSigningOptions(ctx, c, func(o signing.Options) error {
+		keys, err := signing.Open(ctx, o)
+		if err == nil {
+			key = callback.NewKey(keys.CallbackSecret())
+		}
+		return err
+	})
+	return key, err
 }

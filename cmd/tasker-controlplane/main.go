@@ -33,7 +33,7 @@ Exit codes: 0 stopped on request, 1 failed, 2 invalid command line or configurat
 		Args:    cobra.NoArgs,
 	}
 	src := daemon.AddSource(root, "config", "/etc/tasker-controlplane/config.yaml")
-	root.AddCommand(runCommand(src), initializeCommand(src), callbackSecretCommand(src), checkCommand(src), daemon.VersionCommand(version))
+	root.AddCommand(runCommand(src), initializeCommand(src), callbackSecretCommand(src), signingKeyCommand(src), checkCommand(src), daemon.VersionCommand(version))
 	return root
 }
 

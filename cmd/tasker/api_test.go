@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -85,18 +86,12 @@ func serve(t *testing.T, c *shiftedClock) (string, *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enroller, err := auth.NewEnroller(t.Context(), auth.EnrollerOptions{Store: st, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := func() [][]byte { return [][]byte{make([]byte, ed25519.PublicKeySize)} }
+	enroller := auth.NewEnroller(auth.EnrollerOptions{Store: st, Keys: keys, Log: slog.New(slog.DiscardHandler)})
 	engine := rollout.New(rollout.Options{Store: st, Log: slog.New(slog.DiscardHandler), Finished: func([]tasker.Task) {}, Poll: 20 * time.Millisecond})
-	key, err := callback.LoadKey(t.Context(), st)
-	if err != nil {
-		t.Fatal(err)
-	}
 	reg := prometheus.NewRegistry()
 	caller := callback.New(callback.Options{
-		Store: st, Key: key, Check: urlrules.Rules{}.Check, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: callback.NewMetrics(reg), Poll: 20 * time.Millisecond,
+		Store: st, Key: callback.NewKey([]byte("a secret")), Check: urlrules.Rules{}.Check, Version: "1.2.3", Log: slog.New(slog.DiscardHandler), Metrics: callback.NewMetrics(reg), Poll: 20 * time.Millisecond,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -2,8 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -33,7 +31,7 @@ var (
 	ErrUnsupported = errors.New("enrolment is not possible: agents connect to RabbitMQ and the control plane has no access to its management API; set rabbitmq.apiurl, rabbitmq.username and rabbitmq.password in its configuration")
 )
 
-// Store keeps enrolment tokens, credentials of endpoints and the signing key.
+// Store keeps enrolment tokens and credentials of endpoints.
 type Store interface {
 	CreateEnrolToken(ctx context.Context, t tasker.EnrolToken, digest store.Digest, ttl time.Duration) (tasker.EnrolToken, error)
 	EnrolTokens(ctx context.Context, limit int) ([]tasker.EnrolToken, error)
@@ -42,7 +40,6 @@ type Store interface {
 	RevokeEndpoint(ctx context.Context, endpoint, by string) ([]tasker.Task, error)
 	Identify(ctx context.Context, digest store.Digest) (string, error)
 	Credential(ctx context.Context, endpoint string) (store.Credential, error)
-	SigningKey(ctx context.Context, offered [32]byte) ([]byte, error)
 }
 
 // Broker manages the agents' accounts at the message queue.
@@ -59,6 +56,8 @@ type Broker interface {
 // EnrollerOptions configure an Enroller.
 type EnrollerOptions struct {
 	Store Store
+	// Keys returns the public keys that verify orders, oldest first.
+	Keys func() [][]byte
 	// Broker is nil if agents connect by HTTP.
 	Broker Broker
 	// Unsupported is set if agents connect to a message queue that cannot be managed.
@@ -74,28 +73,10 @@ type EnrollerOptions struct {
 
 // Enroller enrols and revokes endpoints. It is safe for concurrent use, also by several
 // control planes on one database.
-type Enroller struct {
-	opts EnrollerOptions
-	key  ed25519.PrivateKey
-}
+type Enroller struct{ opts EnrollerOptions }
 
-// NewEnroller reads the key that signs orders, and creates it the first time. All
-// control planes on one database have the same key.
-func NewEnroller(ctx context.Context, opts EnrollerOptions) (*Enroller, error) {
-	var offered [ed25519.SeedSize]byte
-	_, _ = rand.Read(offered[:]) // It never fails.
-	seed, err := opts.Store.SigningKey(ctx, offered)
-	if err != nil {
-		return nil, err
-	}
-	if len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("the signing key in the database has %d bytes, want %d", len(seed), ed25519.SeedSize)
-	}
-	return &Enroller{opts: opts, key: ed25519.NewKeyFromSeed(seed)}, nil
-}
-
-// Key returns the key that signs orders.
-func (e *Enroller) Key() ed25519.PrivateKey { return e.key }
+// NewEnroller returns an Enroller.
+func NewEnroller(opts EnrollerOptions) *Enroller { return &Enroller{opts} }
 
 // Enrol stores the secret of the request's endpoint, which counts as one use of the
 // token. The same request again is not counted; repeated reports this.
@@ -116,7 +97,7 @@ func (e *Enroller) Enrol(ctx context.Context, token string, req tasker.EnrolRequ
 		}
 		return enrolment, false, err
 	}
-	enrolment = tasker.Enrolment{Endpoint: req.Endpoint, Keys: [][]byte{e.publicKey()}}
+	enrolment = tasker.Enrolment{Endpoint: req.Endpoint, Keys: e.opts.Keys()}
 	if e.opts.Broker != nil {
 		if enrolment.Server, err = e.createAccount(ctx, req); err != nil {
 			return tasker.Enrolment{}, repeated, err
@@ -187,7 +168,5 @@ func (e *Enroller) deleteAccount(ctx context.Context, endpoint string) error {
 	}
 	return nil
 }
-
-func (e *Enroller) publicKey() []byte { return []byte(e.key.Public().(ed25519.PublicKey)) } //nolint:errcheck // Ed25519 keys have no other type
 
 func digest(text string) store.Digest { return sha256.Sum256([]byte(text)) }

@@ -3,7 +3,6 @@ package auth_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"slices"
@@ -70,16 +69,13 @@ func newFixture(t *testing.T, configure func(*auth.EnrollerOptions)) *fixture {
 	t.Helper()
 	f := &fixture{store: storetest.Open(t, storetest.SQLite(t)), broker: &fakeBroker{accounts: map[string]string{}}, log: &bytes.Buffer{}}
 	o := auth.EnrollerOptions{
-		Store: f.store, Broker: f.broker, Log: slog.New(slog.NewTextHandler(f.log, nil)),
+		Store: f.store, Keys: func() [][]byte { return [][]byte{{1}, {2}} }, Broker: f.broker, Log: slog.New(slog.NewTextHandler(f.log, nil)),
 		Disconnect: func(endpoint string) { f.disconnected = append(f.disconnected, endpoint) },
 	}
 	if configure != nil {
 		configure(&o)
 	}
-	var err error
-	if f.Enroller, err = auth.NewEnroller(t.Context(), o); err != nil {
-		t.Fatal(err)
-	}
+	f.Enroller = auth.NewEnroller(o)
 	return f
 }
 
@@ -134,15 +130,11 @@ func TestEnrol(t *testing.T) {
 	f := newFixture(t, nil)
 	token, ctx := f.token(t, 2), t.Context()
 	e, repeated, err := f.Enrol(ctx, token, enrolRequest("web-1", "a"))
-	if err != nil || repeated || e.Endpoint != "web-1" || e.Server != "amqp://broker/tasker" || len(e.Keys) != 1 || !f.broker.has("web-1") {
+	if err != nil || repeated || e.Endpoint != "web-1" || e.Server != "amqp://broker/tasker" || len(e.Keys) != 2 || !f.broker.has("web-1") {
 		t.Fatalf("enrolled %+v, %t, %v", e, repeated, err)
 	}
-	order := tasker.Order{Endpoint: "web-1", Welcome: &tasker.Welcome{Session: "s"}}
-	if err := order.Sign(f.Key()); err != nil {
-		t.Fatal(err)
-	}
-	if err := order.Verify([]ed25519.PublicKey{e.Keys[0]}); err != nil {
-		t.Errorf("an order signed here: %v", err)
+	if e.Keys[0][0] != 1 || e.Keys[1][0] != 2 {
+		t.Errorf("the keys are %v", e.Keys)
 	}
 	if _, repeated, err := f.Enrol(ctx, token, enrolRequest("web-1", "a")); err != nil || !repeated {
 		t.Errorf("the repeated request: %t, %v", repeated, err)
@@ -268,17 +260,5 @@ func TestEnrolUnsupported(t *testing.T) {
 	f := newFixture(t, func(o *auth.EnrollerOptions) { o.Broker, o.Unsupported = nil, true })
 	if _, _, err := f.Enrol(t.Context(), f.token(t, 1), enrolRequest("web-1", "a")); !errors.Is(err, auth.ErrUnsupported) {
 		t.Errorf("enrolled: %v", err)
-	}
-}
-
-func TestControlPlanesShareSigningKey(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, nil)
-	other, err := auth.NewEnroller(t.Context(), auth.EnrollerOptions{Store: f.store, Log: slog.New(slog.DiscardHandler)})
-	if err != nil || !other.Key().Equal(f.Key()) {
-		t.Errorf("another key, %v", err)
-	}
-	if separate := newFixture(t, nil); separate.Key().Equal(f.Key()) {
-		t.Error("two databases have the same key")
 	}
 }

@@ -130,10 +130,7 @@ type fixture struct {
 func newFixture(t *testing.T, o store.Options) *fixture {
 	t.Helper()
 	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}}
-	f := &fixture{t: t, Store: storetest.Open(t, o)}
-	var err error
-	f.key, err = LoadKey(t.Context(), f)
-	must(t, err)
+	f := &fixture{t: t, Store: storetest.Open(t, o), key: NewKey([]byte("secret of the installation"))}
 	f.restart()
 	return f
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -19,16 +18,8 @@ import (
 // Key signs calls. It is hidden wherever it is printed.
 type Key struct{ secret []byte }
 
-// LoadKey returns the key of the installation, and creates it if there is none.
-func LoadKey(ctx context.Context, s interface {
-	CallbackKey(ctx context.Context, offered [32]byte) ([]byte, error)
-},
-) (Key, error) {
-	var offered [32]byte
-	_, _ = rand.Read(offered[:]) // it never fails
-	secret, err := s.CallbackKey(ctx, offered)
-	return Key{secret}, err
-}
+// NewKey returns the key with a secret.
+func NewKey(secret []byte) Key { return Key{secret} }
 
 // Reveal returns the key in the form that receivers need.
 func (k Key) Reveal() string { return "whsec_" + base64.StdEncoding.EncodeToString(k.secret) }

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -115,20 +114,6 @@ func TestCallbacksAreClaimedOnce(t *testing.T) {
 			if n != 1 {
 				t.Errorf("%s was claimed %d times", id, n)
 			}
-		}
-	})
-}
-
-func TestCallbackKeyIsStoredOnce(t *testing.T) {
-	each(t, func(t *testing.T, f *fixture) {
-		first, err := f.CallbackKey(t.Context(), [32]byte{1})
-		must(t, err)
-		second, err := storetest.Open(t, f.options).CallbackKey(t.Context(), [32]byte{2})
-		must(t, err)
-		orders, err := f.SigningKey(t.Context(), [32]byte{3})
-		must(t, err)
-		if !slices.Equal(first, second) || first[0] != 1 || orders[0] != 3 {
-			t.Errorf("the keys are %x, %x, %x", first, second, orders)
 		}
 	})
 }

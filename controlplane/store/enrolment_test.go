@@ -290,25 +290,3 @@ func TestRevokedServerCannotEnrolAgainByItself(t *testing.T) {
 		}
 	})
 }
-
-func TestSigningKeyIsStoredOnce(t *testing.T) {
-	each(t, func(t *testing.T, f *fixture) {
-		var wg sync.WaitGroup
-		seeds := make([]string, 8)
-		for i := range seeds {
-			wg.Go(func() {
-				seed, err := f.SigningKey(t.Context(), [32]byte{byte(i), 1})
-				if err != nil {
-					t.Error(err)
-				}
-				seeds[i] = string(seed)
-			})
-		}
-		wg.Wait()
-		for _, seed := range seeds {
-			if len(seed) != 32 || seed != seeds[0] {
-				t.Fatalf("seeds %x and %x", seeds[0], seed)
-			}
-		}
-	})
-}

@@ -26,7 +26,7 @@ func (s *Store) Dialect() string { return s.db.Dialect() }
 // Clear empties the tables, which is faster than Reset.
 func (s *Store) Clear(ctx context.Context) error {
 	defer s.clearCaches()
-	for _, table := range []string{"tasks", "endpoints", "endpoint_labels", "enrol_tokens", "credentials", "revoked_secrets", "signing_keys"} {
+	for _, table := range []string{"tasks", "endpoints", "endpoint_labels", "enrol_tokens", "credentials", "revoked_secrets", "signing_keys", "public_keys"} {
 		if _, err := s.Writer().ExecContext(ctx, "DELETE FROM "+table); err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ const (
 type orderBuilder struct {
 	db    *database
 	types map[string]tasker.TaskType
+	keys  *SigningKeys
 }
 
 // newClaims returns the claims of all orders of a new task.

@@ -112,7 +112,8 @@ func newStore(db *database, o Options) *Store {
 	for _, t := range o.Types {
 		types[t.Name] = t
 	}
-	orders := orderBuilder{db: db, types: types}
+	keys := &SigningKeys{db: db}
+	orders := orderBuilder{db: db, types: types, keys: keys}
 	rate := &heartbeatRate{shortest: cmp.Or(o.Heartbeat, 10*time.Second)}
 	writer := newBatchWriter(db, orders, rate)
 	return &Store{
@@ -128,7 +129,7 @@ func newStore(db *database, o Options) *Store {
 		EndpointReader: &EndpointReader{db, types, o.TrustAgentLabels},
 		EndpointLabels: &EndpointLabels{db},
 		Enrolment:      newEnrolment(db),
-		SigningKeys:    &SigningKeys{db},
+		SigningKeys:    keys,
 		Leases:         &Leases{db},
 		Statistics:     &Statistics{db},
 	}
@@ -151,7 +152,7 @@ func (s *Store) Check(ctx context.Context) error { return s.db.Check(ctx) }
 // Reset deletes everything and creates the tables again.
 func (s *Store) Reset(ctx context.Context) error {
 	defer s.clearCaches()
-	return s.db.Reset(ctx, "chunks", "responses", "rollouts", "controls", "callbacks", "tasks", "endpoints", "endpoint_labels", "enrol_tokens", "credentials", "revoked_secrets", "signing_keys", "leases")
+	return s.db.Reset(ctx, "chunks", "responses", "rollouts", "controls", "callbacks", "tasks", "endpoints", "endpoint_labels", "enrol_tokens", "credentials", "revoked_secrets", "signing_keys", "public_keys", "leases")
 }
 
 // Now reads the database's clock, by which deadlines are kept.

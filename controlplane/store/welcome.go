@@ -12,7 +12,7 @@ import (
 // orders returns the orders that respond to the batch: welcomes, and the open
 // broadcasts that an endpoint serves and has no response for.
 func (b *endpointBatch) orders(ctx context.Context) ([]tasker.Order, error) {
-	orders := b.newIntervals()
+	orders := b.furtherWelcomes()
 	if len(b.hellos) == 0 {
 		return orders, nil
 	}
@@ -31,13 +31,15 @@ func (b *endpointBatch) orders(ctx context.Context) ([]tasker.Order, error) {
 	return orders, nil
 }
 
-// newIntervals returns welcomes for agents whose heartbeats no longer suit the size
-// of the fleet.
-func (b *endpointBatch) newIntervals() []tasker.Order {
+// furtherWelcomes returns welcomes for agents whose heartbeats no longer suit the size
+// of the fleet, or report that they do not know the newest signing key.
+func (b *endpointBatch) furtherWelcomes() []tasker.Order {
 	var orders []tasker.Order
 	for _, name := range slices.Sorted(maps.Keys(b.heartbeats)) {
 		e := b.endpoints[name]
-		if kept := e.reportedInterval(); b.hellos[name] == nil && kept > 0 && (b.interval >= 2*kept || kept >= 2*b.interval) {
+		kept := e.reportedInterval()
+		isUnsuited := kept > 0 && (b.interval >= 2*kept || kept >= 2*b.interval)
+		if b.hellos[name] == nil && (isUnsuited || b.builder.keys.isOutdated(e.presence.Key)) {
 			orders = append(orders, b.builder.welcome(name, e.session, b.interval, b.Now))
 		}
 	}

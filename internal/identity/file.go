@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,23 @@ func openPrivate(file string) (*os.File, error) {
 		return nil, fmt.Errorf("other users than its owner may read or write it (mode %04o); `chmod 600 %s` makes it valid, but a user who has read it can impersonate this server: enrol again to replace it", info.Mode().Perm(), file)
 	}
 	return os.Open(file) //nolint:gosec // below the data directory
+}
+
+// StoreKeys stores the keys that verify orders, oldest first, in the identity in dir. They
+// replace the ones of the enrolment.
+func StoreKeys(dir string, keys []ed25519.PublicKey) error {
+	r, err := read(File(dir))
+	if err != nil {
+		return loadError(File(dir), err)
+	}
+	r.Keys = nil
+	for _, key := range keys {
+		r.Keys = append(r.Keys, key)
+	}
+	if err := r.check(); err != nil {
+		return fmt.Errorf("store the identity of this server: %w", err)
+	}
+	return write(dir, identityFile, r)
 }
 
 // write replaces a file atomically and durably. The file gets the owner of the directory,

@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -83,4 +85,30 @@ func Open(t testing.TB, o store.Options) *store.Store {
 		t.Fatalf("migrate the store: %v", err)
 	}
 	return s
+}
+
+// Exec runs a statement on the database of the options, which must be migrated. It changes
+// what the store has no method for, such as rows of an older version.
+func Exec(t testing.TB, o store.Options, statement string, args ...any) {
+	t.Helper()
+	db, err := open(o)
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), statement, args...)
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+func open(o store.Options) (*sql.DB, error) {
+	if file, ok := strings.CutPrefix(o.URI, "sqlite:"); ok {
+		return sql.Open("sqlite", "file:"+filepath.Join(o.DataDir, file)+"?_pragma=busy_timeout(10000)")
+	}
+	u, err := url.Parse(o.URI)
+	if err != nil {
+		return nil, err
+	}
+	password, _ := u.User.Password()
+	return sql.Open("mysql", u.User.Username()+":"+password+"@tcp("+u.Host+")"+u.Path)
 }

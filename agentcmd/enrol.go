@@ -13,6 +13,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/internal/daemon"
 	"github.com/MatthiasWiesner/tasker/internal/identity"
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 	"github.com/MatthiasWiesner/tasker/internal/textfile"
 )
 
@@ -120,7 +121,7 @@ func (f *enrolFlags) readToken() (string, error) {
 	token := f.token
 	switch {
 	case f.tokenFile != "":
-		content, err := os.ReadFile(f.tokenFile)
+		content, err := privatefile.Read(f.tokenFile)
 		if err != nil {
 			return "", fmt.Errorf("read the enrolment token: %w", err)
 		}

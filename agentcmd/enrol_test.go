@@ -3,6 +3,7 @@ package agentcmd
 import (
 	"errors"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +21,15 @@ func TestEnrolAndCheckConfig(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "token")
 	write(t, file, "\ufeff"+goodToken+"\r\n") // as some editors write it
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := execute(t, "enrol", "--config", src.File, "--server", url, "--token-file", file); err == nil || !strings.Contains(err.Error(), "chmod 600 "+file) {
+		t.Errorf("enrol with a token that others can read: %v", err)
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	out, err := execute(t, "enrol", "--config", src.File, "--server", url, "--token-file", file, "--endpoint", "web-1")
 	if err != nil || !strings.Contains(out, "endpoint web-1") || !strings.Contains(out, "tasker-agent run --config "+src.File) {
 		t.Errorf("enrol: %v\n%s", err, out)

@@ -3,6 +3,8 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 )
 
 // validator checks the values of one file. Its methods add problems to the report.
@@ -138,8 +141,30 @@ func (v *validator) checkAMQP(key string, uri URI) {
 
 // checkToken checks that a token can be read.
 func (v *validator) checkToken(key, file string) {
-	if _, err := readToken(file); err != nil {
+	switch _, err := readToken(file); {
+	case err == nil:
+	case errors.Is(err, privatefile.ErrExposed):
+		v.add(key, "%v", err)
+	default:
 		v.add(key, "%v; the control plane writes tokens into its data_dir at its first start", err)
+	}
+}
+
+// checkNotExposed checks that other users cannot read a file, if it exists.
+func (v *validator) checkNotExposed(key, file string) {
+	if err := privatefile.Check(file); errors.Is(err, privatefile.ErrExposed) {
+		v.add(key, "%v", err)
+	}
+}
+
+// checkPrivate checks that other users cannot read a configuration file with secrets. A
+// file that is shipped in the program has none.
+func (v *validator) checkPrivate(secrets []string) {
+	if len(secrets) == 0 {
+		return
+	}
+	if err := privatefile.Check(v.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		v.addAt(nil, secrets[0], "%v", err)
 	}
 }
 
@@ -170,7 +195,9 @@ func (v *validator) checkTLS(key string, t TLS) {
 	case t.Key == "":
 		v.add(key+".key", "is missing, but there is a certificate; name both or none")
 	default:
-		if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
+		if err := privatefile.Check(t.Key); errors.Is(err, privatefile.ErrExposed) {
+			v.add(key+".key", "%v", err)
+		} else if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
 			v.add(key, "%v", err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ func (v *validator) checkControlPlane(c *ControlPlane, handlers []string) {
 	}
 	v.checkTaskTypes(c.TaskTypes, slices.Concat(handlers, c.Handlers))
 	v.checkDataDir(c.DataDir)
+	v.checkStateFiles(c)
 	v.checkAPI(c.API)
 	v.checkDatabase(c.Database.URI)
 	if c.MessageQueue.URI != "" {
@@ -40,6 +42,15 @@ func (v *validator) checkControlPlane(c *ControlPlane, handlers []string) {
 	}
 	v.checkControlPlanePlainText(c)
 	v.checkLog(c.Log)
+}
+
+// checkStateFiles checks that other users cannot read the secrets that the control plane
+// has written. A missing file is created at the start.
+func (v *validator) checkStateFiles(c *ControlPlane) {
+	v.checkNotExposed("signing.key_file", c.SigningKeyFile())
+	for _, name := range []string{"admin.token", "agent.token", "tls.key"} {
+		v.checkNotExposed("data_dir", filepath.Join(c.DataDir, name))
+	}
 }
 
 // checkAllowed checks a list of URLs.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -21,6 +22,8 @@ import (
 type decoder struct {
 	*report
 	env func(string) (string, bool)
+	// secrets are the keys whose values are secrets that are written in the file.
+	secrets []string
 }
 
 // decode decodes the content of the file over the defaults in target.
@@ -174,6 +177,10 @@ func (d *decoder) decodeText(n ast.Node, v reflect.Value, key string) {
 		d.add(key, "%v", err)
 		return
 	}
+	// A default, like the password guest, is no secret.
+	if isDefault := v.Kind() == reflect.String && v.String() == s; !isDefault && !strings.Contains(raw, "${") && isSecret(v, s) {
+		d.secrets = append(d.secrets, key)
+	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		if err := u.UnmarshalText([]byte(s)); err != nil {
 			d.add(key, "%v", err)
@@ -190,6 +197,22 @@ func (d *decoder) decodeText(n ast.Node, v reflect.Value, key string) {
 		return
 	}
 	v.SetInt(int64(i))
+}
+
+// isSecret reports whether a text is a secret in a field of this type.
+func isSecret(v reflect.Value, text string) bool {
+	switch v.Interface().(type) {
+	case Secret:
+		return text != ""
+	case URI:
+		u, err := url.Parse(text)
+		if err != nil {
+			return false
+		}
+		password, _ := u.User.Password()
+		return password != ""
+	}
+	return false
 }
 
 // isTextField reports whether a field is written as a single scalar.

@@ -112,7 +112,9 @@ func (s Source) load(dir string, target any, check func(*validator)) (string, er
 		d.env = os.LookupEnv
 	}
 	if d.decode(content, target); r.isReadable() {
-		check(&validator{r})
+		v := &validator{r}
+		check(v)
+		v.checkPrivate(d.secrets)
 	}
 	return file, r.err()
 }

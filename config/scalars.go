@@ -3,9 +3,9 @@ package config
 import (
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 	"github.com/MatthiasWiesner/tasker/internal/textfile"
 )
 
@@ -89,7 +89,7 @@ func readToken(file string) (Secret, error) {
 	if file == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	b, err := privatefile.Read(file)
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}

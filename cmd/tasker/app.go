@@ -175,6 +175,9 @@ func (a *app) chooseToken(o *client.Options, settings *config.Client, useSetting
 		o.Token, a.tokenFrom = secret.Reveal(), a.configFile()
 	}
 	if o.Token == "" && useLocal {
+		if here.exposed != nil {
+			return here.exposed
+		}
 		o.Token, a.unreadable, a.tokenFrom = here.token, here.unreadable, here.tokenFile
 	}
 	if o.Token == "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
@@ -99,6 +101,14 @@ func TestFindLocal(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 
+	exposed := t.TempDir()
+	file := filepath.Join(exposed, "admin.token")
+	if err := errors.Join(os.WriteFile(file, []byte("c"), 0o600), os.Chmod(file, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if got := findLocal([]string{exposed}); got.token != "" || !errors.Is(got.exposed, privatefile.ErrExposed) {
+		t.Errorf("a token that others can read: %+v", got)
+	}
 	if got := findLocal([]string{none}); got != (local{url: defaultURL}) {
 		t.Errorf("no data directory: %+v", got)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/config"
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
@@ -19,6 +20,8 @@ type local struct {
 	tokenFile  string
 	// trust accepts its self-signed certificate; nil if it has none.
 	trust *tls.Config
+	// exposed is why the token is not used: other users can read it.
+	exposed error
 	// unreadable is a data directory that this user may not read; empty if there is none.
 	unreadable string
 }
@@ -41,6 +44,9 @@ func findLocal(dirs []string) local {
 			continue
 		}
 		l := local{token: token, tokenFile: filepath.Join(dir, "admin.token")}
+		if err := privatefile.Check(l.tokenFile); err != nil {
+			l.token, l.exposed = "", err
+		}
 		l.url, _ = readLine(dir, "api.url") // without it, the default
 		// Another user may have written a relative directory: its URL must be local.
 		if l.url == "" || !filepath.IsAbs(dir) && !isLocal(l.url) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 )
 
 // The names of the token files in the control plane's data_dir.
@@ -56,7 +57,7 @@ func loadAccessToken(path string) (string, error) {
 			return "", fmt.Errorf("create an access token: %w", err)
 		}
 	}
-	b, err := os.ReadFile(path)
+	b, err := privatefile.Read(path)
 	if err != nil {
 		return "", fmt.Errorf("read an access token: %w", err)
 	}

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/controlplane/auth"
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 )
 
 func TestLoadAccessTokens(t *testing.T) {
@@ -85,5 +87,22 @@ func write(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAccessTokensMustBePrivate(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{auth.AdminTokenFile, auth.AgentTokenFile} {
+		dir := t.TempDir()
+		if _, err := auth.LoadAccessTokens(dir); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, name)
+		if err := os.Chmod(file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := auth.LoadAccessTokens(dir); !errors.Is(err, privatefile.ErrExposed) || !strings.Contains(err.Error(), "chmod 600 "+file) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

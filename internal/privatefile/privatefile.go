@@ -43,7 +43,7 @@ func Check(path string) error {
 	case isPrivate(info, isCredential(path)):
 		return nil
 	default:
-		return fmt.Errorf("%s: %w (mode %04o); run: chmod 600 %s", path, ErrExposed, mode.Perm(), quote(path))
+		return fmt.Errorf("%s: %w (mode %04o); run: chmod %s %s", path, ErrExposed, mode.Perm(), mended(info), quote(path))
 	}
 }
 
@@ -60,6 +60,16 @@ func isPrivate(info fs.FileInfo, isCredential bool) bool {
 		return mode&groupAny&^groupReads == 0
 	}
 	return mode&groupAny == 0
+}
+
+// mended returns the mode that makes the file private. The group of a service keeps its
+// access.
+func mended(info fs.FileInfo) string {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if ok && owner.Uid == 0 && owner.Gid != 0 && info.Mode()&0o040 != 0 {
+		return "640"
+	}
+	return "600"
 }
 
 // isCredential reports whether systemd has passed the file as a credential of the unit.

@@ -54,10 +54,16 @@ func TestCheck_group(t *testing.T) {
 	if err := privatefile.Check(path); err != nil {
 		t.Errorf("root's file: %v", err)
 	}
-	if err := os.Chown(path, 12345, 12345); err != nil {
+	if err := errors.Join(os.Chown(path, 0, 12345), os.Chmod(path, 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	if err := privatefile.Check(path); !errors.Is(err, privatefile.ErrExposed) {
+	if err := privatefile.Check(path); !errors.Is(err, privatefile.ErrExposed) || !strings.Contains(err.Error(), "chmod 640 "+path) {
+		t.Errorf("root's file for a service: %v", err)
+	}
+	if err := errors.Join(os.Chown(path, 12345, 12345), os.Chmod(path, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if err := privatefile.Check(path); !errors.Is(err, privatefile.ErrExposed) || !strings.Contains(err.Error(), "chmod 600 "+path) {
 		t.Errorf("another user's file: %v", err)
 	}
 }

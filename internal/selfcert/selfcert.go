@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 )
 
 // The names of the files in the server's directory.
@@ -48,6 +49,9 @@ func Load(dir string) (tls.Certificate, error) {
 		if err := create(cert, key); err != nil {
 			return tls.Certificate{}, fmt.Errorf("create a certificate: %w", err)
 		}
+	}
+	if err := privatefile.Check(key); errors.Is(err, privatefile.ErrExposed) {
+		return tls.Certificate{}, fmt.Errorf("read the certificate: %w", err)
 	}
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/MatthiasWiesner/tasker/internal/privatefile"
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 )
 
@@ -105,5 +106,20 @@ func TestTrust(t *testing.T) {
 	pool.AddCert(leaf)
 	if err := get(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}); err != nil {
 		t.Errorf("with the certificate as authority: %v", err)
+	}
+}
+
+func TestKeyMustBePrivate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, err := selfcert.Load(dir); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(dir, selfcert.KeyFile)
+	if err := os.Chmod(key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := selfcert.Load(dir); !errors.Is(err, privatefile.ErrExposed) || !strings.Contains(err.Error(), "chmod 600 "+key) {
+		t.Errorf("Load = %v", err)
 	}
 }

@@ -45,11 +45,13 @@ Exit codes: 0 stopped normally, 1 failed, 2 invalid command line or configuratio
 		&cobra.Command{
 			Use: "run", Short: "Run the agent until it receives SIGINT or SIGTERM", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
+				hangups := daemon.CatchHangups(cmd.Context())
 				s, err := load(*src)
 				if err != nil {
 					return err
 				}
-				log := daemon.NewLogger(s.config.Log, os.Stderr)
+				log, level := daemon.NewLeveledLogger(s.config.Log, os.Stderr)
+				defer hangups.Handle(func() { s.reloadLogLevel(log, level) })()
 				log.Info("configuration read", "file", s.file, "server", s.config.Server.URI.String())
 				return daemon.Failed(run(cmd.Context(), s, version, log, extra))
 			},

@@ -173,6 +173,6 @@ func newRequest(c *config.Agent, e config.Enrol) (identity.Request, error) {
 		r.Fingerprint = identity.Fingerprint(r.Token)
 	}
 	var err error
-	r.TLS, err = trustControlPlane(c.Server.CAFile, r.CA, r.Fingerprint)
+	r.TLS, err = trustControlPlane(c.Server.CAFile, r.CA, r.Fingerprint, r.Server)
 	return r, err
 }

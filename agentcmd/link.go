@@ -2,14 +2,14 @@ package agentcmd
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"net/url"
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/agent"
+	"github.com/MatthiasWiesner/tasker/internal/certfile"
 	"github.com/MatthiasWiesner/tasker/internal/selfcert"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
@@ -30,7 +30,7 @@ func (s *setup) newLink(instance string, observer transport.Observer, log *slog.
 		token = func() (string, error) { return i.Secret.Reveal(), nil }
 	}
 	if strings.HasPrefix(strings.ToLower(server), "amqp") {
-		conf, err := trustCAs(s.config.Server.CAFile, ca)
+		conf, err := trustCAs(s.config.Server.CAFile, ca, server)
 		if err != nil {
 			return nil, err
 		}
@@ -38,7 +38,7 @@ func (s *setup) newLink(instance string, observer transport.Observer, log *slog.
 			URI: server, Endpoint: s.config.Endpoint, Instance: instance, TLS: conf, Log: log, Observer: observer,
 		})
 	}
-	conf, err := trustControlPlane(s.config.Server.CAFile, ca, fingerprint)
+	conf, err := trustControlPlane(s.config.Server.CAFile, ca, fingerprint, server)
 	if err != nil {
 		return nil, err
 	}
@@ -49,36 +49,36 @@ func (s *setup) newLink(instance string, observer transport.Observer, log *slog.
 
 // trustControlPlane returns the TLS configuration for a control plane: it trusts only the
 // certificate with the fingerprint or, without a fingerprint, the CAs.
-func trustControlPlane(caFile, ca, fingerprint string) (*tls.Config, error) {
+func trustControlPlane(caFile, ca, fingerprint, server string) (*tls.Config, error) {
 	if fingerprint != "" {
 		return selfcert.Trust(fingerprint), nil
 	}
-	return trustCAs(caFile, ca)
+	return trustCAs(caFile, ca, server)
 }
 
 // trustCAs returns a TLS configuration that trusts the system's CAs and, in PEM, those in
-// the file server.ca_file and in ca. It returns nil if both are empty.
-func trustCAs(caFile, ca string) (*tls.Config, error) {
-	if caFile == "" && ca == "" {
-		return nil, nil
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile) //nolint:gosec // the operator names the file
+// the file server.ca_file and in ca. The file may be replaced while the agent runs. It
+// returns nil if both are empty.
+func trustCAs(caFile, ca, server string) (*tls.Config, error) {
+	switch {
+	case caFile != "":
+		u, err := url.Parse(server)
+		if err != nil {
+			return nil, errors.New("the server's URI is not valid") // its error quotes the password
+		}
+		conf, err := certfile.TrustAuthorities(caFile, ca, u.Hostname())
 		if err != nil {
 			return nil, fmt.Errorf("read server.ca_file: %w", err)
 		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read server.ca_file: %s contains no certificate in PEM", caFile)
+		return conf, nil
+	case ca != "":
+		pool, err := certfile.Pool([]byte(ca))
+		if err != nil {
+			return nil, fmt.Errorf("read the trusted certificates: %w", err)
 		}
+		return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
 	}
-	if ca != "" && !pool.AppendCertsFromPEM([]byte(ca)) {
-		return nil, errors.New("the file with the trusted certificates contains none in PEM")
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
+	return nil, nil //nolint:nilnil // the system's
 }
 
 // enrolAgain is the advice for an agent that the control plane refuses.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 
 	"github.com/MatthiasWiesner/tasker/config"
+	"github.com/MatthiasWiesner/tasker/internal/daemon"
 	"github.com/MatthiasWiesner/tasker/internal/identity"
 )
 
@@ -66,6 +68,19 @@ func (s *setup) loadIdentity(c *config.Agent) (config.Enrolled, error) {
 }
 
 func (s *setup) requestFile() string { return filepath.Join(filepath.Dir(s.file), requestFile) }
+
+// reloadLogLevel sets the log level of the configuration. While the configuration is not
+// valid, the level stays. Token and certificate files need no reload: the agent reads
+// them when it connects.
+func (s *setup) reloadLogLevel(log *slog.Logger, level *slog.LevelVar) {
+	next, err := load(s.src)
+	if err != nil {
+		log.Error("the configuration is not valid and was not reloaded", "file", s.file, "error", err)
+		return
+	}
+	daemon.SetLevel(level, next.config.Log)
+	log.Info("reloaded: log level; other settings need a restart", "file", s.file)
+}
 
 // summary describes a valid setup for check-config.
 func (s *setup) summary() string {

@@ -31,20 +31,21 @@ const reportWait = 250 * time.Millisecond
 
 // ControlPlane is a control plane. New makes one.
 type ControlPlane struct {
-	opts     Options
-	log      *slog.Logger
-	metrics  *metrics
-	store    *store.Store
-	watchers *watch.Fanout
-	keys     *signing.Keyring
-	enroller *auth.Enroller
-	api      *api.API
-	dispatch *dispatch.Dispatcher
-	collect  *collect.Collector
-	deadline *deadline.Keeper
-	gates    *gate.Checker
-	rollout  *rollout.Engine
-	callback *callback.Caller
+	opts       Options
+	log        *slog.Logger
+	metrics    *metrics
+	store      *store.Store
+	watchers   *watch.Fanout
+	keys       *signing.Keyring
+	enroller   *auth.Enroller
+	authorizer *auth.Authorizer
+	api        *api.API
+	dispatch   *dispatch.Dispatcher
+	collect    *collect.Collector
+	deadline   *deadline.Keeper
+	gates      *gate.Checker
+	rollout    *rollout.Engine
+	callback   *callback.Caller
 }
 
 // New opens the database, waits for it if it is unavailable, migrates it and makes the
@@ -141,8 +142,7 @@ func (c *ControlPlane) makeAPI(callbacks, gates urlrules.Rules) error {
 			return err
 		}
 	}
-	authorizer, err := auth.NewAuthorizer(authorization)
-	if err != nil {
+	if c.authorizer, err = auth.NewAuthorizer(authorization); err != nil {
 		return err
 	}
 	checks := map[string]func(context.Context) error{"database": c.store.Check, "signing_key": c.keys.Check}
@@ -150,7 +150,7 @@ func (c *ControlPlane) makeAPI(callbacks, gates urlrules.Rules) error {
 		checks["message_queue"] = o.Transport.Check
 	}
 	c.api, err = api.New(api.Options{
-		Store: c.store, Creator: c.dispatch, Types: o.Types, Watch: c.watchers, Authorizer: authorizer, Enroller: c.enroller,
+		Store: c.store, Creator: c.dispatch, Types: o.Types, Watch: c.watchers, Authorizer: c.authorizer, Enroller: c.enroller,
 		CertificateFingerprint: o.Fingerprint, Agents: o.Agents, Checks: checks, PromQL: o.Prometheus != "",
 		CheckCallback: callbacks.Check, CheckGate: gates.Check, ReceiveTimeout: o.ReceiveTimeout, Version: o.Version, Log: o.Log,
 		Registerer: o.Registry, Gatherer: o.Registry,
@@ -164,6 +164,22 @@ func (c *ControlPlane) finished(tasks []tasker.Task) {
 		c.metrics.finished.WithLabelValues(t.Type, string(t.Status)).Inc()
 		c.log.Info("task finished", "task", t.ID, "type", t.Type, "identifier", t.Identifier, "status", t.Status,
 			"took", t.FinishedAt.Sub(t.CreatedAt).Round(time.Millisecond).String())
+	}
+}
+
+// Reload reads the access tokens and the signing keys again. If the tokens are not valid,
+// the old ones stay, and Reload logs the reason.
+func (c *ControlPlane) Reload() {
+	c.keys.Wake()
+	if c.authorizer.Disabled() {
+		return
+	}
+	tokens, err := auth.LoadAccessTokens(c.opts.DataDir, c.opts.AgentToken)
+	if err == nil {
+		err = c.authorizer.SetTokens(tokens)
+	}
+	if err != nil {
+		c.log.Error("the access tokens were not reloaded; the old ones stay", "error", err)
 	}
 }
 

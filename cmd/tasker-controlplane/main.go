@@ -50,9 +50,12 @@ func checkCommand(src *config.Source) *cobra.Command {
 	return &cobra.Command{
 		Use: "check-config", Short: "Check the configuration without starting", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, file, err := load(src)
+			c, file, err := load(src)
 			if err != nil {
 				return err
+			}
+			if warning := certificateWarning(c); warning != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), cmd.Root().Name()+": warning: "+warning)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", file)
 			return nil

@@ -26,13 +26,14 @@ func runCommand(src *config.Source) *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "Run the control plane until it is stopped", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			hangups := daemon.CatchHangups(cmd.Context())
 			c, file, err := load(src)
 			if err != nil {
 				return err
 			}
-			log := daemon.NewLogger(c.Log, os.Stderr)
+			log, level := daemon.NewLeveledLogger(c.Log, os.Stderr)
 			log.Info("configuration read", "file", file, "database", c.Database.URI.String(), "message_queue", c.MessageQueue.URI.String())
-			err = run(cmd.Context(), c, log)
+			err = run(cmd.Context(), c, log, &reloader{src: src, log: log, level: level, hangups: hangups})
 			if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 				return nil // stopped while it was waiting
 			}
@@ -41,7 +42,7 @@ func runCommand(src *config.Source) *cobra.Command {
 	}
 }
 
-func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err error) {
+func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger, reload *reloader) (err error) {
 	types, err := apiTypes(c)
 	if err != nil {
 		return err
@@ -65,9 +66,14 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		},
 		Waiting: func(reason error) { notify.Waiting("the database: " + reason.Error()) },
 	}
-	if opts.TLS, opts.Fingerprint, err = https(c); err != nil {
+	secure, err := newHTTPS(c, log)
+	if err != nil {
 		return err
 	}
+	opts.TLS, opts.Fingerprint = secure.config, secure.fingerprint
+	registry.MustRegister(secure.expiryMetric())
+	defer secure.run()()
+	defer reload.start(secure.reload)()
 	free, err := connect(c, &opts)
 	if err != nil {
 		return err
@@ -78,6 +84,7 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
+	reload.add(plane.Reload)
 	defer notify.Watchdog(plane.IsAlive)()
 	return plane.Run(ctx)
 }

@@ -94,14 +94,14 @@ func TestAccessTokensMustBePrivate(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{auth.AdminTokenFile, auth.AgentTokenFile} {
 		dir := t.TempDir()
-		if _, err := auth.LoadAccessTokens(dir); err != nil {
+		if _, err := auth.LoadAccessTokens(dir, true); err != nil {
 			t.Fatal(err)
 		}
 		file := filepath.Join(dir, name)
 		if err := os.Chmod(file, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := auth.LoadAccessTokens(dir); !errors.Is(err, privatefile.ErrExposed) || !strings.Contains(err.Error(), "chmod 600 "+file) {
+		if _, err := auth.LoadAccessTokens(dir, true); !errors.Is(err, privatefile.ErrExposed) || !strings.Contains(err.Error(), "chmod 600 "+file) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

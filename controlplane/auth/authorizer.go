@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/MatthiasWiesner/tasker"
 )
@@ -31,12 +32,15 @@ type AuthorizerOptions struct {
 // Authorizer identifies the caller of a request and checks the caller's role. It is safe
 // for concurrent use.
 type Authorizer struct {
-	disabled     bool
-	hosts        []string
-	admin, agent [sha256.Size]byte
-	enroller     *Enroller
-	origins      *http.CrossOriginProtection
+	disabled bool
+	hosts    []string
+	tokens   atomic.Pointer[tokenDigests]
+	enroller *Enroller
+	origins  *http.CrossOriginProtection
 }
+
+// tokenDigests are the digests of the access tokens.
+type tokenDigests struct{ admin, agent [sha256.Size]byte }
 
 // DeniedError explains why a request is refused.
 type DeniedError struct {
@@ -52,20 +56,24 @@ func (e *DeniedError) Error() string { return e.Detail }
 
 // NewAuthorizer returns an Authorizer.
 func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
-	if !o.Disabled && o.Tokens.Admin == "" {
-		return nil, errors.New("auth: an access token is empty, which would admit every caller")
+	a := &Authorizer{disabled: o.Disabled, hosts: o.Hosts, enroller: o.Enroller, origins: http.NewCrossOriginProtection()}
+	if o.Disabled {
+		return a, nil
 	}
-	if o.Tokens.Agent == "" {
-		o.Tokens.Agent = rand.Text() // nobody has it
+	return a, a.SetTokens(o.Tokens)
+}
+
+// SetTokens replaces the access tokens. Without a token of the agents, no agent is
+// accepted by one. Streams that are open stay open.
+func (a *Authorizer) SetTokens(t AccessTokens) error {
+	if t.Admin == "" {
+		return errors.New("auth: an access token is empty, which would admit every caller")
 	}
-	return &Authorizer{
-		disabled: o.Disabled,
-		hosts:    o.Hosts,
-		admin:    sha256.Sum256([]byte(o.Tokens.Admin)),
-		agent:    sha256.Sum256([]byte(o.Tokens.Agent)),
-		enroller: o.Enroller,
-		origins:  http.NewCrossOriginProtection(),
-	}, nil
+	if t.Agent == "" {
+		t.Agent = rand.Text() // nobody has it
+	}
+	a.tokens.Store(&tokenDigests{admin: sha256.Sum256([]byte(t.Admin)), agent: sha256.Sum256([]byte(t.Agent))})
+	return nil
 }
 
 // Disabled reports whether requests need no token.
@@ -141,9 +149,9 @@ func (a *Authorizer) identify(r *http.Request) (caller Caller, known bool, err e
 		return Caller{}, false, nil
 	}
 	// All digests have one length, so the comparison does not leak the token's length.
-	sum := sha256.Sum256([]byte(token))
-	isAdmin := subtle.ConstantTimeCompare(sum[:], a.admin[:])
-	isAgent := subtle.ConstantTimeCompare(sum[:], a.agent[:])
+	sum, own := sha256.Sum256([]byte(token)), a.tokens.Load()
+	isAdmin := subtle.ConstantTimeCompare(sum[:], own.admin[:])
+	isAgent := subtle.ConstantTimeCompare(sum[:], own.agent[:])
 	switch {
 	case isAdmin == 1:
 		return Caller{Name: "admin", Role: Admin}, true, nil

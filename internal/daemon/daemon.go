@@ -77,15 +77,28 @@ func AddSource(cmd *cobra.Command, dir, packaged string) *config.Source {
 
 // NewLogger returns the logger that the configuration describes.
 func NewLogger(c config.Log, out *os.File) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo // The configuration has been checked.
-	}
+	log, _ := NewLeveledLogger(c, out)
+	return log
+}
+
+// NewLeveledLogger returns the logger that the configuration describes, and its level,
+// which SetLevel changes.
+func NewLeveledLogger(c config.Log, out *os.File) (*slog.Logger, *slog.LevelVar) {
+	level := &slog.LevelVar{}
+	SetLevel(level, c)
 	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: formatDuration}
 	if c.Format == "text" || c.Format == "auto" && term.IsTerminal(int(out.Fd())) { //nolint:gosec // a file descriptor fits
-		return slog.New(slog.NewTextHandler(out, opts))
+		return slog.New(slog.NewTextHandler(out, opts)), level
 	}
-	return slog.New(slog.NewJSONHandler(out, opts))
+	return slog.New(slog.NewJSONHandler(out, opts)), level
+}
+
+// SetLevel sets the level of a logger to that of a configuration that has been checked.
+func SetLevel(level *slog.LevelVar, c config.Log) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(c.Level)); err == nil {
+		level.Set(l)
+	}
 }
 
 // formatDuration formats durations with their units, also in JSON.

@@ -90,21 +90,22 @@ func TestSigningKeyReplacesSeed(t *testing.T) {
 // introduces the key.
 func TestHeartbeatWithOldKeyIsAnswered(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
-		hello := tasker.Hello{Session: "s", Presence: tasker.Presence{Key: "old", Heartbeat: tasker.Duration(10 * time.Second)}}
+		const oldKey, newKey = "00000000000000aa", "00000000000000bb"
+		hello := tasker.Hello{Session: "s", Presence: tasker.Presence{Key: oldKey, Heartbeat: tasker.Duration(10 * time.Second)}}
 		f.apply(t, tasker.Report{Endpoint: "web-1", Hello: &hello})
 		heartbeat := func(key string) []tasker.Order {
 			p := hello.Presence
 			p.Key = key
 			return f.apply(t, tasker.Report{Endpoint: "web-1", Heartbeat: &tasker.Heartbeat{Presence: p}}).Orders
 		}
-		if orders := heartbeat("old"); len(orders) != 0 {
+		if orders := heartbeat(oldKey); len(orders) != 0 {
 			t.Errorf("while the newest key is unknown: %+v", orders)
 		}
-		f.SetNewestKey("new")
-		if orders := heartbeat("old"); len(orders) != 1 || orders[0].Welcome == nil || orders[0].Welcome.Session != "s" {
+		f.SetNewestKey(newKey)
+		if orders := heartbeat(oldKey); len(orders) != 1 || orders[0].Welcome == nil || orders[0].Welcome.Session != "s" {
 			t.Errorf("for the old key: %+v", orders)
 		}
-		for _, key := range []string{"new", ""} {
+		for _, key := range []string{newKey, ""} {
 			if orders := heartbeat(key); len(orders) != 0 {
 				t.Errorf("for the key %q: %+v", key, orders)
 			}

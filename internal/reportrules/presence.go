@@ -67,10 +67,19 @@ func checkPresence(p tasker.Presence) (tasker.Presence, error) {
 	if !IsMetricsAddress(p.Metrics) {
 		p.Metrics = ""
 	}
+	p.Key = keyID(p.Key)
 	p.Running, p.Waiting = limitCount(p.Running), limitCount(p.Waiting)
 	p.Load = min(max(p.Load, 0), maxLoad)
 	p.Heartbeat = min(max(p.Heartbeat, 0), maxHeartbeat)
 	return p, nil
+}
+
+// keyID returns the id of a signing key, or an empty text for anything else.
+func keyID(id string) string {
+	if len(id) != len(tasker.KeyID(nil)) || strings.Trim(id, "0123456789abcdef") != "" {
+		return ""
+	}
+	return id
 }
 
 func limitCount(n int) int { return min(max(n, 0), math.MaxInt32) }

@@ -119,7 +119,7 @@ func TestCorrectedReports(t *testing.T) {
 			update(func(u *tasker.Update) { u.Progress = &tasker.Progress{} }),
 		},
 		"a presence out of range": {
-			heartbeat(tasker.Presence{Metrics: "http://evil/x", Running: -1, Waiting: math.MaxInt64, Load: -3, Heartbeat: tasker.Duration(48 * time.Hour)}),
+			heartbeat(tasker.Presence{Metrics: "http://evil/x", Key: "<script>", Running: -1, Waiting: math.MaxInt64, Load: -3, Heartbeat: tasker.Duration(48 * time.Hour)}),
 			heartbeat(tasker.Presence{Waiting: math.MaxInt32, Heartbeat: tasker.Duration(time.Hour)}),
 		},
 		"an honest hello": {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/controlplane"
 	"github.com/MatthiasWiesner/tasker/controlplane/auth"
+	"github.com/MatthiasWiesner/tasker/internal/backoff"
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq/management"
@@ -25,7 +28,7 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 		opts.Hub, opts.Agents, opts.Disconnect = hub, hub.Handler(), hub.Disconnect
 		return hub.Close, nil
 	}
-	closeAccounts := func() {}
+	closeAccounts, tooFast := func() {}, func(string) {}
 	if opts.Unsupported = c.RabbitMQ.APIURL == ""; !opts.Unsupported {
 		client, err := management.NewAccounts(management.AccountOptions{
 			APIURL: c.RabbitMQ.APIURL.Reveal(), Username: c.RabbitMQ.Username, Password: c.RabbitMQ.Password.Reveal(),
@@ -34,12 +37,19 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 		if err != nil {
 			return nil, err
 		}
-		opts.Broker, closeAccounts = accounts{client}, client.Close
+		suspensions := management.NewSuspensions(client, opts.Log, 0)
+		endLimits := applyLimits(client, opts.Log)
+		opts.Broker, tooFast = accounts{client}, suspensions.Suspend
+		closeAccounts = func() {
+			endLimits()
+			suspensions.Close()
+			client.Close()
+		}
 	}
 	opts.Transport = controlplane.NewTransportHealth(opts.Log)
 	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
 		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: opts.Log, Authorize: opts.EndpointAuthorizer.AuthorizeUser,
-		Observer: opts.Transport.Observe, Metrics: rabbitmq.NewMetrics(opts.Registry),
+		TooFast: tooFast, Observer: opts.Transport.Observe, Metrics: rabbitmq.NewMetrics(opts.Registry),
 	})
 	if err != nil {
 		return nil, err
@@ -49,6 +59,31 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 		closeAccounts()
 		return hub.Close()
 	}, nil
+}
+
+// applyLimits limits what the agents' users may do at the broker, in the background. The
+// returned function ends it.
+func applyLimits(client *management.Accounts, log *slog.Logger) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		retry := backoff.Policy{First: time.Second, Cap: time.Minute}
+		for tries := 0; ; tries++ {
+			err := client.ApplyLimits(ctx)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			log.Warn("the limits of agents at RabbitMQ are not set yet; trying again", "tries", tries+1, "error", err)
+			if retry.Sleep(ctx, tries) != nil {
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // accounts manages the agents' RabbitMQ users and returns the errors of package auth.

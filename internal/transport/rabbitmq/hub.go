@@ -32,7 +32,10 @@ type HubOptions struct {
 	// the queue if the user is not authorized. So a late hello cannot restore the queue
 	// of a revoked endpoint.
 	Authorize func(ctx context.Context, user, endpoint string) error
-	Log       *slog.Logger
+	// TooFast is called for an endpoint that sends more reports than its quota, for each
+	// further report; nil ignores it. It must not block.
+	TooFast func(endpoint string)
+	Log     *slog.Logger
 	// Observer may be nil.
 	Observer transport.Observer
 	// Metrics may be nil.
@@ -51,6 +54,7 @@ type Hub struct {
 	consume    *connection
 	operations *wire.Operations
 	bindings   *bindings
+	quota      *wire.Quota
 	refusals   *wire.Refusals
 	warnOnce   sync.Once
 }
@@ -64,16 +68,20 @@ func NewHub(opts HubOptions) (*Hub, error) {
 	if opts.Clock == nil {
 		opts.Clock = time.Now
 	}
+	if opts.TooFast == nil {
+		opts.TooFast = func(string) {}
+	}
 	h := &Hub{
 		opts:       opts,
 		user:       broker.user,
 		health:     newHealth(opts.Observer, publishComponent, consumeComponent, flowComponent),
+		quota:      wire.NewQuota(opts.Clock),
 		refusals:   wire.NewRefusals(opts.Log, opts.Clock),
 		operations: wire.NewOperations(),
 	}
 	h.bindings = newBindings(opts, h.notifyReady)
 	h.publish = &connection{broker: broker, name: "tasker-controlplane " + publishComponent, log: opts.Log, setUp: h.setUpPublishing, observe: h.observer(publishComponent)}
-	h.consume = &connection{broker: broker, name: "tasker-controlplane " + consumeComponent, log: opts.Log, setUp: h.setUpConsuming, observe: h.observer(consumeComponent)}
+	h.consume = &connection{broker: broker, name: "tasker-controlplane " + consumeComponent, limited: true, log: opts.Log, setUp: h.setUpConsuming, observe: h.observer(consumeComponent)}
 	h.publish.start()
 	h.consume.start()
 	return h, nil

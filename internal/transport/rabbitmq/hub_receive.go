@@ -10,6 +10,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/reportrules"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
 )
@@ -17,7 +18,7 @@ import (
 // reportOptions returns the options of a hub's subscription. The prefetch keeps the
 // next batch ready while a batch is being stored.
 func reportOptions() subscriptionOptions {
-	return subscriptionOptions{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, gap: 3 * time.Millisecond, prefetch: 600}
+	return subscriptionOptions{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, gap: 3 * time.Millisecond, prefetch: 600, batchBytes: 4 << 20}
 }
 
 // Receive implements transport.Hub.
@@ -42,6 +43,7 @@ func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.H
 	if err != nil {
 		return err
 	}
+	defer sub.release(deliveries)
 	var last amqp.Delivery
 	reports := make([]sentReport, 0, len(deliveries))
 	for _, d := range deliveries {
@@ -126,6 +128,12 @@ func (h *Hub) decode(d amqp.Delivery) (tasker.Report, error) {
 	endpoint, err := h.sender(d)
 	if err != nil {
 		return tasker.Report{}, err
+	}
+	if !h.quota.Take(endpoint, 1, len(d.Body)) && d.UserId == endpoint {
+		h.opts.TooFast(endpoint)
+	}
+	if len(d.Body) == 0 { // see boundedConn
+		return tasker.Report{}, fmt.Errorf("%w: it is empty, or has more than %d bytes and was not read", reportrules.ErrRefused, reportrules.MaxReport)
 	}
 	return wire.DecodeReport(d.Body, endpoint)
 }

@@ -32,6 +32,8 @@ type session struct {
 	onFlow func(error)
 
 	publisher *publisher
+	// received limits the memory of received messages; nil is no limit.
+	received *budget
 
 	mu sync.Mutex
 	// flow is done while the broker accepts no messages.

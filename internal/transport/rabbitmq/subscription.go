@@ -27,6 +27,8 @@ type subscriptionOptions struct {
 	batch       int
 	linger, gap time.Duration
 	prefetch    int
+	// batchBytes is the size of the bodies at which a batch ends; zero is no limit.
+	batchBytes int
 }
 
 // subscription is an active consumer of a queue.
@@ -87,18 +89,18 @@ func (s *subscription) nextBatch(ctx context.Context) ([]amqp.Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	batch := []amqp.Delivery{first}
+	batch, bytes := []amqp.Delivery{first}, len(first.Body)
 	defer func() { s.lastBatch = time.Now() }()
 	deadline := time.Now().Add(s.linger)
 	timer := time.NewTimer(s.messageTimeout(deadline))
 	defer timer.Stop()
-	for len(batch) < s.batch {
+	for len(batch) < s.batch && (s.batchBytes == 0 || bytes < s.batchBytes) {
 		select {
 		case d, ok := <-s.deliveries:
 			if !ok {
 				return nil, s.endError()
 			}
-			batch = append(batch, d)
+			batch, bytes = append(batch, d), bytes+len(d.Body)
 			timer.Reset(s.messageTimeout(deadline))
 		case <-timer.C:
 			return batch, nil
@@ -172,6 +174,16 @@ func (s *subscription) flushAck() error {
 	last := *s.pending
 	s.pending = nil
 	return s.ack(last)
+}
+
+// release returns the memory of handled messages.
+func (s *subscription) release(deliveries []amqp.Delivery) {
+	if s.session.received == nil {
+		return
+	}
+	for _, d := range deliveries {
+		s.session.received.release(len(d.Body))
+	}
 }
 
 // reject removes an invalid message from the queue. A queue with a dead-letter target keeps

@@ -21,8 +21,13 @@ const (
 	RejectedQueue = "reports.undecodable"
 )
 
-// maxRejected is the largest length of RejectedQueue, in messages.
-const maxRejected = 10_000
+// The largest length of RejectedQueue, in messages and in bytes. The number is an argument
+// of the queue. The size is a policy of the management package, because the arguments of a
+// queue cannot change.
+const (
+	maxRejected      = 10_000
+	MaxRejectedBytes = 64 << 20
+)
 
 // Exchange returns the name of the exchange of a task type.
 func Exchange(taskType string) string { return "tasker." + taskType }
@@ -49,7 +54,7 @@ func Declare(ctx context.Context, uri string, types []tasker.TaskType) error {
 	if err != nil {
 		return err
 	}
-	s, err := dial(ctx, broker, "tasker-controlplane initialize")
+	s, err := dial(ctx, broker, "tasker-controlplane initialize", false)
 	if err != nil {
 		return err
 	}

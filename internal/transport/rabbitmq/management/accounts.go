@@ -111,7 +111,7 @@ func (a *Accounts) CreateAccount(ctx context.Context, endpoint, secret string) (
 	if err := a.client.Call(ctx, http.MethodPut, rights, nil, "permissions", a.vhost, endpoint); err != nil {
 		return "", a.permissionError(endpoint, err)
 	}
-	return a.server, nil
+	return a.server, a.correctLimits(ctx, endpoint, nil)
 }
 
 func (a *Accounts) permissionError(endpoint string, err error) error {

@@ -42,7 +42,7 @@ func Initialize(ctx context.Context, o Options) error {
 	}
 	defer client.CloseIdle()
 	s := setup{Options: o, client: client, user: uri.Username, password: uri.Password, vhost: uri.Vhost}
-	for _, step := range []func(context.Context) error{s.check, s.reset, s.createVhost, s.createUser, s.grantPermissions} {
+	for _, step := range []func(context.Context) error{s.check, s.reset, s.createVhost, s.createUser, s.grantPermissions, s.limitQueue} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -135,3 +135,6 @@ func (s *setup) grantPermissions(ctx context.Context) error {
 	}
 	return nil
 }
+
+// limitQueue limits the queue of rejected reports.
+func (s *setup) limitQueue(ctx context.Context) error { return setPolicy(ctx, s.client, s.vhost) }

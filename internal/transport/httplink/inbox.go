@@ -17,7 +17,7 @@ import (
 
 const (
 	// maxMemory is the largest total size of reports that wait to be stored, in bytes.
-	maxMemory = 64 << 20
+	maxMemory = 32 << 20
 	// maxMemoryEach and maxPostsEach limit what one endpoint may have of it, so that it
 	// does not keep the others from reporting. An agent has at most three POSTs under way.
 	maxMemoryEach = 2 * maxBody
@@ -48,6 +48,8 @@ type admitted struct {
 // post is a POST of reports, or a part of one, that waits to be stored.
 type post struct {
 	reports []wire.Received[tasker.Report]
+	// bytes is the size of the reports.
+	bytes int
 	// stored has room for the result, which is sent once.
 	stored chan error
 }
@@ -101,6 +103,9 @@ func (in *inbox) store(ctx context.Context, reports []wire.Received[tasker.Repor
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	p := post{reports: reports, stored: make(chan error, 1)}
+	for _, r := range reports {
+		p.bytes += len(r.Encoded)
+	}
 	select {
 	case in.posts <- p:
 	case <-in.operations.Done():
@@ -153,7 +158,8 @@ func (in *inbox) collect(ctx context.Context, first post) []post {
 	posts, urgent := []post{first}, first.isUrgent()
 	timeout := time.NewTimer(heartbeatDelay)
 	defer timeout.Stop()
-	for n := len(first.reports); n <= maxBatch-maxPost; {
+	bytes := first.bytes
+	for n := len(first.reports); n <= maxBatch-maxPost && bytes <= maxBatchBytes; {
 		var p post
 		select {
 		case p = <-in.posts:
@@ -170,6 +176,7 @@ func (in *inbox) collect(ctx context.Context, first post) []post {
 			}
 		}
 		posts, n, urgent = append(posts, p), n+len(p.reports), urgent || p.isUrgent()
+		bytes += p.bytes
 	}
 	return posts
 }

@@ -30,6 +30,8 @@ const (
 	// number of reports that one POST adds to a batch.
 	maxBatch = 200
 	maxPost  = maxBatch / 2
+	// maxBatchBytes is the size of reports at which a batch ends.
+	maxBatchBytes = 4 << 20
 	// maxReports is the largest number of reports of a POST.
 	maxReports = 2000
 )

@@ -112,6 +112,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	others.Go(func() { a.reporter.run(reporting) })
 	others.Go(func() { a.restarter.run(receiving, a.performer.base) })
 	others.Go(func() { a.sweepJournal(receiving) })
+	others.Go(func() { a.endRefused(receiving) })
 	a.opts.Log.Info("agent started", "version", a.opts.Version, "instance", a.opts.Journal.Instance())
 	if a.opts.Started != nil {
 		a.opts.Started()

@@ -66,6 +66,10 @@ type Options struct {
 	// StopTimeout is how long a stop waits for running handlers before it interrupts
 	// them; zero is 30 s.
 	StopTimeout time.Duration
+	// Connection may be nil. UnauthorizedTimeout is how long it may be refused before the
+	// agent ends its assignments as interrupted; zero never ends them.
+	Connection          *Connection
+	UnauthorizedTimeout time.Duration
 
 	// Started is called when Run has read the journal and the link begins to connect. It
 	// may be nil.

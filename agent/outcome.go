@@ -28,6 +28,10 @@ type outcome struct {
 	exitCode *int
 }
 
+// reasonRefused is the reason of assignments that the agent ends because the control plane
+// does not accept its credential.
+const reasonRefused = "the control plane refuses this agent"
+
 // handlerResult is the return value of a handler.
 type handlerResult struct {
 	err      error
@@ -60,6 +64,8 @@ func (r handlerResult) outcome(cause error, timeout time.Duration, restart handl
 			return outcome{}, false
 		}
 		o.status, o.reason = tasker.Interrupted, "agent was stopped"
+	case errors.Is(cause, handlers.ErrUnauthorized):
+		o.status, o.reason = tasker.Interrupted, reasonRefused
 	default:
 		o.status, o.err = tasker.Failed, r.err.Error()
 	}
@@ -78,6 +84,7 @@ func (r handlerResult) outcome(cause error, timeout time.Duration, restart handl
 func isContextError(err error) bool {
 	for _, cause := range []error{
 		context.Canceled, context.DeadlineExceeded, handlers.ErrCancelled, handlers.ErrTimedOut, handlers.ErrStopping,
+		handlers.ErrUnauthorized,
 	} {
 		if errors.Is(err, cause) && err.Error() == cause.Error() {
 			return true

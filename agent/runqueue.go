@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
@@ -213,6 +214,23 @@ func (s *scheduler) interrupt(match func(*assignment) bool) int {
 		a.cancel(handlers.ErrStopping)
 	}
 	return len(running)
+}
+
+// interruptAll interrupts all running handlers, and returns their number. It also returns
+// the assignments that have not started, removed from their queues, for the caller to end.
+func (s *scheduler) interruptAll() (running int, waiting []ending) {
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	for _, a := range s.registry.selectLocked(func(a *assignment) bool { return !a.ended && (a.cancel != nil || a.waiting) }) {
+		if a.waiting {
+			s.removeLocked(a)
+			waiting = append(waiting, ending{a, outcome{status: tasker.Interrupted, reason: reasonRefused}})
+			continue
+		}
+		a.cancel(handlers.ErrUnauthorized)
+		running++
+	}
+	return running, waiting
 }
 
 // counts returns how many assignments run and wait.

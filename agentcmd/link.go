@@ -84,12 +84,13 @@ func trustCAs(caFile, ca, server string) (*tls.Config, error) {
 // enrolAgain is the advice for an agent that the control plane refuses.
 const enrolAgain = "enrol again: tasker-agent enrol --server URL --token TOKEN"
 
-// newObserver returns an observer that counts every change of the connection, and logs
-// each once and passes it to the service manager.
-func newObserver(log *slog.Logger, metrics *agent.Metrics, notify *sysservice.Notifier) transport.Observer {
+// newObserver returns an observer that passes every change of the connection to metrics and
+// connection, and logs each once and passes it to the service manager.
+func newObserver(log *slog.Logger, metrics *agent.Metrics, notify *sysservice.Notifier, connection *agent.Connection) transport.Observer {
 	logged := ""
 	return func(err error) {
 		metrics.ObserveLink(err)
+		connection.Observe(err)
 		switch {
 		case err == nil:
 			logged = ""

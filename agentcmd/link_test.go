@@ -19,7 +19,7 @@ func TestObserverAdvisesARefusedAgentToEnrol(t *testing.T) {
 	manager := fakeServiceManager(t)
 	var logged syncbuffer.Buffer
 	log := slog.New(slog.NewTextHandler(&logged, nil))
-	observer := newObserver(log, agent.NewMetrics(prometheus.NewRegistry()), sysservice.NewNotifier(log))
+	observer := newObserver(log, agent.NewMetrics(prometheus.NewRegistry()), sysservice.NewNotifier(log), agent.NewConnection())
 	for range 2 {
 		observer(fmt.Errorf("wrapped: %w: revoked at noon", transport.ErrUnauthorized))
 	}

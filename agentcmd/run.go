@@ -56,8 +56,8 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 		return err
 	}
 	defer stopMetrics()
-	metrics := agent.NewMetrics(registry)
-	link, err := s.newLink(records.Instance(), newObserver(log, metrics, notify), log)
+	metrics, connection := agent.NewMetrics(registry), agent.NewConnection()
+	link, err := s.newLink(records.Instance(), newObserver(log, metrics, notify, connection), log)
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,7 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 		Link: link, Journal: records, Handlers: mux, Keys: keys, StoreKeys: storeKeys,
 		Leftovers:   process.Leftovers{Endpoint: c.Endpoint, Grace: c.KillGrace.D(), Log: log},
 		Concurrency: c.Concurrency, KillGrace: c.KillGrace.D(), StopTimeout: c.StopTimeout.D(),
+		Connection: connection, UnauthorizedTimeout: c.UnauthorizedTimeout.D(),
 		Log: agentLog, Metrics: metrics,
 		Started: notify.Ready,
 	})

@@ -25,6 +25,10 @@ type Agent struct {
 	KillGrace tasker.Duration `yaml:"kill_grace"`
 	// StopTimeout is how long a stopping agent waits for running tasks; default: 30s.
 	StopTimeout tasker.Duration `yaml:"stop_timeout"`
+	// UnauthorizedTimeout is how long the control plane or the broker may refuse the agent's
+	// credential, for example after the endpoint was revoked, before the agent ends its tasks;
+	// default: 1m. 0 lets them finish.
+	UnauthorizedTimeout tasker.Duration `yaml:"unauthorized_timeout"`
 	// AllowPlainText permits a server on another machine without encryption (http or amqp);
 	// default: false.
 	AllowPlainText Switch `yaml:"allow_plain_text"`
@@ -117,12 +121,13 @@ type Script struct {
 
 func defaultAgent() *Agent {
 	return &Agent{
-		DataDir:     "/var/lib/tasker-agent",
-		Metrics:     Metrics{Address: "127.0.0.1", Port: 9464},
-		Handlers:    Handlers{Script: Script{Directory: "/etc/tasker-agent/handlers.d"}},
-		Concurrency: 8,
-		KillGrace:   tasker.Duration(10 * time.Second),
-		StopTimeout: tasker.Duration(30 * time.Second),
-		Log:         defaultLog(),
+		DataDir:             "/var/lib/tasker-agent",
+		Metrics:             Metrics{Address: "127.0.0.1", Port: 9464},
+		Handlers:            Handlers{Script: Script{Directory: "/etc/tasker-agent/handlers.d"}},
+		Concurrency:         8,
+		KillGrace:           tasker.Duration(10 * time.Second),
+		StopTimeout:         tasker.Duration(30 * time.Second),
+		UnauthorizedTimeout: tasker.Duration(time.Minute),
+		Log:                 defaultLog(),
 	}
 }

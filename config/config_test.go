@@ -186,10 +186,11 @@ kill_grace: 1.5
 			Package:  config.AllowList{Allow: []string{"nginx", "app-*"}},
 			Service:  config.AllowList{Allow: []string{"app@*.service", "nginx"}},
 		},
-		Concurrency: 8,
-		KillGrace:   tasker.Duration(1500 * time.Millisecond),
-		StopTimeout: tasker.Duration(30 * time.Second),
-		Log:         config.Log{Level: "info", Format: "auto"},
+		Concurrency:         8,
+		KillGrace:           tasker.Duration(1500 * time.Millisecond),
+		StopTimeout:         tasker.Duration(30 * time.Second),
+		UnauthorizedTimeout: tasker.Duration(time.Minute),
+		Log:                 config.Log{Level: "info", Format: "auto"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

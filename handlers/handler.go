@@ -23,7 +23,8 @@ type Handler interface {
 	//
 	// A task's timeout is the deadline of ctx. Handle must return soon after ctx is done,
 	// and nothing that it started may run any more (for an exception see Info.Detached).
-	// context.Cause(ctx) is then ErrCancelled, ErrTimedOut or ErrStopping.
+	// context.Cause(ctx) is then ErrCancelled, ErrTimedOut, ErrStopping or
+	// ErrUnauthorized.
 	//
 	// An error made by Reject means that nothing was started. A nil error means that the
 	// work is complete, even if ctx is done too.
@@ -126,6 +127,8 @@ var (
 	ErrCancelled = errors.New("cancelled")
 	ErrTimedOut  = errors.New("execution timeout")
 	ErrStopping  = errors.New("agent is stopping")
+	// ErrUnauthorized: the control plane does not accept the agent's credential.
+	ErrUnauthorized = errors.New("the control plane refuses this agent")
 )
 
 // RejectError is returned for an assignment that was refused before anything was started.

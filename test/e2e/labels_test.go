@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -22,19 +23,21 @@ func (f *fleet) enrolToken(request string) string {
 	return token.Token
 }
 
-// enrol enrols an agent and returns the file of its configuration and the result.
-func (f *fleet) enrol(name, token string) (config string, p *process) {
+// enrol enrols an agent, with additional lines of configuration. It returns the file of the
+// configuration and the result.
+func (f *fleet) enrol(name, token string, further ...string) (config string, p *process) {
 	f.t.Helper()
-	config = f.write(name+".yaml", fmt.Sprintf("data_dir: %q\nlabels: {role: web, claim: %s}\nmetrics: {port: 0}\n", filepath.Join(f.dir, name), name))
+	config = f.write(name+".yaml", fmt.Sprintf("data_dir: %q\nlabels: {role: web, claim: %s}\nmetrics: {port: 0}\n", filepath.Join(f.dir, name), name)+strings.Join(further, "\n"))
 	p = startProgram(f.t, "tasker-agent", "enrol", "--config", config, "--server", "http://"+f.api, "--token", token, "--endpoint", name)
 	<-p.done
 	return config, p
 }
 
-// startEnrolled enrols an agent, starts it, and waits until it is connected.
-func (f *fleet) startEnrolled(name, token string) *process {
+// startEnrolled enrols an agent, with additional lines of configuration, starts it, and
+// waits until it is connected.
+func (f *fleet) startEnrolled(name, token string, further ...string) *process {
 	f.t.Helper()
-	config, p := f.enrol(name, token)
+	config, p := f.enrol(name, token, further...)
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		f.t.Fatalf("enrol exited with %d:\n%s", code, p.log)
 	}

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -8,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 // A revoked server that still has its token cannot enrol again, with its old secret or a
@@ -39,5 +42,44 @@ func TestRevokedServerNeedsANewToken(t *testing.T) {
 		if a := f.waitFinished(f.post("ping", `{"identifier":"again","labels":"role=db"}`)); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("after the new enrolment: %+v", a)
 		}
+	})
+}
+
+// A task whose cancel does not reach the agent before its endpoint is revoked is
+// interrupted, because its processes still run. The agent ends them when it is refused.
+func TestRevokedAgentEndsItsTasks(t *testing.T) {
+	t.Parallel()
+	forEachBackend(t, func(t *testing.T, f *fleet) {
+		agent := f.startEnrolled("web-1", f.enrolToken(`{"max_uses":1}`),
+			"kill_grace: 1s", "unauthorized_timeout: 10ms", `handlers: {command: {allow: [["/bin/sh", "-c", "*"]]}}`)
+		pidFile := filepath.Join(f.dir, "pid")
+		command, err := json.Marshal("echo $$ >" + pidFile + ".new; mv " + pidFile + ".new " + pidFile + "; sleep 600")
+		if err != nil {
+			t.Fatal(err)
+		}
+		task := f.post("command", fmt.Sprintf(`{"identifier":"long","endpoints":["web-1"],"payload":{"argv":["/bin/sh","-c",%s]}}`, command))
+		f.waitStatus(task, "web-1", tasker.Running)
+		var pid string
+		wait.For(t, "the command to start", func() bool {
+			content, err := os.ReadFile(pidFile) //nolint:gosec // written by this test
+			pid = strings.TrimSpace(string(content))
+			return err == nil
+		})
+		agent.freeze(t)
+		f.control(task, "cancel", http.StatusAccepted)
+		if code := f.call(http.MethodPost, "/endpoints/web-1/revoke", "", nil); code != http.StatusOK {
+			t.Fatalf("revoke answered %d", code)
+		}
+		if r := f.waitFinished(task).response("web-1"); r.Status != tasker.Interrupted || r.Reason != "revoked" || !r.Presumed {
+			t.Errorf("the cancelled task of the revoked endpoint: %+v", r)
+		}
+		if _, err := os.Stat("/proc/" + pid); err != nil {
+			t.Fatalf("the command has ended before the agent knows: %v", err)
+		}
+		agent.thaw(t)
+		wait.For(t, "the agent to end the command", func() bool {
+			_, err := os.Stat("/proc/" + pid)
+			return os.IsNotExist(err)
+		})
 	})
 }

@@ -71,13 +71,14 @@ func (b *batch) drop(outcome string, o tasker.Order, reason string) {
 func (b *batch) addAssignment(o tasker.Order) {
 	as, arrivedAt := *o.Assignment, b.opts.Clock()
 	now, timeKnown := b.clock.at(arrivedAt)
+	late := !as.Deadline.IsZero() && b.clock.isPast(as.Deadline, arrivedAt)
 	if timeKnown && as.Deadline.IsZero() {
 		as.Deadline = now
 	}
 	recorded, latest, tombstone := b.lookup(journal.Ref{TaskID: as.TaskID, Attempt: as.Attempt})
 	d := decide(facts{
 		attempt: as.Attempt, latest: latest, tombstone: tombstone, recorded: recorded != nil,
-		timeKnown: timeKnown, late: timeKnown && now.After(as.Deadline),
+		timeKnown: timeKnown, late: late,
 		refusal: func() string { return refusal(b.opts.Handlers, o) },
 	})
 	if d.outcome != "" {

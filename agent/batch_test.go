@@ -28,7 +28,7 @@ func TestSweepKeepsReservedSlot(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	a.clock.set(now)
+	a.clock.set(now, 0)
 	a.scheduler.open(t.Context())
 	b := &batch{receiver: a.receiver, outcomes: map[string]int{}}
 	b.add(tasker.Order{

@@ -9,6 +9,10 @@ import (
 // time.
 const resyncInterval = time.Minute
 
+// firstLongestDelay is the longest delay of a welcome at first. It is well below the usual
+// receive timeout of 30 s.
+const firstLongestDelay = 10 * time.Second
+
 // clock keeps the control plane's time. It counts from the last welcome with a
 // clock that no one can set, because this machine's wall clock may be wrong.
 type clock struct {
@@ -17,14 +21,18 @@ type clock struct {
 	known chan struct{}
 
 	mu sync.Mutex
-	// boot is the control plane's time at boot; zero until the first welcome.
-	boot time.Time
+	// boot is the control plane's time at boot; zero until the first welcome. It is early
+	// by at most uncertainty.
+	boot        time.Time
+	uncertainty time.Duration
+	// longestDelay is the longest delay of a welcome from which the time is taken.
+	longestDelay time.Duration
 	// resyncAt is the earliest time since boot of the next resync.
 	resyncAt time.Duration
 }
 
 func newClock(sinceBoot func() time.Duration) *clock {
-	return &clock{sinceBoot: sinceBoot, known: make(chan struct{})}
+	return &clock{sinceBoot: sinceBoot, known: make(chan struct{}), longestDelay: firstLongestDelay}
 }
 
 // now returns the control plane's time; false before the first welcome.
@@ -49,16 +57,34 @@ func (c *clock) stamp() *time.Time {
 	return &t
 }
 
-// set takes over the time of a welcome. The clock is late by the time that the
-// welcome took to arrive, so deadlines pass that much later.
-func (c *clock) set(t time.Time) {
+// isPast reports whether a deadline may have passed at a time since boot. It is false
+// before the first welcome.
+func (c *clock) isPast(deadline time.Time, sinceBoot time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.boot.IsZero() && c.boot.Add(sinceBoot+c.uncertainty).After(deadline)
+}
+
+// set takes over the time of a welcome that arrived a delay after the hello that it
+// answers. The control plane's time was t at some moment of the delay, so the clock is early
+// by at most the delay.
+//
+// The time of a welcome that was delayed for longer than a limit is not taken over: set
+// returns false, and the agent should request the time again. Each such welcome doubles the
+// limit, so that an agent gets to know the time of a slow control plane.
+func (c *clock) set(t time.Time, delay time.Duration) bool {
 	sinceBoot := c.sinceBoot()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if delay > c.longestDelay {
+		c.longestDelay *= 2
+		return false
+	}
 	if c.boot.IsZero() {
 		close(c.known)
 	}
-	c.boot = t.UTC().Add(-sinceBoot)
+	c.boot, c.uncertainty = t.UTC().Add(-sinceBoot), delay
+	return true
 }
 
 // startResync reports whether the agent should request the control plane's time

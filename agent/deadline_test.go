@@ -3,6 +3,7 @@ package agent_test
 import (
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -101,4 +102,51 @@ func TestControlPlaneClockIsSetBack(t *testing.T) {
 			t.Errorf("%d hellos", n)
 		}
 	})
+}
+
+// A network that holds welcomes and orders back does not move a deadline: an assignment
+// never starts after it by the control plane's clock.
+func TestDelayedWelcomeDoesNotMoveDeadlines(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		// delay is how long the welcome and the order are held back.
+		delay, deadline time.Duration
+		runs            bool
+	}{
+		"order in time":                              {5 * time.Second, 30 * time.Second, true},
+		"deadline passes meanwhile":                  {8 * time.Second, 7 * time.Second, false},
+		"long delay, deadline passes meanwhile":      {50 * time.Second, 30 * time.Second, false},
+		"long delay, order in time":                  {50 * time.Second, 90 * time.Second, true},
+		"very long delay, deadline passes meanwhile": {time.Hour, time.Minute, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cp := newDirectControlPlane()
+				cp.ignoreHellos = true
+				blocking := newBlocking("deploy", "")
+				close(blocking.release)
+				r := startAgent(t, cp, t.TempDir(), []handlers.Handler{blocking}, fakeClock)
+				synctest.Wait()
+				hello := cp.reports[0].Hello
+				welcome := tasker.Order{Version: 1, Endpoint: endpoint, Welcome: &tasker.Welcome{Session: hello.Session, Now: cp.time()}}
+				order := assign(cp, "held", "deploy")
+				order.Assignment.Deadline = cp.time().Add(tt.deadline)
+				cp.change(func() { cp.ignoreHellos = false })
+				advance(tt.delay)
+				r.deliver(welcome)
+				r.deliver(order)
+				advance(time.Second)
+				if started := len(blocking.started) > 0; started != tt.runs {
+					t.Errorf("started: %t, want %t", started, tt.runs)
+				}
+				r.deliver(assign(cp, "later", "deploy"))
+				if got := r.waitEnded(t, "later"); got.Status != tasker.Succeeded {
+					t.Errorf("a later task: %+v", got)
+				}
+				must(t, r.stop())
+			})
+		})
+	}
 }

@@ -32,8 +32,8 @@ func (r *receiver) receive(ctx context.Context, orders []tasker.Order) error {
 	signed, unsigned := splitBySignature(orders, r.keys.accepted())
 	// The time is set first. Then assignments in the same delivery need not be held.
 	for _, o := range signed {
-		if o.Welcome != nil && r.isAddressee(o) && o.Version <= tasker.MaxWireVersion && r.reporter.welcome(*o.Welcome) {
-			r.clock.set(o.Welcome.Now)
+		if o.Welcome != nil && r.isAddressee(o) && o.Version <= tasker.MaxWireVersion {
+			r.acceptWelcome(*o.Welcome)
 		}
 	}
 	r.retireKeys()
@@ -55,6 +55,17 @@ func (r *receiver) receive(ctx context.Context, orders []tasker.Order) error {
 	}
 	r.refuse(unsigned)
 	return nil // This acknowledges the orders: the journal has them.
+}
+
+// acceptWelcome sets the clock from the first welcome of the session. After a long delay the
+// time is too uncertain, and a new session requests it again.
+func (r *receiver) acceptWelcome(w tasker.Welcome) {
+	delay, first := r.reporter.welcome(w)
+	if !first || r.clock.set(w.Now, delay) {
+		return
+	}
+	r.opts.Log.Warn("the welcome was delayed for long; requesting the control plane's time again", "delay", delay)
+	r.reporter.beginSession()
 }
 
 // isAddressee reports whether an order is for this agent.

@@ -38,8 +38,10 @@ type reporter struct {
 	// helloSent means that the hello of the session was sent, welcomed that it was
 	// answered.
 	helloSent, welcomed bool
-	// hellos counts the hellos of the session.
+	// hellos counts the hellos of the session, firstHello is the time since boot of the
+	// first.
 	hellos               int
+	firstHello           time.Duration
 	helloAt, heartbeatAt time.Time
 	heartbeat            time.Duration
 }
@@ -57,16 +59,16 @@ func (r *reporter) beginSession() {
 }
 
 // welcome takes over the heartbeat interval of a welcome. It reports whether the
-// welcome is the first answer to the hello of this session. Only the first one sets the
-// time: later ones may have been delayed.
-func (r *reporter) welcome(w tasker.Welcome) bool {
+// welcome is the first answer to the hellos of this session, and returns its delay after the
+// first of them. Only the first one sets the time: later ones may have been delayed.
+func (r *reporter) welcome(w tasker.Welcome) (delay time.Duration, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if w.Session != r.session || r.session == "" || w.Now.IsZero() {
 		r.opts.Log.Debug("stale welcome ignored", "session", w.Session)
-		return false
+		return 0, false
 	}
-	first := !r.welcomed
+	first = !r.welcomed
 	if first {
 		r.opts.Log.Info("welcomed by the control plane", "heartbeat", w.Heartbeat.D(), "now", w.Now)
 	}
@@ -80,7 +82,7 @@ func (r *reporter) welcome(w tasker.Welcome) bool {
 	r.heartbeatAt = time.Now().Add(rand.N(r.heartbeat))
 	r.opts.Metrics.setWelcome(w.Now)
 	r.reports.wakeReporter()
-	return first
+	return r.opts.Clock() - r.firstHello, first
 }
 
 // run sends reports until ctx is done.
@@ -148,6 +150,9 @@ func (r *reporter) next() time.Time {
 func (r *reporter) sendHello(ctx context.Context) {
 	r.mu.Lock()
 	session, hellos := r.session, r.hellos
+	if hellos == 0 {
+		r.firstHello = r.opts.Clock()
+	}
 	r.hellos++
 	r.helloAt = time.Now().Add(backoff.Policy{First: 15 * time.Second, Cap: time.Minute}.Wait(hellos))
 	r.mu.Unlock()

@@ -115,10 +115,11 @@ func (r *restarter) admitHeld(ctx context.Context) bool {
 	r.registry.mu.Lock()
 	for _, a := range r.registry.selectLocked(func(a *assignment) bool { return a.phase == journal.Held }) {
 		arrival, _ := r.clock.at(a.arrivedAt)
+		late := !a.deadline.IsZero() && r.clock.isPast(a.deadline, a.arrivedAt)
 		if a.deadline.IsZero() {
 			a.deadline = arrival
 		}
-		d := decide(facts{phase: journal.Held, timeKnown: true, late: arrival.After(a.deadline)})
+		d := decide(facts{phase: journal.Held, timeKnown: true, late: late})
 		if d.action == actionDrop {
 			expired, refs = append(expired, a), append(refs, a.ref)
 			continue

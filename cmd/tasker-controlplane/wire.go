@@ -23,7 +23,7 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 	if c.MessageQueue.URI == "" {
 		hub := httplink.NewHub(httplink.HubOptions{
 			Types: c.Types(), Heartbeat: c.API.Heartbeat.D(), Log: opts.Log, Metrics: httplink.NewMetrics(opts.Registry),
-			Authorize: opts.EndpointAuthorizer.AuthorizeRequest,
+			Authorize: opts.EndpointAuthorizer.AuthorizeRequest, HasOwnCredential: auth.HasOwnCredential,
 		})
 		opts.Hub, opts.Agents, opts.Disconnect = hub, hub.Handler(), hub.Disconnect
 		return hub.Close, nil
@@ -49,7 +49,8 @@ func connect(c *config.ControlPlane, opts *controlplane.Options) (free func() er
 	opts.Transport = controlplane.NewTransportHealth(opts.Log)
 	hub, err := rabbitmq.NewHub(rabbitmq.HubOptions{
 		URI: c.MessageQueue.URI.Reveal(), Types: c.Types(), Log: opts.Log, Authorize: opts.EndpointAuthorizer.AuthorizeUser,
-		TooFast: tooFast, Observer: opts.Transport.Observe, Metrics: rabbitmq.NewMetrics(opts.Registry),
+		AuthorizeShared: opts.EndpointAuthorizer.AuthorizeShared,
+		TooFast:         tooFast, Observer: opts.Transport.Observe, Metrics: rabbitmq.NewMetrics(opts.Registry),
 	})
 	if err != nil {
 		return nil, err

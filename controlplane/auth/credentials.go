@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
 // Identify returns the endpoint that the secret belongs to. ErrNotFound means that no
@@ -17,9 +19,31 @@ func (e *Enroller) Identify(ctx context.Context, secret string) (endpoint string
 // that the endpoint is enrolled, ErrRevoked that it is revoked.
 func (e *Enroller) CheckSharedCredential(ctx context.Context, endpoint string) error {
 	c, err := e.opts.Store.Credential(ctx, endpoint)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	return sharedError(endpoint, c)
+}
+
+// CheckSharedCredentials is CheckSharedCredential for several endpoints. It returns those
+// for which no shared credential is accepted, and why.
+func (e *Enroller) CheckSharedCredentials(ctx context.Context, endpoints []string) (map[string]error, error) {
+	credentials, err := e.opts.Store.Credentials(ctx, endpoints)
+	if err != nil {
+		return nil, err
+	}
+	refused := map[string]error{}
+	for name, c := range credentials {
+		if err := sharedError(name, c); err != nil {
+			refused[name] = err
+		}
+	}
+	return refused, nil
+}
+
+// sharedError returns why no shared credential is accepted for an endpoint; nil if one is.
+func sharedError(endpoint string, c store.Credential) error {
+	switch {
 	case c.RevokedAt != nil:
 		return revokedError(endpoint, *c.RevokedAt)
 	case c.EnrolledAt != nil:

@@ -46,6 +46,10 @@ func (a *EndpointAuthorizer) AuthorizeRequest(r *http.Request, endpoint string) 
 	}
 }
 
+// HasOwnCredential reports whether the caller of an authorized request has sent the secret
+// of an endpoint.
+func HasOwnCredential(r *http.Request) bool { return CallerFrom(r.Context()).Endpoint != "" }
+
 // AuthorizeUser does the same for a user of the message queue: the endpoint's own user or
 // the control plane's.
 func (a *EndpointAuthorizer) AuthorizeUser(ctx context.Context, user, endpoint string) error {
@@ -62,6 +66,26 @@ func (a *EndpointAuthorizer) authorizeShared(ctx context.Context, endpoint strin
 		return errNotEnrolled
 	}
 	return err
+}
+
+// AuthorizeShared is AuthorizeUser for the control plane's user and several endpoints. It
+// returns the endpoints for which that user may not act, and why. An error wraps
+// transport.ErrUnavailable or is that of ctx.
+func (a *EndpointAuthorizer) AuthorizeShared(ctx context.Context, endpoints []string) (map[string]error, error) {
+	var refused map[string]error
+	err := a.authorize(ctx, "", func(e *Enroller, ctx context.Context, _ string) (err error) {
+		refused, err = e.CheckSharedCredentials(ctx, endpoints)
+		return err
+	})
+	if err != nil || a.acceptsShared {
+		return refused, err
+	}
+	for _, name := range endpoints {
+		if refused[name] == nil {
+			refused[name] = errNotEnrolled
+		}
+	}
+	return refused, nil
 }
 
 func (a *EndpointAuthorizer) authorize(ctx context.Context, endpoint string, check func(*Enroller, context.Context, string) error) error {

@@ -3,7 +3,9 @@ package auth_test
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +68,19 @@ func TestEndpointAuthorizer(t *testing.T) {
 			if err := tt.authorize(endpoint); (err == nil) != want || errors.Is(err, transport.ErrUnavailable) {
 				t.Errorf("%s for %s: %v, want allowed: %t", name, endpoint, err, want)
 			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		authorizer *auth.EndpointAuthorizer
+		refused    []string
+	}{
+		"with an agents' token":    {withTokens, []string{"enrolled", "revoked"}},
+		"without an agents' token": {enrolledOnly, []string{"enrolled", "plain", "revoked"}},
+		"no tokens":                {withoutTokens, []string{"enrolled", "revoked"}},
+	} {
+		refused, err := tt.authorizer.AuthorizeShared(t.Context(), []string{"plain", "enrolled", "revoked"})
+		if got := slices.Sorted(maps.Keys(refused)); err != nil || !slices.Equal(got, tt.refused) {
+			t.Errorf("%s: AuthorizeShared refuses %v, %v; want %v", name, got, err, tt.refused)
 		}
 	}
 }

@@ -40,6 +40,7 @@ type Store interface {
 	RevokeEndpoint(ctx context.Context, endpoint, by string) ([]tasker.Task, error)
 	Identify(ctx context.Context, digest store.Digest) (string, error)
 	Credential(ctx context.Context, endpoint string) (store.Credential, error)
+	Credentials(ctx context.Context, endpoints []string) (map[string]store.Credential, error)
 }
 
 // Broker manages the agents' accounts at the message queue.

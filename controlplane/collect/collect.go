@@ -37,6 +37,8 @@ type Collector struct {
 	opts Options
 	// lastLarge is when the last large batch came, in nanoseconds of Unix time.
 	lastLarge atomic.Int64
+	// lastRefusal is when a refused report was last logged, in nanoseconds of Unix time.
+	lastRefusal atomic.Int64
 	// blocked: the last batch could not be stored and will be delivered again.
 	blocked atomic.Bool
 }
@@ -104,12 +106,27 @@ func (c *Collector) store(ctx context.Context, reports []tasker.Report) error {
 		return nil
 	}
 	c.opts.Metrics.applied(reports, applied, time.Since(began))
+	c.logRefused(applied.Refused)
 	c.opts.Reported(applied.Reported)
 	c.send(ctx, applied.Orders)
 	if len(applied.Finished) > 0 {
 		c.opts.Finished(applied.Finished)
 	}
 	return nil
+}
+
+// refusalInterval is the shortest time between two log lines about refused reports.
+const refusalInterval = time.Minute
+
+// logRefused logs the first refused report of each refusalInterval. The metric counts all.
+func (c *Collector) logRefused(endpoints []string) {
+	now := time.Now().UnixNano()
+	last := c.lastRefusal.Load()
+	if len(endpoints) == 0 || last != 0 && now-last < int64(refusalInterval) || !c.lastRefusal.CompareAndSwap(last, now) {
+		return
+	}
+	c.opts.Log.Warn("report refused: another agent is connected under the name of the endpoint, and the endpoint is not enrolled; enrol it, or give each server its own name",
+		"endpoint", endpoints[0])
 }
 
 // storeIndividually finds the report that keeps a batch from being stored.

@@ -14,6 +14,7 @@ type Metrics struct {
 	reports  *prometheus.CounterVec
 	updates  *prometheus.CounterVec
 	lost     prometheus.Counter
+	refused  prometheus.Counter
 	duration prometheus.Histogram
 }
 
@@ -32,13 +33,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "tasker_controlplane_reports_dropped_total",
 			Help: "Reports that were dropped because they could not be stored although the database responded; each is logged.",
 		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tasker_controlplane_reports_refused_total",
+			Help: "Reports that were refused because another agent is connected under the name of the endpoint.",
+		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "tasker_controlplane_report_batch_duration_seconds",
 			Help:    "Time to store a batch of reports.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
 	}
-	reg.MustRegister(m.reports, m.updates, m.lost, m.duration)
+	reg.MustRegister(m.reports, m.updates, m.lost, m.refused, m.duration)
 	for _, k := range []string{"hello", "heartbeat", "goodbye", "update"} {
 		m.reports.WithLabelValues(k)
 	}
@@ -65,6 +70,7 @@ func (m *Metrics) applied(reports []tasker.Report, applied store.ApplyResult, to
 			m.reports.WithLabelValues("update").Inc()
 		}
 	}
+	m.refused.Add(float64(len(applied.Refused)))
 	for outcome, n := range applied.Updates {
 		m.updates.WithLabelValues(outcome).Add(float64(n))
 	}

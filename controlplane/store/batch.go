@@ -47,13 +47,7 @@ func newBatch(tx *tx, w *batchWriter, items batchItem) *batch {
 			continue
 		}
 		b.endpoints.add(r)
-		if r.Update != nil {
-			b.updates = append(b.updates, update{responseKey{r.Update.TaskID, r.Endpoint}, r.Update})
-		}
 	}
-	slices.SortStableFunc(b.updates, func(x, y update) int {
-		return cmp.Or(x.compare(y.responseKey), cmp.Compare(x.Attempt, y.Attempt), cmp.Compare(x.Seq, y.Seq))
-	})
 	return b
 }
 
@@ -63,6 +57,8 @@ func (b *batch) write(ctx context.Context) error {
 	if err := b.endpoints.write(ctx); err != nil {
 		return err
 	}
+	b.result.Refused = b.endpoints.refused
+	b.addUpdates()
 	if err := b.lock(ctx); err != nil {
 		return err
 	}
@@ -87,6 +83,18 @@ func (b *batch) write(ctx context.Context) error {
 	}
 	b.result.Orders, err = b.endpoints.orders(ctx)
 	return err
+}
+
+// addUpdates adds the updates of the accepted reports.
+func (b *batch) addUpdates() {
+	for _, r := range b.endpoints.accepted {
+		if r.Update != nil {
+			b.updates = append(b.updates, update{responseKey{r.Update.TaskID, r.Endpoint}, r.Update})
+		}
+	}
+	slices.SortStableFunc(b.updates, func(x, y update) int {
+		return cmp.Or(x.compare(y.responseKey), cmp.Compare(x.Attempt, y.Attempt), cmp.Compare(x.Seq, y.Seq))
+	})
 }
 
 // reportedAttempts returns the attempts that agents have reported on, now or before.

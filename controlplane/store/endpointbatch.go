@@ -18,6 +18,12 @@ type endpointBatch struct {
 	builder orderBuilder
 	rate    *heartbeatRate
 	reports []tasker.Report
+	// accepted are the reports that were not refused, refused the endpoints of the others;
+	// see accepts.
+	accepted []tasker.Report
+	refused  []string
+	// enrolled has the endpoints of other instances that have a secret of their own.
+	enrolled map[string]bool
 	// hellos has the last hello of each endpoint that sent one.
 	hellos map[string]*tasker.Hello
 	// heartbeats has the endpoints that sent one; interval is the one to keep.
@@ -35,33 +41,35 @@ func newEndpointBatch(tx *tx, builder orderBuilder, rate *heartbeatRate) *endpoi
 	}
 }
 
-func (b *endpointBatch) add(r tasker.Report) {
-	b.reports = append(b.reports, r)
-	if r.Hello != nil {
-		b.hellos[r.Endpoint] = r.Hello
-	}
-	if r.Heartbeat != nil {
-		b.heartbeats[r.Endpoint] = true
-	}
-}
+func (b *endpointBatch) add(r tasker.Report) { b.reports = append(b.reports, r) }
 
 // write stores the endpoints' presence and the time of their reports.
 func (b *endpointBatch) write(ctx context.Context) error {
 	var names []string
+	hasPresence := false
 	for _, r := range b.reports {
 		names = append(names, r.Endpoint)
+		hasPresence = hasPresence || r.Hello != nil || r.Heartbeat != nil
 	}
 	slices.Sort(names)
 	var err error
 	if b.endpoints, err = readEndpoints(ctx, &b.Conn, slices.Compact(names), b.ForUpdate); err != nil {
 		return err
 	}
-	if len(b.hellos) > 0 || len(b.heartbeats) > 0 {
+	if err := b.findEnrolled(ctx); err != nil {
+		return err
+	}
+	if hasPresence {
 		if b.interval, err = b.rate.interval(ctx, &b.Conn, b.Now); err != nil {
 			return err
 		}
 	}
 	for _, r := range b.reports {
+		if !b.accepts(r) {
+			b.refused = append(b.refused, r.Endpoint)
+			continue
+		}
+		b.accepted = append(b.accepted, r)
 		b.apply(r)
 	}
 	var rows []*endpointRow
@@ -69,6 +77,38 @@ func (b *endpointBatch) write(ctx context.Context) error {
 		rows = append(rows, b.endpoints[name])
 	}
 	return endpointColumns.Upsert(ctx, &b.Conn, "endpoints", 1, rows...)
+}
+
+// findEnrolled finds the enrolled endpoints among those of which more than one instance
+// reports, which is rare.
+func (b *endpointBatch) findEnrolled(ctx context.Context) error {
+	instances, several := map[string]string{}, map[string]bool{}
+	for _, e := range b.endpoints {
+		instances[e.name] = e.instance
+	}
+	for _, r := range b.reports {
+		if first, known := instances[r.Endpoint]; known && first != r.Instance {
+			several[r.Endpoint] = true
+		}
+		instances[r.Endpoint] = r.Instance
+	}
+	credentials, err := readCredentials(ctx, &b.Conn, slices.Sorted(maps.Keys(several)), "")
+	if err != nil {
+		return err
+	}
+	b.enrolled = map[string]bool{}
+	for name, c := range credentials {
+		b.enrolled[name] = c.EnrolledAt != nil
+	}
+	return nil
+}
+
+// accepts reports whether a report counts. While the agent of an endpoint that is not
+// enrolled is alive, reports of other instances do not: their senders share a credential
+// with the agent. The secret of an enrolled endpoint proves who has sent a report.
+func (b *endpointBatch) accepts(r tasker.Report) bool {
+	e := b.endpoints[r.Endpoint]
+	return e == nil || !e.isConnected(b.Now) || e.instance == truncate(r.Instance, maxName) || b.enrolled[r.Endpoint]
 }
 
 // apply changes the endpoint's row by one report.
@@ -81,10 +121,12 @@ func (b *endpointBatch) apply(r tasker.Report) {
 	e.instance = truncate(r.Instance, maxName)
 	switch {
 	case r.Hello != nil:
+		b.hellos[e.name] = r.Hello
 		session := truncate(r.Hello.Session, maxName)
 		b.newSessions[e.name] = b.newSessions[e.name] || e.session != session
 		e.connected, e.session, e.presence = true, session, r.Hello.Presence
 	case r.Heartbeat != nil:
+		b.heartbeats[e.name] = true
 		e.connected, e.presence = true, r.Heartbeat.Presence
 	case r.Goodbye != nil:
 		e.connected = false

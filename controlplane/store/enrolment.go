@@ -46,6 +46,24 @@ func (e *Enrolment) Credential(ctx context.Context, endpoint string) (Credential
 	return c, e.db.Wrap("read a credential", err)
 }
 
+// Credentials reads the credentials of several endpoints; endpoints without one may be
+// left out.
+func (e *Enrolment) Credentials(ctx context.Context, endpoints []string) (map[string]Credential, error) {
+	if e.credentials == nil {
+		credentials, err := readCredentials(ctx, e.db.Reader(), endpoints, "")
+		return credentials, e.db.Wrap("read credentials", err)
+	}
+	credentials := make(map[string]Credential, len(endpoints))
+	for _, name := range endpoints {
+		c, err := e.Credential(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		credentials[name] = c
+	}
+	return credentials, nil
+}
+
 // Identify returns the endpoint whose secret has the digest. It returns ErrNotFound
 // if there is none, or if the secret was revoked.
 func (e *Enrolment) Identify(ctx context.Context, digest Digest) (string, error) {

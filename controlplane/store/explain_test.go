@@ -233,6 +233,8 @@ func callEverything(t *testing.T, f *fixture) {
 	must(t, err)
 	_, err = f.Credential(ctx, "ep-2000")
 	must(t, err)
+	_, err = f.Credentials(ctx, []string{"ep-2000", "ep-0001"})
+	must(t, err)
 	must(t, f.LabelEndpoint(ctx, "ep-2000", map[string]string{"role": "web"}, nil))
 	_, err = f.RevokeEndpoint(ctx, "ep-2000", "")
 	must(t, err)

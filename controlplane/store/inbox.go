@@ -14,6 +14,9 @@ type ApplyResult struct {
 	Orders []tasker.Order
 	// Updates counts the updates by outcome: applied, stale, unknown.
 	Updates map[string]int
+	// Refused has the endpoint of each report that was refused, because another agent is
+	// connected under the name; see endpointBatch.accepts.
+	Refused []string
 	// Reported are attempts on which this batch, or an earlier one, has reported.
 	Reported []AttemptKey
 	// Finished are the tasks that this batch ended, without payload and endpoints.

@@ -39,7 +39,11 @@ type HubOptions struct {
 	// a request. So a revoked agent is either refused or stopped by Disconnect,
 	// whenever it is revoked.
 	Authorize func(r *http.Request, endpoint string) error
-	Log       *slog.Logger
+	// HasOwnCredential reports whether the caller of a request has a credential that no
+	// other endpoint has. While the agent of an endpoint is alive, reports of another
+	// instance are refused from other callers. nil means that no caller has one.
+	HasOwnCredential func(r *http.Request) bool
+	Log              *slog.Logger
 	// Metrics may be nil.
 	Metrics *Metrics
 	// Clock returns the time for the silence of agents and the expiry of orders; nil

@@ -73,6 +73,13 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 	if refusal := h.authorize(r, name); refusal != nil {
 		return refusal
 	}
+	if h.opts.HasOwnCredential == nil || !h.opts.HasOwnCredential(r) {
+		for _, report := range reports {
+			if refusal := h.streams.checkHolder(name, report.Message.Instance); refusal != nil {
+				return refusal
+			}
+		}
+	}
 	for _, report := range reports {
 		h.streams.update(report.Message)
 	}

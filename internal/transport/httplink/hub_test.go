@@ -46,6 +46,39 @@ func TestNameIsReservedForThreeHeartbeats(t *testing.T) {
 	}
 }
 
+// The holder of a shared credential cannot report for a live agent. A caller with a
+// credential of its own can, because no other server has it.
+func TestReportsOfAnotherInstanceThanTheLiveOneAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, own := range []bool{false, true} {
+		s, c := newServer(t), newClock()
+		collect(t, s.newHub(t, func(o *httplink.HubOptions) {
+			o.Heartbeat, o.Clock = 10*time.Second, c.time
+			o.HasOwnCredential = func(*http.Request) bool { return own }
+		}), nil)
+		s.open(t, nil, "web-1", "journal-of-web-1")
+		goodbye := tasker.Report{Version: 1, Endpoint: "web-1", Instance: "another journal", Goodbye: &tasker.Goodbye{}}
+		forged := update("web-1", 1)
+		forged.Instance = "another journal"
+		want := http.StatusConflict
+		if own {
+			want = http.StatusNoContent
+		}
+		for _, r := range []tasker.Report{goodbye, forged} {
+			if got := s.post(t, "web-1", reports(t, r)); got != want {
+				t.Errorf("own credential %t: a report of another instance has the status %d, want %d", own, got, want)
+			}
+		}
+		if got := s.post(t, "web-1", reports(t, update("web-1", 1))); got != http.StatusNoContent {
+			t.Errorf("own credential %t: a report of the agent has the status %d", own, got)
+		}
+		c.move(30 * time.Second)
+		if got := s.post(t, "web-1", reports(t, forged)); got != http.StatusNoContent {
+			t.Errorf("own credential %t: a report of another instance after the silence of the agent has the status %d", own, got)
+		}
+	}
+}
+
 // An agent with a longer heartbeat interval may be silent for longer.
 func TestNameReservationFollowsHeartbeatInterval(t *testing.T) {
 	t.Parallel()

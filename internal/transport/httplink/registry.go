@@ -31,19 +31,35 @@ func (reg *registry) add(s *stream) *problem {
 	if reg.closed {
 		return stopping()
 	}
+	if refusal := reg.checkHolderLocked(s.endpoint, s.instance); refusal != nil {
+		return refusal
+	}
 	if old := reg.streams[s.endpoint]; old != nil {
-		now := reg.opts.Clock()
-		if old.instance != s.instance && !reg.isSilentLocked(old, now) {
-			return newProblem(http.StatusConflict,
-				"endpoint name %q is in use by another agent, which last reported %s ago; give each server its own name, or stop the other agent (an agent loses its name after %s without a report)",
-				s.endpoint, now.Sub(old.lastReport).Round(time.Second), reg.maxSilenceLocked(old))
-		}
 		reg.opts.Log.Info("stream of orders replaced; if this happens again and again, two agents use copies of one data directory", "endpoint", s.endpoint)
 		old.end(errReplaced)
 	}
 	reg.streams[s.endpoint] = s
 	s.keepaliveInterval = reg.keepaliveInterval(len(reg.streams))
 	return nil
+}
+
+// checkHolder returns a problem while a live agent of another instance has the endpoint's
+// name.
+func (reg *registry) checkHolder(endpoint, instance string) *problem {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	return reg.checkHolderLocked(endpoint, instance)
+}
+
+// checkHolderLocked is checkHolder. It must be called with mu held.
+func (reg *registry) checkHolderLocked(endpoint, instance string) *problem {
+	holder, now := reg.streams[endpoint], reg.opts.Clock()
+	if holder == nil || holder.instance == instance || reg.isSilentLocked(holder, now) {
+		return nil
+	}
+	return newProblem(http.StatusConflict,
+		"endpoint name %q is in use by another agent, which last reported %s ago; give each server its own name, or stop the other agent (an agent loses its name after %s without a report)",
+		endpoint, now.Sub(holder.lastReport).Round(time.Second), reg.maxSilenceLocked(holder))
 }
 
 // remove removes a stream that has ended or never began, and fails its queued orders.

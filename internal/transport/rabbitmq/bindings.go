@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 	"github.com/MatthiasWiesner/tasker/internal/transport/wire"
@@ -25,7 +27,8 @@ const (
 // sentReport is a report with the properties of its message.
 type sentReport struct {
 	tasker.Report
-	encoded []byte
+	encoded  []byte
+	delivery amqp.Delivery
 	// user is the RabbitMQ user that the broker has authenticated.
 	user string
 	// replyTo is the address that a hello gives for the notification that its queue is

@@ -32,6 +32,9 @@ type HubOptions struct {
 	// the queue if the user is not authorized. So a late hello cannot restore the queue
 	// of a revoked endpoint.
 	Authorize func(ctx context.Context, user, endpoint string) error
+	// AuthorizeShared returns the endpoints for which the control plane's user may send no
+	// report, and why; nil authorizes it for every endpoint. Errors are as in Authorize.
+	AuthorizeShared func(ctx context.Context, endpoints []string) (refused map[string]error, err error)
 	// TooFast is called for an endpoint that sends more reports than its quota, for each
 	// further report; nil ignores it. It must not block.
 	TooFast func(endpoint string)

@@ -44,7 +44,6 @@ func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.H
 		return err
 	}
 	defer sub.release(deliveries)
-	var last amqp.Delivery
 	reports := make([]sentReport, 0, len(deliveries))
 	for _, d := range deliveries {
 		r, err := h.decode(d)
@@ -55,11 +54,15 @@ func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.H
 			h.logRefused(d, err)
 			continue
 		}
-		last, reports = d, append(reports, sentReport{Report: r, encoded: d.Body, user: d.UserId, replyTo: replyAddress(d)})
+		reports = append(reports, sentReport{Report: r, encoded: d.Body, delivery: d, user: d.UserId, replyTo: replyAddress(d)})
+	}
+	if reports, err = h.refuseShared(ctx, sub, reports); err != nil {
+		return err
 	}
 	if len(reports) == 0 {
 		return nil
 	}
+	last := reports[len(reports)-1].delivery
 	refused, err := h.updateBindings(ctx, sub.session, reports)
 	if err != nil {
 		return err

@@ -64,6 +64,45 @@ func TestUnauthorizedHello(t *testing.T) {
 	wait.For(t, "the endpoint to be authorized again", func() bool { return hub.Send(t.Context(), assignment("ping", "web-1", 1)) == nil })
 }
 
+// The control plane's user, which agents may share, reports only for endpoints that are not
+// enrolled. The refused reports are kept, and the others are delivered in their order.
+func TestSharedUserIsRefusedForEveryReportOfAnEnrolledEndpoint(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	var calls atomic.Int32
+	hub := newHub(t, b.URI, func(o *rabbitmq.HubOptions) {
+		o.AuthorizeShared = func(_ context.Context, endpoints []string) (map[string]error, error) {
+			if calls.Add(1) == 1 {
+				return nil, fmt.Errorf("%w: the database is restarting", transport.ErrUnavailable)
+			}
+			refused := map[string]error{}
+			for _, name := range endpoints {
+				if name == "web-1" {
+					refused[name] = errors.New("web-1 is enrolled")
+				}
+			}
+			return refused, nil
+		}
+	})
+	in := &inbox[tasker.Report]{}
+	receive(t, hub, in)
+	goodbye := tasker.Report{Version: tasker.WireVersion, Endpoint: "web-1", Instance: "journal-of-web-1", Goodbye: &tasker.Goodbye{}}
+	send(t, newLink(t, b.URI, "web-1"), hello("web-1", "ping"), update("web-1", 1), goodbye)
+	send(t, newLink(t, b.URI, "web-2"), hello("web-2", "ping"), update("web-2", 2))
+	send(t, newLink(t, b.URI, "web-1"), beat("web-1", "ping"))
+	wait.For(t, "the refused reports to be kept", func() bool { return b.Messages(t, rabbitmq.RejectedQueue) == 4 })
+	wait.For(t, "the reports of the other endpoint", func() bool { return len(in.all()) == 2 })
+	for _, r := range in.all() {
+		if r.Endpoint != "web-2" {
+			t.Errorf("%+v was delivered", r)
+		}
+	}
+	if n := b.Messages(t, rabbitmq.Queue("web-1")); n != -1 {
+		t.Error("the refused endpoint has a queue")
+	}
+	wait.For(t, "all reports to be acknowledged", func() bool { return b.Messages(t, rabbitmq.ReportsQueue) == 0 })
+}
+
 // TestRevokeDuringHello deletes the queue while Authorize runs, as a concurrent revoke does.
 func TestRevokeDuringHello(t *testing.T) {
 	t.Parallel()

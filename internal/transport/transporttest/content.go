@@ -165,10 +165,10 @@ func invalidBytes(t *testing.T, f Fabric) {
 		t.Errorf("orders (-want +got):\n%s", diff)
 	}
 	for _, raw := range []string{
-		`{"v":1,"endpoint":"web-1","later":{"x":[1]},"update":{"task_id":"a","attempt":1,"status":"running","later":true}}`,
+		`{"v":1,"endpoint":"web-1","instance":"journal-of-web-1","later":{"x":[1]},"update":{"task_id":"a","attempt":1,"status":"running","later":true}}`,
 		`{"v":1,"endpoint":`, `no JSON`, `"text"`,
 		`{"v":2,"endpoint":"web-1","update":"of another kind"}`,
-		`{"v":1,"endpoint":"web-1","update":{"task_id":"b","attempt":1,"status":"running"}}`,
+		`{"v":1,"endpoint":"web-1","instance":"journal-of-web-1","update":{"task_id":"b","attempt":1,"status":"running"}}`,
 	} {
 		f.PutReport(t, "web-1", []byte(raw))
 	}

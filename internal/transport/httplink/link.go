@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -40,17 +40,12 @@ type LinkOptions struct {
 type Link struct {
 	opts       LinkOptions
 	base       string
-	client     *http.Client
+	path       atomic.Pointer[path]
 	operations *wire.Operations // Receive and Send
 }
 
 // sendTimeout limits one POST of reports, and the wait for the headers of any response.
 const sendTimeout = 30 * time.Second
-
-// idleTimeout is how long an agent keeps an idle connection for reports. It is longer than
-// the heartbeat interval in a fleet of 10,000 agents, and shorter than the idle timeout of
-// the control plane: a new connection for each heartbeat costs more than an idle one.
-const idleTimeout = 4 * time.Minute
 
 // NewLink returns a Link, which connects in Receive and Send. It returns an error only for
 // invalid options.
@@ -68,20 +63,8 @@ func NewLink(opts LinkOptions) (*Link, error) {
 	l := &Link{
 		opts: opts, base: u.Scheme + "://" + u.Host + strings.TrimSuffix(u.EscapedPath(), "/"),
 		operations: wire.NewOperations(),
-		client: &http.Client{
-			Transport: &http.Transport{
-				Proxy:                 http.ProxyFromEnvironment,
-				DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-				TLSClientConfig:       opts.TLS,
-				TLSHandshakeTimeout:   10 * time.Second,
-				ResponseHeaderTimeout: sendTimeout,
-				IdleConnTimeout:       idleTimeout,
-				MaxIdleConnsPerHost:   2,
-			},
-			// A redirected POST would lose its body.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
 	}
+	l.path.Store(l.newPath())
 	return l, nil
 }
 
@@ -89,11 +72,12 @@ func NewLink(opts LinkOptions) (*Link, error) {
 func (l *Link) Close() error {
 	l.operations.Close()
 	l.operations.Wait()
-	l.client.CloseIdleConnections()
+	l.path.Load().abandon(transport.ErrClosed)
 	return nil
 }
 
-// do sends a request as the agent. Its errors wrap ErrUnavailable.
+// do sends a request as the agent. Its errors wrap ErrUnavailable. If the network path is
+// abandoned, it returns the reason, and reads of the body fail.
 func (l *Link) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, l.base+path, body)
 	if err != nil {
@@ -113,7 +97,7 @@ func (l *Link) do(ctx context.Context, method, path string, body io.Reader) (*ht
 			req.Header.Set("Authorization", "Bearer "+token)
 		}
 	}
-	resp, err := l.client.Do(req)
+	resp, err := l.path.Load().do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", transport.ErrUnavailable, err)
 	}

@@ -30,7 +30,13 @@ func (l *Link) Receive(ctx context.Context, handle func(context.Context, []taske
 		return err
 	}
 	defer end()
-	wire.Reconnect(ctx, true, func(ctx context.Context) error { return l.session(ctx, handle) }, l.observe)
+	wire.Reconnect(ctx, true, func(ctx context.Context) error {
+		err := l.session(ctx, handle)
+		if errors.Is(err, errSilentHub) {
+			l.renewPath(err)
+		}
+		return err
+	}, l.observe)
 	return wire.EndError(ctx)
 }
 

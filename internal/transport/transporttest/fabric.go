@@ -63,6 +63,7 @@ func Run(t *testing.T, fabric func(t *testing.T) Fabric) {
 		{"orders survive lost connections", ordersDuringCuts},
 		{"a link reconnects", reconnects},
 		{"a stalled network", stalledNetwork},
+		{"a network that drops established connections", droppedConnections},
 		{"a name belongs to one agent", uniqueName},
 
 		{"a cancelled Send", sendCancelled},

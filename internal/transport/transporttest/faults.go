@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -134,6 +135,24 @@ func stalledNetwork(t *testing.T, f Fabric) {
 		h.send(t, assignment("web-1", "ping", fmt.Sprint("order-", i)))
 		wait.For(t, "the order", func() bool { return missing([]string{fmt.Sprint("order-", i)}, orderNames(a.in.all())) == nil })
 	}
+}
+
+// The link notices that its connections were dropped, ends what waits on them and uses new
+// ones.
+func droppedConnections(t *testing.T, f Fabric) {
+	h := f.hub(t)
+	a := f.connectedAgent(t, h, "web-1", "ping")
+	a.send(t, update("web-1", "before")) // its connection stays open for the next report
+	before := hellos(h, "web-1")
+	f.AgentProxy.Drop()
+	err := a.Send(t.Context(), update("web-1", "dropped"))
+	if !errors.Is(err, transport.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Send over a dropped connection returned %v, want ErrUnavailable, not a timeout of its own", err)
+	}
+	wait.For(t, "another hello", func() bool { return hellos(h, "web-1") > before })
+	a.send(t, update("web-1", "after"))
+	h.send(t, assignment("web-1", "ping", "order"))
+	wait.For(t, "the order", func() bool { return slices.Contains(orderNames(a.in.all()), "order") })
 }
 
 func uniqueName(t *testing.T, f Fabric) {

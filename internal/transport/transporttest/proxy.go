@@ -21,6 +21,8 @@ type Proxy struct {
 	conns  map[net.Conn]bool
 	near   map[net.Conn]bool // connections of clients
 	open   chan struct{}     // closed unless the proxy stalls
+	// dropped are the connections whose bytes are dropped.
+	dropped map[net.Conn]bool
 	// left is the number of bytes to the target before the proxy cuts all connections;
 	// zero means no limit.
 	left int
@@ -29,7 +31,7 @@ type Proxy struct {
 // NewProxy starts a Proxy to target (host:port). It ends with the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	p := &Proxy{target: target, conns: map[net.Conn]bool{}, near: map[net.Conn]bool{}, open: make(chan struct{})}
+	p := &Proxy{target: target, conns: map[net.Conn]bool{}, dropped: map[net.Conn]bool{}, near: map[net.Conn]bool{}, open: make(chan struct{})}
 	close(p.open)
 	p.serve(t, loopbackAddress(t)+":0")
 	t.Cleanup(func() {
@@ -119,6 +121,16 @@ func (p *Proxy) Resume() {
 	}
 }
 
+// Drop keeps the present connections open but drops all bytes, as a firewall does that has
+// forgotten them. New connections work.
+func (p *Proxy) Drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		p.dropped[c] = true
+	}
+}
+
 // Inject writes bytes to all clients, as if the target had sent them.
 func (p *Proxy) Inject(t testing.TB, bytes []byte) {
 	t.Helper()
@@ -180,7 +192,7 @@ func (p *Proxy) copy(to, from net.Conn, mustCut func(int) bool) {
 		open := p.open
 		p.mu.Unlock()
 		<-open
-		if n > 0 {
+		if n > 0 && !p.isDropped(from) {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}
@@ -192,6 +204,12 @@ func (p *Proxy) copy(to, from net.Conn, mustCut func(int) bool) {
 			return
 		}
 	}
+}
+
+func (p *Proxy) isDropped(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dropped[c]
 }
 
 // add registers a connection. It reports false if the proxy refuses connections.
@@ -211,4 +229,6 @@ func (p *Proxy) remove(near, far net.Conn) {
 	delete(p.conns, near)
 	delete(p.conns, far)
 	delete(p.near, near)
+	delete(p.dropped, near)
+	delete(p.dropped, far)
 }

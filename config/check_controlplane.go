@@ -80,6 +80,11 @@ func (v *validator) checkTaskTypes(types []TaskType, handlers []string) {
 		if _, ok := first[t.Name]; !ok {
 			first[t.Name] = v.positions[key].Line
 		}
+		if t.Labels != "" {
+			if _, err := tasker.ParseSelector(t.Labels); err != nil {
+				v.add(key+".labels", "%v", err)
+			}
+		}
 		if t.Handler == "" {
 			t.Handler = defaultHandler(t.Name, handlers)
 		}

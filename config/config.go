@@ -55,6 +55,10 @@ type TaskType struct {
 	Handler string `yaml:"handler"`
 	// Timeout bounds the execution; default: none.
 	Timeout tasker.Duration `yaml:"timeout"`
+	// Labels is a selector like "role=web". It selects the endpoints of a task that has
+	// neither endpoints nor labels; default: none, which selects every endpoint that serves
+	// the type.
+	Labels string `yaml:"labels"`
 }
 
 // shorthand returns the field that a single value sets.

@@ -101,6 +101,7 @@ func TestControlPlaneProblems(t *testing.T) {
 		{"empty database", ok + `database: {uri: ""}`, 2, "database.uri", "neither sqlite:FILE nor mysql:"},
 		{"empty sqlite path", ok + `database: {uri: "sqlite:"}`, 2, "database.uri", "names no file"},
 		{"sqlite in memory", ok + `database: {uri: "sqlite::memory:"}`, 2, "database.uri", "lose accepted tasks"},
+		{"bad labels of a type", "task_types:\n  - name: ping\n    labels: a b\n", 3, "task_types[0].labels", "not a label selector"},
 		{"mysql without a database", ok + "database: {uri: mysql://u:hunter2@db:3306/}\n", 2, "database.uri", "names no database"},
 		{"mysql without a host", ok + "database: {uri: mysql:///tasker}\n", 2, "database.uri", "no valid host"},
 		{"mysql without a user", ok + "database: {uri: mysql://db/tasker}\n", 2, "database.uri", "no user"},

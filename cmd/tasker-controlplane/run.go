@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/controlplane"
 	"github.com/MatthiasWiesner/tasker/controlplane/api"
@@ -97,9 +98,15 @@ func apiTypes(c *config.ControlPlane) ([]api.TaskType, error) {
 		infos[info.Name] = info
 	}
 	var types []api.TaskType
-	for _, t := range c.Types() {
+	for i, t := range c.Types() {
 		info := infos[t.Handler]
 		at := api.TaskType{Name: t.Name, Handler: t.Handler, Summary: info.Summary, Schema: info.Schema, Timeout: t.Timeout}
+		if at.Labels = c.TaskTypes[i].Labels; at.Labels != "" {
+			var err error
+			if at.Selector, err = tasker.ParseSelector(at.Labels); err != nil {
+				return nil, fmt.Errorf("labels of task type %s: %w", t.Name, err)
+			}
+		}
 		_, known := infos[t.Handler]
 		at.CanUndo, at.UndoRequires = info.CanUndo || !known, info.UndoRequires
 		if info.Schema != nil {

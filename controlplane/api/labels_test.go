@@ -46,6 +46,50 @@ func TestSelectorsIgnoreTheClaimsOfEnrolledAgents(t *testing.T) {
 	}
 }
 
+// A task type with labels has no broadcasts, which every agent gets that claims the handler.
+func TestLabelsOfATaskTypeSelectWhereTheRequestDoesNot(t *testing.T) {
+	t.Parallel()
+	selector, err := tasker.ParseSelector("role=loadbalancer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := "role=loadbalancer"
+	s := serveWithTokens(t, func(o *api.Options) {
+		for i := range o.Types {
+			o.Types[i].Labels, o.Types[i].Selector = labels, selector
+		}
+	})
+	web, plain := s.token(t, `{"labels":{"role":"loadbalancer"}}`), s.token(t, `{"max_uses":2}`)
+	for name, token := range map[string]tasker.EnrolToken{"web-1": web, "a-hostile": plain, "other": plain} {
+		if a := s.do(t, http.MethodPost, "/enrol", enrolBody(name), "Authorization", "Bearer "+token.Token); a.status != http.StatusCreated {
+			t.Fatalf("enrol %s: %d %s", name, a.status, a.body)
+		}
+	}
+	apply(t, s.store, hello("web-1"), hello("a-hostile"), hello("other"))
+	for i, tt := range []struct {
+		rest, labels string
+		want         []string
+	}{
+		{``, labels, []string{"web-1"}},
+		{`,"rollout":{"canary":1,"order":"name"}`, labels, []string{"web-1"}},
+		{`,"endpoints":["other"]`, "", []string{"other"}},
+		{`,"labels":"!role"`, "!role", []string{"a-hostile", "other"}},
+	} {
+		body := fmt.Sprintf(`{"identifier":"%d"%s}`, i, tt.rest)
+		task := decode[tasker.Task](t, s.do(t, http.MethodPost, "/ping", body, admin...), http.StatusCreated)
+		if !slices.Equal(task.Endpoints, tt.want) || task.Labels != tt.labels {
+			t.Errorf("%s: the task is for %v with the labels %q, want %v with %q", body, task.Endpoints, task.Labels, tt.want, tt.labels)
+		}
+		if again := decode[tasker.Task](t, s.do(t, http.MethodPost, "/ping", body, admin...), http.StatusOK); again.ID != task.ID {
+			t.Errorf("%s: repeated, it is another task", body)
+		}
+	}
+	plan := decode[tasker.WavePlan](t, s.do(t, http.MethodPost, "/ping/plan", `{"identifier":"p"}`, admin...), http.StatusOK)
+	if plan.Broadcast || !slices.EqualFunc(plan.Waves, [][]string{{"web-1"}}, slices.Equal) {
+		t.Errorf("the plan is %+v", plan)
+	}
+}
+
 func TestLabelEndpoint(t *testing.T) {
 	t.Parallel()
 	s := serveWithTokens(t)

@@ -22,6 +22,11 @@ type TaskType struct {
 	Name string
 	// Handler is the name of the handler that performs the tasks on the agents.
 	Handler string
+	// Labels and Selector are the labels that select the endpoints of a task with neither
+	// endpoints nor labels, as text and parsed. Without them, such a task is for every
+	// endpoint that serves the type.
+	Labels   string
+	Selector tasker.Selector
 	// Summary describes the type in one sentence.
 	Summary string
 	// Schema is the JSON Schema of the payload in the documentation; nil accepts any

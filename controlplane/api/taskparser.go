@@ -72,7 +72,12 @@ func parseTask(opts *Options, t TaskType, body []byte) (taskRequest, error) {
 	if err := p.problem(); err != nil {
 		return taskRequest{}, err
 	}
+	// The fingerprint is that of the request, so that the request can be repeated after the
+	// default has changed.
 	request.task.Fingerprint, err = p.fingerprint(request.task)
+	if request.task.Endpoints == nil && request.selector == nil {
+		request.task.Labels, request.selector = t.Labels, t.Selector
+	}
 	return request, err
 }
 

@@ -74,7 +74,13 @@ install)
 upgrade)
 	# A disabled service stays disabled, and runs afterwards only if it ran before.
 	if running && { systemctl is-active --quiet "$program.service" || systemctl is-enabled --quiet "$program.service"; }; then
-		invoke restart "$program.service"
+		# A service that does not start again would be lost, an agent for good.
+		if reason=$(configured); then
+			invoke restart "$program.service"
+		else
+			printf '%s\n' "$reason" "$program was not restarted and still runs the earlier version, because this version refuses its configuration." \
+				"Correct $config, then: systemctl restart $program" >&2
+		fi
 	fi
 	;;
 esac

@@ -103,6 +103,30 @@ func TestUpgradeKeeps(t *testing.T) {
 	})
 }
 
+// A program whose configuration the new version refuses keeps running in the old version, so
+// that the server can still be reached, and says what to correct.
+func TestUpgradeWithRefusedConfiguration(t *testing.T) {
+	t.Parallel()
+	forEachFormat(t, func(t *testing.T, k packageFormat) {
+		f := newFleetOf(t, overHTTP(), k, older, one)
+		for host, program := range map[string]string{plane: control, one: agent} {
+			f.sh(host, "echo 'unknown: key' >>/etc/"+program+"/config.yaml")
+			output := f.install(host, program, newer, k)
+			if !strings.Contains(output, "unknown key") || !strings.Contains(output, program+" was not restarted") {
+				t.Errorf("the upgrade of %s prints %q", program, output)
+			}
+			f.checkService(host, program, "enabled active")
+		}
+		f.waitVersion(one, older)
+		f.checkPing("before the correction", one)
+		for host, program := range map[string]string{plane: control, one: agent} {
+			f.sh(host, "sed -i '/unknown: key/d' /etc/"+program+"/config.yaml; systemctl restart "+program)
+		}
+		f.waitVersion(one, newer)
+		f.checkPing("after the correction", one)
+	})
+}
+
 // The upgrade of an agent interrupts a long task and waits for a short one. The upgrade of
 // the control plane affects no task.
 func TestUpgradeDuringTask(t *testing.T) {

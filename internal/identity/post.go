@@ -100,7 +100,7 @@ func (r Request) refusal(resp *http.Response, body []byte, secret Secret) error 
 		return refused(ErrInvalidToken, "; create another one with `tasker enrol-token create` at the control plane")
 	case status == http.StatusConflict:
 		advice := "; choose another with --endpoint, or release this name first: tasker endpoint revoke " + r.Endpoint
-		if strings.Contains(detail, "--endpoint") {
+		if strings.Contains(detail, "--endpoint") || strings.Contains(detail, "tasker enrol-token create") {
 			advice = "" // The control plane has given it.
 		}
 		return refused(ErrNameTaken, advice)

@@ -60,11 +60,22 @@ func Fingerprint(token string) string {
 func HostName() (string, error) {
 	name, err := os.Hostname()
 	if err != nil {
-		return "", fmt.Errorf("find this server's host name: %w", err)
+		return "", fmt.Errorf("find this server's host name: %w; name the endpoint with --endpoint NAME", err)
 	}
-	name = strings.ToLower(name)
+	return endpointName(name)
+}
+
+// endpointName returns the endpoint name for a host name. It refuses the names of servers
+// that were not given one: another server would have the same name.
+func endpointName(host string) (string, error) {
+	name := strings.ToLower(host)
+	first, _, _ := strings.Cut(name, ".")
+	switch {
+	case name == "", name == "(none)", first == "localhost", first == "localhost4", first == "localhost6":
+		return "", fmt.Errorf("the host name of this server is %q, which is no name of its own: set a host name, or name the endpoint with --endpoint NAME or in the configuration", host)
+	}
 	if err := tasker.ValidateEndpoint(name); err != nil {
-		return "", fmt.Errorf("the host name of this server is not a valid endpoint name: %w; choose a name with --endpoint", err)
+		return "", fmt.Errorf("the host name of this server is not a valid endpoint name: %w; name the endpoint with --endpoint NAME", err)
 	}
 	return name, nil
 }

@@ -20,7 +20,7 @@ func TestCreate(t *testing.T) {
 	s := serve(t)
 	a := s.do(t, http.MethodPost, "/ping", seedBody)
 	task := decode[tasker.Task](t, a, http.StatusCreated)
-	if want := "/ping/" + task.ID; a.header.Get("Location") != want {
+	if want := "ping/" + task.ID; a.header.Get("Location") != want {
 		t.Errorf("Location is %q, want %q", a.header.Get("Location"), want)
 	}
 	if task.Identifier != "e7bd91d0-16ad-11e2-892e-0800200c9a66" || task.Type != "ping" || string(task.Payload) != `{"foo":"bar"}` ||
@@ -28,7 +28,7 @@ func TestCreate(t *testing.T) {
 		!cmp.Equal(task.Counts, tasker.Counts{tasker.Pending: 2}) || task.ReceiveTimeout.D() != 30*time.Second {
 		t.Errorf("created: %s", a.body)
 	}
-	got := decode[api.TaskAndResponses](t, s.do(t, http.MethodGet, a.header.Get("Location"), ""), http.StatusOK)
+	got := decode[api.TaskAndResponses](t, s.do(t, http.MethodGet, "/"+a.header.Get("Location"), ""), http.StatusOK)
 	if len(got.Responses) != 2 || got.Responses[0].Endpoint != "loadbalancer-1" || got.Responses[1].Status != tasker.Pending {
 		t.Errorf("responses: %+v", got.Responses)
 	}

@@ -22,14 +22,17 @@ func TestDocsPageIsSelfContained(t *testing.T) {
 		t.Errorf("the page loads %d files", len(loaded))
 	}
 	for _, m := range loaded {
-		if path := string(m[1]); !strings.HasPrefix(path, "/docs/") {
+		if path := string(m[1]); !strings.HasPrefix(path, "docs/") { // relative to /docs
 			t.Errorf("the page loads %s", path)
-		} else if a := s.do(t, http.MethodGet, path, ""); a.status != http.StatusOK || len(a.body) == 0 {
+		} else if a := s.do(t, http.MethodGet, "/"+path, ""); a.status != http.StatusOK || len(a.body) == 0 {
 			t.Errorf("GET %s: %d", path, a.status)
 		}
 	}
-	if a := s.do(t, http.MethodGet, "/", "", "Accept", "text/html"); a.status != http.StatusFound || a.header.Get("Location") != "/docs" {
+	if a := s.do(t, http.MethodGet, "/", "", "Accept", "text/html"); a.status != http.StatusFound || a.header.Get("Location") != "docs" {
 		t.Errorf("a browser at the root: %d %s", a.status, a.header.Get("Location"))
+	}
+	if a := s.do(t, http.MethodGet, "/docs/", ""); a.status != http.StatusFound || a.header.Get("Location") != "../docs" {
+		t.Errorf("the page with a slash: %d %s", a.status, a.header.Get("Location"))
 	}
 	if root := decode[api.Root](t, s.do(t, http.MethodGet, "/", ""), http.StatusOK); !slices.Equal(root.TaskTypes, []string{"ping", "command"}) {
 		t.Errorf("the root: %+v", root)

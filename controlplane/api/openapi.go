@@ -92,6 +92,7 @@ func completeOpenAPI(doc *huma.OpenAPI) ([]byte, error) {
 			Description: "OK", Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}},
 	})
+	doc.Servers = []*huma.Server{{URL: ".", Description: "relative to this document"}}
 	document, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("api: write the OpenAPI document: %w", err)

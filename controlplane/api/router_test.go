@@ -59,7 +59,7 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	}
-	if a := s.do(t, http.MethodGet, "/", "", "Accept", "text/html"); a.status != http.StatusFound || a.header.Get("Location") != "/docs" {
+	if a := s.do(t, http.MethodGet, "/", "", "Accept", "text/html"); a.status != http.StatusFound || a.header.Get("Location") != "docs" {
 		t.Errorf("the root in a browser without a token: %d %s", a.status, a.header.Get("Location"))
 	}
 	if a := s.do(t, http.MethodGet, "/agent/orders", "", "Authorization", agent); string(a.body) != "agent /agent/orders" {

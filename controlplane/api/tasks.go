@@ -30,7 +30,7 @@ type createInput struct {
 
 type createOutput struct {
 	Status   int
-	Location string `header:"Location" doc:"The path of the task."`
+	Location string `header:"Location" doc:"The URL of the task, relative to the URL of the request."`
 	Body     tasker.Task
 }
 
@@ -171,7 +171,8 @@ func (r taskResource) resolveEndpoints(ctx context.Context, request *taskRequest
 
 func (r taskResource) createOutput(ctx context.Context, task tasker.Task, status int) *createOutput {
 	recordOf(ctx).task = task.ID
-	return &createOutput{Status: status, Location: "/" + r.taskType.Name + "/" + url.PathEscape(task.ID), Body: task}
+	location := r.taskType.Name + "/" + url.PathEscape(task.ID) // relative, for a reverse proxy with a path of its own
+	return &createOutput{Status: status, Location: location, Body: task}
 }
 
 func (r taskResource) list(ctx context.Context, in *listInput) (*bodyOutput[TaskList], error) {

@@ -19,11 +19,22 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
-// A user opens the API page in a browser, enters a wrong token, then the right one, and
-// creates a task from the displayed example.
+// A user creates a task on the API page in a browser.
 func TestPageInABrowser(t *testing.T) {
 	t.Parallel()
+	url, admin := startPlane(t)
 	browser := newBrowser(t)
+	browser.createTask(url, admin)
+	if made, err := connectTo(t, url, admin).List(t.Context(), "ping", client.ListOptions{}); err != nil || len(made.Tasks) != 1 {
+		t.Errorf("there are %+v, %v; want one task", made.Tasks, err)
+	}
+	browser.checkErrors()
+}
+
+// startPlane starts a control plane that requires tokens, and returns its URL and the
+// token of an admin.
+func startPlane(t *testing.T) (url, admin string) {
+	t.Helper()
 	dir, address := t.TempDir(), freeAddress(t)
 	host, port, _ := net.SplitHostPort(address)
 	config := filepath.Join(dir, "controlplane.yaml")
@@ -31,53 +42,29 @@ func TestPageInABrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	startProgram(t, "tasker-controlplane", "run", "--config", config)
-	var admin string
 	wait.For(t, "the token to be written", func() bool {
 		content, err := os.ReadFile(filepath.Join(dir, "admin.token"))
 		admin = strings.TrimSpace(string(content))
 		return err == nil && admin != ""
 	})
-	url := "http://" + address
-	c, err := client.New(client.Options{URL: url, Token: admin})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	url = "http://" + address
+	c := connectTo(t, url, admin)
 	wait.For(t, "the control plane to be ready", func() bool {
 		_, err := c.Endpoints(t.Context())
 		return err == nil
 	})
+	return url, admin
+}
 
-	const (
-		form, token, alert, proceed = chromedp.CSS("#token"), chromedp.CSS("#token-value"), chromedp.CSS("#token [role=alert]:not(:empty)"), chromedp.CSS("#token button")
-
-		create  = chromedp.CSS("#operations-ping-create-ping")
-		unfold  = create + " .opblock-summary-control"
-		execute = create + " .btn.execute"
-		answer  = create + " .live-responses-table tbody .response-col_status"
-	)
-	browser.do(
-		chromedp.Navigate(url), // leads to the page
-		chromedp.WaitVisible(token),
-		chromedp.WaitNotVisible(chromedp.CSS("#swagger-ui")),
-		chromedp.SendKeys(token, "mistyped"),
-		chromedp.Click(proceed),
-		chromedp.WaitVisible(alert),
-		chromedp.SendKeys(token, admin),
-		chromedp.Click(proceed),
-		chromedp.WaitNotVisible(form),
-		chromedp.Click(unfold),
-		chromedp.Click(execute),
-		chromedp.WaitVisible(answer),
-	)
-	status, err := chromedp.Run(browser.ctx, chromedp.Text(answer))
-	if err != nil || strings.TrimSpace(status) != fmt.Sprint(http.StatusCreated) {
-		t.Errorf("the page shows %q, %v; want that the task was created", status, err)
+// connectTo returns a client of a control plane.
+func connectTo(t *testing.T, url, token string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Options{URL: url, Token: token})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if made, err := c.List(t.Context(), "ping", client.ListOptions{}); err != nil || len(made.Tasks) != 1 {
-		t.Errorf("there are %+v, %v; want one task", made.Tasks, err)
-	}
-	browser.checkErrors()
+	t.Cleanup(c.Close)
+	return c
 }
 
 // browser is a Chromium with one page.
@@ -128,6 +115,38 @@ func (b *browser) record(event any) {
 		if e.Entry.Level == log.EntryLevelError && e.Entry.Source != log.EntrySourceNetwork {
 			b.faults = append(b.faults, e.Entry.Text)
 		}
+	}
+}
+
+// createTask opens the page, enters a wrong token, then the right one, and creates a task
+// from the displayed example.
+func (b *browser) createTask(url, admin string) {
+	b.t.Helper()
+	const (
+		form, token, alert, proceed = chromedp.CSS("#token"), chromedp.CSS("#token-value"), chromedp.CSS("#token [role=alert]:not(:empty)"), chromedp.CSS("#token button")
+
+		create  = chromedp.CSS("#operations-ping-create-ping")
+		unfold  = create + " .opblock-summary-control"
+		execute = create + " .btn.execute"
+		answer  = create + " .live-responses-table tbody .response-col_status"
+	)
+	b.do(
+		chromedp.Navigate(url), // leads to the page
+		chromedp.WaitVisible(token),
+		chromedp.WaitNotVisible(chromedp.CSS("#swagger-ui")),
+		chromedp.SendKeys(token, "mistyped"),
+		chromedp.Click(proceed),
+		chromedp.WaitVisible(alert),
+		chromedp.SendKeys(token, admin),
+		chromedp.Click(proceed),
+		chromedp.WaitNotVisible(form),
+		chromedp.Click(unfold),
+		chromedp.Click(execute),
+		chromedp.WaitVisible(answer),
+	)
+	status, err := chromedp.Run(b.ctx, chromedp.Text(answer))
+	if err != nil || strings.TrimSpace(status) != fmt.Sprint(http.StatusCreated) {
+		b.t.Errorf("the page shows %q, %v; want that the task was created", status, err)
 	}
 }
 

@@ -10,7 +10,7 @@ ALTER TABLE enrol_tokens ADD COLUMN labels MEDIUMBLOB;
 
 -- Enrolled endpoints keep the labels that their agents have reported.
 INSERT INTO endpoint_labels (endpoint, labels)
-SELECT e.name, JSON_EXTRACT(CONVERT(e.presence USING utf8mb4), '$.labels')
+SELECT e.name, CAST(JSON_EXTRACT(CONVERT(e.presence USING utf8mb4), '$.labels') AS CHAR CHARACTER SET utf8mb4)
 FROM endpoints e JOIN credentials c ON c.endpoint = e.name
 WHERE c.enrolled_at IS NOT NULL AND c.revoked_at IS NULL
   AND JSON_TYPE(JSON_EXTRACT(CONVERT(e.presence USING utf8mb4), '$.labels')) = 'OBJECT';

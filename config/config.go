@@ -82,8 +82,8 @@ type API struct {
 	// Auth requires callers to have a token; default: on. It can be off on loopback only.
 	Auth Switch `yaml:"auth"`
 	// AgentToken accepts agents that are not enrolled: over HTTP with the agent.token of the
-	// data directory, over RabbitMQ as the control plane's user; default: off. If Auth is
-	// off, such agents are accepted too.
+	// data directory, over RabbitMQ as the control plane's user; default: off. Over
+	// HTTP, such agents are accepted also if Auth is off.
 	AgentToken Switch `yaml:"agent_token"`
 	// TLS configures https; default: auto.
 	TLS TLS `yaml:"tls"`

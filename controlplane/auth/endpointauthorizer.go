@@ -26,7 +26,7 @@ var errNotEnrolled = errors.New("agents must be enrolled: run tasker-agent enrol
 // requires tokens, and acceptsShared whether agents may connect without a credential of
 // their own: with the agents' token, or as the control plane's user at the message queue.
 func NewEndpointAuthorizer(tokensRequired, acceptsShared bool) *EndpointAuthorizer {
-	return &EndpointAuthorizer{tokensRequired: tokensRequired, acceptsShared: acceptsShared || !tokensRequired}
+	return &EndpointAuthorizer{tokensRequired: tokensRequired, acceptsShared: acceptsShared}
 }
 
 // SetEnroller sets the source of the endpoints' credentials.

@@ -61,7 +61,7 @@ func TestEndpointAuthorizer(t *testing.T) {
 		"without an agents' token: admin":              {asCaller(enrolledOnly, auth.Caller{Role: auth.Admin}), false, false, false},
 		"without an agents' token: own user":           {func(e string) error { return enrolledOnly.AuthorizeUser(t.Context(), e, e) }, true, true, false},
 		"without an agents' token: control plane user": {func(e string) error { return enrolledOnly.AuthorizeUser(t.Context(), "tasker", e) }, false, false, false},
-		"no tokens: control plane user":                {func(e string) error { return withoutTokens.AuthorizeUser(t.Context(), "tasker", e) }, true, false, false},
+		"no tokens: control plane user":                {func(e string) error { return withoutTokens.AuthorizeUser(t.Context(), "tasker", e) }, false, false, false},
 	}
 	for name, tt := range tests {
 		for endpoint, want := range map[string]bool{"plain": tt.plain, "enrolled": tt.enrolled, "revoked": tt.revoked} {
@@ -76,7 +76,7 @@ func TestEndpointAuthorizer(t *testing.T) {
 	}{
 		"with an agents' token":    {withTokens, []string{"enrolled", "revoked"}},
 		"without an agents' token": {enrolledOnly, []string{"enrolled", "plain", "revoked"}},
-		"no tokens":                {withoutTokens, []string{"enrolled", "revoked"}},
+		"no tokens":                {withoutTokens, []string{"enrolled", "plain", "revoked"}},
 	} {
 		refused, err := tt.authorizer.AuthorizeShared(t.Context(), []string{"plain", "enrolled", "revoked"})
 		if got := slices.Sorted(maps.Keys(refused)); err != nil || !slices.Equal(got, tt.refused) {

@@ -105,7 +105,7 @@ func (f *fleet) configure(name string) {
 	f.api = freeAddress(f.t)
 	host, port, _ := net.SplitHostPort(f.api)
 	f.config = f.write(name+".config.yaml", types+f.backend.controlplane+fmt.Sprintf(
-		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 1m, auth: off}\n", filepath.Join(f.dir, name), host, port))
+		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 1m, auth: off, agent_token: on}\n", filepath.Join(f.dir, name), host, port))
 }
 
 // startSecondControlPlane starts a second control plane, and returns a fleet that uses it.

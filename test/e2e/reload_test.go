@@ -27,7 +27,7 @@ func TestHangupReloads(t *testing.T) {
 	tlsDir := filepath.Join(f.dir, "tls")
 	first := newCertificate(t, tlsDir)
 	config := func(level string) string {
-		return types + fmt.Sprintf("data_dir: %q\napi: {address: 127.0.0.1, port: %s, heartbeat: 200ms, tls: {cert: %q, key: %q}}\nlog: {level: %s, format: text}\n",
+		return types + fmt.Sprintf("data_dir: %q\napi: {address: 127.0.0.1, port: %s, heartbeat: 200ms, agent_token: on, tls: {cert: %q, key: %q}}\nlog: {level: %s, format: text}\n",
 			filepath.Join(f.dir, "cp"), port, filepath.Join(tlsDir, selfcert.CertFile), filepath.Join(tlsDir, selfcert.KeyFile), level)
 	}
 	file := f.write("controlplane.yaml", config("info"))

@@ -114,6 +114,11 @@ func (v *validator) checkAPI(a API) {
 		v.add("api.auth", "off is allowed on loopback only, and api.address is %s; remove it, or set api.address to 127.0.0.1", a.Address)
 	}
 	v.checkTLS("api.tls", a.TLS)
+	for i, text := range a.TrustedProxies {
+		if _, err := parseNetwork(text); err != nil {
+			v.add(fmt.Sprintf("api.trusted_proxies[%d]", i), "%q is neither an IP address nor a network like 10.0.0.0/8", text)
+		}
+	}
 }
 
 func (v *validator) checkDatabase(uri URI) {

@@ -9,6 +9,7 @@ package config
 
 import (
 	"cmp"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -85,8 +86,30 @@ type API struct {
 	// data directory, over RabbitMQ as the control plane's user; default: off. Over
 	// HTTP, such agents are accepted also if Auth is off.
 	AgentToken Switch `yaml:"agent_token"`
+	// TrustedProxies are the addresses or networks of reverse proxies. The client's address
+	// is then taken from their X-Forwarded-For; default: none.
+	TrustedProxies []string `yaml:"trusted_proxies"`
 	// TLS configures https; default: auto.
 	TLS TLS `yaml:"tls"`
+}
+
+// Proxies returns TrustedProxies as networks; invalid ones are left out.
+func (a API) Proxies() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range a.TrustedProxies {
+		if p, err := parseNetwork(text); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// parseNetwork parses an IP address or a network such as 10.0.0.0/8.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if address, err := netip.ParseAddr(text); err == nil {
+		return address.Prefix(address.BitLen())
+	}
+	return netip.ParsePrefix(text)
 }
 
 // TLS is auto, off, or an object that names the PEM files of a certificate and its key.

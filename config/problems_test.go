@@ -127,6 +127,7 @@ func TestControlPlaneProblems(t *testing.T) {
 		{"variable without an end", ok + "data_dir: ${HOME\n", 2, "data_dir", "no closing brace"},
 		{"management API without a scheme", ok + "rabbitmq: {apiurl: \"localhost:15672\"}\n", 2, "rabbitmq.apiurl", "http://HOST:PORT"},
 		{"management API with a user", ok + "rabbitmq: {apiurl: \"http://u:hunter2@localhost:15672/api\"}\n", 2, "rabbitmq.apiurl", "has a user in it"},
+		{"trusted proxy without an address", ok + "api: {trusted_proxies: [10.0.0.0/8, proxy.example.net]}\n", 2, "api.trusted_proxies[1]", "neither an IP address nor a network"},
 		{"callbacks to an invalid URL", ok + "callbacks:\n  allow: [\"https://a.example\", hooks.example.net]\n", 3, "callbacks.allow[1]", "not a URL"},
 		{"callbacks to a user", ok + "callbacks: {allow: [\"https://u:hunter2@hooks.example.net\"]}\n", 2, "callbacks.allow[0]", "has a user in it"},
 		{"gates with an invalid URL", ok + "gates: {allow: [\"ftp://gates.example.net\"]}\n", 2, "gates.allow[0]", "not a URL"},

@@ -135,7 +135,7 @@ func (c *ControlPlane) makeTransportComponents() {
 
 func (c *ControlPlane) makeAPI(callbacks, gates urlrules.Rules) error {
 	o := c.opts
-	authorization := auth.AuthorizerOptions{Disabled: !o.Auth, Enroller: c.enroller}
+	authorization := auth.AuthorizerOptions{Disabled: !o.Auth, Enroller: c.enroller, TrustedProxies: o.TrustedProxies}
 	var err error
 	if o.Auth {
 		if authorization.Tokens, err = auth.LoadAccessTokens(o.DataDir, o.AgentToken); err != nil {

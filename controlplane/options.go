@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,8 @@ type Options struct {
 	Auth       bool
 	AgentToken bool
 	TLS        *tls.Config
+	// TrustedProxies are as in auth.AuthorizerOptions.
+	TrustedProxies []netip.Prefix
 	// Fingerprint is that of a certificate of TLS that the control plane has made
 	// itself, else empty.
 	Fingerprint string

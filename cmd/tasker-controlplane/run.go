@@ -54,7 +54,7 @@ func run(ctx context.Context, c *config.ControlPlane, log *slog.Logger, reload *
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	opts := controlplane.Options{
 		Version: version, Types: types, DatabaseURI: c.Database.URI.Reveal(), DataDir: c.DataDir, SigningKeyFile: c.SigningKeyFile(),
-		Address: net.JoinHostPort(c.API.Address, strconv.Itoa(c.API.Port)), Auth: bool(c.API.Auth), AgentToken: bool(c.API.AgentToken),
+		Address: net.JoinHostPort(c.API.Address, strconv.Itoa(c.API.Port)), Auth: bool(c.API.Auth), TrustedProxies: c.API.Proxies(), AgentToken: bool(c.API.AgentToken),
 		ReceiveTimeout: c.API.WaitForEndpointsTimeout.D(), LostAfter: c.API.LostAfter.D(), Heartbeat: c.API.Heartbeat.D(),
 		Prometheus: c.Prometheus.URI.Reveal(), Callbacks: c.Callbacks.Allow, Gates: c.Gates.Allow, TrustAgentLabels: bool(c.Endpoints.TrustAgentLabels),
 		Log: log, Registry: registry,

@@ -13,6 +13,7 @@ import (
 // API is the http.Handler of the control plane's API.
 type API struct {
 	handler   http.Handler
+	refusals  *refusalLog
 	draining  chan struct{}
 	drainOnce sync.Once
 }
@@ -25,7 +26,7 @@ func New(o Options) (*API, error) {
 	if o.Creator == nil {
 		o.Creator = o.Store
 	}
-	a := &API{draining: make(chan struct{})}
+	a := &API{refusals: newRefusalLog(o.Log), draining: make(chan struct{})}
 	mux := http.NewServeMux()
 	metrics := newMetrics(o.Registerer)
 	shared := resource{huma: humago.New(mux, openAPIConfig(o.Version, !o.Authorizer.Disabled())), store: o.Store, log: o.Log}
@@ -42,7 +43,7 @@ func New(o Options) (*API, error) {
 		outputResource{tasks.typeResource}.register()
 	}
 	endpointResource{shared}.register()
-	enrolmentResource{shared, endpointResource{shared}, o.Enroller, o.CertificateFingerprint}.register()
+	enrolmentResource{shared, endpointResource{shared}, o.Enroller, o.Authorizer, o.CertificateFingerprint}.register()
 	healthResource{shared, o.Checks, o.Version}.register()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 	if o.Agents != nil {
@@ -53,7 +54,7 @@ func New(o Options) (*API, error) {
 		return nil, err
 	}
 	registerDocs(mux, newRoot(o.Version, types), document)
-	a.handler = requestLogger{o.Log, metrics}.wrap(router{mux, o.Authorizer, types, o.Agents != nil})
+	a.handler = requestLogger{o.Log, metrics, a.refusals}.wrap(router{mux, o.Authorizer, types, o.Agents != nil})
 	return a, nil
 }
 
@@ -62,4 +63,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.Serv
 
 // Drain ends the event streams, which would otherwise keep a server from shutting down.
 // Clients resume their streams later.
-func (a *API) Drain() { a.drainOnce.Do(func() { close(a.draining) }) }
+func (a *API) Drain() {
+	a.drainOnce.Do(func() {
+		close(a.draining)
+		a.refusals.close()
+	})
+}

@@ -20,6 +20,7 @@ type enrolmentResource struct {
 	resource
 	endpoints              endpointResource
 	enroller               *auth.Enroller
+	authorizer             *auth.Authorizer
 	certificateFingerprint string
 }
 
@@ -76,7 +77,7 @@ func (r enrolmentResource) register() {
 	op.Method, op.DefaultStatus = http.MethodPost, http.StatusCreated
 	op.Errors = []int{
 		http.StatusBadRequest, http.StatusUnauthorized, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
-		http.StatusUnprocessableEntity, http.StatusNotImplemented, http.StatusServiceUnavailable,
+		http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusNotImplemented, http.StatusServiceUnavailable,
 	}
 	op.Middlewares = huma.Middlewares{r.requireJSON}
 	op.MaxBodyBytes = 16 << 10
@@ -125,9 +126,19 @@ func (r enrolmentResource) enrol(ctx context.Context, in *enrolInput) (*enrolOut
 	if token == "" {
 		return nil, enrolmentUnauthorized("an enrolment token is needed: send the header 'Authorization: Bearer …' with the token that `tasker enrol-token create` prints")
 	}
-	recordOf(ctx).endpoint = truncate(in.Body.Endpoint)
+	record := recordOf(ctx)
+	record.endpoint = truncate(in.Body.Endpoint)
+	if err := r.authorizer.Limit(record.address, token); err != nil {
+		return nil, tooManyRequests(err)
+	}
 	enrolment, repeated, err := r.enroller.Enrol(ctx, token, in.Body)
+	if err == nil || errors.Is(err, auth.ErrToken) {
+		r.authorizer.RecordEnrolment(record.address, token, err == nil)
+	}
 	if err != nil {
+		if id := auth.TokenID(err); id != "" {
+			record.caller = "enrolment token " + id
+		}
 		return nil, r.problem(ctx, err, "")
 	}
 	status := http.StatusCreated
@@ -172,6 +183,15 @@ func withoutStoreAction(err error) string {
 		text = strings.TrimPrefix(text, action)
 	}
 	return text
+}
+
+// tooManyRequests returns the problem of an address that has sent too many wrong tokens.
+func tooManyRequests(err error) error {
+	problem := newProblem(http.StatusTooManyRequests, err.Error())
+	if denied, ok := errors.AsType[*auth.DeniedError](err); ok {
+		return huma.ErrorWithHeaders(problem, http.Header{"Retry-After": {retrySeconds(denied.RetryAfter)}})
+	}
+	return problem
 }
 
 func enrolmentUnauthorized(detail string) error {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -12,6 +13,11 @@ import (
 // retryAfter is the Retry-After header, in seconds, while the database or the message
 // queue is unavailable.
 const retryAfter = "5"
+
+// retrySeconds returns a wait as a Retry-After header, rounded up.
+func retrySeconds(wait time.Duration) string {
+	return strconv.Itoa(int((wait + time.Second - 1) / time.Second))
+}
 
 // newProblem returns an RFC 9457 problem.
 func newProblem(status int, detail string, errs ...*huma.ErrorDetail) *huma.ErrorModel {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -50,6 +51,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 // serves the request uses it.
 type requestRecord struct {
 	route, caller, task, taskType, endpoint string
+	// address is the client's.
+	address netip.Addr
 }
 
 type recordKey struct{}
@@ -65,8 +68,9 @@ func recordOf(ctx context.Context) *requestRecord {
 // requestLogger logs, counts and times requests, and answers requests whose handler
 // panics.
 type requestLogger struct {
-	log     *slog.Logger
-	metrics metrics
+	log      *slog.Logger
+	metrics  metrics
+	refusals *refusalLog
 }
 
 func (l requestLogger) wrap(next http.Handler) http.Handler {
@@ -125,10 +129,16 @@ func (l requestLogger) finish(r *http.Request, record *requestRecord, status int
 		slog.String("method", method), slog.String("route", route), slog.Int("status", status),
 		slog.Duration("duration", took.Round(time.Microsecond)),
 	}
+	if record.address.IsValid() {
+		attrs = append(attrs, slog.String("address", record.address.String()))
+	}
 	for _, attr := range [][2]string{{"by", record.caller}, {"type", record.taskType}, {"task", record.task}, {"endpoint", record.endpoint}} {
 		if attr[1] != "" {
 			attrs = append(attrs, slog.String(attr[0], attr[1]))
 		}
+	}
+	if isRefusal(status) {
+		l.refusals.add(r, record, status)
 	}
 	l.log.LogAttrs(r.Context(), logLevel(route, r.Method, status), "request", attrs...)
 }
@@ -139,7 +149,7 @@ func logLevel(route, method string, status int) slog.Level {
 	switch {
 	case status >= http.StatusInternalServerError && route != "/readyz":
 		return slog.LevelWarn
-	case route == agentsPath, route == "/readyz":
+	case route == agentsPath, route == "/readyz", isRefusal(status): // refusals are logged together
 		return slog.LevelDebug
 	case status >= http.StatusBadRequest, method != http.MethodGet && method != http.MethodHead:
 		return slog.LevelInfo

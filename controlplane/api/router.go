@@ -31,10 +31,11 @@ func (rt router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		pattern = ""
 	}
 	record := recordOf(r.Context())
-	record.route = routeOf(pattern)
+	record.route, record.address = routeOf(pattern), rt.authorizer.ClientAddress(r)
 
 	caller, err := rt.authorizer.Authorize(r, requiredRole(pattern, r))
 	if err != nil {
+		record.caller = caller.Name
 		writeDenied(w, err)
 		return
 	}
@@ -136,6 +137,9 @@ func writeDenied(w http.ResponseWriter, err error) {
 	}
 	if denied.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
+	}
+	if denied.RetryAfter > 0 {
+		w.Header().Set("Retry-After", retrySeconds(denied.RetryAfter))
 	}
 	writeProblem(w, newProblem(denied.Status, denied.Detail))
 }

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/MatthiasWiesner/tasker"
 )
@@ -27,6 +29,10 @@ type AuthorizerOptions struct {
 	// Hosts are the names of this server, beside those of the loopback interface. They
 	// are checked only if Disabled is set.
 	Hosts []string
+	// TrustedProxies are the networks of reverse proxies whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// Failures limits wrong tokens; nil is a new FailureLimiter with the system's clock.
+	Failures *FailureLimiter
 }
 
 // Authorizer identifies the caller of a request and checks the caller's role. It is safe
@@ -37,6 +43,9 @@ type Authorizer struct {
 	tokens   atomic.Pointer[tokenDigests]
 	enroller *Enroller
 	origins  *http.CrossOriginProtection
+
+	trustedProxies []netip.Prefix
+	failures       *FailureLimiter
 }
 
 // tokenDigests are the digests of the access tokens.
@@ -44,11 +53,14 @@ type tokenDigests struct{ admin, agent [sha256.Size]byte }
 
 // DeniedError explains why a request is refused.
 type DeniedError struct {
-	// Status is 401, 403, or 503 while the database is unavailable.
+	// Status is 401, 403, 429 after too many wrong tokens, or 503 while the database is
+	// unavailable.
 	Status int
 	Detail string
 	// Challenge is the WWW-Authenticate header; empty means none.
 	Challenge string
+	// RetryAfter is how long the client must wait after a 429.
+	RetryAfter time.Duration
 }
 
 // Error returns the detail.
@@ -56,7 +68,13 @@ func (e *DeniedError) Error() string { return e.Detail }
 
 // NewAuthorizer returns an Authorizer.
 func NewAuthorizer(o AuthorizerOptions) (*Authorizer, error) {
-	a := &Authorizer{disabled: o.Disabled, hosts: o.Hosts, enroller: o.Enroller, origins: http.NewCrossOriginProtection()}
+	a := &Authorizer{
+		disabled: o.Disabled, hosts: o.Hosts, enroller: o.Enroller, origins: http.NewCrossOriginProtection(),
+		trustedProxies: o.TrustedProxies, failures: o.Failures,
+	}
+	if a.failures == nil {
+		a.failures = NewFailureLimiter(time.Now)
+	}
 	if o.Disabled {
 		return a, nil
 	}
@@ -94,8 +112,11 @@ func (a *Authorizer) Authorize(r *http.Request, required Role) (Caller, error) {
 	if a.disabled {
 		return a.authorizeHost(r.Host, required)
 	}
-	caller, known, err := a.identify(r)
+	caller, known, err := a.identify(r, required)
+	var limited *DeniedError
 	switch {
+	case errors.As(err, &limited) && required > Anyone:
+		return Caller{}, limited
 	case err != nil && required > Anyone:
 		return Caller{}, &DeniedError{Status: http.StatusServiceUnavailable, Detail: "the token cannot be checked while the database is unavailable; try again"}
 	case caller.Role >= required:
@@ -143,7 +164,7 @@ func (a *Authorizer) isOwnHost(host string) bool {
 }
 
 // identify returns the owner of the request's token, and whether the token is known.
-func (a *Authorizer) identify(r *http.Request) (caller Caller, known bool, err error) {
+func (a *Authorizer) identify(r *http.Request, required Role) (caller Caller, known bool, err error) {
 	token := BearerToken(r.Header.Get("Authorization"))
 	if token == "" {
 		return Caller{}, false, nil
@@ -157,17 +178,53 @@ func (a *Authorizer) identify(r *http.Request) (caller Caller, known bool, err e
 		return Caller{Name: "admin", Role: Admin}, true, nil
 	case isAgent == 1:
 		return Caller{Name: "agent", Role: Agent}, true, nil
-	case a.enroller == nil || tasker.ValidateSecret(token) != nil:
-		return Caller{}, false, nil
+	case required == Anyone && strings.HasPrefix(token, tasker.EnrolTokenPrefix):
+		return Caller{}, false, nil // the enrolment checks it
 	}
-	endpoint, err := a.enroller.Identify(r.Context(), token)
+	address := a.ClientAddress(r)
+	if err := a.Limit(address, token); err != nil {
+		return Caller{}, false, err
+	}
+	endpoint, err := a.findEndpoint(r, token)
 	switch {
 	case errors.Is(err, ErrNotFound):
+		a.failures.Failed(address, token)
 		return Caller{}, false, nil
 	case err != nil:
 		return Caller{}, false, fmt.Errorf("find the owner of a token: %w", err)
 	}
+	a.failures.Accepted(token)
 	return Caller{Name: endpoint, Role: Agent, Endpoint: endpoint}, true, nil
+}
+
+// findEndpoint returns the endpoint that a token is the secret of, or ErrNotFound.
+func (a *Authorizer) findEndpoint(r *http.Request, token string) (string, error) {
+	if a.enroller == nil || tasker.ValidateSecret(token) != nil {
+		return "", ErrNotFound
+	}
+	return a.enroller.Identify(r.Context(), token)
+}
+
+// Limit returns a *DeniedError with the status 429 if the address has sent too many wrong
+// tokens and this one was not right before.
+func (a *Authorizer) Limit(address netip.Addr, token string) error {
+	wait := a.failures.Wait(address, token)
+	if wait <= 0 {
+		return nil
+	}
+	return &DeniedError{
+		Status: http.StatusTooManyRequests, RetryAfter: wait,
+		Detail: "too many wrong tokens were sent from this address; try again later",
+	}
+}
+
+// RecordEnrolment records whether an enrolment token was right.
+func (a *Authorizer) RecordEnrolment(address netip.Addr, token string, accepted bool) {
+	if accepted {
+		a.failures.Accepted(token)
+	} else {
+		a.failures.Failed(address, token)
+	}
 }
 
 // BearerToken returns the token of an Authorization header, or an empty string.

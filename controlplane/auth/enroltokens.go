@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
 // The bounds of an enrolment token.
@@ -61,4 +63,13 @@ func (e *Enroller) Tokens(ctx context.Context) ([]tasker.EnrolToken, error) {
 // enrolled.
 func (e *Enroller) RevokeToken(ctx context.Context, id string) error {
 	return e.opts.Store.RevokeEnrolToken(ctx, id)
+}
+
+// TokenID returns the id of the enrolment token that an error of Enrol is about; empty if
+// the token is not known.
+func TokenID(err error) string {
+	if refused, ok := errors.AsType[*store.TokenError](err); ok {
+		return refused.ID
+	}
+	return ""
 }

@@ -83,15 +83,28 @@ func lockToken(ctx context.Context, t *tx, digest Digest) (tasker.EnrolToken, er
 	return tokens[0], nil
 }
 
+// TokenError is the refusal of an enrolment token that is known. It wraps ErrToken.
+type TokenError struct {
+	// ID is the id of the token, which is no secret.
+	ID     string
+	reason string
+}
+
+// Error returns the reason.
+func (e *TokenError) Error() string { return ErrToken.Error() + ": " + e.reason }
+
+// Unwrap returns ErrToken.
+func (e *TokenError) Unwrap() error { return ErrToken }
+
 // useToken counts one more use of a locked token, or returns ErrToken with the reason.
 func useToken(ctx context.Context, t *tx, token tasker.EnrolToken) error {
 	switch {
 	case token.RevokedAt != nil:
-		return fmt.Errorf("%w: it was revoked at %s", ErrToken, token.RevokedAt.Format(time.RFC3339))
+		return &TokenError{token.ID, "it was revoked at " + token.RevokedAt.Format(time.RFC3339)}
 	case sqldb.MicrosOf(token.ExpiresAt) <= t.Now:
-		return fmt.Errorf("%w: it expired at %s", ErrToken, token.ExpiresAt.Format(time.RFC3339))
+		return &TokenError{token.ID, "it expired at " + token.ExpiresAt.Format(time.RFC3339)}
 	case token.Uses >= token.MaxUses:
-		return fmt.Errorf("%w: it was valid for %d enrolments and is used up", ErrToken, token.MaxUses)
+		return &TokenError{token.ID, fmt.Sprintf("it was valid for %d enrolments and is used up", token.MaxUses)}
 	}
 	return t.Exec(ctx, "UPDATE enrol_tokens SET uses = uses + 1 WHERE id = ?", token.ID)
 }

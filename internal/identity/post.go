@@ -112,7 +112,9 @@ func (r Request) refusal(resp *http.Response, body []byte, secret Secret) error 
 		return refused(ErrRefused, "; is this the control plane's URL, and does its version support enrolment?")
 	case status/100 == 3:
 		return fmt.Errorf("%w: it redirects to %s; use that URL", ErrRefused, resp.Header.Get("Location"))
-	case status/100 == 5, status == http.StatusTooManyRequests:
+	case status == http.StatusTooManyRequests:
+		return refused(ErrUnavailable, "; check the token, and the tokens of other servers with the same address: only wrong tokens are limited")
+	case status/100 == 5:
 		return refused(ErrUnavailable, "; its database or message queue may be unavailable: try again later")
 	case strings.Contains(detail, "HTTP request to an HTTPS server"):
 		return refused(ErrRefused, "; write https://")

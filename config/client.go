@@ -9,6 +9,9 @@ type Client struct {
 	TokenFile string `yaml:"token_file"`
 	// CAFile contains PEM certificates to trust in addition to those of the system.
 	CAFile string `yaml:"ca_file"`
+	// AllowPlainText permits to send the token to another machine without encryption;
+	// default: false.
+	AllowPlainText Switch `yaml:"allow_plain_text"`
 }
 
 // Secret returns the token, or reads it from its file.

@@ -209,7 +209,7 @@ func TestAgentProblems(t *testing.T) {
 func TestClientProblems(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []badConfig{
-		{"unknown key", "uri: x\n", 1, "uri", "known here: ca_file, token, token_file, url"},
+		{"unknown key", "uri: x\n", 1, "uri", "known here: allow_plain_text, ca_file, token, token_file, url"},
 		{"no URL", "url: tasker\n", 1, "url", "http://HOST:PORT"},
 		{"two tokens", "token: hunter2\ntoken_file: x\n", 2, "token_file", "remove one"},
 	} {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,7 @@ type app struct {
 
 	// The flags of all commands.
 	url, token, caFile string
+	allowPlainText     bool
 }
 
 const defaultURL = "http://127.0.0.1:8888"
@@ -45,8 +47,8 @@ func newRoot(a *app) *cobra.Command {
 tasker reads the URL of the control plane and the token from these sources, in this order:
   1. the flags
   2. the environment: TASKER_URL, TASKER_TOKEN, TASKER_CA_FILE
-  3. the file ~/.config/tasker/config.yaml: url, token or token_file, ca_file;
-     its token is sent to its url only
+  3. the file ~/.config/tasker/config.yaml: url, token or token_file, ca_file,
+     allow_plain_text; its token is sent to its url only
   4. the data directory of a control plane on this machine: its URL, admin.token and
      certificate; the token is sent to this machine only
 
@@ -62,6 +64,7 @@ tasker reads the URL of the control plane and the token from these sources, in t
 	flags.StringVar(&a.url, "url", "", "the URL of the control plane, like "+defaultURL)
 	flags.StringVar(&a.token, "token", "", "the token (other users of this machine can see it; prefer TASKER_TOKEN)")
 	flags.StringVar(&a.caFile, "ca-file", "", "a file of certificates in PEM to trust in addition to the system's")
+	flags.BoolVar(&a.allowPlainText, "allow-plain-text", false, "send the token by HTTP, not HTTPS, to another machine (or allow_plain_text: true in the file)")
 	cmd.AddCommand(taskCommand(a), rolloutCommand(a), endpointsCommand(a), endpointCommand(a), enrolTokenCommand(a), demoCommand(a), versionCommand(a))
 	strict(cmd)
 	commandline.RejectEmptyFlags(cmd)
@@ -152,12 +155,26 @@ func (a *app) client() (*client.Client, error) {
 	if err := a.chooseToken(&o, settings, settingsURL, here, isOnThisMachine); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	if err := a.checkPlainText(o, isOnThisMachine || a.allowPlainText || bool(settings.AllowPlainText)); err != nil {
+		return nil, err
+	}
 	if ca == "" && isOnThisMachine {
 		o.TLS = here.trust
 	} else if o.TLS, err = certificates(ca); err != nil {
 		return nil, err
 	}
 	return client.New(o)
+}
+
+// checkPlainText returns an error if the token would be sent without encryption, unless that
+// is allowed.
+func (a *app) checkPlainText(o client.Options, allowed bool) error {
+	u, err := url.Parse(o.URL)
+	if err != nil || !strings.EqualFold(u.Scheme, "http") || o.Token == "" || allowed {
+		return nil // client.New reports an invalid URL
+	}
+	return usage("%s is not encrypted and would expose the token from %s to the network; use https, or, if you trust the network between, --allow-plain-text or the line allow_plain_text: true in %s",
+		u.Redacted(), a.tokenFrom, a.configFile())
 }
 
 // chooseToken sets the token. useSettings permits the token of the settings, and useLocal

@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"crypto/sha1"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 	"github.com/MatthiasWiesner/tasker/controlplane/store/storetest"
+	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
 func TestReopen(t *testing.T) {
@@ -66,6 +69,43 @@ func TestConcurrentMigrate(t *testing.T) {
 			wg.Wait()
 		})
 	}
+}
+
+// The lock's name is part of the protocol between versions: a control plane of another
+// version that migrates the same database must be waited for.
+func TestMigrateWaitsForTheLockOfOtherVersions(t *testing.T) {
+	t.Parallel()
+	o := storetest.MySQL(t)
+	s, err := store.Open(t.Context(), o)
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	conn, err := s.DB().Conn(t.Context())
+	must(t, err)
+	defer func() { must(t, conn.Close()) }()
+	database := o.URI[strings.LastIndex(o.URI, "/")+1:]
+	name := fmt.Sprintf("tasker.%x", sha1.Sum([]byte(database)))
+	query := func(query string, args ...any) (n int) {
+		t.Helper()
+		must(t, conn.QueryRowContext(t.Context(), query, args...).Scan(&n))
+		return n
+	}
+	if query("SELECT GET_LOCK(?, 0)", name) != 1 {
+		t.Fatal("the lock is not free")
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Migrate(t.Context()) }()
+	wait.For(t, "the migration to wait for the lock", func() bool {
+		return query("SELECT COUNT(*) FROM information_schema.processlist WHERE db = ? AND state = 'User lock'", database) == 1
+	})
+	// goose may create its own table first.
+	if query("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = 'tasks'", database) != 0 {
+		t.Error("tables were created without the lock")
+	}
+	if query("SELECT RELEASE_LOCK(?)", name) != 1 {
+		t.Error("the lock was not held")
+	}
+	must(t, <-done)
+	must(t, s.Check(t.Context()))
 }
 
 func TestCheckWithoutTables(t *testing.T) {

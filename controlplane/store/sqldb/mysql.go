@@ -32,9 +32,10 @@ func mysqlDialect() *dialect {
 			}
 			sets := make([]string, len(columns))
 			for i, c := range columns {
-				sets[i] = c + "=VALUES(" + c + ")" // MariaDB has no row alias
+				sets[i] = c + "=" + mysqlOnly("new."+c) + mariaDBOnly("VALUES("+c+")")
 			}
-			return " ON DUPLICATE KEY UPDATE " + strings.Join(sets, ",")
+			// MySQL has deprecated VALUES(), and MariaDB has no row alias.
+			return mysqlOnly(" AS new") + " ON DUPLICATE KEY UPDATE " + strings.Join(sets, ",")
 		},
 		now: func(ctx context.Context, c *Conn) (Micros, error) {
 			var now Micros
@@ -46,6 +47,12 @@ func mysqlDialect() *dialect {
 		migrationLock: mysqlLock{},
 	}
 }
+
+// mysqlOnly returns a part of a statement that MariaDB reads as a comment.
+func mysqlOnly(sql string) string { return "/*!80019 " + sql + " */" }
+
+// mariaDBOnly returns a part of a statement that MySQL reads as a comment.
+func mariaDBOnly(sql string) string { return "/*M! " + sql + " */" }
 
 // mysqlConfig reads mysql://user:password@host:port/database. No error shows
 // the URI, because it holds the password.
@@ -172,31 +179,6 @@ func classifyMySQL(err error) errorClass {
 		return classUnavailable
 	}
 	return classOther
-}
-
-// mysqlLock is a lock of the server that is named after the database.
-type mysqlLock struct{}
-
-const mysqlLockName = "CONCAT('tasker.', SHA1(DATABASE()))"
-
-// SessionLock implements goose's lock.SessionLocker.
-func (mysqlLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
-	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK("+mysqlLockName+", 600)").Scan(&got); err != nil {
-		return fmt.Errorf("lock the schema: %w", err)
-	}
-	if got.Int64 != 1 {
-		return errors.New("lock the schema: another control plane has held the lock for 10 minutes")
-	}
-	return nil
-}
-
-// SessionUnlock implements goose's lock.SessionLocker.
-func (mysqlLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK("+mysqlLockName+")"); err != nil {
-		return fmt.Errorf("unlock the schema: %w", err)
-	}
-	return nil
 }
 
 // createMySQL creates the database that uri names if it is missing.

@@ -16,7 +16,8 @@ GORELEASER := $(shell go env GOPATH)/tools/goreleaser@$(GORELEASER_VERSION)/gore
 BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
 BENCHSTAT := $(shell go env GOPATH)/tools/benchstat@$(BENCHSTAT_VERSION)/benchstat
 
-# The servers and programs of the tests; set these variables to use others.
+# The servers and programs of the tests; set these variables to use others. TASKER_TEST_AMQP,
+# host:port, is needed only if the port of AMQP differs from the one that the broker reports.
 export TASKER_TEST_MYSQL      ?= mysql://tasker_test:tasker_test@127.0.0.1:3306/
 export TASKER_TEST_RABBITMQ   ?= http://guest:guest@127.0.0.1:15672/api
 export TASKER_TEST_PROMETHEUS ?= prometheus
@@ -44,6 +45,11 @@ test: ## install RabbitMQ, MariaDB, Prometheus and Chromium, then run every test
 	@test/programs
 	go test -race -count=1 -timeout 30m $(TESTARGS) ./...
 	go test -C tools/bench -race -count=1 -timeout 30m $(TESTARGS) ./...
+
+.PHONY: test-newer
+test-newer: ## run the tests of store and transport on MySQL 9, MariaDB 11 and RabbitMQ 4 (root, Debian)
+	@test/install mmdebstrap unshare=util-linux ss=iproute2
+	@for suite in sid trixie; do test/newer-servers $$suite go test -count=1 -timeout 10m $(TESTARGS) ./controlplane/store/... ./internal/transport/rabbitmq/...; done
 
 .PHONY: test-hosts
 test-hosts: ## test packages and services on temporary hosts with systemd (root; TESTARGS=… for go test)

@@ -80,7 +80,8 @@ func TestHelloRequiresQueue(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)
 	b.Do(t, func(ch *amqp.Channel) error {
-		_, err := ch.QueueDeclare(rabbitmq.Queue("web-1"), false, false, false, false, nil) // not durable, so not tasker's
+		other := amqp.Table{amqp.QueueMaxLenArg: 10} // tasker's queues have no such limit
+		_, err := ch.QueueDeclare(rabbitmq.Queue("web-1"), true, false, false, false, other)
 		return err
 	})
 	hub := newHub(t, b.URI)

@@ -43,10 +43,10 @@ func (l *Link) Receive(ctx context.Context, handle func(context.Context, []taske
 				return err
 			}
 			l.health.set(queueComponent, err)
-			if !errors.Is(err, errQueueDeleted) {
+			if !errors.Is(err, errConsumerCancelled) {
 				return err
 			}
-			l.opts.Log.Warn("queue was deleted; the next hello declares it again")
+			l.opts.Log.Warn("consumer ended; subscribing again, and the next hello declares the queue if it is missing", "error", err)
 		}
 	})
 }

@@ -10,8 +10,9 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// errQueueDeleted means that the broker ended the consumer because its queue was deleted.
-var errQueueDeleted = errors.New("the queue was deleted")
+// errConsumerCancelled means that the broker ended the consumer. It does so if the queue was
+// deleted, and from RabbitMQ 4.3 on also if a message was not acknowledged in time.
+var errConsumerCancelled = errors.New("the broker cancelled the consumer: the queue was deleted, or a message was not acknowledged within the broker's consumer_timeout")
 
 // ackDelay is the longest delay of an acknowledgement.
 const ackDelay = 50 * time.Millisecond
@@ -142,7 +143,7 @@ func (s *subscription) endError() error {
 	case err := <-s.closes:
 		return closeError(err)
 	default:
-		return errQueueDeleted
+		return errConsumerCancelled
 	}
 }
 

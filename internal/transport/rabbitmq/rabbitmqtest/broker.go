@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -37,8 +38,9 @@ type Broker struct {
 
 // New creates a vhost and deletes it at the end of the test. TASKER_TEST_RABBITMQ is the
 // management API of the broker, http://user:password@host:port/api. TASKER_TEST_AMQP is its
-// AMQP address, host:port; the default is port 5672 of the same host. New skips the test if
-// TASKER_TEST_RABBITMQ is not set, and fails it if the broker does not respond.
+// AMQP address, host:port; the default is the port of the broker's AMQP listener on the same
+// host. New skips the test if TASKER_TEST_RABBITMQ is not set, and fails it if the broker
+// does not respond or cannot serve the tests.
 func New(t testing.TB) *Broker {
 	t.Helper()
 	uri := os.Getenv("TASKER_TEST_RABBITMQ")
@@ -51,15 +53,17 @@ func New(t testing.TB) *Broker {
 	}
 	b := &Broker{Vhost: "tasker-test-" + uuid.NewString(), Username: u.User.Username(), Address: os.Getenv("TASKER_TEST_AMQP")}
 	b.Password, _ = u.User.Password()
-	if b.Address == "" {
-		b.Address = net.JoinHostPort(u.Hostname(), "5672")
-	}
+	host := u.Hostname()
 	u.User = nil
 	b.APIURL = u.String()
-	b.URI = b.URIAt(b.Address, b.Username, b.Password)
 	if b.Client, err = management.NewClient(b.APIURL, b.Username, b.Password); err != nil {
 		t.Fatal(err)
 	}
+	overview := b.overview(t)
+	if b.Address == "" {
+		b.Address = net.JoinHostPort(host, overview.amqpPort(t))
+	}
+	b.URI = b.URIAt(b.Address, b.Username, b.Password)
 	t.Cleanup(func() {
 		defer b.Client.CloseIdle()
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -71,6 +75,37 @@ func New(t testing.TB) *Broker {
 	})
 	b.call(t, http.MethodPut, struct{}{}, nil, "vhosts", b.Vhost)
 	return b
+}
+
+// overview is the part of the broker's overview that the tests depend on.
+type overview struct {
+	DisableStats bool `json:"disable_stats"`
+	Listeners    []struct {
+		Protocol string
+		Port     int
+	}
+}
+
+func (b *Broker) overview(t testing.TB) overview {
+	t.Helper()
+	var o overview
+	b.call(t, http.MethodGet, nil, &o, "overview")
+	if o.DisableStats {
+		t.Fatal("the broker of TASKER_TEST_RABBITMQ collects no metrics, so it lists no connections by name: permit management_metrics_collection, and do not set management_agent.disable_metrics_collector")
+	}
+	return o
+}
+
+// amqpPort returns the port of the listener without TLS.
+func (o overview) amqpPort(t testing.TB) string {
+	t.Helper()
+	for _, l := range o.Listeners {
+		if l.Protocol == "amqp" {
+			return strconv.Itoa(l.Port)
+		}
+	}
+	t.Fatal("the broker of TASKER_TEST_RABBITMQ has no AMQP listener without TLS; set TASKER_TEST_AMQP to host:port")
+	return ""
 }
 
 // URIAt returns the URI of the vhost at an address and for a user.

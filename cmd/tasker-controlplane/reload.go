@@ -35,16 +35,16 @@ func (r *reloader) add(part func()) {
 // reload sets the log level of the configuration and reloads the parts. While the
 // configuration is not valid, the level stays.
 func (r *reloader) reload() {
-	c, file, err := load(r.src)
-	if err != nil {
-		r.log.Error("the configuration is not valid and was not reloaded", "file", file, "error", err)
-	} else {
-		daemon.SetLevel(r.level, c.Log)
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, part := range r.parts {
 		part()
 	}
+	c, file, err := load(r.src)
+	if err != nil {
+		r.log.Error("certificate, tokens and signing keys were read again; the log level stays, because the configuration is not valid", "file", file, "error", err)
+		return
+	}
+	daemon.SetLevel(r.level, c.Log)
 	r.log.Info("reloaded: log level, certificate, tokens and signing keys; other settings need a restart", "file", file)
 }

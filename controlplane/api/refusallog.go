@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker/controlplane/auth"
 )
 
 // The limits of the log of refused calls: the first one of a client is logged at once, and
@@ -33,10 +35,9 @@ type refusalLog struct {
 
 // refusedClient is a client, as far as it is known, whose calls are refused with a status.
 type refusedClient struct {
-	address  netip.Addr
-	caller   string
-	endpoint string
-	status   int
+	network netip.Prefix
+	caller  string
+	status  int
 }
 
 func newRefusalLog(log *slog.Logger) *refusalLog {
@@ -50,7 +51,7 @@ func isRefusal(status int) bool {
 
 // add logs a refused call, or counts it for a later line.
 func (l *refusalLog) add(r *http.Request, record *requestRecord, status int) {
-	client := refusedClient{record.address, record.caller, record.endpoint, status}
+	client := refusedClient{auth.Network(record.address), record.caller, status}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, isKnown := l.clients[client]
@@ -61,7 +62,11 @@ func (l *refusalLog) add(r *http.Request, record *requestRecord, status int) {
 		l.others++
 	default:
 		l.clients[client] = 0
-		l.log.LogAttrs(r.Context(), slog.LevelWarn, "call refused", append(client.attrs(),
+		attrs := client.attrs(record.address.String())
+		if record.endpoint != "" {
+			attrs = append(attrs, slog.String("endpoint", record.endpoint))
+		}
+		l.log.LogAttrs(r.Context(), slog.LevelWarn, "call refused", append(attrs,
 			slog.String("method", truncate(r.Method)), slog.String("route", record.route))...)
 	}
 	if l.timer == nil && !l.closed {
@@ -69,18 +74,20 @@ func (l *refusalLog) add(r *http.Request, record *requestRecord, status int) {
 	}
 }
 
-func (c refusedClient) attrs() []slog.Attr {
-	attrs := []slog.Attr{slog.Int("status", c.status)}
-	if c.address.IsValid() {
-		attrs = append(attrs, slog.String("address", c.address.String()))
-	}
+func (c refusedClient) attrs(address string) []slog.Attr {
+	attrs := []slog.Attr{slog.Int("status", c.status), slog.String("address", address)}
 	if c.caller != "" {
 		attrs = append(attrs, slog.String("by", c.caller))
 	}
-	if c.endpoint != "" {
-		attrs = append(attrs, slog.String("endpoint", c.endpoint))
-	}
 	return attrs
+}
+
+// describeNetwork returns the address of a network of one address, or the network.
+func (c refusedClient) describeNetwork() string {
+	if c.network.IsSingleIP() {
+		return c.network.Addr().String()
+	}
+	return c.network.String()
 }
 
 // flush logs the calls that were counted since the last time.
@@ -89,9 +96,9 @@ func (l *refusalLog) flush() {
 	defer l.mu.Unlock()
 	l.timer = nil
 	interval := slog.String("within", l.interval.String())
-	for _, client := range slices.SortedFunc(maps.Keys(l.clients), func(a, b refusedClient) int { return a.address.Compare(b.address) }) {
+	for _, client := range slices.SortedFunc(maps.Keys(l.clients), func(a, b refusedClient) int { return a.network.Addr().Compare(b.network.Addr()) }) {
 		if n := l.clients[client]; n > 0 {
-			l.log.LogAttrs(context.Background(), slog.LevelWarn, "further calls refused", append(client.attrs(), slog.Int("calls", n), interval)...)
+			l.log.LogAttrs(context.Background(), slog.LevelWarn, "further calls refused", append(client.attrs(client.describeNetwork()), slog.Int("calls", n), interval)...)
 		}
 	}
 	if l.others > 0 {

@@ -42,7 +42,7 @@ func NewFailureLimiter(now func() time.Time) *FailureLimiter {
 func (l *FailureLimiter) Wait(address netip.Addr, token string) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	bucket, limited := l.addresses.get(network(address))
+	bucket, limited := l.addresses.get(Network(address))
 	if !limited {
 		return 0
 	}
@@ -68,7 +68,7 @@ func (l *FailureLimiter) Failed(address netip.Addr, token string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tokens.remove(sha256.Sum256([]byte(token)))
-	key := network(address)
+	key := Network(address)
 	bucket, ok := l.addresses.get(key)
 	if !ok {
 		bucket = rate.NewLimiter(rate.Every(failureInterval), failureBurst)
@@ -77,8 +77,9 @@ func (l *FailureLimiter) Failed(address netip.Addr, token string) {
 	bucket.AllowN(l.now(), 1)
 }
 
-// network returns the network that an address is limited by.
-func network(address netip.Addr) netip.Prefix {
+// Network returns the network that an address is limited by: an IPv4 address, or the /64
+// network of an IPv6 address.
+func Network(address netip.Addr) netip.Prefix {
 	address = address.Unmap().WithZone("")
 	bits := address.BitLen()
 	if address.Is6() {

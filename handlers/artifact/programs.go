@@ -32,14 +32,17 @@ func (p programs) run(ctx context.Context, version string, argv []string) error 
 			return err
 		}
 	}
-	output := &process.Tail{Out: p.call.Output, Lines: 2}
+	output := process.NewOutput(p.call.Output, 2)
 	exit, err := p.runner.Run(ctx, process.Spec{
 		Argv: append([]string{p.app.pathOf(program)}, argv[1:]...),
 		Env:  process.Environ(p.call, map[string]string{"VERSION": version, "RELEASE": p.app.pathOf(release)}),
-		Dir:  p.app.pathOf(release), Stdout: output, Stderr: output, RecordProcess: p.call.RecordProcess,
+		Dir:  p.app.pathOf(release), Stdout: output.Stdout, Stderr: output.Stderr, RecordProcess: p.call.RecordProcess,
 	})
 	if err == nil {
 		err = exit.Err()
+	}
+	if note := exit.Remaining.Note(); note != "" {
+		fmt.Fprintf(p.call.Output, "tasker-agent: %s %s\n", argv[0], note)
 	}
 	return output.Explain(err)
 }

@@ -39,7 +39,7 @@ func TestFailBeforeTheSwitch(t *testing.T) {
 		{"many entries", func(f fixture, p map[string]any) { p["max_entries"] = 3 }, "unpack", "raise max_entries"},
 		{"hook", func(f fixture, p map[string]any) { other(f, p, files{"fails-before": ""}) }, "hook before", "the hook before, bin/hook of 1.1, failed: exit code 1"},
 		{"hook that explains its failure", func(f fixture, p map[string]any) {
-			other(f, p, files{"bin/hook": "#!/bin/sh\necho migrating\nprintf '\\033[31mno \\377 such table\\033[0m\\n'; echo; echo 'ask the DBA' >&2; exit 3\n"})
+			other(f, p, files{"bin/hook": "#!/bin/sh\n{ printf '\\033[31mno \\377 such table\\033[0m\\n'; echo; echo 'ask the DBA'; } >&2; echo cleaning up; exit 3\n"})
 		}, "hook before", "the hook before, bin/hook of 1.1, failed: exit code 3: no \uFFFD such table; ask the DBA"},
 		{"no hook", func(f fixture, p map[string]any) { p["hooks"] = map[string]any{"before": []string{"bin/none"}} }, "hook before", "no such file"},
 		{"hook that is a directory", func(f fixture, p map[string]any) { p["hooks"] = map[string]any{"before": []string{"bin"}} }, "hook before", "releases/1.1/bin is not an executable file"},

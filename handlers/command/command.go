@@ -43,7 +43,8 @@ type Outcome struct {
 	// would run.
 	DryRun bool     `json:"plan,omitempty"`
 	Argv   []string `json:"argv,omitempty"`
-	// Note explains why nothing was run.
+	// Note explains why nothing was run, or describes the processes that the command left
+	// running and that were ended.
 	Note string `json:"note,omitempty"`
 }
 

@@ -88,7 +88,8 @@ func TestPerform(t *testing.T) {
 		{`{"argv":["pwd"],"cwd":"/usr"}`, "/usr\n", "", 0},
 		{`{"argv":["env"],"env":{"FOO":"bar","LANGUAGE":"de"}}`, "FOO=bar\n", "", 0},
 		{`{"argv":["env"]}`, "TASKER_ATTEMPT=2\nTASKER_ENDPOINT=e1\nTASKER_IDENTIFIER=id-1\nTASKER_TASK_ID=task-1\nTASKER_TYPE=command\n", "", 0},
-		{`{"argv":["sh","-c","echo out; echo err >&2; exit 3"]}`, "out\nerr\n", "exit code 3: err", 3},
+		{`{"argv":["sh","-c","echo out; exit 3"]}`, "out\n", "exit code 3: out", 3},
+		{`{"argv":["sh","-c","echo E: cannot open db >&2; echo cleaning up; exit 5"]}`, "E: cannot open db\n", "exit code 5: E: cannot open db", 5},
 		{`{"argv":["sh","-c","kill -9 $$"]}`, "", "killed by SIGKILL", 137},
 	}
 	for _, tt := range tests {
@@ -105,6 +106,23 @@ func TestPerform(t *testing.T) {
 				t.Errorf("result %+v, want exit code %d", result, tt.code)
 			}
 		})
+	}
+}
+
+func TestResultNamesProcessesThatWereEnded(t *testing.T) {
+	t.Parallel()
+	mux, err := newMux(t, []string{"/bin/sh", "-c", "*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, _, err := call(t.Context(), t, mux, `{"argv":["sh","-c","sleep 300 & until grep -qx sleep /proc/$!/comm; do :; done"]}`)
+	if outcome, ok := result.Value.(command.Outcome); err != nil || !ok || outcome.Note != "ended 1 process (sleep) that the command left running" {
+		t.Errorf("got %+v, %v", result, err)
+	}
+	// The unless command left the process running, and not the command.
+	result, _, err = call(t.Context(), t, mux, `{"argv":["sh","-c",":"],"unless":["sh","-c","sleep 300 & until grep -qx sleep /proc/$!/comm; do :; done; false"]}`)
+	if outcome, ok := result.Value.(command.Outcome); err != nil || !ok || outcome.Note != "ended 1 process (sleep) that the command left running" {
+		t.Errorf("got %+v, %v", result, err)
 	}
 }
 

@@ -84,13 +84,15 @@ func (c command) perform(ctx context.Context, p Payload, call handlers.Call) (Ou
 	if note, err := skipReason(p); note != "" || err != nil {
 		return Outcome{Note: note}, err
 	}
+	unless := ""
 	if len(p.Unless) > 0 {
 		exit, _, err := c.exec(ctx, p.Unless, p, call)
 		if err != nil {
 			return Outcome{}, fmt.Errorf("unless: %w", err)
 		}
+		unless = exit.Remaining.Note()
 		if exit.Code == 0 {
-			return Outcome{ExitCode: &exit.Code, Note: "not run: the unless command ended with exit code 0"}, nil
+			return Outcome{ExitCode: &exit.Code, Note: process.JoinNotes("not run: the unless command ended with exit code 0", unless)}, nil
 		}
 	}
 	// Without an undo command, no undo needs the snapshot.
@@ -100,6 +102,7 @@ func (c command) perform(ctx context.Context, p Payload, call handlers.Call) (Ou
 		}
 	}
 	outcome, err := c.run(ctx, p.Argv, p, call)
+	outcome.Note = process.JoinNotes(unless, outcome.Note)
 	if !outcome.Changed {
 		err = errors.Join(err, c.snapshots.Delete(call.TaskID))
 	}
@@ -119,6 +122,7 @@ func (c command) dryRun(ctx context.Context, p Payload, call handlers.Call) (Out
 	}
 	planned, err := c.run(ctx, p.DryRun, p, call)
 	outcome.Changed, outcome.ExitCode = planned.Changed, planned.ExitCode
+	outcome.Note = process.JoinNotes(outcome.Note, planned.Note)
 	return outcome, err
 }
 
@@ -157,31 +161,31 @@ func skipReason(p Payload) (note string, err error) {
 // run runs a command and returns its outcome. A command that was started counts as a change,
 // whatever its exit.
 func (c command) run(ctx context.Context, argv []string, p Payload, call handlers.Call) (Outcome, error) {
-	exit, tail, err := c.exec(ctx, argv, p, call)
+	exit, output, err := c.exec(ctx, argv, p, call)
 	var start *process.StartError
-	outcome := Outcome{Changed: !errors.As(err, &start)}
+	outcome := Outcome{Changed: !errors.As(err, &start), Note: exit.Remaining.Note()}
 	if outcome.Changed && !errors.Is(err, process.ErrSupervisorLost) {
 		outcome.ExitCode = &exit.Code
 	}
 	if err == nil {
-		err = tail.Explain(exit.Err())
+		err = output.Explain(exit.Err())
 	}
 	return outcome, err
 }
 
-func (c command) exec(ctx context.Context, argv []string, p Payload, call handlers.Call) (process.Exit, *process.Tail, error) {
-	tail := &process.Tail{Out: call.Output}
+func (c command) exec(ctx context.Context, argv []string, p Payload, call handlers.Call) (process.Exit, process.Output, error) {
+	output := process.NewOutput(call.Output, 1)
 	spec := process.Spec{
 		Argv:          argv,
 		Env:           process.Environ(call, p.Env),
 		Dir:           p.Cwd,
-		Stdout:        tail,
-		Stderr:        tail,
+		Stdout:        output.Stdout,
+		Stderr:        output.Stderr,
 		RecordProcess: call.RecordProcess,
 	}
 	if p.Stdin != "" {
 		spec.Stdin = strings.NewReader(p.Stdin)
 	}
 	exit, err := c.runner.Run(ctx, spec)
-	return exit, tail, err
+	return exit, output, err
 }

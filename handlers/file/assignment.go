@@ -10,6 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
 	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
@@ -23,6 +24,8 @@ type assignment struct {
 	target *target
 	// current is the file before the call.
 	current *version
+	// note describes the processes that the validate command left running.
+	note string
 }
 
 // undoRecord is the snapshot of a task. The content of the file before the task is in a
@@ -191,7 +194,8 @@ func (a *assignment) outcome(from, to *version) Outcome {
 	if !o.Changed {
 		return o
 	}
-	o.Diff, o.Note = a.diff(from, to)
+	diff, note := a.diff(from, to)
+	o.Diff, o.Note = diff, process.JoinNotes(note, a.note)
 	if a.Backup && from != nil && a.call.Action != tasker.Undo {
 		o.Backup = a.Path + backupSuffix
 	}

@@ -15,6 +15,9 @@ type Exit struct {
 	Code int
 	// Signal is the signal that killed the command, or zero.
 	Signal syscall.Signal
+	// Remaining describes the processes that the command left running when it ended by
+	// itself; nil if there were none.
+	Remaining *Remaining
 }
 
 // Err returns nil for exit code 0, and otherwise an error like "exit code 3" or "killed by
@@ -29,11 +32,12 @@ func (e Exit) Err() error {
 	return nil
 }
 
-func exitOf(ws syscall.WaitStatus) Exit {
+func exitOf(end *ending) Exit {
+	ws := end.Status
 	if ws.Signaled() {
-		return Exit{Code: 128 + int(ws.Signal()), Signal: ws.Signal()}
+		return Exit{Code: 128 + int(ws.Signal()), Signal: ws.Signal(), Remaining: end.Remaining}
 	}
-	return Exit{Code: ws.ExitStatus()}
+	return Exit{Code: ws.ExitStatus(), Remaining: end.Remaining}
 }
 
 func signalName(s syscall.Signal) string {

@@ -16,8 +16,11 @@ import (
 // stat has the required fields of /proc/PID/stat.
 type stat struct {
 	pid, ppid, pgrp int
-	state           byte
-	start           uint64
+	// name is the name of the executable, unless the process has changed it. It has at most
+	// 15 bytes.
+	name  string
+	state byte
+	start uint64
 }
 
 // zombie reports whether the process has ended and only waits to be reaped.
@@ -30,11 +33,12 @@ func readStat(pid int) (stat, error) {
 	}
 	// The second field is the command's name in parentheses and may contain any character.
 	// The third field follows the last parenthesis.
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	begin, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	f := strings.Fields(string(b[end+1:]))
 	if len(f) < 20 {
 		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(f)+2)
 	}
-	s := stat{pid: pid, state: f[0][0]}
+	s := stat{pid: pid, name: string(b[begin+1 : max(end, begin+1)]), state: f[0][0]}
 	var errs [3]error
 	s.ppid, errs[0] = strconv.Atoi(f[1])
 	s.pgrp, errs[1] = strconv.Atoi(f[2])
@@ -125,22 +129,25 @@ func killChildrenAfter(pid int) {
 //
 // Each process is signalled as soon as it is found, in the order of the PIDs. So a process
 // that keeps forking and detaching has little time to escape.
-func signalDescendants(sig syscall.Signal) error {
+//
+// It returns the descendants that it has found. The signal 0 only finds them.
+func signalDescendants(sig syscall.Signal) (found []stat, err error) {
 	sent := make(map[int]bool)
 	self, own := os.Getpid(), syscall.Getpgrp()
 	tree := map[int]bool{self: true}
 	for {
 		pids, err := listPIDs()
 		if err != nil {
-			return fmt.Errorf("list processes: %w", err)
+			return found, fmt.Errorf("list processes: %w", err)
 		}
-		found := len(tree)
+		known := len(tree)
 		for _, pid := range pids {
 			s, err := readStat(pid)
 			if err != nil || !tree[s.ppid] || tree[pid] {
 				continue
 			}
 			tree[pid] = true
+			found = append(found, s)
 			if s.pgrp <= 1 || s.pgrp == own || sent[s.pgrp] {
 				continue
 			}
@@ -149,8 +156,8 @@ func signalDescendants(sig syscall.Signal) error {
 			_ = syscall.Kill(-s.pgrp, sig)
 		}
 		// A child can have a lower PID than its parent, if PIDs have wrapped.
-		if len(tree) == found {
-			return nil
+		if len(tree) == known {
+			return found, nil
 		}
 	}
 }

@@ -43,4 +43,6 @@ type ending struct {
 	Status syscall.WaitStatus `json:"status"`
 	// Forced reports whether the tree was ended before the command had ended by itself.
 	Forced bool `json:"forced"`
+	// Remaining is nil if no process was left when the command had ended by itself.
+	Remaining *Remaining `json:"remaining,omitempty"`
 }

@@ -115,7 +115,7 @@ func (r *Runner) Run(ctx context.Context, spec Spec) (Exit, error) {
 			err = errors.New("the supervisor of the command received a signal to end it")
 		}
 	}
-	return exitOf(end.Status), err
+	return exitOf(end), err
 }
 
 // newCgroup returns a new cgroup for a command, or "" if there can be none.

@@ -68,6 +68,13 @@ func TestStartErrors(t *testing.T) {
 	plain := write("plain", "#!/bin/sh\n", 0o600)
 	noInterpreter := write("nointerpreter", "#!/no/such/interpreter\n", 0o700)
 	noFormat := write("noformat", "hello", 0o700)
+	noName := write("noname", "#!\necho hello\n", 0o700)
+	empty := write("empty", "", 0o700)
+	windows := write("windows", "#!/bin/sh\r\necho hello\r\n", 0o700)
+	windowsEnv := write("windowsenv", "#!/no/such/env bash\r\n", 0o700)
+	marked := write("marked", "\ufeff#!/bin/sh\n", 0o700)
+	utf16 := write("utf16", "\xff\xfe#\x00!\x00", 0o700)
+	foreign := write("foreign", "\x7fELF"+strings.Repeat("\x00", 100), 0o700)
 	tests := []struct {
 		name string
 		spec process.Spec
@@ -77,8 +84,15 @@ func TestStartErrors(t *testing.T) {
 		{"not found", process.Spec{Argv: []string{"/no/such"}}, fs.ErrNotExist, "start /no/such: no such file or directory"},
 		{"not executable", process.Spec{Argv: []string{plain}}, fs.ErrPermission, "start " + plain + ": permission denied"},
 		{"a directory", process.Spec{Argv: []string{dir}}, fs.ErrPermission, "start " + dir + ": permission denied"},
-		{"no interpreter", process.Spec{Argv: []string{noInterpreter}}, fs.ErrNotExist, "start " + noInterpreter + ": the interpreter in its first line: no such file or directory"},
-		{"no format", process.Spec{Argv: []string{noFormat}}, syscall.ENOEXEC, "start " + noFormat + ": exec format error"},
+		{"no interpreter", process.Spec{Argv: []string{noInterpreter}}, fs.ErrNotExist, "start " + noInterpreter + `: the interpreter "/no/such/interpreter" in its first line: no such file or directory`},
+		{"no format", process.Spec{Argv: []string{noFormat}}, syscall.ENOEXEC, "start " + noFormat + `: its first line does not name an interpreter, like "#!/bin/sh": exec format error`},
+		{"no name", process.Spec{Argv: []string{noName}}, syscall.ENOEXEC, "start " + noName + `: its first line does not name an interpreter, like "#!/bin/sh": exec format error`},
+		{"empty", process.Spec{Argv: []string{empty}}, syscall.ENOEXEC, "start " + empty + ": it is empty: exec format error"},
+		{"Windows line ends", process.Spec{Argv: []string{windows}}, fs.ErrNotExist, "start " + windows + `: its first line names the interpreter "/bin/sh\r": the file has Windows line ends (CRLF); convert it: sed -i 's/\r$//' FILE: no such file or directory`},
+		{"Windows line ends after an argument", process.Spec{Argv: []string{windowsEnv}}, fs.ErrNotExist, "start " + windowsEnv + `: its first line names the interpreter "/no/such/env bash\r": the file has Windows line ends (CRLF); convert it: sed -i 's/\r$//' FILE: no such file or directory`},
+		{"byte order mark", process.Spec{Argv: []string{marked}}, syscall.ENOEXEC, "start " + marked + `: it begins with a UTF-8 byte order mark (BOM), so the kernel does not find the "#!"; remove the mark: sed -i '1s/^\xEF\xBB\xBF//' FILE: exec format error`},
+		{"UTF-16", process.Spec{Argv: []string{utf16}}, syscall.ENOEXEC, "start " + utf16 + ": it is UTF-16 text, which cannot be run; convert it to UTF-8 without a byte order mark: exec format error"},
+		{"another architecture", process.Spec{Argv: []string{foreign}}, syscall.ENOEXEC, "start " + foreign + ": it was built for another architecture: exec format error"},
 		{"no cwd", process.Spec{Argv: []string{"/bin/true"}, Dir: "/no/such"}, fs.ErrNotExist, "cwd /no/such: no such file or directory"},
 		{"cwd a file", process.Spec{Argv: []string{"/bin/true"}, Dir: plain}, syscall.ENOTDIR, "cwd " + plain + ": not a directory"},
 		{"too long", process.Spec{Argv: []string{"/bin/true", strings.Repeat("x", 1<<20)}}, syscall.E2BIG, "start /bin/true: argument list too long"},

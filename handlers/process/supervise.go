@@ -107,8 +107,8 @@ func start(req request) (pid int, cgroup string, failed *failure) {
 	pid, err := forkExec(req.Argv, attr)
 	if err != nil {
 		what := "start " + req.Argv[0]
-		if _, statErr := os.Stat(req.Argv[0]); statErr == nil && errors.Is(err, syscall.ENOENT) {
-			what += ": the interpreter in its first line"
+		if why := explainStart(req.Argv[0], err); why != "" {
+			what += ": " + why
 		}
 		return 0, "", newFailure(what, err)
 	}

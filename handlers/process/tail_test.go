@@ -62,3 +62,31 @@ func TestTailExplain(t *testing.T) {
 		t.Errorf("without an error: %v", err)
 	}
 }
+
+func TestOutputExplainsWithStderrBeforeStdout(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("exit code 5")
+	for _, tt := range []struct{ stderr, stdout, want string }{
+		{"E: cannot open db\n", "cleaning up\n", "exit code 5: E: cannot open db"},
+		{"", "cleaning up\n", "exit code 5: cleaning up"},
+		{" \n", "cleaning up", "exit code 5: cleaning up"},
+		{"", "", "exit code 5"},
+	} {
+		var out bytes.Buffer
+		o := process.NewOutput(&out, 1)
+		for _, w := range []struct {
+			to   *process.Tail
+			text string
+		}{{o.Stderr, tt.stderr}, {o.Stdout, tt.stdout}} {
+			if _, err := w.to.Write([]byte(w.text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := o.Explain(failed); got.Error() != tt.want || !errors.Is(got, failed) || o.Explain(nil) != nil {
+			t.Errorf("got %v, want %s", got, tt.want)
+		}
+		if got := out.String(); got != tt.stderr+tt.stdout {
+			t.Errorf("output %q", got)
+		}
+	}
+}

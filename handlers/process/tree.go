@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/MatthiasWiesner/tasker"
 )
 
 // tree is the command and all its descendants, in its supervisor.
@@ -88,7 +90,10 @@ func (t *tree) wait(closed <-chan struct{}, exits <-chan commandExit) ending {
 // process that a SIGTERM handler starts to clean up gets no SIGTERM.
 func (t *tree) end(exits <-chan commandExit, end *ending) {
 	// An error means that /proc is unreadable now. The SIGKILL below tries again.
-	_ = signalDescendants(syscall.SIGTERM)
+	found, _ := signalDescendants(syscall.SIGTERM)
+	if ended := newProcesses(found); ended.Count > 0 && !end.Forced {
+		end.Remaining = &Remaining{Ended: ended, Grace: tasker.Duration(t.grace)}
+	}
 	timer := time.NewTimer(t.grace)
 	defer timer.Stop()
 	for delay := time.Millisecond; ; {
@@ -101,9 +106,12 @@ func (t *tree) end(exits <-chan commandExit, end *ending) {
 			continue
 		case <-timer.C:
 		}
-		t.killing.Store(true)
+		if !t.killing.Swap(true) && end.Remaining != nil {
+			found, _ := signalDescendants(0)
+			end.Remaining.Killed = newProcesses(found)
+		}
 		killCgroup(t.cgroup)
-		_ = signalDescendants(syscall.SIGKILL)
+		_, _ = signalDescendants(syscall.SIGKILL)
 		timer.Reset(delay)
 		delay = min(2*delay, 100*time.Millisecond)
 	}

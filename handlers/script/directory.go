@@ -12,6 +12,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/trust"
 )
 
@@ -33,6 +34,9 @@ type header struct {
 	restart handlers.Restart
 	// canDryRun and canUndo report whether the script may be run for these actions.
 	canDryRun, canUndo bool
+	// format is the reason why the kernel cannot run the script, or nil. The agent announces
+	// such a script: a task that it rejects with the reason is better than a missing one.
+	format error
 }
 
 // open opens the directory if only trusted users can change it. It returns errNotFound if the
@@ -103,9 +107,12 @@ func (d directory) list() (types []string, problems []error) {
 		return nil, []error{fmt.Errorf("list the script directory: %w", err)}
 	}
 	for _, e := range entries {
-		switch _, err := find(root, e.Name()); {
+		switch s, err := find(root, e.Name()); {
 		case err == nil:
 			types = append(types, e.Name())
+			if s.format != nil {
+				problems = append(problems, s.format)
+			}
 		case !errors.Is(err, errNotFound):
 			problems = append(problems, err)
 		}
@@ -130,6 +137,9 @@ func readHeader(root *os.Root, name string) (header, error) {
 	n, err := f.Read(buf)
 	if n == 0 && err != nil {
 		return h, nil // The file is empty.
+	}
+	if err := process.CheckHead(buf[:n]); err != nil {
+		h.format = fmt.Errorf("script %s cannot be run: %w", name, err)
 	}
 	line := headerLine.FindSubmatch(buf[:n])
 	if line == nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
@@ -74,6 +75,33 @@ func TestScriptsListsOnlySafeScripts(t *testing.T) {
 	f.Scripts()
 	if f.log.Len() != logged {
 		t.Error("the same problems were logged again")
+	}
+}
+
+func TestScriptsThatTheKernelCannotRunAreListedAndRejectTasks(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.write("windows", "#!/bin/sh\r\n# tasker: plan=yes\r\necho ran\r\n", 0o755)
+	f.write("windows-env", "#!/usr/bin/env bash\r\necho ran\r\n", 0o755)
+	f.write("marked", "\ufeff#!/bin/sh\necho ran\n", 0o755)
+	if got := f.Scripts(); !slices.Equal(got, []string{"marked", "windows", "windows-env"}) {
+		t.Errorf("got %v", got)
+	}
+	for name, why := range map[string]string{
+		"windows":     `names the interpreter "/bin/sh\r": the file has Windows line ends (CRLF)`,
+		"windows-env": `names the interpreter "/usr/bin/env bash\r"`,
+		"marked":      "byte order mark (BOM)",
+	} {
+		if !strings.Contains(f.log.String(), "script "+name+" cannot be run") {
+			t.Errorf("no log line names %s:\n%s", name, f.log)
+		}
+		for _, action := range []tasker.Action{tasker.Perform, tasker.DryRun, tasker.Undo} {
+			got := f.call(t.Context(), action, name, `{}`)
+			var reject *handlers.RejectError
+			if !errors.As(got.err, &reject) || !strings.Contains(got.err.Error(), why) || got.out != "" {
+				t.Errorf("%s: got %+v", name, got)
+			}
+		}
 	}
 }
 

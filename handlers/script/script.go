@@ -3,6 +3,7 @@ package script
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,6 +92,9 @@ func (h *Handler) Handle(ctx context.Context, call handlers.Call) (handlers.Resu
 	if err != nil {
 		return handlers.Result{}, handlers.Reject("%v (directory %s)", err, h.dir)
 	}
+	if s.format != nil {
+		return handlers.Result{}, handlers.Reject("%v (directory %s)", s.format, h.dir)
+	}
 	switch call.Action {
 	case tasker.DryRun:
 		if !s.canDryRun {
@@ -162,10 +166,33 @@ func (h *Handler) run(ctx context.Context, s script, call handlers.Call) (handle
 	if stdout.result != nil {
 		result.Value = stdout.result
 	}
+	if note := exit.Remaining.Note(); note != "" {
+		result.Value = addNote(stdout.result, note)
+		fmt.Fprintln(call.Output, "tasker-agent:", note) // The result may have no place for it.
+	}
 	if err == nil {
 		err = exitError(exit, stderr.String(), stdout.err)
 	}
 	return result, err
+}
+
+// addNote returns a script's result with a note. A result that has a note already, or that is
+// not an object, stays as it is.
+func addNote(result json.RawMessage, note string) any {
+	fields := map[string]json.RawMessage{}
+	if result != nil && (json.Unmarshal(result, &fields) != nil || fields == nil) || fields["note"] != nil {
+		return result
+	}
+	quoted, err := json.Marshal(note)
+	if err != nil {
+		return result
+	}
+	fields["note"] = quoted
+	extended, err := json.Marshal(fields)
+	if err != nil || len(extended) > tasker.MaxResult {
+		return result
+	}
+	return json.RawMessage(extended)
 }
 
 // environ returns the variables that a script gets in addition to those of process.Environ.

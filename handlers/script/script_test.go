@@ -64,6 +64,43 @@ func TestPerform(t *testing.T) {
 	}
 }
 
+func TestResultNamesProcessesThatWereEnded(t *testing.T) {
+	t.Parallel()
+	const note = "ended 1 process (sleep) that the command left running"
+	for result, want := range map[string]string{
+		``:                           `{"note":"` + note + `"}`,
+		`{"changed":true}`:           `{"changed":true,"note":"` + note + `"}`,
+		`{"note":"of the script"}`:   `{"note":"of the script"}`,
+		`null`:                       `null`,
+		`[1]`:                        `[1]`,
+		`{"n":12345678901234567890}`: `{"n":12345678901234567890,"note":"` + note + `"}`,
+	} {
+		t.Run(result, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			text := "#!/bin/sh\nsleep 300 &\nuntil grep -qx sleep /proc/$!/comm; do :; done\n"
+			if result != "" {
+				text += "echo '::result " + result + "'\n"
+			}
+			f.write("daemon", text, 0o755)
+			got := f.run(t.Context(), "daemon", `{}`)
+			b, err := json.Marshal(got.result.Value)
+			if got.err != nil || err != nil || string(b) != want || got.out != "tasker-agent: "+note+"\n" {
+				t.Errorf("got %+v, %s, %v, want %s", got, b, err, want)
+			}
+		})
+	}
+}
+
+func TestScriptWithoutInterpreterFailsWithTheReason(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.write("plain", "echo ran\n", 0o755)
+	if got := f.run(t.Context(), "plain", `{}`); got.err == nil || !strings.Contains(got.err.Error(), `its first line does not name an interpreter, like "#!/bin/sh"`) {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestWorkingDirectoryIsTheScriptDirectory(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -29,5 +29,6 @@ type Presence struct {
 	Waiting   int               `json:"waiting" doc:"How many assignments the agent has accepted and not yet started."`
 	Load      float64           `json:"load" doc:"The one-minute load average of the server."`
 	Heartbeat Duration          `json:"heartbeat" doc:"The interval of the agent's heartbeats; the control plane sets a longer one for large fleets."`
+	Duplicate bool              `json:"duplicate,omitempty" doc:"Another process with the agent's data directory has requested the endpoint's name within the last hour: a cloned server. It is refused while this agent is connected. Only an agent that connects over HTTP reports it."`
 	Key       string            `json:"key,omitempty" doc:"The id of the newest signing key that the agent accepts; absent if it is not enrolled."`
 }

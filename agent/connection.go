@@ -9,11 +9,14 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
-// Connection records whether the other side accepts the agent's credential. The observer
-// of the link writes it, and the Agent reads it. Its methods may be called concurrently.
+// Connection records whether the other side accepts the agent's credential, and whether
+// another process requests the endpoint's name. The link writes it, and the Agent reads it.
+// Its methods may be called concurrently.
 type Connection struct {
 	mu      sync.Mutex
 	refused bool
+	// contestedAt is when another process last requested the name.
+	contestedAt time.Time
 	// changed is closed when refused changes.
 	changed chan struct{}
 }
@@ -35,6 +38,27 @@ func (c *Connection) Observe(err error) {
 		close(c.changed)
 		c.changed = make(chan struct{})
 	}
+}
+
+// contestedFor is how long a request of another process is reported.
+const contestedFor = time.Hour
+
+// Contested records that another process has requested the endpoint's name.
+func (c *Connection) Contested() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.contestedAt = time.Now()
+}
+
+// isContested reports whether another process has requested the name lately. A nil
+// Connection is not contested.
+func (c *Connection) isContested() bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.contestedAt.IsZero() && time.Since(c.contestedAt) < contestedFor
 }
 
 // state returns whether the credential is refused, and a channel that is closed when that

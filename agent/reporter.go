@@ -193,7 +193,7 @@ func (r *reporter) presence() tasker.Presence {
 		Version: r.opts.Version, Labels: r.opts.Labels,
 		Handlers: r.opts.Handlers.Names(), Scripts: r.opts.Handlers.Scripts(),
 		Metrics: r.opts.MetricsAddress, Running: running, Waiting: waiting,
-		Heartbeat: tasker.Duration(heartbeat), Key: r.keys.newest(),
+		Heartbeat: tasker.Duration(heartbeat), Duplicate: r.opts.Connection.isContested(), Key: r.keys.newest(),
 	}
 	if avg, err := load.Avg(); err == nil {
 		p.Load = avg.Load1

@@ -17,9 +17,10 @@ import (
 	"github.com/MatthiasWiesner/tasker/internal/transport/rabbitmq"
 )
 
-// newLink returns a link for the scheme of the server's URI. An enrolled agent uses the
+// newLink returns a link for the scheme of the server's URI. It calls contested when another
+// process requests the endpoint's name. An enrolled agent uses the
 // server and the credential of its identity instead of those in the configuration.
-func (s *setup) newLink(instance string, observer transport.Observer, log *slog.Logger) (transport.Link, error) {
+func (s *setup) newLink(instance string, observer transport.Observer, contested func(), log *slog.Logger) (transport.Link, error) {
 	server, ca, fingerprint := s.config.Server.URI.Reveal(), "", ""
 	token := func() (string, error) {
 		token, err := s.config.Server.Token()
@@ -44,6 +45,7 @@ func (s *setup) newLink(instance string, observer transport.Observer, log *slog.
 	}
 	return httplink.NewLink(httplink.LinkOptions{
 		URI: server, Endpoint: s.config.Endpoint, Instance: instance, TLS: conf, Log: log, Observer: observer, Token: token,
+		Contested: contested,
 	})
 }
 

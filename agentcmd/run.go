@@ -57,7 +57,7 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 	}
 	defer stopMetrics()
 	metrics, connection := agent.NewMetrics(registry), agent.NewConnection()
-	link, err := s.newLink(records.Instance(), newObserver(log, metrics, notify, connection), log)
+	link, err := s.newLink(records.Instance(), newObserver(log, metrics, notify, connection), connection.Contested, log)
 	if err != nil {
 		return err
 	}

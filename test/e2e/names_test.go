@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -61,4 +62,41 @@ func TestSecondAgentOnTheSameDataIsRefused(t *testing.T) {
 			t.Errorf("exit code %d:\n%s", code, second.log)
 		}
 	})
+}
+
+// A clone of a server, with a copy of its data directory, gets neither its name nor its
+// tasks.
+func TestClonedAgentIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, make := range backends() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, make(t))
+			done := newSleepScript(f)
+			first := f.startAgent("web-1")
+			if err := os.CopyFS(f.dir+"/clone", os.DirFS(f.dir+"/web-1")); err != nil {
+				t.Fatal(err)
+			}
+			release := f.hold("perform")
+			task := f.post("update-app", `{"identifier":"long","endpoints":["web-1"],"payload":0}`)
+			f.waitStatus(task, "web-1", tasker.Running)
+			clone := startProgram(t, "tasker-agent", "run", "--config", f.agentConfig("clone.yaml", "web-1", f.dir+"/clone"))
+			wait.For(t, "the clone to log why it does not connect", func() bool { return strings.Contains(clone.log.String(), "in use") })
+			if name == "http+sqlite" { // a queue does not inform its consumer
+				wait.For(t, "the agent to log the clone", func() bool {
+					return strings.Contains(first.log.String(), "another process has requested this endpoint's name")
+				})
+				wait.For(t, "the endpoint to have a duplicate", func() bool { return f.endpoint("web-1").Duplicate })
+			}
+			if r := f.get("update-app", task.ID).response("web-1"); r.Status != tasker.Running || r.Late {
+				t.Errorf("the running task: %+v", r)
+			}
+			release()
+			a := f.waitFinished(task)
+			if r := a.response("web-1"); r.Status != tasker.Succeeded || r.Late {
+				t.Errorf("the task: %+v", r)
+			}
+			done.check(t, a)
+		})
+	}
 }

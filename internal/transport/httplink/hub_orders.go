@@ -21,7 +21,7 @@ func (h *Hub) serveOrders(w http.ResponseWriter, r *http.Request) {
 		stopping().respond(w)
 		return
 	}
-	s := &stream{endpoint: name, instance: r.Header.Get(instanceHeader), lastReport: h.opts.Clock(), writeTimeout: h.opts.WriteTimeout}
+	s := &stream{endpoint: name, instance: r.Header.Get(instanceHeader), process: r.Header.Get(processHeader), lastReport: h.opts.Clock(), writeTimeout: h.opts.WriteTimeout}
 	out, refusal := h.openStream(s, w, r)
 	if refusal != nil {
 		h.streams.remove(s, refusal)

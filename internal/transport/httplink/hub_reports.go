@@ -80,6 +80,7 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 			}
 		}
 	}
+	h.streams.answer(name, r.Header.Get(processHeader))
 	for _, report := range reports {
 		h.streams.update(report.Message)
 	}

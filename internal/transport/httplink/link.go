@@ -2,6 +2,7 @@ package httplink
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -34,12 +35,16 @@ type LinkOptions struct {
 	Log *slog.Logger
 	// Observer may be nil.
 	Observer transport.Observer
+	// Contested is called when another process has requested the endpoint's name. It must
+	// not block, and may be nil.
+	Contested func()
 }
 
 // Link is an agent's end.
 type Link struct {
 	opts       LinkOptions
 	base       string
+	process    string // a random id of this process
 	path       atomic.Pointer[path]
 	operations *wire.Operations // Receive and Send
 }
@@ -62,7 +67,7 @@ func NewLink(opts LinkOptions) (*Link, error) {
 	}
 	l := &Link{
 		opts: opts, base: u.Scheme + "://" + u.Host + strings.TrimSuffix(u.EscapedPath(), "/"),
-		operations: wire.NewOperations(),
+		operations: wire.NewOperations(), process: rand.Text(),
 	}
 	l.path.Store(l.newPath())
 	return l, nil
@@ -88,6 +93,7 @@ func (l *Link) do(ctx context.Context, method, path string, body io.Reader) (*ht
 	}
 	req.Header.Set(endpointHeader, l.opts.Endpoint)
 	req.Header.Set(instanceHeader, l.opts.Instance)
+	req.Header.Set(processHeader, l.process)
 	if l.opts.Token != nil {
 		token, err := l.opts.Token()
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -65,12 +66,17 @@ func (l *Link) session(ctx context.Context, handle wire.Handler[tasker.Order]) e
 		return fmt.Errorf("%s is not a control plane that agents can connect to; check server.uri", l.base)
 	}
 	l.observe(nil)
+	var answers sync.WaitGroup
+	defer answers.Wait()
+	answer := make(chan struct{}, 1)
+	answers.Go(func() { l.answerProbes(ctx, answer) })
+	defer end(nil) // ends answerProbes
 	if err := wire.Signal(ctx, ctx, l.opts.Log, handle); err != nil {
 		return err
 	}
 	lines := bufio.NewReaderSize(resp.Body, 16<<10)
 	for {
-		orders, err := l.readBatch(lines)
+		orders, err := l.readBatch(lines, answer)
 		if len(orders) > 0 {
 			if err := wire.Deliver(ctx, ctx, l.opts.Log, orders, wire.DecodeOrder, handle); err != nil {
 				return err
@@ -87,14 +93,38 @@ func (l *Link) session(ctx context.Context, handle wire.Handler[tasker.Order]) e
 	}
 }
 
-// readBatch reads one line and the buffered ones. It also returns the orders before an
-// error.
-func (l *Link) readBatch(lines *bufio.Reader) ([]wire.Received[tasker.Order], error) {
+// answerProbes answers the probes that answer announces, until ctx is done.
+func (l *Link) answerProbes(ctx context.Context, answer <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-answer:
+		}
+		l.opts.Log.Warn("another process has requested this endpoint's name; does another server run a copy of this data directory?", "endpoint", l.opts.Endpoint)
+		if l.opts.Contested != nil {
+			l.opts.Contested()
+		}
+		if err := l.post(ctx, nil); err != nil && ctx.Err() == nil {
+			l.opts.Log.Warn("the control plane's probe is not answered", "error", err)
+		}
+	}
+}
+
+// readBatch reads one line and the buffered ones, and announces a probe to answer. It also
+// returns the orders before an error.
+func (l *Link) readBatch(lines *bufio.Reader, answer chan<- struct{}) ([]wire.Received[tasker.Order], error) {
 	var orders []wire.Received[tasker.Order]
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			return orders, err // the line is incomplete
+		}
+		if string(line) == probe {
+			select {
+			case answer <- struct{}{}:
+			default: // one answer suffices
+			}
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			o, err := wire.DecodeOrder(line)

@@ -94,13 +94,16 @@ func (l *Link) postAll(ctx context.Context, reports []encodedReport, failed map[
 	}
 }
 
-// post sends one POST of reports.
+// post sends one POST of reports. Without reports it is a sign of life.
 func (l *Link) post(ctx context.Context, reports []encodedReport) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	var body bytes.Buffer
+	body.WriteByte('[')
 	for i, p := range reports {
-		body.WriteByte("[,"[min(i, 1)])
+		if i > 0 {
+			body.WriteByte(',')
+		}
 		body.Write(p.body)
 	}
 	body.WriteByte(']')

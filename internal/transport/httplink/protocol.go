@@ -14,6 +14,7 @@ const (
 
 	endpointHeader  = "Tasker-Endpoint"
 	instanceHeader  = "Tasker-Instance"
+	processHeader   = "Tasker-Process"
 	keepaliveHeader = "Tasker-Keepalive"
 
 	streamType = "application/x-ndjson"

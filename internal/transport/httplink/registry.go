@@ -23,8 +23,8 @@ func newRegistry(opts HubOptions) *registry {
 	return &registry{opts: opts, streams: map[string]*stream{}}
 }
 
-// add makes s the endpoint's stream. It replaces an older stream of the same instance.
-// Another instance is refused while the agent with this name is alive.
+// add makes s the endpoint's stream. It replaces an older stream of the same process.
+// Another instance or process is refused while the agent with this name is alive.
 func (reg *registry) add(s *stream) *problem {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
@@ -35,7 +35,12 @@ func (reg *registry) add(s *stream) *problem {
 		return refusal
 	}
 	if old := reg.streams[s.endpoint]; old != nil {
-		reg.opts.Log.Info("stream of orders replaced; if this happens again and again, two agents use copies of one data directory", "endpoint", s.endpoint)
+		if old.instance == s.instance {
+			if refusal := reg.checkProcessLocked(old, s); refusal != nil {
+				return refusal
+			}
+		}
+		reg.opts.Log.Info("stream of orders replaced", "endpoint", s.endpoint)
 		old.end(errReplaced)
 	}
 	reg.streams[s.endpoint] = s

@@ -54,7 +54,8 @@ func reportResults(frames []frame, err error) {
 // stream is an agent's open request for orders. At most one goroutine writes its frames; it
 // runs only while there are frames.
 type stream struct {
-	endpoint, instance string
+	// process is a random id of the agent's process; empty if the agent does not state it.
+	endpoint, instance, process string
 	// writeTimeout limits one write, keepaliveInterval is the interval of the keepalives that the
 	// agent expects.
 	writeTimeout, keepaliveInterval time.Duration
@@ -68,6 +69,7 @@ type stream struct {
 	// heartbeat is the longer one of the interval that the agent reported and the interval
 	// of its welcome; zero is the default of the hub.
 	heartbeat time.Duration
+	contest   contest
 
 	writer sync.WaitGroup
 

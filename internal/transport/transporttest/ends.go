@@ -214,6 +214,13 @@ func (o *observations) observe(err error) {
 	o.states = append(o.states, err)
 }
 
+// count returns the number of states.
+func (o *observations) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.states)
+}
+
 // isConnected reports whether the last state is connected.
 func (o *observations) isConnected() bool {
 	o.mu.Lock()

@@ -65,6 +65,7 @@ func Run(t *testing.T, fabric func(t *testing.T) Fabric) {
 		{"a stalled network", stalledNetwork},
 		{"a network that drops established connections", droppedConnections},
 		{"a name belongs to one agent", uniqueName},
+		{"a name belongs to one process", clonedAgent},
 
 		{"a cancelled Send", sendCancelled},
 		{"a cancelled Receive", receiveCancelled},

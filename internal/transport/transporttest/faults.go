@@ -177,3 +177,29 @@ func uniqueName(t *testing.T, f Fabric) {
 	h.send(t, assignment("web-1", "ping", "to the second"))
 	wait.For(t, "the second to get its order", func() bool { return missing([]string{"to the second"}, orderNames(second.in.all())) == nil })
 }
+
+// A second process with the same instance, such as a cloned server, does not get the name of
+// a live agent. It gets it when the agent is gone.
+func clonedAgent(t *testing.T, f Fabric) {
+	h := f.hub(t)
+	first := f.connectedAgent(t, h, "web-1", "ping")
+	h.send(t, assignment("web-1", "ping", "own"))
+	wait.For(t, "the first to get its order", func() bool { return len(first.in.all()) == 1 })
+	second := f.agent(t, "web-1", "ping")
+	for range 3 {
+		refused := second.observed.count()
+		wait.For(t, "the second to be refused again", func() bool {
+			return second.observed.count() > refused && second.observed.isDisconnected("in use by another")
+		})
+	}
+	h.send(t, assignment("web-1", "ping", "to the first"))
+	wait.For(t, "the first to get its next order", func() bool { return len(first.in.all()) == 2 })
+	if n := second.in.empty() + len(second.in.all()); n != 0 {
+		t.Errorf("the second received %d batches or orders while the first is connected", n)
+	}
+	if n := first.in.empty(); n != 1 {
+		t.Errorf("the first has had %d sessions, want 1", n)
+	}
+	first.close(t)
+	wait.For(t, "the second to take over", func() bool { return second.in.empty() > 0 })
+}

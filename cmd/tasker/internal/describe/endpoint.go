@@ -38,11 +38,14 @@ func EndpointFacts(e tasker.Endpoint) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// Connection returns whether an endpoint is connected: yes, no or revoked.
+// Connection returns whether an endpoint is connected: yes, no or revoked, and whether
+// another server has requested its name.
 func Connection(e tasker.Endpoint) string {
 	switch {
 	case e.RevokedAt != nil:
 		return "revoked"
+	case e.Connected && e.Duplicate:
+		return "yes, duplicate"
 	case e.Connected:
 		return "yes"
 	}

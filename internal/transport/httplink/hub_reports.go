@@ -51,6 +51,9 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 	case size < 0:
 		size = maxBody
 	}
+	if !h.quota.Take(name, 1, int(size)) {
+		return tooFast()
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
 	release, refusal := h.inbox.admit(ctx, name, size)
@@ -64,10 +67,11 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 	}
 	reports, refusal := h.decode(body, name)
 	if refusal != nil {
+		h.quota.Take(name, wire.RefusedReport, 0)
 		return refusal
 	}
-	if !h.quota.Take(name, len(reports), len(body)) {
-		return newProblem(http.StatusTooManyRequests, "the endpoint has sent more than %d reports or %d bytes a second for a time; send them again", wire.ReportsPerSecond, wire.BytesPerSecond)
+	if !h.quota.Take(name, len(reports), 0) {
+		return tooFast()
 	}
 	// The endpoint may have been revoked while the body was read.
 	if refusal := h.authorize(r, name); refusal != nil {
@@ -112,6 +116,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
 		return nil, newProblem(http.StatusInternalServerError, "end the time limit of a request: %v", err)
 	}
 	return body, nil
+}
+
+func tooFast() *problem {
+	return newProblem(http.StatusTooManyRequests, "the endpoint has sent more than %d reports or %d bytes a second for a time; send them again", wire.ReportsPerSecond, wire.BytesPerSecond)
 }
 
 func tooLarge() *problem {

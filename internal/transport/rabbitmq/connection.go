@@ -25,8 +25,6 @@ type connection struct {
 	// observe receives nil after a session has begun, or the reason why a session could
 	// not begin or has ended.
 	observe func(error)
-	// limited limits the size and the memory of received messages.
-	limited bool
 	// slow selects longer waits after transport.ErrUnauthorized.
 	slow bool
 
@@ -47,7 +45,7 @@ func (c *connection) start() {
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.done, c.changed = make(chan struct{}), make(chan struct{})
 	if c.dial == nil {
-		c.dial = func(ctx context.Context) (*session, error) { return dial(ctx, c.broker, c.name, c.limited) }
+		c.dial = func(ctx context.Context) (*session, error) { return dial(ctx, c.broker, c.name, false) }
 	}
 	go c.run()
 }

@@ -47,8 +47,9 @@ type HubOptions struct {
 	Clock func() time.Time
 }
 
-// Hub is the control plane's end. It has two connections, because a broker that lacks memory
-// reads nothing from a connection that publishes, not even its acknowledgements.
+// Hub is the control plane's end. It publishes on a connection of its own, because a broker
+// that lacks memory reads nothing from a connection that publishes, not even its
+// acknowledgements. Receive has another one.
 type Hub struct {
 	opts       HubOptions
 	user       string
@@ -84,7 +85,7 @@ func NewHub(opts HubOptions) (*Hub, error) {
 	}
 	h.bindings = newBindings(opts, h.notifyReady)
 	h.publish = &connection{broker: broker, name: "tasker-controlplane " + publishComponent, log: opts.Log, setUp: h.setUpPublishing, observe: h.observer(publishComponent)}
-	h.consume = &connection{broker: broker, name: "tasker-controlplane " + consumeComponent, limited: true, log: opts.Log, setUp: h.setUpConsuming, observe: h.observer(consumeComponent)}
+	h.consume = &connection{broker: broker, name: "tasker-controlplane " + consumeComponent, log: opts.Log, setUp: h.setUpConsuming, observe: h.observer(consumeComponent)}
 	h.publish.start()
 	h.consume.start()
 	return h, nil

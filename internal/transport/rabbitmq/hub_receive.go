@@ -21,24 +21,33 @@ func reportOptions() subscriptionOptions {
 	return subscriptionOptions{queue: ReportsQueue, tag: "tasker-controlplane", batch: 200, linger: 20 * time.Millisecond, gap: 3 * time.Millisecond, prefetch: 600, batchBytes: 4 << 20}
 }
 
-// Receive implements transport.Hub.
+// Receive implements transport.Hub. It consumes on a connection of its own, because the
+// limit of memory also holds back the replies of the broker on the same connection, which
+// are needed to handle the reports.
 func (h *Hub) Receive(ctx context.Context, handle func(context.Context, []tasker.Report) error) error {
 	return h.consume.receiveSessions(ctx, h.operations, func(ctx context.Context, s *session) error {
-		sub, err := subscribe(s, reportOptions())
+		in, err := dial(ctx, h.consume.broker, h.consume.name+" reports", true)
+		if err != nil {
+			return err
+		}
+		defer in.close()
+		defer context.AfterFunc(s.ctx, func() { in.end(context.Cause(s.ctx)) })()
+		sub, err := subscribe(in, reportOptions())
 		if err != nil {
 			return err
 		}
 		defer sub.close()
 		for {
-			if err := h.receiveBatch(ctx, sub, handle); err != nil {
+			if err := h.receiveBatch(ctx, s, sub, handle); err != nil {
 				return err
 			}
 		}
 	})
 }
 
-// receiveBatch receives, delivers and acknowledges one batch.
-func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.Handler[tasker.Report]) error {
+// receiveBatch receives, delivers and acknowledges one batch. It declares queues in the
+// session s.
+func (h *Hub) receiveBatch(ctx context.Context, s *session, sub *subscription, handle wire.Handler[tasker.Report]) error {
 	deliveries, err := sub.nextBatch(ctx)
 	if err != nil {
 		return err
@@ -47,6 +56,7 @@ func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.H
 	reports := make([]sentReport, 0, len(deliveries))
 	for _, d := range deliveries {
 		r, err := h.decode(d)
+		h.checkRate(d, err)
 		if err != nil {
 			if err := sub.reject(d); err != nil {
 				return err
@@ -63,7 +73,7 @@ func (h *Hub) receiveBatch(ctx context.Context, sub *subscription, handle wire.H
 		return nil
 	}
 	last := reports[len(reports)-1].delivery
-	refused, err := h.updateBindings(ctx, sub.session, reports)
+	refused, err := h.updateBindings(ctx, s, reports)
 	if err != nil {
 		return err
 	}
@@ -132,9 +142,6 @@ func (h *Hub) decode(d amqp.Delivery) (tasker.Report, error) {
 	if err != nil {
 		return tasker.Report{}, err
 	}
-	if !h.quota.Take(endpoint, 1, len(d.Body)) && d.UserId == endpoint {
-		h.opts.TooFast(endpoint)
-	}
 	if len(d.Body) == 0 { // see boundedConn
 		return tasker.Report{}, fmt.Errorf("%w: it is empty, or has more than %d bytes and was not read", reportrules.ErrRefused, reportrules.MaxReport)
 	}
@@ -160,6 +167,20 @@ func (h *Hub) sender(d amqp.Delivery) (string, error) {
 		return "", fmt.Errorf("%w: RabbitMQ user %.200q sent a report of endpoint %q; it must be the user of that name, or the control plane's", wire.ErrSender, d.UserId, endpoint)
 	}
 	return endpoint, nil
+}
+
+// checkRate reports an endpoint that sends too many reports. Refused reports count more.
+func (h *Hub) checkRate(d amqp.Delivery, refused error) {
+	if d.UserId == h.user || tasker.ValidateEndpoint(d.UserId) != nil {
+		return
+	}
+	reports := 1
+	if refused != nil {
+		reports = wire.RefusedReport
+	}
+	if !h.quota.Take(d.UserId, reports, len(d.Body)) {
+		h.opts.TooFast(d.UserId)
+	}
 }
 
 func (h *Hub) logRefused(d amqp.Delivery, err error) {

@@ -21,12 +21,13 @@ const (
 	RejectedQueue = "reports.undecodable"
 )
 
-// The largest length of RejectedQueue, in messages and in bytes. The number is an argument
-// of the queue. The size is a policy of the management package, because the arguments of a
-// queue cannot change.
+// The limits of the queues of reports. The sizes, in bytes, are policies that the management
+// package sets, because the arguments of a queue cannot change. While ReportsQueue is full,
+// the broker refuses reports, and the agents keep them.
 const (
-	maxRejected      = 10_000
+	maxRejected      = 10_000 // messages
 	MaxRejectedBytes = 64 << 20
+	MaxReportsBytes  = 256 << 20
 )
 
 // Exchange returns the name of the exchange of a task type.

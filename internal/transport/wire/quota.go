@@ -7,12 +7,18 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// The reports that one endpoint may send, for a time up to ten times as many. An agent
-// sends one report a second for each running assignment, and one for each that ends.
+// The reports that one endpoint may send, for a time ten times as many reports and four
+// times as many bytes. An agent sends one report a second for each running assignment, and
+// one for each that ends.
 const (
 	ReportsPerSecond = 2000
 	BytesPerSecond   = 8 << 20
+	reportsAtOnce    = 10 * ReportsPerSecond
+	bytesAtOnce      = 4 * BytesPerSecond
 )
+
+// RefusedReport is how many reports a refused one counts as. Agents send none.
+const RefusedReport = 100
 
 // quotaMemory is how long the quota of an endpoint that sends nothing is kept. After that
 // it is complete again.
@@ -51,7 +57,7 @@ func (q *Quota) Take(endpoint string, reports, bytes int) bool {
 	q.removeUnusedLocked(now)
 	a := q.endpoints[endpoint]
 	if a == nil {
-		a = &allowance{reports: rate.NewLimiter(ReportsPerSecond, 10*ReportsPerSecond), bytes: rate.NewLimiter(BytesPerSecond, 10*BytesPerSecond)}
+		a = &allowance{reports: rate.NewLimiter(ReportsPerSecond, reportsAtOnce), bytes: rate.NewLimiter(BytesPerSecond, bytesAtOnce)}
 		q.endpoints[endpoint] = a
 	}
 	a.usedAt = now

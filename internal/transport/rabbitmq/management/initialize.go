@@ -42,7 +42,7 @@ func Initialize(ctx context.Context, o Options) error {
 	}
 	defer client.CloseIdle()
 	s := setup{Options: o, client: client, user: uri.Username, password: uri.Password, vhost: uri.Vhost}
-	for _, step := range []func(context.Context) error{s.check, s.reset, s.createVhost, s.createUser, s.grantPermissions, s.limitQueue} {
+	for _, step := range []func(context.Context) error{s.check, s.reset, s.createVhost, s.createUser, s.grantPermissions, s.limitQueues} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -136,5 +136,5 @@ func (s *setup) grantPermissions(ctx context.Context) error {
 	return nil
 }
 
-// limitQueue limits the queue of rejected reports.
-func (s *setup) limitQueue(ctx context.Context) error { return setPolicy(ctx, s.client, s.vhost) }
+// limitQueues limits the queues of reports.
+func (s *setup) limitQueues(ctx context.Context) error { return setPolicies(ctx, s.client, s.vhost) }

@@ -29,15 +29,22 @@ func agentLimits() map[string]int {
 	return map[string]int{connectionLimit: maxConnections, channelLimit: maxChannels}
 }
 
-// setPolicy limits the size of the queue of rejected reports. It is an operator policy, so
-// that it adds to a policy that the operator of the broker has set for the same queue.
-func setPolicy(ctx context.Context, client *Client, vhost string) error {
-	policy := map[string]any{
-		"pattern": "^" + regexp.QuoteMeta(rabbitmq.RejectedQueue) + "$", "apply-to": "queues", "priority": 0,
-		"definition": map[string]int{"max-length-bytes": rabbitmq.MaxRejectedBytes},
-	}
-	if err := client.Call(ctx, http.MethodPut, policy, nil, "operator-policies", vhost, "tasker-rejected-reports"); err != nil {
-		return fmt.Errorf("limit the size of queue %s with an operator policy: %w", rabbitmq.RejectedQueue, err)
+// setPolicies limits the sizes of the queues of reports. The limit of rejected reports is an
+// operator policy, so that it adds to a policy of the broker's operator for the same queue.
+// The limit of reports is a policy of the lowest priority, because an operator policy would
+// make the broker drop reports that it has accepted.
+func setPolicies(ctx context.Context, client *Client, vhost string) error {
+	for _, p := range []struct {
+		kind, name, queue string
+		definition        map[string]any
+	}{
+		{"operator-policies", "tasker-rejected-reports", rabbitmq.RejectedQueue, map[string]any{"max-length-bytes": rabbitmq.MaxRejectedBytes}},
+		{"policies", "tasker-reports", rabbitmq.ReportsQueue, map[string]any{"max-length-bytes": rabbitmq.MaxReportsBytes, "overflow": "reject-publish"}},
+	} {
+		policy := map[string]any{"pattern": "^" + regexp.QuoteMeta(p.queue) + "$", "apply-to": "queues", "priority": 0, "definition": p.definition}
+		if err := client.Call(ctx, http.MethodPut, policy, nil, p.kind, vhost, p.name); err != nil {
+			return fmt.Errorf("limit the size of queue %s with a policy: %w", p.queue, err)
+		}
 	}
 	return nil
 }
@@ -51,11 +58,11 @@ func (a *Accounts) setLimit(ctx context.Context, endpoint, limit string, value i
 	return fmt.Errorf("set %s of RabbitMQ user %q: %w", limit, endpoint, err)
 }
 
-// ApplyLimits limits the queue of rejected reports and the connections of every agent's
+// ApplyLimits limits the queues of reports and the connections of every agent's
 // user in the vhost. It corrects limits that an older control plane has not set, and those
 // of an agent that was suspended when a control plane was killed. It can be repeated.
 func (a *Accounts) ApplyLimits(ctx context.Context) error {
-	if err := setPolicy(ctx, a.client, a.vhost); err != nil {
+	if err := setPolicies(ctx, a.client, a.vhost); err != nil {
 		return err
 	}
 	var users []struct {

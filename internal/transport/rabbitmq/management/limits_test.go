@@ -101,6 +101,50 @@ func TestQueueOfRejectedReportsIsLimited(t *testing.T) {
 	wait.For(t, "the oldest messages to be dropped", func() bool { return b.Messages(t, rabbitmq.RejectedQueue) == 6 })
 }
 
+// While the queue of reports is full, reports are refused, and none that was accepted is
+// dropped.
+func TestQueueOfReportsIsLimited(t *testing.T) {
+	t.Parallel()
+	b := rabbitmqtest.New(t)
+	a, name := newAccounts(t, b), endpoint()
+	if err := a.ApplyLimits(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var queue struct {
+		Policy map[string]any `json:"effective_policy_definition"`
+	}
+	wait.For(t, "the policy of the queue", func() bool {
+		err := b.Client.Call(t.Context(), http.MethodGet, nil, &queue, "queues", b.Vhost, rabbitmq.ReportsQueue)
+		return err == nil && queue.Policy["max-length-bytes"] == float64(rabbitmq.MaxReportsBytes) && queue.Policy["overflow"] == "reject-publish"
+	})
+	ch, err := dial(t, createAccount(t, a, name, "secret")).Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	accepted, body := 0, bytes.Repeat([]byte("x"), 4<<20)
+	for range 200 {
+		sent, err := ch.PublishWithDeferredConfirmWithContext(t.Context(), rabbitmq.ReportsExchange, name, false, false, amqp.Publishing{UserId: name, Body: body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := sent.WaitContext(t.Context()); err != nil {
+			t.Fatal(err)
+		} else if !ok {
+			break
+		}
+		accepted++
+	}
+	if accepted < 63 || accepted > 80 {
+		t.Errorf("%d messages of 4 MiB were accepted, want about 64", accepted)
+	}
+	if n := b.Messages(t, rabbitmq.ReportsQueue); n != accepted {
+		t.Errorf("%d messages are in the queue, %d were accepted", n, accepted)
+	}
+}
+
 func TestSuspendedAgentIsDisconnectedForATime(t *testing.T) {
 	t.Parallel()
 	b := rabbitmqtest.New(t)

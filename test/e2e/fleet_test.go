@@ -25,6 +25,8 @@ type backend struct {
 	initialize bool
 	// agents returns the agents' server section, given the API's address.
 	agents func(api string) string
+	// auth means that the API requires tokens.
+	auth bool
 }
 
 // backends returns the supported backends.
@@ -69,8 +71,10 @@ type fleet struct {
 	backend backend
 	api     string
 	config  string
-	cp      *process
-	agents  map[string]*process
+	// token is the access token of calls; it may be empty.
+	token  string
+	cp     *process
+	agents map[string]*process
 	// faulty means that the test causes network faults. Then the API may respond with 503
 	// for a moment, also after a fault, because older connections fail.
 	faulty bool
@@ -105,7 +109,7 @@ func (f *fleet) configure(name string) {
 	f.api = freeAddress(f.t)
 	host, port, _ := net.SplitHostPort(f.api)
 	f.config = f.write(name+".config.yaml", types+f.backend.controlplane+fmt.Sprintf(
-		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 1m, auth: off, agent_token: on}\n", filepath.Join(f.dir, name), host, port))
+		"data_dir: %q\napi: {address: %s, port: %s, wait_for_endpoints_timeout: 1m, auth: %t, agent_token: %t}\n", filepath.Join(f.dir, name), host, port, f.backend.auth, !f.backend.auth))
 }
 
 // startSecondControlPlane starts a second control plane, and returns a fleet that uses it.
@@ -129,6 +133,13 @@ func (f *fleet) startControlPlane() {
 		defer func() { _ = resp.Body.Close() }()
 		return resp.StatusCode == http.StatusOK
 	})
+	if f.backend.auth {
+		token, err := os.ReadFile(filepath.Join(f.dir, "cp", "admin.token"))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		f.token = strings.TrimSpace(string(token))
+	}
 }
 
 // startAgent starts an agent, with additional lines of configuration, and waits until it

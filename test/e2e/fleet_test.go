@@ -117,6 +117,12 @@ func (f *fleet) startSecondControlPlane() *fleet {
 	f.t.Helper()
 	other := *f
 	other.configure("other")
+	// The control planes of one database share a signing key.
+	key, err := os.ReadFile(filepath.Join(f.dir, "cp", "signing.key"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.write(filepath.Join("other", "signing.key"), string(key))
 	other.startControlPlane()
 	return &other
 }

@@ -116,9 +116,9 @@ func (l *Link) answerProbes(ctx context.Context, answer <-chan struct{}) {
 func (l *Link) readBatch(lines *bufio.Reader, answer chan<- struct{}) ([]wire.Received[tasker.Order], error) {
 	var orders []wire.Received[tasker.Order]
 	for {
-		line, err := lines.ReadBytes('\n')
+		line, err := readLine(lines)
 		if err != nil {
-			return orders, err // the line is incomplete
+			return orders, err
 		}
 		if string(line) == probe {
 			select {
@@ -140,6 +140,26 @@ func (l *Link) readBatch(lines *bufio.Reader, answer chan<- struct{}) ([]wire.Re
 		}
 		if len(orders) == maxBatch || !hasLine(lines) {
 			return orders, nil
+		}
+	}
+}
+
+// maxLine is the largest size of a line of the stream, in bytes: several times the largest
+// order, whose payload may have tasker.MaxPayload.
+const maxLine = 8 << 20
+
+// readLine reads a line with its end. It returns an error if the line is incomplete, or
+// longer than maxLine.
+func readLine(lines *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := lines.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > maxLine:
+			return nil, fmt.Errorf("a line of the stream has more than %d bytes", maxLine)
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return line, err
 		}
 	}
 }

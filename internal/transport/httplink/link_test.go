@@ -1,6 +1,7 @@
 package httplink_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -188,5 +189,30 @@ func TestStreamErrors(t *testing.T) {
 				t.Error("the observer received a session")
 			}
 		})
+	}
+}
+
+// A line of the stream that does not end ends the session, not the agent's memory.
+func TestEndlessLineEndsTheSession(t *testing.T) {
+	t.Parallel()
+	const chunk = 1 << 20
+	var most atomic.Int64 // bytes written to one stream
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		part := bytes.Repeat([]byte("x"), chunk)
+		for written := int64(chunk); ; written += chunk {
+			if _, err := w.Write(part); err != nil {
+				return
+			}
+			most.Store(max(most.Load(), written))
+		}
+	}))
+	t.Cleanup(srv.Close)
+	var seen observer
+	startReceive(t, newLink(t, srv.URL, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
+	wait.For(t, "the session to end", func() bool { return seen.hasError("more than 8388608 bytes") })
+	// The rest is in the buffers of the connection.
+	if got := most.Load(); got > 32*chunk {
+		t.Errorf("the link accepted %d bytes of a line", got)
 	}
 }

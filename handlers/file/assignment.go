@@ -38,7 +38,7 @@ type undoRecord struct {
 
 // dryRun returns the outcome that perform would have.
 func (a *assignment) dryRun() (Outcome, error) {
-	desired, err := a.desired(a.target, a.current)
+	desired, err := a.prepare()
 	if err != nil {
 		return a.unchanged(), err
 	}
@@ -47,8 +47,18 @@ func (a *assignment) dryRun() (Outcome, error) {
 	return o, nil
 }
 
-func (a *assignment) perform(ctx context.Context) (Outcome, error) {
+// prepare returns the desired version, or an error if the server would not let the agent
+// change the file.
+func (a *assignment) prepare() (*version, error) {
 	desired, err := a.desired(a.target, a.current)
+	if err == nil && !a.current.equals(desired.attrs()) {
+		err = a.target.checkWritable()
+	}
+	return desired, err
+}
+
+func (a *assignment) perform(ctx context.Context) (Outcome, error) {
+	desired, err := a.prepare()
 	if err != nil {
 		return a.unchanged(), err
 	}
@@ -166,6 +176,9 @@ func (a *assignment) undo() (Outcome, error) {
 			a.Path, a.current.attrs(), r.After, a.describeBefore(r))
 	}
 	before, err := a.loadContent(a.call.Undoes, r.Before)
+	if err == nil {
+		err = a.target.checkWritable()
+	}
 	if err != nil {
 		return unchanged, err
 	}
@@ -195,7 +208,7 @@ func (a *assignment) outcome(from, to *version) Outcome {
 		return o
 	}
 	diff, note := a.diff(from, to)
-	o.Diff, o.Note = diff, process.JoinNotes(note, a.note)
+	o.Diff, o.Note = diff, process.JoinNotes(note, from.linkNote(), a.note)
 	if a.Backup && from != nil && a.call.Action != tasker.Undo {
 		o.Backup = a.Path + backupSuffix
 	}

@@ -6,9 +6,10 @@
 // it back, and then renames it to the old one's name. Until then the old file does not
 // change, and readers see either the old file or the new one.
 //
-// An allowed directory is an [os.Root]: the handler does not follow links that lead out
-// of it, even if another process replaces a directory by a link at the same time. The
-// file itself must not be a link, because the rename would replace the link.
+// An allowed directory is an [os.Root], which other users must not be able to replace. Below
+// it, the handler opens one directory after the other. It follows a link only if no other
+// user can change the link, and never out of the allowed directory. The file itself must not
+// be a link, because the rename would replace the link.
 //
 // The content of a file may be secret. It appears in no error and in no log. It appears
 // in a result only as a diff, and only if all users of the server can read the file or

@@ -148,12 +148,12 @@ func TestInvalidPayload(t *testing.T) {
 		`{"content":""}`: "payload.path: is missing",
 		`{"path":"a"}`:   "payload.path",
 		`{"path":"/a/"}`: "payload.path",
-		f.payload("a", `"content":"","mode":"644"`):  "payload.mode",
-		f.payload("a", `"content":"","mode":"4755"`): "payload.mode",
-		f.payload("a", `"content":"","mode":420`):    "payload.mode: must be a string, not a number",
-		f.payload("a", `"state":"there"`):            "payload.state: must be one of",
-		f.payload("a", `"content":"","validate":[]`): "payload.validate",
-		f.payload("a", `"contents":""`):              "payload.contents: is not known",
+		f.payload("a", `"content":"","mode":"644"`):   "payload.mode",
+		f.payload("a", `"content":"","mode":"04755"`): "payload.mode",
+		f.payload("a", `"content":"","mode":420`):     "payload.mode: must be a string, not a number",
+		f.payload("a", `"state":"there"`):             "payload.state: must be one of",
+		f.payload("a", `"content":"","validate":[]`):  "payload.validate",
+		f.payload("a", `"contents":""`):               "payload.contents: is not known",
 	} {
 		if err := f.Validate(file.Name, json.RawMessage(payload)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", payload, err, want)

@@ -1,7 +1,6 @@
 package file
 
 import (
-	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -157,11 +156,11 @@ func (s spec) desired(t *target, current *version) (*version, error) {
 		v.GID = *s.gid
 	}
 	if s.Mode != "" {
-		perm, err := strconv.ParseUint(s.Mode, 8, 32)
+		perm, err := parseMode(s.Mode)
 		if err != nil {
-			return nil, handlers.Reject("payload.mode: %q is not like 0644", s.Mode)
+			return nil, handlers.Reject("payload.mode: %v", err)
 		}
-		v.Perm = fs.FileMode(perm)
+		v.Perm = perm
 	}
 	return v, nil
 }

@@ -2,7 +2,6 @@ package file
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/trust"
 )
 
 // allowedDirs are the directories in which the agent may write files.
@@ -49,7 +49,11 @@ func (dirs allowedDirs) open(path string) (*target, error) {
 		return nil, handlers.Reject("the agent does not allow writing %s: add its directory, %q, or one above it to handlers.file.allow in its configuration", path, dir)
 	}
 	t := &target{path: path, name: name, dirID: dir}
-	top, err := os.OpenRoot(allowed)
+	real, err := trust.CheckPlace(allowed)
+	if err != nil {
+		return nil, handlers.Reject("the allowed directory %s: %v, or allow a directory above it that only root can replace", allowed, err)
+	}
+	top, err := os.OpenRoot(real)
 	if err == nil {
 		defer func() { _ = top.Close() }()
 		err = t.openDir(top, strings.TrimPrefix(strings.TrimPrefix(dir, allowed), "/"))
@@ -61,25 +65,6 @@ func (dirs allowedDirs) open(path string) (*target, error) {
 		return nil, handlers.Reject("%s is not a directory", dir)
 	}
 	return nil, handlers.Reject("the directory %s: %v (links that lead out of %s are not followed)", dir, err, allowed)
-}
-
-// openDir opens the directory below top.
-func (t *target) openDir(top *os.Root, below string) error {
-	if below == "" {
-		below = "."
-	}
-	// Opening a pipe would block.
-	info, err := top.Stat(below)
-	if err != nil {
-		return err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !info.IsDir() || !ok {
-		return syscall.ENOTDIR
-	}
-	t.dirID = fmt.Sprintf("%d:%d", st.Dev, st.Ino)
-	t.dir, err = top.OpenRoot(below)
-	return err
 }
 
 func (t *target) close() {

@@ -22,11 +22,12 @@ const maxSize = 16 << 20
 // attributes describe a file: two files with equal attributes are equal. An undo record
 // stores them.
 type attributes struct {
-	SHA256 string      `json:"sha256"`
-	Size   int64       `json:"size"`
-	UID    int         `json:"uid"`
-	GID    int         `json:"gid"`
-	Perm   fs.FileMode `json:"perm"`
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+	UID    int    `json:"uid"`
+	GID    int    `json:"gid"`
+	// Perm has the permissions and the bits setuid, setgid and sticky.
+	Perm fs.FileMode `json:"perm"`
 }
 
 // version is a file at some time, with its content. A nil *version is a file that does
@@ -34,11 +35,13 @@ type attributes struct {
 type version struct {
 	attributes
 	content []byte
+	// links is the number of hard links; 0 if the version has not been read from a file.
+	links int
 }
 
 func newVersion(content []byte) *version {
 	sum := sha256.Sum256(content)
-	return &version{attributes{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content))}, content}
+	return &version{attributes: attributes{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content))}, content: content}
 }
 
 // equals reports whether the version has these attributes.
@@ -77,7 +80,7 @@ func (v *version) state() *State {
 	if v == nil {
 		return nil
 	}
-	s := &State{SHA256: v.SHA256, Size: v.Size, Owner: strconv.Itoa(v.UID), Group: strconv.Itoa(v.GID), Mode: fmt.Sprintf("%04o", v.Perm)}
+	s := &State{SHA256: v.SHA256, Size: v.Size, Owner: strconv.Itoa(v.UID), Group: strconv.Itoa(v.GID), Mode: formatMode(v.Perm)}
 	if u, err := user.LookupId(s.Owner); err == nil {
 		s.Owner = u.Username
 	}
@@ -133,6 +136,6 @@ func (t *target) read(name string) (*version, error) {
 		return nil, fmt.Errorf("read %s: it is growing", path)
 	}
 	v := newVersion(content)
-	v.UID, v.GID, v.Perm = int(st.Uid), int(st.Gid), opened.Mode().Perm()
+	v.UID, v.GID, v.Perm, v.links = int(st.Uid), int(st.Gid), opened.Mode()&permissionBits, int(st.Nlink)
 	return v, nil
 }

@@ -131,14 +131,23 @@ var errNotSynced = errors.New("the file was changed, but a crash of the server c
 func (t *target) commit(v *version) error {
 	if v == nil {
 		if err := t.remove(t.name); err != nil {
-			return err
+			return t.explainBusy(err)
 		}
 		return t.sync()
 	}
 	if err := t.dir.Rename(t.tempName(), t.name); err != nil {
-		return errors.Join(err, t.remove(t.tempName()))
+		return errors.Join(t.explainBusy(err), t.remove(t.tempName()))
 	}
 	return t.sync()
+}
+
+// explainBusy explains EBUSY, the error of a mount point that checkWritable has not found:
+// Linux before 5.8 does not report them.
+func (t *target) explainBusy(err error) error {
+	if errors.Is(err, unix.EBUSY) {
+		return t.mountPoint()
+	}
+	return err
 }
 
 // verifyStaged reads the staged version back and compares it.

@@ -55,6 +55,34 @@ func CheckFile(file string) error {
 	return err
 }
 
+// CheckPlace returns the real path of a directory, or an error if another user can replace
+// the directory by another one or by a link. Unlike in CheckDir, others may change what is in
+// the directory. A missing directory is no error.
+func CheckPlace(dir string) (string, error) {
+	return walkFromRoot(dir, func(path string, fi fs.FileInfo) error {
+		if !fi.IsDir() {
+			return fmt.Errorf("%s is not a directory", path)
+		}
+		parent, err := os.Lstat(filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		return CheckEntry(path, parent, fi)
+	})
+}
+
+// CheckEntry returns an error if another user can replace the file, directory or link at
+// path. parent and fi describe its directory and itself.
+func CheckEntry(path string, parent, fi fs.FileInfo) error {
+	if err := checkParent(filepath.Dir(path), parent); err != nil {
+		return err
+	}
+	if parent.Mode()&fs.ModeSticky != 0 { // The owner of an entry can replace it.
+		return checkOwner(path, fi)
+	}
+	return nil
+}
+
 func walkFromRoot(path string, check func(string, fs.FileInfo) error) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -87,13 +115,12 @@ func walk(path string, links *int, check func(string, fs.FileInfo) error) (strin
 	if *links--; *links < 0 {
 		return "", fmt.Errorf("%s: %w", resolved, syscall.ELOOP)
 	}
-	switch in, err := os.Stat(parent); {
-	case err != nil:
+	in, err := os.Stat(parent)
+	if err == nil {
+		err = CheckEntry(resolved, in, fi)
+	}
+	if err != nil {
 		return "", err
-	case in.Mode()&fs.ModeSticky != 0: // The owner of the link can replace it.
-		if err := checkOwner(resolved, fi); err != nil {
-			return "", err
-		}
 	}
 	target, err := os.Readlink(resolved)
 	if err != nil {

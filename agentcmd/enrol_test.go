@@ -60,6 +60,33 @@ func TestEnrolAndCheckConfig(t *testing.T) {
 	}
 }
 
+// The token and the secret are sent to other machines by HTTPS only, unless the configuration
+// allows plain text: by the command and with a request file, before and after an enrolment.
+func TestEnrolmentRefusesPlainTextToOtherMachines(t *testing.T) {
+	t.Parallel()
+	_, url := newFakeControlPlane(t)
+	src := configure(t)
+	const other, advice = "http://192.0.2.1:8888", "allow_plain_text: true"
+	request := filepath.Join(filepath.Dir(src.File), requestFile)
+	for _, enrolled := range []bool{false, true} {
+		if enrolled {
+			if out, err := execute(t, "enrol", "--config", src.File, "--server", url, "--token", goodToken, "--endpoint", "web-1"); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		}
+		if _, err := execute(t, "enrol", "--config", src.File, "--server", other, "--token", goodToken, "--endpoint", "web-1", "--force"); err == nil || !strings.Contains(err.Error(), advice) {
+			t.Errorf("enrolled %t: enrol by HTTP: %v", enrolled, err)
+		}
+		write(t, request, "server: "+other+"\ntoken: "+goodToken+"\nendpoint: web-1\n")
+		if _, err := load(src); err == nil || !strings.Contains(err.Error(), advice) {
+			t.Errorf("enrolled %t: a request file with HTTP: %v", enrolled, err)
+		}
+		if err := os.Remove(request); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestEnrolNeedsAToken(t *testing.T) {
 	src := configure(t)
 	_, url := newFakeControlPlane(t)

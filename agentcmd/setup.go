@@ -55,10 +55,14 @@ func (s *setup) loadIdentity(c *config.Agent) (config.Enrolled, error) {
 	switch {
 	case err == nil:
 		i := s.identity
-		return config.Enrolled{
+		e := config.Enrolled{
 			File: identity.File(c.DataDir), Endpoint: i.Endpoint,
 			Servers: []config.URI{config.URI(i.ControlPlane), config.URI(i.Server)},
-		}, nil
+		}
+		if s.request != nil {
+			e.Request = s.request.Server
+		}
+		return e, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return config.Enrolled{}, err
 	case s.request != nil:

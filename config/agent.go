@@ -63,6 +63,9 @@ type Enrolled struct {
 	// Servers are the control plane and, if it is another one, the server to which the agent
 	// connects.
 	Servers []URI
+	// Request is the control plane at which an agent that has an identity enrols again when
+	// it starts; empty if it does not.
+	Request URI
 }
 
 // Enrol is the file beside an agent's configuration with which the agent enrols when it

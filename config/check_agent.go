@@ -27,7 +27,7 @@ func (v *validator) checkAgent(a *Agent, e Enrolled) {
 		v.checkAgentPlainText(a, false, []URI{a.Server.URI})
 	} else {
 		v.checkEnrolled(a, e)
-		v.checkAgentPlainText(a, true, e.Servers)
+		v.checkAgentPlainText(a, true, append(slices.Clone(e.Servers), e.Request))
 	}
 	v.checkCertificates("server.ca_file", a.Server.CAFile)
 	v.checkDataDir(a.DataDir)

@@ -98,6 +98,15 @@ type Response struct {
 	Version int64 `json:"version" doc:"The version of the task at the last change of this response."`
 }
 
+// StartsAgain reports whether an update is about a second start of an attempt that its
+// agent has ended. That happens if the agent has lost its journal and receives the order
+// again.
+func (r Response) StartsAgain(u Update) bool {
+	ended := u.Attempt == r.Attempt && r.Status.Ended() && !r.Presumed
+	return ended && u.Status.Reportable() && !u.Status.Ended() &&
+		r.FinishedAt != nil && u.ReceivedAt != nil && u.ReceivedAt.After(*r.FinishedAt)
+}
+
 // Apply returns the response after an agent's update, and reports whether the update
 // changed anything. An update changes nothing if it belongs to another attempt, if its
 // Seq is not the highest, if it would lower the rank, or if the agent has already ended

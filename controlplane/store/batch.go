@@ -144,6 +144,9 @@ func (b *batch) applyUpdate(u update) string {
 	}
 	next, changed := r.Apply(reportrules.Times(*u.Update, r.releasedAt(t).Time(), r.ReceivedAt, b.Now.Time()))
 	if !changed {
+		if r.Response.StartsAgain(*u.Update) {
+			scheduleCancel(b.cs, r)
+		}
 		return updateStale
 	}
 	wasWithAgent := r.countedStatus != "" && isWithAgent(r.Status)

@@ -160,6 +160,34 @@ func TestCancelOfOrdersThatMayHaveArrived(t *testing.T) {
 	}
 }
 
+// An agent that has lost its journal may receive an order again and start the attempt a
+// second time. The control plane cancels that and keeps the outcome of the first start.
+func TestSecondStartOfAnAttemptIsCancelled(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "lb-1"))
+		f.send(t, 1)
+		at := func(u tasker.Report, received time.Time) tasker.Report {
+			u.Update.ReceivedAt = &received
+			return u
+		}
+		began := f.Now()
+		f.Add(time.Second)
+		end := at(update("lb-1", task.ID, 1, 2, tasker.Succeeded), began)
+		finished := f.Now()
+		end.Update.FinishedAt = &finished
+		f.apply(t, end)
+		f.Add(time.Second)
+		f.apply(t, at(update("lb-1", task.ID, 1, 1, tasker.Running), began)) // a delayed report
+		f.claim(t, 0)
+		f.apply(t, at(update("lb-1", task.ID, 1, 1, tasker.Received), f.Now()))
+		if c := f.claim(t, 1); !c[0].Cancel || c[0].Order.Cancel.Attempt != 1 {
+			t.Errorf("claimed %+v, want a cancel of attempt 1", c[0])
+		}
+		f.apply(t, at(update("lb-1", task.ID, 1, 3, tasker.Cancelled), f.Now()))
+		f.want(t, task.ID, "succeeded", "lb-1", "succeeded")
+	})
+}
+
 // A cancel that could not be sent is retried until the response has ended, and at once
 // when the agent connects again.
 func TestCancelIsRetried(t *testing.T) {

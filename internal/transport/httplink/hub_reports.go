@@ -36,6 +36,10 @@ func (h *Hub) serveReports(w http.ResponseWriter, r *http.Request) {
 	switch refusal.Status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 	default:
+		if refusal.cause == nil && refusal.Status == http.StatusForbidden {
+			refusal.cause = wire.ErrSender
+		}
+		h.opts.Metrics.countRefused(refusal)
 		h.refusals.Add(name, refusal, "status", refusal.Status)
 	}
 	refusal.respond(w)
@@ -46,7 +50,6 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 	size := r.ContentLength
 	switch {
 	case size > maxBody:
-		h.opts.Metrics.countRefused(reportrules.ErrRefused)
 		return tooLarge()
 	case size < 0:
 		size = maxBody
@@ -123,15 +126,14 @@ func tooFast() *problem {
 }
 
 func tooLarge() *problem {
-	return newProblem(http.StatusRequestEntityTooLarge, "a request may have at most %d bytes of reports", maxBody)
+	return newProblem(http.StatusRequestEntityTooLarge, "a request may have at most %d bytes of reports", maxBody).because(reportrules.ErrRefused)
 }
 
 // decode returns the reports of a body. It drops reports of a newer version.
 func (h *Hub) decode(body []byte, name string) ([]wire.Received[tasker.Report], *problem) {
 	encoded, err := splitBody(body)
 	if err != nil {
-		h.opts.Metrics.countRefused(wire.ErrUndecodable)
-		return nil, newProblem(http.StatusBadRequest, "the body is neither a JSON array of reports nor one report per line: %v", err)
+		return nil, newProblem(http.StatusBadRequest, "the body is neither a JSON array of reports nor one report per line: %v", err).because(wire.ErrUndecodable)
 	}
 	var reports []wire.Received[tasker.Report]
 	for i, e := range encoded {
@@ -140,16 +142,16 @@ func (h *Hub) decode(body []byte, name string) ([]wire.Received[tasker.Report], 
 			reports = append(reports, wire.Received[tasker.Report]{Message: r, Encoded: e})
 			continue
 		}
-		h.opts.Metrics.countRefused(err)
 		switch {
 		case errors.Is(err, wire.ErrVersion):
+			h.opts.Metrics.countRefused(err)
 			h.refusals.Add(name, fmt.Errorf("upgrade the control plane before the agents: %w", err))
 		case errors.Is(err, wire.ErrSender):
-			return nil, newProblem(http.StatusForbidden, "report %d: %v", i, err).forReport(i)
+			return nil, newProblem(http.StatusForbidden, "report %d: %v", i, err).forReport(i).because(err)
 		case errors.Is(err, reportrules.ErrRefused):
-			return nil, newProblem(http.StatusUnprocessableEntity, "report %d: %v", i, err).forReport(i)
+			return nil, newProblem(http.StatusUnprocessableEntity, "report %d: %v", i, err).forReport(i).because(err)
 		default:
-			return nil, newProblem(http.StatusBadRequest, "report %d: %v", i, err).forReport(i)
+			return nil, newProblem(http.StatusBadRequest, "report %d: %v", i, err).forReport(i).because(err)
 		}
 	}
 	return reports, nil

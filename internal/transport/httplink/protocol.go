@@ -45,6 +45,8 @@ type problem struct {
 	// Report is the index of the report that caused the error; nil if no single report
 	// did.
 	Report *int `json:"report,omitempty"`
+	// cause is the error that the problem describes; it may be nil.
+	cause error
 }
 
 func newProblem(status int, format string, args ...any) *problem {
@@ -53,6 +55,15 @@ func newProblem(status int, format string, args ...any) *problem {
 
 // Error returns the detail.
 func (p *problem) Error() string { return p.Detail }
+
+// Unwrap returns the error that the problem describes.
+func (p *problem) Unwrap() error { return p.cause }
+
+// because sets the error that the problem describes.
+func (p *problem) because(err error) *problem {
+	p.cause = err
+	return p
+}
 
 // forReport sets the index of the report that caused the error.
 func (p *problem) forReport(index int) *problem {

@@ -32,6 +32,7 @@ func New(o Options) (*API, error) {
 	shared := resource{huma: humago.New(mux, openAPIConfig(o.Version, !o.Authorizer.Disabled())), store: o.Store, log: o.Log}
 	shared.huma.OpenAPI().Tags = tags(o.Types)
 	shared.huma.UseMiddleware(shared.rejectAmbiguousQuery, shared.rejectEncodedBody)
+	poller := newPoller(o)
 	types := make([]string, 0, len(o.Types))
 	for _, t := range o.Types {
 		types = append(types, t.Name)
@@ -39,7 +40,7 @@ func New(o Options) (*API, error) {
 		if err := tasks.register(); err != nil {
 			return nil, err
 		}
-		eventResource{typeResource: tasks.typeResource, watch: o.Watch, watchers: metrics.watchers, draining: a.draining}.register()
+		eventResource{typeResource: tasks.typeResource, poller: poller, watchers: metrics.watchers, draining: a.draining}.register()
 		outputResource{tasks.typeResource}.register()
 	}
 	endpointResource{shared}.register()

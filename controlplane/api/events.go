@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -28,8 +29,8 @@ const (
 	minEventInterval = 100 * time.Millisecond
 	// keepaliveInterval is below the idle timeouts of common proxies.
 	keepaliveInterval = 15 * time.Second
-	// silenceInterval spaces the checks for silent endpoints.
-	silenceInterval = 5 * time.Second
+	// silencePolls is how many polls pass between checks for silent endpoints.
+	silencePolls = 5
 	// eventWriteTimeout bounds the time in which a client must receive an event.
 	eventWriteTimeout = 30 * time.Second
 )
@@ -37,7 +38,7 @@ const (
 // eventResource streams the events of the tasks of one type.
 type eventResource struct {
 	typeResource
-	watch    *watch.Fanout
+	poller   *watch.Poller
 	watchers prometheus.Gauge
 	draining <-chan struct{}
 }
@@ -89,11 +90,31 @@ func (r eventResource) events(ctx context.Context, in *eventsInput) (*huma.Strea
 		}
 		r.watchers.Inc()
 		defer r.watchers.Dec()
-		wake, cancel := r.watch.Subscribe(task.ID)
+		wake, cancel := r.poller.Subscribe(task.ID, task.Version)
 		defer cancel()
-		s := eventStream{eventResource: r, out: out, wake: wake, taskID: task.ID, version: version, silent: map[string]bool{}}
+		s := eventStream{
+			eventResource: r, out: out, wake: wake, taskID: task.ID, version: version,
+			silent: map[string]bool{}, silenceChanges: r.poller.SilenceChanges(task.ID),
+		}
 		s.run(ctx)
 	}}, nil
+}
+
+// newPoller returns the poller that all event streams share.
+func newPoller(o Options) *watch.Poller {
+	return watch.NewPoller(watch.PollerOptions{
+		Fanout: o.Watch, Interval: eventPollInterval, Version: o.Store.TaskVersion, SilenceEvery: silencePolls,
+		Silence: func(ctx context.Context, id string) (string, error) {
+			open, err := o.Store.OpenResponses(ctx, id)
+			var silent strings.Builder
+			for _, r := range open {
+				if r.SilentSince != nil {
+					silent.WriteString(r.Endpoint + "\n")
+				}
+			}
+			return silent.String(), err
+		},
+	})
 }
 
 // eventStream sends the changes of one task to one client, until the task has finished.
@@ -104,17 +125,20 @@ type eventStream struct {
 	taskID  string
 	version int64 // of the task at the last event
 	// silent has the endpoints whose last event reported them as silent. Silence does not
-	// change the version of a task, so it is checked separately, when silenceDue is set.
-	silent                   map[string]bool
-	silenceDue               bool
-	poll, keepalive, silence *time.Ticker
+	// change the version of a task, so it is checked separately, when silenceDue is set: once
+	// after the first event, and after each change of silenceChanges. recheck fires for the
+	// first check and after a failed read.
+	silent         map[string]bool
+	silenceDue     bool
+	silenceChanges int64
+	recheck        *time.Timer
+	keepalive      *time.Ticker
 }
 
 func (s *eventStream) run(ctx context.Context) {
-	s.poll, s.keepalive, s.silence = time.NewTicker(eventPollInterval), time.NewTicker(keepaliveInterval), time.NewTicker(silenceInterval)
-	defer s.poll.Stop()
+	s.keepalive, s.recheck = time.NewTicker(keepaliveInterval), time.NewTimer(silencePolls*eventPollInterval)
 	defer s.keepalive.Stop()
-	defer s.silence.Stop()
+	defer s.recheck.Stop()
 	defer s.out.close()
 	throttle := time.NewTimer(0)
 	defer throttle.Stop()
@@ -142,6 +166,7 @@ func (s *eventStream) sendChanges(ctx context.Context) (finished bool) {
 		if ctx.Err() == nil {
 			s.log.WarnContext(ctx, "event stream cannot read the database", "task", s.taskID, "type", s.taskType.Name, "error", err)
 			s.out.comment("the database is unavailable")
+			s.recheck.Reset(eventPollInterval)
 		}
 		return false
 	case task.Version > s.version || task.FinishedAt != nil:
@@ -149,6 +174,9 @@ func (s *eventStream) sendChanges(ctx context.Context) (finished bool) {
 		if task.FinishedAt != nil {
 			return true
 		}
+	}
+	if changes := s.poller.SilenceChanges(s.taskID); changes != s.silenceChanges {
+		s.silenceChanges, s.silenceDue = changes, true
 	}
 	if s.silenceDue {
 		s.sendSilence(ctx, task)
@@ -161,6 +189,7 @@ func (s *eventStream) sendChanges(ctx context.Context) (finished bool) {
 func (s *eventStream) sendSilence(ctx context.Context, task tasker.Task) {
 	open, err := s.store.OpenResponses(ctx, s.taskID)
 	if err != nil {
+		s.recheck.Reset(eventPollInterval)
 		return
 	}
 	s.silenceDue = false
@@ -186,9 +215,7 @@ func (s *eventStream) waitForChanges(ctx context.Context) bool {
 		select {
 		case <-s.wake:
 			return true
-		case <-s.poll.C:
-			return true
-		case <-s.silence.C:
+		case <-s.recheck.C:
 			s.silenceDue = true
 			return true
 		case <-s.keepalive.C:

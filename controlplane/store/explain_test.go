@@ -227,6 +227,8 @@ func callEverything(t *testing.T, f *fixture) {
 	}
 	_, _, err = f.TaskWithResponses(ctx, "ping", "x")
 	must(t, err)
+	_, err = f.TaskVersion(ctx, task.ID)
+	must(t, err)
 	_, err = f.OpenResponses(ctx, task.ID)
 	must(t, err)
 	_, _, err = f.Changes(ctx, task.ID, 2)

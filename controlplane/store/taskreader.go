@@ -106,6 +106,12 @@ func (r *TaskReader) Changes(ctx context.Context, id string, since int64) (task 
 	return task, responses, err
 }
 
+// TaskVersion reads the version of a task, which every change of the task increases.
+func (r *TaskReader) TaskVersion(ctx context.Context, id string) (version int64, err error) {
+	err = r.db.Reader().QueryRow(ctx, "SELECT version FROM tasks WHERE id = ?", []any{id}, &version)
+	return version, r.db.Wrap("read the version of the task", err)
+}
+
 // OpenResponses reads the responses of a task that agents have received and not
 // ended, by endpoint.
 func (r *TaskReader) OpenResponses(ctx context.Context, id string) (responses []tasker.Response, err error) {

@@ -1,4 +1,4 @@
-// Package watch wakes the watchers of a task when it has changed. It carries no state: a
+// Package watch wakes the watchers of a task when it has changed. It carries no change: a
 // watcher reads the change from the store.
 package watch
 

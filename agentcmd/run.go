@@ -15,6 +15,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/builtin"
+	"github.com/MatthiasWiesner/tasker/handlers/command"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/internal/identity"
 	"github.com/MatthiasWiesner/tasker/internal/sysservice"
@@ -79,13 +80,21 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 	return a.Run(ctx)
 }
 
+func allowedCommands(configured []config.AllowedCommand) []command.Entry {
+	var entries []command.Entry
+	for _, c := range configured {
+		entries = append(entries, command.Entry{Argv: c.Argv, Env: c.Env, Cwd: c.Cwd, Stdin: bool(c.Stdin), Creates: c.Creates})
+	}
+	return entries
+}
+
 func newMux(c *config.Agent, log *slog.Logger, extra []handlers.Handler) (*handlers.Mux, error) {
 	cgroup, err := process.FindCgroupRoot()
 	if err != nil {
 		log.Info("tasks share the cgroup of the agent", "reason", err)
 	}
 	all, err := builtin.New(builtin.Options{
-		AllowCommands:  c.Handlers.Command.Allow,
+		AllowCommands:  allowedCommands(c.Handlers.Command.Allow),
 		AllowFiles:     c.Handlers.File.Allow,
 		AllowPackages:  c.Handlers.Package.Allow,
 		AllowServices:  c.Handlers.Service.Allow,

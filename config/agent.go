@@ -110,10 +110,28 @@ type Handlers struct {
 
 // Command is the section of the command handler.
 type Command struct {
-	// Allow lists the allowed command lines as arguments; "*" stands for any one argument.
-	// Default: none.
-	Allow [][]string `yaml:"allow"`
+	// Allow lists the allowed commands. Default: none.
+	Allow []AllowedCommand `yaml:"allow"`
 }
+
+// AllowedCommand is a command that tasks may run. A list sets only Argv.
+type AllowedCommand struct {
+	// Argv is the command line as arguments; "*" stands for any one argument.
+	Argv []string `yaml:"argv"`
+	// Env has the names of the environment variables that a task may set; default: none.
+	Env []string `yaml:"env"`
+	// Cwd has the working directories that a task may choose, as absolute paths or patterns
+	// like "/srv/*"; default: none.
+	Cwd []string `yaml:"cwd"`
+	// Stdin is on if a task may set the standard input; default: off.
+	Stdin Switch `yaml:"stdin"`
+	// Creates has the paths whose existence a task may query, as absolute paths or patterns;
+	// default: none.
+	Creates []string `yaml:"creates"`
+}
+
+// shorthand returns the field that a list sets.
+func (c *AllowedCommand) shorthand() any { return &c.Argv }
 
 // Script is the section of the script handler.
 type Script struct {

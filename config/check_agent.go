@@ -135,16 +135,30 @@ func (v *validator) checkLabels(labels map[string]string) {
 	}
 }
 
-func (v *validator) checkAllow(allow [][]string) {
-	for i, argv := range allow {
+func (v *validator) checkAllow(allow []AllowedCommand) {
+	for i, command := range allow {
 		key := fmt.Sprintf("handlers.command.allow[%d]", i)
-		switch {
+		program := key + "[0]"
+		if _, ok := v.positions[key+".argv"]; ok {
+			program = key + ".argv[0]"
+		}
+		switch argv := command.Argv; {
 		case len(argv) == 0:
 			v.add(key, `is empty; write a command line like ["/bin/sleep", "*"]`)
 		case argv[0] == "*":
-			v.add(key+"[0]", "would allow any program; name one by its absolute path")
+			v.add(program, "would allow any program; name one by its absolute path")
 		case !strings.HasPrefix(argv[0], "/"):
-			v.add(key+"[0]", "%q is not an absolute path", argv[0])
+			v.add(program, "%q is not an absolute path", argv[0])
+		}
+		v.checkPathPatterns(key+".cwd", command.Cwd)
+		v.checkPathPatterns(key+".creates", command.Creates)
+	}
+}
+
+func (v *validator) checkPathPatterns(key string, patterns []string) {
+	for i, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil || !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			v.add(fmt.Sprintf("%s[%d]", key, i), "%q is neither a plain absolute path nor a pattern like \"/srv/*\"", p)
 		}
 	}
 }

@@ -157,7 +157,7 @@ data_dir: /var/lib/tasker-agent
 labels: {role: loadbalancer, rack: 7, version: 1.10, build: 00123, exp: 1e3, hex: 0x1F, no: no, since: 2026-01-02, big: 123456789012345678901234567890}
 metrics: {address: 127.0.0.1, port: 0}
 handlers:
-  command: {allow: [["/usr/bin/uptime"], ["/bin/sleep", "*"]]}
+  command: {allow: [["/usr/bin/uptime"], {argv: ["/usr/bin/make", "*"], env: [DESTDIR], cwd: ["/srv/*"], stdin: on, creates: [/srv/built]}]}
   file: {allow: [/etc/app]}
   script: {directory: /etc/tasker-agent/handlers.d}
   artifact: {allow: [/srv/app]}
@@ -179,7 +179,10 @@ kill_grace: 1.5
 		},
 		Metrics: config.Metrics{Address: "127.0.0.1", Port: 0},
 		Handlers: config.Handlers{
-			Command:  config.Command{Allow: [][]string{{"/usr/bin/uptime"}, {"/bin/sleep", "*"}}},
+			Command: config.Command{Allow: []config.AllowedCommand{
+				{Argv: []string{"/usr/bin/uptime"}},
+				{Argv: []string{"/usr/bin/make", "*"}, Env: []string{"DESTDIR"}, Cwd: []string{"/srv/*"}, Stdin: true, Creates: []string{"/srv/built"}},
+			}},
 			File:     config.AllowList{Allow: []string{"/etc/app"}},
 			Script:   config.Script{Directory: "/etc/tasker-agent/handlers.d"},
 			Artifact: config.AllowList{Allow: []string{"/srv/app"}},

@@ -69,7 +69,7 @@ func (d *decoder) decodeValue(n ast.Node, v reflect.Value, key string) {
 	if pos := n.GetToken().Position; d.positions[key].Line == 0 || isScalar(n) {
 		d.positions[key] = *pos
 	}
-	if short, ok := v.Addr().Interface().(interface{ shorthand() any }); ok && isScalar(n) {
+	if short, ok := v.Addr().Interface().(interface{ shorthand() any }); ok && n.Type() != ast.NullType && !isMapping(n) {
 		v = reflect.ValueOf(short.shorthand()).Elem()
 	}
 	switch {
@@ -219,6 +219,11 @@ func isSecret(v reflect.Value, text string) bool {
 func isTextField(v reflect.Value) bool {
 	_, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
 	return ok || v.Kind() == reflect.String || v.Kind() == reflect.Int
+}
+
+func isMapping(n ast.Node) bool {
+	_, ok := n.(ast.MapNode)
+	return ok
 }
 
 func isScalar(n ast.Node) bool {

@@ -25,7 +25,7 @@ import (
 type Options struct {
 	// AllowCommands is the allow-list of the handler command. The handler file may run the
 	// same commands.
-	AllowCommands [][]string
+	AllowCommands []command.Entry
 	// AllowServices is the allow-list of the handler service. The handler artifact may
 	// restart the same units.
 	AllowServices []string

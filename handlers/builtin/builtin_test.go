@@ -10,6 +10,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/builtin"
+	"github.com/MatthiasWiesner/tasker/handlers/command"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 )
 
@@ -50,7 +51,7 @@ func TestInfosMatchTheHandlers(t *testing.T) {
 func TestNewRefusesAMalformedAllowList(t *testing.T) {
 	t.Parallel()
 	for _, o := range []builtin.Options{
-		{AllowCommands: [][]string{{"sleep"}}},
+		{AllowCommands: []command.Entry{{Argv: []string{"sleep"}}}},
 		{AllowArtifacts: []string{"app"}},
 		{AllowPackages: []string{"app-["}},
 		{AllowServices: []string{"app@["}},

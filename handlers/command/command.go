@@ -14,7 +14,7 @@ const Name = "command"
 // Options configure the handler.
 type Options struct {
 	// Allow is the allow-list; see the package comment.
-	Allow [][]string
+	Allow []Entry
 	// Runner runs the commands.
 	Runner *process.Runner
 	// Snapshots records which tasks can be undone.

@@ -31,7 +31,17 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// newMux returns the handler with entries that permit no env, cwd, stdin and creates.
 func newMux(t *testing.T, allow ...[]string) (*handlers.Mux, error) {
+	t.Helper()
+	var entries []command.Entry
+	for _, argv := range allow {
+		entries = append(entries, command.Entry{Argv: argv})
+	}
+	return newEntryMux(t, entries...)
+}
+
+func newEntryMux(t *testing.T, allow ...command.Entry) (*handlers.Mux, error) {
 	t.Helper()
 	h, err := command.New(command.Options{
 		Allow:     allow,
@@ -71,9 +81,10 @@ func call(ctx context.Context, t *testing.T, mux *handlers.Mux, payload string) 
 
 func TestPerform(t *testing.T) {
 	t.Parallel()
-	mux, err := newMux(t,
-		[]string{"/bin/sh", "-c", "*"}, []string{"/bin/cat"}, []string{"/bin/echo", "a", "*"},
-		[]string{"/usr/bin/env"}, []string{"/bin/pwd"})
+	mux, err := newEntryMux(t,
+		command.Entry{Argv: []string{"/bin/sh", "-c", "*"}}, command.Entry{Argv: []string{"/bin/cat"}, Stdin: true},
+		command.Entry{Argv: []string{"/bin/echo", "a", "*"}}, command.Entry{Argv: []string{"/usr/bin/env"}, Env: []string{"FOO", "LANGUAGE"}},
+		command.Entry{Argv: []string{"/bin/pwd"}, Cwd: []string{"/usr"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +158,9 @@ func TestRejections(t *testing.T) {
 		{`{"argv":["echo"],"shell":true}`, "payload.shell: is not known"},
 		{`{"argv":["echo"],"env":{"A":1}}`, "payload.env.A: must be a string, not a number"},
 		{`{"argv":["echo"],"env":["A=1"]}`, "payload.env: must be an object, not an array"},
-		{`{"argv":["echo","a","b"],"cwd":"tmp"}`, "payload.cwd: \"tmp\" is not an absolute path"},
+		{`{"argv":["echo","a","b"],"cwd":"tmp"}`, "payload.cwd: \"tmp\" is not a plain absolute path"},
+		{`{"argv":["echo","a","b"],"cwd":"/usr/../tmp"}`, "payload.cwd: \"/usr/../tmp\" is not a plain absolute path"},
+		{`{"argv":["echo","a","b"],"creates":"/usr/../tmp"}`, "payload.creates: \"/usr/../tmp\" is not a plain absolute path"},
 		{`{"argv":["echo","a","b\u0000"]}`, "NUL"},
 		{`{"argv":[""]}`, "payload.argv names no program"},
 		{`{"argv":["echo","a"]}`, `add ["/path/to/echo","a"] to handlers.command.allow`},
@@ -210,7 +223,7 @@ func TestNewRefusesInvalidAllowList(t *testing.T) {
 
 func TestStartErrors(t *testing.T) {
 	t.Parallel()
-	mux, err := newMux(t, []string{"/no/such"}, []string{"/bin/true"})
+	mux, err := newEntryMux(t, command.Entry{Argv: []string{"/no/such"}}, command.Entry{Argv: []string{"/bin/true"}, Cwd: []string{"/no/such", "/bin/true"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,11 @@
 //     payload names the program by the same path or by its last element. Nothing is looked
 //     up in PATH or normalised: the handler runs the entry's path, and /bin/../bin/sleep is
 //     not /bin/sleep. A symbolic link at that path is the operator's decision.
+//   - An entry also names the environment variables, the working directories and the creates
+//     paths that a payload may use with the command, and whether it may set the standard
+//     input: a program can obey all of them. None is permitted by default. The commands
+//     unless, plan and undo get the same variables, directory and input, so their entries
+//     must permit them too.
 //   - Environment variables that change what a program loads or runs, such as LD_PRELOAD or
 //     PATH, are rejected (see refusedEnv), as are TASKER_ variables.
 //

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -49,14 +49,20 @@ func (c command) check(p *Payload) error {
 	if len(p.Argv) == 0 {
 		return handlers.Reject("payload.argv names no program")
 	}
-	if p.Cwd != "" && !filepath.IsAbs(p.Cwd) {
-		return handlers.Reject("payload.cwd: %q is not an absolute path", p.Cwd)
+	for field, value := range map[string]string{"cwd": p.Cwd, "creates": p.Creates} {
+		if value != "" && !isPlainPath(value) {
+			return handlers.Reject("payload.%s: %q is not a plain absolute path, without '.', '..' and double slashes", field, value)
+		}
 	}
 	if strings.ContainsRune(p.Cwd, 0) || strings.ContainsRune(p.Creates, 0) {
 		return handlers.Reject("payload.cwd or payload.creates contains a NUL")
 	}
 	if err := checkEnv(p.Env); err != nil {
 		return err
+	}
+	use := Entry{Env: slices.Sorted(maps.Keys(p.Env)), Stdin: p.Stdin != ""}
+	if p.Cwd != "" {
+		use.Cwd = []string{p.Cwd}
 	}
 	for _, field := range []struct {
 		name string
@@ -72,8 +78,12 @@ func (c command) check(p *Payload) error {
 		if slices.ContainsFunc(argv, func(s string) bool { return strings.ContainsRune(s, 0) }) {
 			return handlers.Reject("payload.%s contains a NUL", field.name)
 		}
+		use.Creates = nil
+		if field.name == "argv" && p.Creates != "" {
+			use.Creates = []string{p.Creates}
+		}
 		var err error
-		if *field.argv, err = c.allow.Match(argv); err != nil {
+		if *field.argv, err = c.allow.match(argv, use); err != nil {
 			return err
 		}
 	}

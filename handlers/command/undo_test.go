@@ -40,7 +40,7 @@ func callAction(t *testing.T, mux *handlers.Mux, action tasker.Action, payload s
 
 func TestCreatesAndUnlessSkipTheCommand(t *testing.T) {
 	t.Parallel()
-	mux, err := newMux(t, []string{"/bin/sh", "-c", "*"}, []string{"/no/such"})
+	mux, err := newEntryMux(t, command.Entry{Argv: []string{"/bin/sh", "-c", "*"}, Creates: []string{"/*", "/etc/hostname/*"}}, command.Entry{Argv: []string{"/no/such"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestCreatesAndUnlessSkipTheCommand(t *testing.T) {
 
 func TestDryRun(t *testing.T) {
 	t.Parallel()
-	mux, err := newMux(t, []string{"/bin/sh", "-c", "*"}, []string{"/bin/echo", "*"})
+	mux, err := newEntryMux(t, command.Entry{Argv: []string{"/bin/sh", "-c", "*"}, Creates: []string{"/etc"}}, command.Entry{Argv: []string{"/bin/echo", "*"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,11 +92,11 @@ func TestDryRun(t *testing.T) {
 
 func TestUndo(t *testing.T) {
 	t.Parallel()
-	mux, err := newMux(t, []string{"/bin/sh", "-c", "*"}, []string{"/no/such"})
+	marker := filepath.Join(t.TempDir(), "marker")
+	mux, err := newEntryMux(t, command.Entry{Argv: []string{"/bin/sh", "-c", "*"}, Creates: []string{marker}}, command.Entry{Argv: []string{"/no/such"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	marker := filepath.Join(t.TempDir(), "marker")
 	payload := `{"argv":["sh","-c","touch ` + marker + `"],"creates":"` + marker + `","undo":["sh","-c","rm ` + marker + `"]}`
 	const nothing = `"note":"nothing to undo: the task has run nothing here, was undone, or is too long ago"`
 	for i, step := range []struct {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/command"
 	"github.com/MatthiasWiesner/tasker/handlers/file"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
 	"github.com/MatthiasWiesner/tasker/handlers/snapshot"
@@ -57,7 +58,7 @@ func (f *fixture) allow(dirs ...string) {
 	f.t.Helper()
 	h, err := file.New(file.Options{
 		Allow:     dirs,
-		Commands:  [][]string{{"/bin/sh", "-c", "*", "{}"}},
+		Commands:  command.AllowList{{Argv: []string{"/bin/sh", "-c", "*", "{}"}}},
 		Runner:    &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(f.t.Output(), nil))},
 		Snapshots: snapshot.New(filepath.Join(f.root, "before")),
 	})

@@ -42,7 +42,7 @@ const agentConfig = `data_dir: /var/lib/tasker-agent
 kill_grace: 1s
 stop_timeout: 10s
 handlers:
-  command: {allow: [["/bin/sh", "-c", "*"], ["/bin/sleep", "*"]]}
+  command: {allow: [{argv: ["/bin/sh", "-c", "*"], creates: ["/srv/*"]}, ["/bin/sleep", "*"]]}
   artifact: {allow: [/srv/app]}
   service: {allow: [app.service]}
 log: {level: debug}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +23,13 @@ type keyboard struct {
 	mu       sync.Mutex
 	original unix.Termios
 	raw      bool
-	ended    bool
+	// suspended is true from Ctrl-Z until the program continues.
+	suspended bool
+	ended     bool
 }
+
+// foregroundInterval is the interval between checks whether the program is in the foreground.
+const foregroundInterval = 200 * time.Millisecond
 
 // openKeyboard turns off line input and echo. read must be called, and restore at the
 // end.
@@ -65,6 +72,12 @@ func (k *keyboard) isForeground() bool {
 	return err == nil && group == unix.Getpgrp()
 }
 
+func (k *keyboard) setSuspended(suspended bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.suspended = suspended
+}
+
 // leaveRaw restores the terminal's settings.
 func (k *keyboard) leaveRaw() {
 	k.mu.Lock()
@@ -99,28 +112,63 @@ func (k *keyboard) read(ctx context.Context, press func(byte), resumed func()) {
 	signals.Go(func() { k.handleSignals(ctx, resumed) })
 	fds := []unix.PollFd{{Fd: int32(k.fd), Events: unix.POLLIN}, {Fd: int32(wakeReader.Fd()), Events: unix.POLLIN}} //nolint:gosec // file descriptors are small
 	for {
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) || ctx.Err() != nil {
-			return
-		} else if err != nil || fds[0].Revents == 0 {
-			continue
-		}
-		if !k.isForeground() {
-			return // in the background, keys are for other programs
-		}
-		var keys [16]byte
-		n, err := unix.Read(k.fd, keys[:])
+		n, err := unix.Poll(fds, int(foregroundInterval.Milliseconds()))
 		switch {
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
-			continue
-		case err != nil || n <= 0:
+		case err != nil && !errors.Is(err, unix.EINTR) || ctx.Err() != nil:
 			return
-		case keys[0] == '\x1b': // an escape sequence, such as an arrow key
+		case err != nil:
+			continue
+		case n == 0:
+			if k.regainRaw() {
+				resumed()
+			}
+			continue
+		case !k.isForeground(): // the keys are for another program, such as the shell
+			select {
+			case <-time.After(foregroundInterval):
+			case <-ctx.Done():
+				return
+			}
 			continue
 		}
-		for _, key := range keys[:n] {
+		keys, err := k.readKeys()
+		if err != nil {
+			return
+		}
+		for _, key := range keys {
 			press(key)
 		}
 	}
+}
+
+// regainRaw makes the terminal deliver single keys again if a shell has changed its settings.
+// A shell does so when it brings the program to the foreground, with or without a signal. It
+// reports whether the settings had been changed.
+func (k *keyboard) regainRaw() bool {
+	k.mu.Lock()
+	settings, err := unix.IoctlGetTermios(k.fd, unix.TCGETS)
+	isRaw := err != nil || settings.Lflag&unix.ICANON == 0
+	suspended := k.suspended
+	k.mu.Unlock()
+	return !isRaw && !suspended && k.enterRaw() == nil
+}
+
+// readKeys returns the keys that were pressed. An escape sequence, such as an arrow key, is
+// no key.
+func (k *keyboard) readKeys() ([]byte, error) {
+	var keys [16]byte
+	n, err := unix.Read(k.fd, keys[:])
+	switch {
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read a key: %w", err)
+	case n <= 0:
+		return nil, io.EOF
+	case keys[0] == '\x1b':
+		return nil, nil
+	}
+	return keys[:n], nil
 }
 
 // handleSignals restores the terminal before a signal takes its usual effect.
@@ -132,9 +180,11 @@ func (k *keyboard) handleSignals(ctx context.Context, resumed func()) {
 		case s := <-k.signals:
 			switch s {
 			case unix.SIGTSTP:
+				k.setSuspended(true)
 				k.leaveRaw()
 				_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
 			case unix.SIGCONT:
+				k.setSuspended(false)
 				_ = k.enterRaw() // in the background there are no keys
 				resumed()
 			case unix.SIGQUIT:

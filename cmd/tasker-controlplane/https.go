@@ -105,7 +105,7 @@ func certificateWarning(c *config.ControlPlane) string {
 	default:
 		return ""
 	}
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // the operator names the file
 	if err != nil {
 		return ""
 	}

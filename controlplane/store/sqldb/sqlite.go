@@ -67,8 +67,6 @@ func openSQLite(ctx context.Context, file string) (writer, reader *sql.DB, err e
 	pragmas := []string{
 		"journal_mode(wal)", "synchronous(full)", "foreign_keys(1)",
 		fmt.Sprintf("busy_timeout(%d)", sqliteBusyTimeout.Milliseconds()), "journal_size_limit(67108864)",
-		// Deleted content is overwritten where that needs no further write.
-		"secure_delete(fast)",
 	}
 	if writer, err = sqlitePool(file, "immediate", pragmas); err != nil {
 		return nil, nil, err

@@ -183,6 +183,36 @@ func hasHeading(document, anchor string) bool {
 	return false
 }
 
+// The tests that a document names exist.
+func TestDocumentedTests(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") && !strings.Contains(path, "transporttest") {
+			return err
+		}
+		source, err := os.ReadFile(path) //nolint:gosec // a file of the repository
+		for _, name := range regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+|Benchmark\w+)\(`).FindAllStringSubmatch(string(source), -1) {
+			tests[name[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for name, document := range documents(t) {
+		for _, test := range regexp.MustCompile("`((Test|Fuzz|Benchmark)[A-Z]\\w*)[^`]*`").FindAllStringSubmatch(document, -1) {
+			if named++; !tests[test[1]] {
+				t.Errorf("%s names the test %s, which does not exist", name, test[1])
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no document names a test")
+	}
+}
+
 // TestDocumentedRequest posts the example of the README.
 func TestDocumentedRequest(t *testing.T) {
 	t.Parallel()

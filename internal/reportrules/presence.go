@@ -31,37 +31,22 @@ const (
 // checkPresence limits numbers, removes an invalid metrics address, and refuses texts and
 // lists that are too long: to cut them would change which tasks the endpoint gets.
 func checkPresence(p tasker.Presence) (tasker.Presence, error) {
-	size := len(p.Version)
-	for _, list := range []struct {
-		name      string
-		items     []string
-		max, each int
-	}{
-		{"handlers", p.Handlers, maxHandlers, maxHandlerName},
-		{"scripts", p.Scripts, maxScripts, maxHandlerName},
-	} {
-		if len(list.items) > list.max {
-			return p, refuse("%d %s, at most %d are allowed", len(list.items), list.name, list.max)
-		}
-		for _, item := range list.items {
-			if size += len(item); len(item) > list.each {
-				return p, refuse("one of the %s has %d bytes, at most %d are allowed", list.name, len(item), list.each)
-			}
-		}
-	}
-	if len(p.Labels) > maxLabels {
-		return p, refuse("%d labels, at most %d are allowed", len(p.Labels), maxLabels)
-	}
-	for name, value := range p.Labels {
-		size += len(name) + len(value)
-		if name == "" || len(name) > maxLabelName || len(value) > maxLabelValue || strings.ContainsFunc(name+value, unicode.IsControl) {
-			return p, refuse("label %.80q: a name has 1 to %d bytes and a value at most %d, without control characters", name, maxLabelName, maxLabelValue)
-		}
-	}
 	if len(p.Version) > maxVersion {
 		return p, refuse("version has %d bytes, at most %d are allowed", len(p.Version), maxVersion)
 	}
-	if size > maxPresence {
+	handlers, err := checkNames("handlers", p.Handlers, maxHandlers)
+	if err != nil {
+		return p, err
+	}
+	scripts, err := checkNames("scripts", p.Scripts, maxScripts)
+	if err != nil {
+		return p, err
+	}
+	labels, err := checkLabels(p.Labels)
+	if err != nil {
+		return p, err
+	}
+	if size := len(p.Version) + handlers + scripts + labels; size > maxPresence {
 		return p, refuse("the presence has %d bytes of texts, at most %d are allowed", size, maxPresence)
 	}
 	if !IsMetricsAddress(p.Metrics) {
@@ -72,6 +57,33 @@ func checkPresence(p tasker.Presence) (tasker.Presence, error) {
 	p.Load = min(max(p.Load, 0), maxLoad)
 	p.Heartbeat = min(max(p.Heartbeat, 0), maxHeartbeat)
 	return p, nil
+}
+
+// checkNames returns the total size of a list of handlers or scripts.
+func checkNames(list string, names []string, most int) (size int, err error) {
+	if len(names) > most {
+		return 0, refuse("%d %s, at most %d are allowed", len(names), list, most)
+	}
+	for _, name := range names {
+		if size += len(name); len(name) > maxHandlerName {
+			return 0, refuse("one of the %s has %d bytes, at most %d are allowed", list, len(name), maxHandlerName)
+		}
+	}
+	return size, nil
+}
+
+// checkLabels returns the total size of labels.
+func checkLabels(labels map[string]string) (size int, err error) {
+	if len(labels) > maxLabels {
+		return 0, refuse("%d labels, at most %d are allowed", len(labels), maxLabels)
+	}
+	for name, value := range labels {
+		size += len(name) + len(value)
+		if name == "" || len(name) > maxLabelName || len(value) > maxLabelValue || strings.ContainsFunc(name+value, unicode.IsControl) {
+			return 0, refuse("label %.80q: a name has 1 to %d bytes and a value at most %d, without control characters", name, maxLabelName, maxLabelValue)
+		}
+	}
+	return size, nil
 }
 
 // keyID returns the id of a signing key, or an empty text for anything else.

@@ -53,18 +53,9 @@ func (h *Hub) receiveBatch(ctx context.Context, s *session, sub *subscription, h
 		return err
 	}
 	defer sub.release(deliveries)
-	reports := make([]sentReport, 0, len(deliveries))
-	for _, d := range deliveries {
-		r, err := h.decode(d)
-		h.checkRate(d, err)
-		if err != nil {
-			if err := sub.reject(d); err != nil {
-				return err
-			}
-			h.logRefused(d, err)
-			continue
-		}
-		reports = append(reports, sentReport{Report: r, encoded: d.Body, delivery: d, user: d.UserId, replyTo: replyAddress(d)})
+	reports, err := h.decodeAll(sub, deliveries)
+	if err != nil {
+		return err
 	}
 	if reports, err = h.refuseShared(ctx, sub, reports); err != nil {
 		return err
@@ -95,6 +86,24 @@ func (h *Hub) receiveBatch(ctx context.Context, s *session, sub *subscription, h
 		}
 	}
 	return sub.ack(last)
+}
+
+// decodeAll decodes messages and rejects those that are refused.
+func (h *Hub) decodeAll(sub *subscription, deliveries []amqp.Delivery) ([]sentReport, error) {
+	reports := make([]sentReport, 0, len(deliveries))
+	for _, d := range deliveries {
+		r, err := h.decode(d)
+		h.checkRate(d, err)
+		if err != nil {
+			if err := sub.reject(d); err != nil {
+				return nil, err
+			}
+			h.logRefused(d, err)
+			continue
+		}
+		reports = append(reports, sentReport{Report: r, encoded: d.Body, delivery: d, user: d.UserId, replyTo: replyAddress(d)})
+	}
+	return reports, nil
 }
 
 // replyAddress returns the address for a reply. It accepts direct replies only: a sender

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"net/http"
@@ -22,6 +23,10 @@ func (f *fleet) enrolToken(request string) string {
 	}
 	return token.Token
 }
+
+// uniqueName returns a name for an endpoint that enrols. Users of a RabbitMQ broker are not
+// per vhost, so parallel tests cannot use the same name.
+func uniqueName(prefix string) string { return prefix + "-" + strings.ToLower(rand.Text()[:8]) }
 
 // enrol enrols an agent, with additional lines of configuration. It returns the file of the
 // configuration and the result.
@@ -51,12 +56,13 @@ func (f *fleet) startEnrolled(name, token string, further ...string) *process {
 func TestSelectorsIgnoreTheClaimsOfEnrolledAgents(t *testing.T) {
 	t.Parallel()
 	forEachBackend(t, func(t *testing.T, f *fleet) {
-		f.startEnrolled("web-1", f.enrolToken(`{"labels":{"role":"web"}}`))
-		f.startEnrolled("a-hostile", f.enrolToken(`{}`))
-		if e := f.endpoint("a-hostile"); len(e.Labels) != 0 || !maps.Equal(e.ClaimedLabels, map[string]string{"role": "web", "claim": "a-hostile"}) {
-			t.Errorf("a-hostile has the labels %v and claims %v", e.Labels, e.ClaimedLabels)
+		web, hostile := uniqueName("web"), uniqueName("a-hostile")
+		f.startEnrolled(web, f.enrolToken(`{"labels":{"role":"web"}}`))
+		f.startEnrolled(hostile, f.enrolToken(`{}`))
+		if e := f.endpoint(hostile); len(e.Labels) != 0 || !maps.Equal(e.ClaimedLabels, map[string]string{"role": "web", "claim": hostile}) {
+			t.Errorf("%s has the labels %v and claims %v", hostile, e.Labels, e.ClaimedLabels)
 		}
-		want := []string{"web-1"}
+		want := []string{web}
 		for i, selection := range []string{`"labels":"role=web"`, `"labels":"role=web","rollout":{"canary":1,"order":"name"}`} {
 			task := f.post("ping", fmt.Sprintf(`{"identifier":"%d","payload":"secret",%s}`, i, selection))
 			a := f.waitFinished(task)
@@ -64,14 +70,14 @@ func TestSelectorsIgnoreTheClaimsOfEnrolledAgents(t *testing.T) {
 				t.Errorf("%s: task for %v: %+v", selection, task.Endpoints, a)
 			}
 		}
-		if code := f.call(http.MethodPost, "/ping", `{"identifier":"x","labels":"claim=a-hostile"}`, nil); code != http.StatusUnprocessableEntity {
+		if code := f.call(http.MethodPost, "/ping", `{"identifier":"x","labels":"claim=`+hostile+`"}`, nil); code != http.StatusUnprocessableEntity {
 			t.Errorf("a selector of a claim: %d, want 422", code)
 		}
-		if code := f.call(http.MethodPost, "/endpoints/a-hostile/labels", `{"set":{"role":"web"}}`, nil); code != http.StatusOK {
+		if code := f.call(http.MethodPost, "/endpoints/"+hostile+"/labels", `{"set":{"role":"web"}}`, nil); code != http.StatusOK {
 			t.Fatalf("POST labels answered %d", code)
 		}
-		if task := f.post("ping", `{"identifier":"both","labels":"role=web"}`); !slices.Equal(task.Endpoints, []string{"a-hostile", "web-1"}) {
-			t.Errorf("after an admin has labelled a-hostile, the task is for %v", task.Endpoints)
+		if task := f.post("ping", `{"identifier":"both","labels":"role=web"}`); !slices.Equal(task.Endpoints, []string{hostile, web}) {
+			t.Errorf("after an admin has labelled %s, the task is for %v", hostile, task.Endpoints)
 		}
 	})
 }

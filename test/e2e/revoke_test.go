@@ -18,27 +18,27 @@ import (
 func TestRevokedServerNeedsANewToken(t *testing.T) {
 	t.Parallel()
 	forEachBackend(t, func(t *testing.T, f *fleet) {
-		token := f.enrolToken(`{"max_uses":5}`)
-		agent := f.startEnrolled("web-1", token)
-		if code := f.call(http.MethodPost, "/endpoints/web-1/revoke", "", nil); code != http.StatusOK {
+		name, token := uniqueName("web"), f.enrolToken(`{"max_uses":5}`)
+		agent := f.startEnrolled(name, token)
+		if code := f.call(http.MethodPost, "/endpoints/"+name+"/revoke", "", nil); code != http.StatusOK {
 			t.Fatalf("revoke answered %d", code)
 		}
 		agent.kill(t)
-		identity := filepath.Join(f.dir, "web-1", "identity.json")
+		identity := filepath.Join(f.dir, name, "identity.json")
 		for _, secret := range []string{"old", "new"} {
 			if secret == "new" {
 				if err := os.Remove(identity); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if _, p := f.enrol("web-1", token); p.cmd.ProcessState.ExitCode() == 0 || !strings.Contains(p.log.String(), "revoked at") {
+			if _, p := f.enrol(name, token); p.cmd.ProcessState.ExitCode() == 0 || !strings.Contains(p.log.String(), "revoked at") {
 				t.Errorf("with the %s secret, enrol exited with %d:\n%s", secret, p.cmd.ProcessState.ExitCode(), p.log)
 			}
 		}
-		if e := f.endpoint("web-1"); e.RevokedAt == nil {
+		if e := f.endpoint(name); e.RevokedAt == nil {
 			t.Error("the endpoint is not revoked any more")
 		}
-		f.startEnrolled("web-1", f.enrolToken(`{"labels":{"role":"db"}}`))
+		f.startEnrolled(name, f.enrolToken(`{"labels":{"role":"db"}}`))
 		if a := f.waitFinished(f.post("ping", `{"identifier":"again","labels":"role=db"}`)); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("after the new enrolment: %+v", a)
 		}
@@ -50,15 +50,16 @@ func TestRevokedServerNeedsANewToken(t *testing.T) {
 func TestRevokedAgentEndsItsTasks(t *testing.T) {
 	t.Parallel()
 	forEachBackend(t, func(t *testing.T, f *fleet) {
-		agent := f.startEnrolled("web-1", f.enrolToken(`{"max_uses":1}`),
+		name := uniqueName("web")
+		agent := f.startEnrolled(name, f.enrolToken(`{"max_uses":1}`),
 			"kill_grace: 1s", "unauthorized_timeout: 10ms", `handlers: {command: {allow: [["/bin/sh", "-c", "*"]]}}`)
 		pidFile := filepath.Join(f.dir, "pid")
 		command, err := json.Marshal("echo $$ >" + pidFile + ".new; mv " + pidFile + ".new " + pidFile + "; sleep 600")
 		if err != nil {
 			t.Fatal(err)
 		}
-		task := f.post("command", fmt.Sprintf(`{"identifier":"long","endpoints":["web-1"],"payload":{"argv":["/bin/sh","-c",%s]}}`, command))
-		f.waitStatus(task, "web-1", tasker.Running)
+		task := f.post("command", fmt.Sprintf(`{"identifier":"long","endpoints":[%q],"payload":{"argv":["/bin/sh","-c",%s]}}`, name, command))
+		f.waitStatus(task, name, tasker.Running)
 		var pid string
 		wait.For(t, "the command to start", func() bool {
 			content, err := os.ReadFile(pidFile) //nolint:gosec // written by this test
@@ -67,10 +68,10 @@ func TestRevokedAgentEndsItsTasks(t *testing.T) {
 		})
 		agent.freeze(t)
 		f.control(task, "cancel", http.StatusAccepted)
-		if code := f.call(http.MethodPost, "/endpoints/web-1/revoke", "", nil); code != http.StatusOK {
+		if code := f.call(http.MethodPost, "/endpoints/"+name+"/revoke", "", nil); code != http.StatusOK {
 			t.Fatalf("revoke answered %d", code)
 		}
-		if r := f.waitFinished(task).response("web-1"); r.Status != tasker.Interrupted || r.Reason != "revoked" || !r.Presumed {
+		if r := f.waitFinished(task).response(name); r.Status != tasker.Interrupted || r.Reason != "revoked" || !r.Presumed {
 			t.Errorf("the cancelled task of the revoked endpoint: %+v", r)
 		}
 		if _, err := os.Stat("/proc/" + pid); err != nil {

@@ -42,14 +42,15 @@ func TestSharedCredentialCannotSpeakForLiveOrEnrolledAgents(t *testing.T) {
 	forEachBackend(t, func(t *testing.T, f *fleet) {
 		newSleepScript(f)
 		f.startAgent("plain")
-		f.startEnrolled("enrolled", f.enrolToken(`{}`))
+		enrolled := uniqueName("enrolled")
+		f.startEnrolled(enrolled, f.enrolToken(`{}`))
 		release := f.hold("perform")
 		task := f.post("update-app", `{"identifier":"1","endpoints":["plain"],"payload":0}`)
 		f.waitStatus(task, "plain", tasker.Running)
-		ping := f.post("ping", `{"identifier":"1","endpoints":["enrolled"]}`)
+		ping := f.post("ping", `{"identifier":"1","endpoints":["`+enrolled+`"]}`)
 		f.waitFinished(ping)
 		before := map[string]tasker.Endpoint{}
-		for name, about := range map[string]tasker.Task{"plain": task, "enrolled": ping} {
+		for name, about := range map[string]tasker.Task{"plain": task, enrolled: ping} {
 			before[name] = f.endpoint(name)
 			forged := []tasker.Report{
 				{Update: &tasker.Update{TaskID: about.ID, Type: about.Type, Attempt: 1, Seq: 1 << 40, Status: tasker.Failed, Error: "forged"}},
@@ -65,7 +66,7 @@ func TestSharedCredentialCannotSpeakForLiveOrEnrolledAgents(t *testing.T) {
 		if a := f.waitFinished(task); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("after forged reports the task is %s: %+v", a.Task.Status, a.Responses)
 		}
-		if a := f.get("ping", ping.ID); a.Task.Status != tasker.TaskSucceeded || a.response("enrolled").Error != "" {
+		if a := f.get("ping", ping.ID); a.Task.Status != tasker.TaskSucceeded || a.response(enrolled).Error != "" {
 			t.Errorf("after forged reports the finished task is %+v", a)
 		}
 		for name, was := range before {

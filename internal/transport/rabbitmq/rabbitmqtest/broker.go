@@ -68,6 +68,7 @@ func New(t testing.TB) *Broker {
 		defer b.Client.CloseIdle()
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
+		b.deleteAgents(ctx, t)
 		err := b.Client.Call(ctx, http.MethodDelete, nil, nil, "vhosts", b.Vhost)
 		if err != nil && !errors.Is(err, management.ErrNotFound) {
 			t.Errorf("delete the vhost: %v", err)

@@ -113,5 +113,5 @@ func CheckOneOf[T ~string](value T, allowed ...T) string {
 	for i, a := range allowed {
 		names[i] = string(a)
 	}
-	return fmt.Sprintf("is %s; possible are %s", quote(string(value)), strings.Join(names, ", "))
+	return fmt.Sprintf("is %s, but must be one of %s", quote(string(value)), strings.Join(names, ", "))
 }

@@ -63,7 +63,7 @@ func (e explainer) explainObject(path string, s *jsonschema.Schema, v map[string
 		case reflect.DeepEqual(s.AdditionalProperties, &jsonschema.Schema{Not: &jsonschema.Schema{}}):
 			msg := "is not known; no fields are allowed"
 			if known := slices.Sorted(maps.Keys(s.Properties)); len(known) > 0 {
-				msg = "is not known; known are " + strings.Join(known, ", ")
+				msg = "is not known; known fields are " + strings.Join(known, ", ")
 			}
 			problems = append(problems, Problem{fieldPath, msg})
 		default:

@@ -47,8 +47,8 @@ func TestValidateNamesTheField(t *testing.T) {
 		{`{"version":"1","hosts":["a",2]}`, "payload.hosts[1]: must be a string, not a number"},
 		{`{"version":"1","labels":{"a.b":true}}`, `payload.labels["a.b"]: must be a string, not a boolean`},
 		{`{"version":"1","retry":1.5}`, "payload.retry: must be null or an integer, not a number"},
-		{`{"version":"1","ver":"2"}`, "payload.ver: is not known; known are extra, hosts, labels, retry, version, wait"},
-		{`{"x":1,"hosts":{}}`, "payload.version: is missing; payload.hosts: must be null or an array, not an object; payload.x: is not known; known are extra, hosts, labels, retry, version, wait"},
+		{`{"version":"1","ver":"2"}`, "payload.ver: is not known; known fields are extra, hosts, labels, retry, version, wait"},
+		{`{"x":1,"hosts":{}}`, "payload.version: is missing; payload.hosts: must be null or an array, not an object; payload.x: is not known; known fields are extra, hosts, labels, retry, version, wait"},
 		{`{"version":`, "payload: is not JSON: unexpected EOF"},
 		{`{} {}`, "payload: is more than one JSON value"},
 	}

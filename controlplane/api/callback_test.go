@@ -28,7 +28,7 @@ func TestInvalidCallback(t *testing.T) {
 		{`{"url":"https://hooks.example.net/","on":["finished"]}`, "body.callback.on", "known fields are events, url"},
 		{`{"url":"https://hooks.example.net/","events":[]}`, "body.callback.events", "is empty"},
 		{`{"url":"https://hooks.example.net/","events":"finished"}`, "body.callback.events", "it is a string, but must be a list"},
-		{`{"url":"https://hooks.example.net/","events":["finished","started"]}`, "body.callback.events[1]", "possible are finished, incomplete, paused"},
+		{`{"url":"https://hooks.example.net/","events":["finished","started"]}`, "body.callback.events[1]", "but must be one of finished, incomplete, paused"},
 	} {
 		p := s.do(t, http.MethodPost, "/ping", `{"identifier":"1","callback":`+c.callback+`}`).problem(t, http.StatusUnprocessableEntity)
 		if !slices.ContainsFunc(p.Errors, func(e fieldError) bool { return e.Location == c.location && strings.Contains(e.Message, c.want) }) {

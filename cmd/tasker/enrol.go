@@ -46,9 +46,9 @@ func createTokenCommand(a *app) *cobra.Command {
 			}
 			_, err = fmt.Fprintf(a.out, "tasker-agent enrol --server %s --token %s\n", reachable(c.URL()), t.Token)
 			if isLocal(c.URL()) {
-				fmt.Fprintln(a.err, "If the servers reach this machine under another name or address, put it after --server.")
+				fmt.Fprintln(a.err, "If the servers reach this machine under another name or address, replace the URL after --server.")
 			}
-			fmt.Fprintf(a.err, "Valid for %d, until %s.\n", t.MaxUses, t.ExpiresAt.Local().Format(time.DateTime))
+			fmt.Fprintf(a.err, "Valid for %s until %s.\n", describe.Plural(t.MaxUses, "server"), t.ExpiresAt.Local().Format(time.DateTime))
 			return written(err)
 		}),
 	}
@@ -107,7 +107,7 @@ func stateOf(t tasker.EnrolToken, now time.Time) string {
 	case now.After(t.ExpiresAt):
 		return "expired"
 	}
-	return "good"
+	return "valid"
 }
 
 func revokeTokenCommand(a *app) *cobra.Command {

@@ -78,14 +78,14 @@ func (p plan) total() (n int) {
 	return n
 }
 
-// printPlan prints the waves of a request and what is wrong with it.
+// printPlan prints the waves of a request, and the endpoints that would fail now.
 func (p *printer) printPlan(shown plan) error {
 	var b strings.Builder
 	total := shown.total()
 	line := func(name, value string) { fmt.Fprintf(&b, "%-13s %s\n", name, terminal.OneLine(value)) }
 	switch {
 	case shown.Broadcast:
-		line(shown.Type, "all at once, on every endpoint that serves it before the receive timeout is over; now:")
+		line(shown.Type, "all at once, on every endpoint that serves the type before the receive timeout ends; at present:")
 	case shown.Rollout == nil:
 		line(shown.Type, describe.Plural(total, "endpoint")+", all at once")
 	default:
@@ -104,10 +104,10 @@ func (p *printer) printPlan(shown plan) error {
 		line("do not serve", fmt.Sprintf("%s: %s of %d: %s", shown.Type, describe.Plural(n, "endpoint"), total, table.Names(shown.NotServing)))
 	}
 	if n := len(shown.NotConnected) + len(shown.NotServing); shown.Rollout != nil && n > shown.Rollout.MaxFailures.Of(total) {
-		line("warning", "if this is still so when their waves begin, too many endpoints fail")
+		line("warning", "these endpoints fail unless this changes before their waves begin, and too many fail")
 	}
 	if shown.Task != "" {
-		line("exists", "task "+shown.Task+" has the same request: sending it again changes nothing")
+		line("exists", "task "+shown.Task+" was created by the same request; creating it again changes nothing")
 	}
 	_, err := fmt.Fprint(p.out, b.String())
 	return written(err)
@@ -143,6 +143,6 @@ func (p plan) waves(line func(name, value string)) {
 		for _, names := range p.Waves {
 			all = append(all, names...)
 		}
-		line("random order", "drawn when the task is created, from: "+table.Names(all))
+		line("random order", "chosen when the task is created, from: "+table.Names(all))
 	}
 }

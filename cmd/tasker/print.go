@@ -75,7 +75,7 @@ func (p *printer) printState(s client.State) error {
 		if at := s.Task.CancelRequestedAt; c.Action == "cancel" && at != nil && at.Equal(c.At) {
 			continue // the task has it, until a retry
 		}
-		line("asked", fmt.Sprintf("%s  %s by %s", describe.Time(c.At), c.Action, c.By))
+		line("requested", fmt.Sprintf("%s  %s by %s", describe.Time(c.At), c.Action, c.By))
 	}
 	if r := s.Task.Rollout; s.UndoneBy != "" && (r == nil || r.Rollback != s.UndoneBy) { // the rollout names its rollback
 		line("undone by", s.UndoneBy)
@@ -128,7 +128,7 @@ func (p *printer) printResponses(s client.State) error {
 	if width > 0 {
 		room = max(width-table.Width(rows), table.MinTextWidth)
 	}
-	t := table.New(append(header, "WHAT")...)
+	t := table.New(append(header, "DETAIL")...)
 	var long table.Notes
 	for i, r := range s.Responses {
 		cell, complete := table.FitText(describe.Detail(r), room)

@@ -59,47 +59,47 @@ func Until(r tasker.Rollout) string {
 // GateState returns the state of a gate that is evaluated.
 func GateState(r tasker.Rollout) string {
 	if r.Until == nil {
-		return "the gate is asked"
+		return "the gate is evaluated"
 	}
 	return "the gate must hold " + Until(r)
 }
 
-// RolloutPolicy returns what a rollout does after failures and between its waves, as names
+// RolloutPolicy returns the actions of a rollout after failures and between its waves, as names
 // and values.
 func RolloutPolicy(s tasker.RolloutSpec, total int) [][2]string {
 	n := s.MaxFailures.Of(total)
 	action := map[tasker.OnFailure]string{
-		tasker.OnFailureStop:     "stops with the %s failure of %d: what runs may finish, the rest is skipped",
-		tasker.OnFailurePause:    "pauses with the %s failure of %d: what runs may finish, a person decides",
-		tasker.OnFailureRollback: "stops with the %s failure of %d, and is undone where something was changed",
+		tasker.OnFailureStop:     "stops at the %s failure of %d: running endpoints finish, the others are skipped",
+		tasker.OnFailurePause:    "pauses at the %s failure of %d: running endpoints finish, then a person decides",
+		tasker.OnFailureRollback: "stops at the %s failure of %d, then is undone on the endpoints where it was started",
 	}[s.OnFailure]
-	failures := "cannot stop it: all may fail"
+	failures := "all endpoints may fail"
 	if n < total {
 		failures = fmt.Sprintf(action, Ordinal(n+1), total)
 	}
 	list := [][2]string{{"failures", failures}}
 	var between []string
 	if s.PauseBetween > 0 {
-		between = append(between, fmt.Sprintf("%v pass", s.PauseBetween))
+		between = append(between, fmt.Sprintf("wait %v", s.PauseBetween))
 	}
 	if g := s.Gate; g != nil {
-		condition := "answer 2xx: " + g.URL
+		condition := "this URL must answer 2xx: " + g.URL
 		if g.PromQL != "" {
-			condition = "hold: " + g.PromQL
+			condition = "this query must hold: " + g.PromQL
 		}
 		if g.For > 0 {
-			condition = fmt.Sprintf("for %v %s", g.For, condition)
+			condition = fmt.Sprintf("for %v, %s", g.For, condition)
 		}
-		between = append(between, "this must "+condition)
+		between = append(between, condition)
 	}
 	if len(between) > 0 {
 		list = append(list, [2]string{"between", strings.Join(between, ", then ")})
 	}
 	if s.PauseAfterCanary && s.Canary.N > 0 {
-		list = append(list, [2]string{"canary", "is followed by a pause until somebody resumes"})
+		list = append(list, [2]string{"canary", "then pause until a person resumes"})
 	}
 	if s.Exclusive {
-		list = append(list, [2]string{"exclusive", "no other rollout is on one of its endpoints meanwhile"})
+		list = append(list, [2]string{"exclusive", "no other rollout uses its endpoints at the same time"})
 	}
 	return list
 }

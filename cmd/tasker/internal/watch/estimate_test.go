@@ -29,12 +29,12 @@ func TestRemaining(t *testing.T) {
 		{"running", nil, 2, 15*time.Second + each},
 		{"the last wave", nil, 3, 15 * time.Second},
 		{"soaking", func(t *tasker.Task) { t.Rollout.State, t.Rollout.Until = tasker.RolloutSoaking, at(12_000) }, 1, 7*time.Second + 10*time.Second + usual + each},
-		{"the gate is asked", func(t *tasker.Task) { t.Rollout.State = tasker.RolloutGating }, 1, 10*time.Second + usual + each},
+		{"the gate is evaluated", func(t *tasker.Task) { t.Rollout.State = tasker.RolloutGating }, 1, 10*time.Second + usual + each},
 		{"the gate holds", func(t *tasker.Task) { t.Rollout.State, t.Rollout.Until = tasker.RolloutGating, at(8_000) }, 1, 3*time.Second + usual + each},
 		{"paused", func(t *tasker.Task) { t.Rollout.State = tasker.RolloutPaused }, 1, 0},
 		{"it will pause", func(t *tasker.Task) { t.Rollout.PauseAfterCanary = true }, 1, 0},
 		{"it has paused", func(t *tasker.Task) { t.Rollout.PauseAfterCanary = true }, 2, 15*time.Second + each},
-		{"a cancel is asked for", func(t *tasker.Task) { t.CancelRequestedAt = at(0) }, 2, 0},
+		{"a cancel is requested", func(t *tasker.Task) { t.CancelRequestedAt = at(0) }, 2, 0},
 		{"over", func(t *tasker.Task) { t.Rollout.State = tasker.RolloutFinished }, 3, 0},
 	}
 	for _, tt := range tests {
@@ -84,7 +84,7 @@ func TestUsualRunTime(t *testing.T) {
 		switch r.URL.Path {
 		case "/app":
 			if r.URL.Query().Get("status") != "succeeded" {
-				t.Errorf("asked for %s", r.URL)
+				t.Errorf("requested %s", r.URL)
 			}
 			fmt.Fprint(w, `{"tasks":[{"type":"app","id":"dry","action":"plan"},{"type":"app","id":"a"},{"type":"app","id":"self"},{"type":"app","id":"b"}]}`)
 		case "/app/a":

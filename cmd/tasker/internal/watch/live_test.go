@@ -89,7 +89,7 @@ func TestLive_unreachable(t *testing.T) {
 func TestLive_last_output(t *testing.T) {
 	t.Parallel()
 	var ended atomic.Bool
-	asked := make(chan struct{}, 10)
+	requested := make(chan struct{}, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !strings.HasSuffix(r.URL.Path, "/web-1/output"):
@@ -98,7 +98,7 @@ func TestLive_last_output(t *testing.T) {
 			fmt.Fprintln(w, "no such host")
 		default:
 			fmt.Fprintln(w, "starting")
-			asked <- struct{}{}
+			requested <- struct{}{}
 		}
 	}))
 	defer server.Close()
@@ -110,7 +110,7 @@ func TestLive_last_output(t *testing.T) {
 	var b bytes.Buffer
 	l := NewLive(t.Context(), &b, Screen{Size: func() (int, int) { return 80, 24 }}, &Controls{client: c})
 	l.Show(rolloutOf(1, 1, tasker.RolloutSpec{}))
-	<-asked
+	<-requested
 	ended.Store(true)
 	s := rolloutOf(1, 1, tasker.RolloutSpec{})
 	s.Responses[0].OutputBytes++

@@ -30,5 +30,6 @@ type Presence struct {
 	Load      float64           `json:"load" doc:"The one-minute load average of the server."`
 	Heartbeat Duration          `json:"heartbeat" doc:"The interval of the agent's heartbeats; the control plane sets a longer one for large fleets."`
 	Duplicate bool              `json:"duplicate,omitempty" doc:"Another process with the agent's data directory has requested the endpoint's name within the last hour: a cloned server. It is refused while this agent is connected. Only an agent that connects over HTTP reports it."`
+	Problem   string            `json:"problem,omitempty" doc:"Why the agent could not accept an order within the last minute, for example because its disk is full; absent if there was no problem."`
 	Key       string            `json:"key,omitempty" doc:"The id of the newest signing key that the agent accepts; absent if it is not enrolled."`
 }

@@ -44,7 +44,11 @@ func (r *receiver) receive(ctx context.Context, orders []tasker.Order) error {
 	if err := r.opts.Journal.Accept(b.records, b.tombstones); err != nil {
 		b.release()
 		r.opts.Log.Error("cannot record orders; they are not acknowledged", "orders", len(signed), "error", err)
+		r.reporter.setProblem(err)
 		return err
+	}
+	if len(b.records)+len(b.tombstones) > 0 {
+		r.reporter.setProblem(nil)
 	}
 	b.apply(ctx)
 	if b.outcomes[outcomeExpired] > 0 && r.clock.startResync() {

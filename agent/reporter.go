@@ -44,6 +44,29 @@ type reporter struct {
 	firstHello           time.Duration
 	helloAt, heartbeatAt time.Time
 	heartbeat            time.Duration
+	// problem is why the last order was not accepted, at problemAt.
+	problem   string
+	problemAt time.Time
+}
+
+// problemLifetime is how long a problem is reported after it was last seen. The transport
+// delivers an order that was not accepted again well within it.
+const problemLifetime = time.Minute
+
+// setProblem records why an order was not accepted; nil clears it. A change is reported at
+// once, because the control plane names it as the reason of a missing response.
+func (r *reporter) setProblem(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.problem
+	r.problem, r.problemAt = "", time.Now()
+	if err != nil {
+		r.problem = "the agent cannot write its journal: " + err.Error()
+	}
+	if r.problem != before && r.welcomed {
+		r.heartbeatAt = time.Now()
+		r.reports.wakeReporter()
+	}
 }
 
 // beginSession begins a session with a hello: the link has connected, or the agent
@@ -187,13 +210,16 @@ func (r *reporter) sendHeartbeat(ctx context.Context) {
 func (r *reporter) presence() tasker.Presence {
 	running, waiting := r.scheduler.counts()
 	r.mu.Lock()
-	heartbeat := r.heartbeat
+	heartbeat, problem := r.heartbeat, r.problem
+	if time.Since(r.problemAt) > problemLifetime {
+		problem = ""
+	}
 	r.mu.Unlock()
 	p := tasker.Presence{
 		Version: r.opts.Version, Labels: r.opts.Labels,
 		Handlers: r.opts.Handlers.Names(), Scripts: r.opts.Handlers.Scripts(),
 		Metrics: r.opts.MetricsAddress, Running: running, Waiting: waiting,
-		Heartbeat: tasker.Duration(heartbeat), Duplicate: r.opts.Connection.isContested(), Key: r.keys.newest(),
+		Heartbeat: tasker.Duration(heartbeat), Duplicate: r.opts.Connection.isContested(), Key: r.keys.newest(), Problem: problem,
 	}
 	if avg, err := load.Avg(); err == nil {
 		p.Load = avg.Load1

@@ -81,12 +81,22 @@ func missingReason(r *responseRow, e *endpointRow, c Credential, now sqldb.Micro
 		return "never connected"
 	case !e.isConnected(now):
 		return "offline since " + e.lastSeen.RFC3339()
+	case e.presence.Problem != "":
+		return boundProblem(e.presence.Problem)
 	case r.Status == tasker.Sent:
 		return "not acknowledged"
 	case r.Reason != "":
 		return r.Reason
 	}
 	return "not sent"
+}
+
+// maxProblem bounds an agent's problem in a reason, in bytes.
+const maxProblem = 500
+
+// boundProblem returns the begin of a problem that an agent reports.
+func boundProblem(problem string) string {
+	return strings.ToValidUTF8(problem[:min(len(problem), maxProblem)], "")
 }
 
 // closeBroadcast ends the time in which a broadcast may be received.

@@ -10,6 +10,23 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store"
 )
 
+func TestMissingReasonNamesTheProblemOfTheAgent(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		task := f.create(t, request("a", "web-1"))
+		f.send(t, 1)
+		f.Add(25 * time.Second)
+		report := heartbeat("web-1")
+		report.Heartbeat.Presence.Problem = "the agent cannot write its journal: no space left on device"
+		f.apply(t, report)
+		f.Add(6 * time.Second)
+		f.expire(t, 1)
+		responses := f.want(t, task.ID, "incomplete", "web-1", "missing")
+		if got := responses["web-1"].Reason; got != report.Heartbeat.Presence.Problem {
+			t.Errorf("reason %q, want the agent's problem", got)
+		}
+	})
+}
+
 func TestExpireMissing(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.apply(t, hello("gone", "s"), hello("stopped", "s"), hello("silent", "s"), hello("unroutable", "s"), hello("busy", "s"), hello("unsent", "s"))

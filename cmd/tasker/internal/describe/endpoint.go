@@ -25,6 +25,7 @@ func EndpointFacts(e tasker.Endpoint) string {
 		{"first seen", Time(e.FirstSeen)},
 		{"enrolled", at(e.EnrolledAt)},
 		{"revoked", at(e.RevokedAt)},
+		{"problem", e.Problem},
 		{"version", e.Version},
 		{"running", Plural(e.Running, "task")},
 		{"waiting", Plural(e.Waiting, "task")},

@@ -148,6 +148,21 @@ func TestOpenDamaged(t *testing.T) {
 	}
 }
 
+func TestOpenRefusesEncryptedZip(t *testing.T) {
+	t.Parallel()
+	content := packZip(t, file("f", "secret"))
+	for _, header := range []struct {
+		signature string
+		flags     int
+	}{{"PK\x03\x04", 6}, {"PK\x01\x02", 8}} {
+		content[bytes.Index(content, []byte(header.signature))+header.flags] |= 1
+	}
+	var refused *archive.RefusedError
+	if _, err := unpack(t, archive.Zip, limits(), content); !errors.As(err, &refused) || !strings.Contains(err.Error(), `the archive is encrypted ("f")`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestOpenStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())

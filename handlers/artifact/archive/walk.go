@@ -96,6 +96,9 @@ const (
 	directoryPerEntry = 512
 )
 
+// encrypted is the flag of an encrypted entry of a zip file.
+const encrypted = 0x1
+
 // directoryReader fails when more than the remaining bytes are read.
 type directoryReader struct {
 	f         *os.File
@@ -127,6 +130,9 @@ func visitZip(ctx context.Context, zf *zip.File, v visitor) error {
 		e.kind = symlink
 	default:
 		return refuse("%q is neither a file, a directory nor a link (%s); a release must not contain devices or pipes", zf.Name, zf.Mode())
+	}
+	if zf.Flags&encrypted != 0 {
+		return refuse("the archive is encrypted (%q); pack it without a password", zf.Name)
 	}
 	content, err := zf.Open()
 	if err != nil {

@@ -94,16 +94,17 @@ func newMux(c *config.Agent, log *slog.Logger, extra []handlers.Handler) (*handl
 		log.Info("tasks share the cgroup of the agent", "reason", err)
 	}
 	all, err := builtin.New(builtin.Options{
-		AllowCommands:  allowedCommands(c.Handlers.Command.Allow),
-		AllowFiles:     c.Handlers.File.Allow,
-		AllowPackages:  c.Handlers.Package.Allow,
-		AllowServices:  c.Handlers.Service.Allow,
-		AllowArtifacts: c.Handlers.Artifact.Allow,
-		ScriptDir:      c.Handlers.Script.Directory,
-		UnitDir:        filepath.Join(c.DataDir, "units"),
-		SnapshotDir:    filepath.Join(c.DataDir, "before"),
-		Runner:         &process.Runner{Grace: c.KillGrace.D(), Cgroup: cgroup, Log: log},
-		Log:            log,
+		AllowCommands:   allowedCommands(c.Handlers.Command.Allow),
+		AllowFiles:      c.Handlers.File.Allow,
+		AllowPackages:   c.Handlers.Package.Allow,
+		AllowServices:   c.Handlers.Service.Allow,
+		AllowArtifacts:  c.Handlers.Artifact.Allow,
+		ArtifactSources: c.Handlers.Artifact.Sources, ArtifactTokenFiles: c.Handlers.Artifact.TokenFiles,
+		ScriptDir:   c.Handlers.Script.Directory,
+		UnitDir:     filepath.Join(c.DataDir, "units"),
+		SnapshotDir: filepath.Join(c.DataDir, "before"),
+		Runner:      &process.Runner{Grace: c.KillGrace.D(), Cgroup: cgroup, Log: log},
+		Log:         log,
 	})
 	if err != nil {
 		return nil, err

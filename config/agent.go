@@ -96,11 +96,9 @@ type Handlers struct {
 	Command Command `yaml:"command"`
 	// File allows the absolute paths of the directories in and below which files may be
 	// written and removed.
-	File   AllowList `yaml:"file"`
-	Script Script    `yaml:"script"`
-	// Artifact allows the absolute paths of the directories to which releases may be
-	// deployed.
-	Artifact AllowList `yaml:"artifact"`
+	File     AllowList `yaml:"file"`
+	Script   Script    `yaml:"script"`
+	Artifact Artifact  `yaml:"artifact"`
 	// Package allows packages, by names or patterns like "app-*".
 	Package AllowList `yaml:"package"`
 	// Service allows the systemd units that the handlers service and artifact may control,
@@ -132,6 +130,18 @@ type AllowedCommand struct {
 
 // shorthand returns the field that a list sets.
 func (c *AllowedCommand) shorthand() any { return &c.Argv }
+
+// Artifact is the section of the artifact handler. Its lists are empty by default, which
+// allows nothing.
+type Artifact struct {
+	// Allow lists the absolute paths of the directories to which releases may be deployed.
+	Allow []string `yaml:"allow"`
+	// Sources lists the URLs at and below which releases may be fetched: http, https, and
+	// file for directories of this server. In a host, "*" stands for any characters.
+	Sources []string `yaml:"sources"`
+	// TokenFiles lists the absolute paths of the files whose token a task may send.
+	TokenFiles []string `yaml:"token_files"`
+}
 
 // Script is the section of the script handler.
 type Script struct {

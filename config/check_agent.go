@@ -38,6 +38,8 @@ func (v *validator) checkAgent(a *Agent, e Enrolled) {
 	v.checkDirectories("handlers.file.allow", a.Handlers.File.Allow)
 	v.checkScripts(a.Handlers.Script.Directory)
 	v.checkDirectories("handlers.artifact.allow", a.Handlers.Artifact.Allow)
+	v.checkSources("handlers.artifact.sources", a.Handlers.Artifact.Sources)
+	v.checkPlainPaths("handlers.artifact.token_files", a.Handlers.Artifact.TokenFiles)
 	v.checkPatterns("handlers.package.allow", a.Handlers.Package.Allow)
 	v.checkPatterns("handlers.service.allow", a.Handlers.Service.Allow)
 	if a.Concurrency < 1 || a.Concurrency > maxConcurrency {
@@ -170,6 +172,31 @@ func (v *validator) checkDirectories(key string, dirs []string) {
 			v.add(fmt.Sprintf("%s[%d]", key, i), "would allow every file; name directories by their plain absolute paths")
 		} else if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
 			v.add(fmt.Sprintf("%s[%d]", key, i), "%q is not the plain absolute path of a directory, like /srv/app, without '.', '..', double slashes and a slash at the end", dir)
+		}
+	}
+}
+
+// checkSources checks the URLs from which releases may be fetched.
+func (v *validator) checkSources(key string, urls []string) {
+	for i, text := range urls {
+		u, err := url.Parse(text)
+		key := fmt.Sprintf("%s[%d]", key, i)
+		switch {
+		case err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+			v.add(key, "is not a plain URL, like https://mirror.example.net/app, without user and query")
+		case u.Scheme == "file" && (u.Host != "" || !filepath.IsAbs(u.Path) || filepath.Clean(u.Path) != u.Path):
+			v.add(key, "%q is not like file:///var/cache/releases, with the plain absolute path of a directory", text)
+		case u.Scheme != "file" && (u.Scheme != "http" && u.Scheme != "https" || u.Host == ""):
+			v.add(key, "%q begins with neither https://HOST, http://HOST nor file:///", text)
+		}
+	}
+}
+
+// checkPlainPaths accepts files that do not exist yet.
+func (v *validator) checkPlainPaths(key string, files []string) {
+	for i, file := range files {
+		if !filepath.IsAbs(file) || filepath.Clean(file) != file {
+			v.add(fmt.Sprintf("%s[%d]", key, i), "%q is not the plain absolute path of a file", file)
 		}
 	}
 }

@@ -160,7 +160,7 @@ handlers:
   command: {allow: [["/usr/bin/uptime"], {argv: ["/usr/bin/make", "*"], env: [DESTDIR], cwd: ["/srv/*"], stdin: on, creates: [/srv/built]}]}
   file: {allow: [/etc/app]}
   script: {directory: /etc/tasker-agent/handlers.d}
-  artifact: {allow: [/srv/app]}
+  artifact: {allow: [/srv/app], sources: ["https://mirror.example.net/app"], token_files: [/etc/tasker-agent/mirror.token]}
   package: {allow: [nginx, "app-*"]}
   service: {allow: ["app@*.service", nginx]}
 kill_grace: 1.5
@@ -185,7 +185,7 @@ kill_grace: 1.5
 			}},
 			File:     config.AllowList{Allow: []string{"/etc/app"}},
 			Script:   config.Script{Directory: "/etc/tasker-agent/handlers.d"},
-			Artifact: config.AllowList{Allow: []string{"/srv/app"}},
+			Artifact: config.Artifact{Allow: []string{"/srv/app"}, Sources: []string{"https://mirror.example.net/app"}, TokenFiles: []string{"/etc/tasker-agent/mirror.token"}},
 			Package:  config.AllowList{Allow: []string{"nginx", "app-*"}},
 			Service:  config.AllowList{Allow: []string{"app@*.service", "nginx"}},
 		},

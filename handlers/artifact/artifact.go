@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/artifact/fetch"
 	"github.com/MatthiasWiesner/tasker/handlers/process"
@@ -36,7 +37,11 @@ type Options struct {
 	// Allow lists the absolute paths of the directories to which releases may be
 	// deployed.
 	Allow []string
-	Units Units
+	// Sources lists the URLs at and below which releases may be fetched (see
+	// fetch.NewSources), and TokenFiles the absolute paths of the files whose token a task
+	// may send to them.
+	Sources, TokenFiles []string
+	Units               Units
 	// Runner runs hooks and the commands of health checks.
 	Runner *process.Runner
 	// Snapshots keeps, for each task, the release that was current before it.
@@ -75,7 +80,7 @@ func Info() handlers.Info {
 	}
 }
 
-// New returns the handler. It returns an error that names the invalid entry of the
+// New returns the handler. It returns an error that names the invalid entry of an
 // allow-list.
 func New(o Options) (handlers.Handler, error) {
 	for i, dir := range o.Allow {
@@ -83,8 +88,17 @@ func New(o Options) (handlers.Handler, error) {
 			return nil, fmt.Errorf("handlers.artifact: allow[%d]: %q is not the plain absolute path of a directory", i, dir)
 		}
 	}
+	for i, file := range o.TokenFiles {
+		if !filepath.IsAbs(file) || filepath.Clean(file) != file {
+			return nil, fmt.Errorf("handlers.artifact: token_files[%d]: %q is not the plain absolute path of a file", i, file)
+		}
+	}
+	sources, err := fetch.NewSources(o.Sources)
+	if err != nil {
+		return nil, err
+	}
 	d := &deployer{Options: o, fetcher: fetch.Fetcher{
-		IdleTimeout: 30 * time.Second, GiveUpAfter: 5 * time.Minute,
+		Sources: sources, IdleTimeout: 30 * time.Second, GiveUpAfter: 5 * time.Minute,
 		Retry: backoff.Policy{First: time.Second, Cap: 30 * time.Second},
 	}}
 	return handlers.Typed(Info(), d.handle), nil
@@ -103,6 +117,13 @@ func (h *deployer) handle(ctx context.Context, p Payload, call handlers.Call) (h
 	}
 	if err := h.checkAllowed(p); err != nil {
 		return handlers.Result{}, err
+	}
+	// An undo fetches nothing. A resumed call may have fetched its release already; if not,
+	// the download checks the source again.
+	if call.Action != tasker.Undo && !call.Resumed {
+		if err := h.checkSource(s); err != nil {
+			return handlers.Result{}, err
+		}
 	}
 	d := &deployment{deployer: h, spec: s, progress: &progress{call: call}, out: Outcome{To: p.Version}}
 	err = d.run(ctx)
@@ -125,6 +146,38 @@ func (h *deployer) checkAllowed(p Payload) error {
 		return nil
 	}
 	return h.Units.CheckAllowed(p.Unit)
+}
+
+// checkSource rejects a source that the agent's configuration does not allow, and a token
+// that must not be sent to it.
+func (h *deployer) checkSource(s spec) error {
+	if err := h.fetcher.Sources.Check(s.source); err != nil {
+		return err
+	}
+	return h.checkToken(s)
+}
+
+// checkToken rejects a token file that the agent's configuration does not allow, or whose
+// token must not be sent to the source.
+func (h *deployer) checkToken(s spec) error {
+	switch {
+	case s.TokenFile == "":
+		return nil
+	case !slices.Contains(h.TokenFiles, s.TokenFile):
+		return handlers.Reject("the agent may not send the token of %s: add %[1]q to handlers.artifact.token_files in its configuration", s.TokenFile)
+	case !h.fetcher.Sources.Names(s.source):
+		return handlers.Reject("the agent sends a token only to a host that its configuration names without a wildcard: add %q to handlers.artifact.sources", s.source.Scheme+"://"+s.source.Host)
+	}
+	return nil
+}
+
+// authorization returns the value of the header with which the release is fetched; empty
+// sends none.
+func (h *deployer) authorization(s spec) (string, error) {
+	if err := h.checkToken(s); err != nil {
+		return "", err
+	}
+	return s.readToken()
 }
 
 // progress reports the steps of one call to the control plane and to the task's output.

@@ -73,6 +73,7 @@ func TestDeployPlainFileOverHTTP(t *testing.T) {
 	}))
 	t.Cleanup(mirror.Close)
 	token := filepath.Join(f.home, "token")
+	must(f.allow([]string{mirror.URL}, token))
 	p := map[string]any{
 		"url": mirror.URL + "/app?signature=hunter2", "sha256": strings.ToUpper(sum([]byte(content))), "version": "1", "directory": f.app(),
 		"format": "plain", "name": "bin/app", "mode": "0775", "token_file": token,

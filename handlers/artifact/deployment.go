@@ -88,7 +88,7 @@ func (d *deployment) readState() (appState, error) {
 }
 
 func (d *deployment) installer() *installer {
-	return &installer{spec: d.spec, progress: d.progress, fetcher: &d.fetcher, app: d.app}
+	return &installer{spec: d.spec, progress: d.progress, deployer: d.deployer, app: d.app}
 }
 
 func (d *deployment) programs() programs {

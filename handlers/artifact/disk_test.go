@@ -44,6 +44,7 @@ func TestDeployOnFullDisk(t *testing.T) {
 		}
 	}))
 	t.Cleanup(mirror.Close)
+	must(f.allow([]string{mirror.URL}))
 	p := f.payload("1.2", nil)
 	p["url"] = mirror.URL + "/app.zip"
 	f.wantError(f.do(t.Context(), call{task: "t3", payload: p}), "the disk is full")
@@ -108,6 +109,7 @@ func TestPartialDownload(t *testing.T) {
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(content)))
 	}))
 	t.Cleanup(mirror.Close)
+	must(f.allow([]string{mirror.URL}))
 	p := map[string]any{"url": mirror.URL + "/app.tar.gz", "sha256": sum(content), "version": "1.0", "directory": f.app()}
 	part := f.app() + "/.tasker/" + sum(content) + ".part"
 	cancelDownload := func(task string) {

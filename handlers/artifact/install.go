@@ -23,8 +23,8 @@ import (
 type installer struct {
 	spec
 	*progress
-	fetcher *fetch.Fetcher
-	app     *appDir
+	deployer *deployer
+	app      *appDir
 }
 
 // install makes sure that the release exists, and reports whether it had to be
@@ -66,13 +66,13 @@ func (i *installer) isInstalled() (bool, error) {
 }
 
 func (i *installer) download(ctx context.Context) (*os.File, error) {
-	authorization, err := i.authorization()
+	authorization, err := i.deployer.authorization(i.spec)
 	if err != nil {
 		return nil, err
 	}
 	shown := fetch.Redact(i.source)
 	i.start("download", 0, "downloading "+shown)
-	return i.fetcher.Get(ctx, fetch.Request{
+	return i.deployer.fetcher.Get(ctx, fetch.Request{
 		URL: i.source, Authorization: authorization, SHA256: i.SHA256, MaxSize: i.MaxSize,
 		Dir: i.app.root, Name: ownDir + "/" + i.SHA256 + partialSuffix,
 		CheckSpace: i.checkSpace, Log: i.call.Output,

@@ -59,17 +59,24 @@ func (s *server) running() string { return filepath.Join(s.home, "running") }
 
 func newServer(home string) (*server, error) {
 	s := &server{home: home}
+	return s, s.allow(nil)
+}
+
+// allow allows further sources, and the token files that are needed for them.
+func (s *server) allow(sources []string, tokenFiles ...string) error {
 	h, err := artifact.New(artifact.Options{
-		Allow:     []string{s.app()},
-		Units:     units{s},
-		Runner:    &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler)},
-		Snapshots: snapshot.New(filepath.Join(home, "before")),
+		Allow:      []string{s.app()},
+		Sources:    append([]string{"file://" + s.home + "/mirror", "file:///no", "https://tasker.invalid"}, sources...),
+		TokenFiles: tokenFiles,
+		Units:      units{s},
+		Runner:     &process.Runner{Grace: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler)},
+		Snapshots:  snapshot.New(filepath.Join(s.home, "before")),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.mux, err = handlers.NewMux(h)
-	return s, err
+	return err
 }
 
 // units is a service manager with one unit, which runs the release that is current when

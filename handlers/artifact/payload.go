@@ -162,9 +162,9 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// authorization reads the credentials from the token file on the server; they are not
-// part of the task.
-func (s spec) authorization() (string, error) {
+// readToken reads the credentials from the token file on the server; they are not part of
+// the task.
+func (s spec) readToken() (string, error) {
 	if s.TokenFile == "" {
 		return "", nil
 	}

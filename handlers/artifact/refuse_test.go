@@ -155,11 +155,57 @@ func TestReject(t *testing.T) {
 			}
 		})
 	}
-	for _, scheme := range []string{"http", "https"} {
-		p := f.payload("1.0", nil)
-		p["url"], p["token_file"] = scheme+"://host.invalid/a.zip", "/no/such"
-		f.wantError(f.do(t.Context(), call{task: "t1", payload: p}), map[string]string{"http": "the token could be read on its way", "https": "/no/such"}[scheme])
+}
+
+// A task can fetch only from the sources, and send only the tokens, that the agent's
+// configuration allows; by default none.
+func TestRejectSourcesAndTokensThatAreNotAllowed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	token := f.home + "/token"
+	must(os.WriteFile(token, []byte("hunter2\n"), 0o600))
+	must(f.allow([]string{"https://host.invalid", "http://host.invalid", "https://*"}, "/no/such", token))
+	for name, tt := range map[string]struct{ url, token, want string }{
+		"unsafe":        {"http://host.invalid/a.zip", token, "the token could be read on its way"},
+		"no token file": {"https://host.invalid/a.zip", "/no/such", "token_file: open /no/such: no such file"},
+		"other token":   {"https://host.invalid/a.zip", "/etc/machine-id", `add "/etc/machine-id" to handlers.artifact.token_files`},
+		"wildcard host": {"https://evil.invalid/a.zip", token, `only to a host that its configuration names without a wildcard: add "https://evil.invalid" to handlers.artifact.sources`},
+		"other scheme":  {"http://evil.invalid/a.zip", "", `add "http://evil.invalid" to handlers.artifact.sources`},
+		"local file":    {"file:///etc/shadow", "", `add "file:///etc" to handlers.artifact.sources`},
+	} {
+		for _, action := range []tasker.Action{tasker.Perform, tasker.DryRun} {
+			p := f.payload("1.0", nil)
+			p["url"], p["format"] = tt.url, "zip"
+			if tt.token != "" {
+				p["token_file"] = tt.token
+			}
+			a := f.do(t.Context(), call{task: "t1", action: action, payload: p})
+			var reject *handlers.RejectError
+			if !strings.Contains(fmt.Sprint(a.err), tt.want) || errors.As(a.err, &reject) == (name == "no token file") {
+				t.Errorf("%s: got %v, want a rejection with %q", name, a.err, tt.want)
+			}
+		}
 	}
+	// The default.
+	h, err := artifact.New(artifact.Options{Allow: []string{f.app()}, Units: units{f.server}})
+	must(err)
+	f.mux, err = handlers.NewMux(h)
+	must(err)
+	f.wantError(f.do(t.Context(), call{task: "t2", payload: f.payload("1.0", nil)}), "/mirror\" to handlers.artifact.sources")
+}
+
+// A configuration that no longer allows a source does not prevent an undo.
+func TestUndoAfterTheSourceWasRemoved(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.deployPlain("t1", "1.0")
+	f.deployPlain("t2", "1.1")
+	p := f.payload("1.1", nil)
+	p["url"] = "https://host.invalid/app.tar.gz"
+	if a := f.do(t.Context(), call{task: "t3", action: tasker.Undo, undoes: "t2", payload: p}); a.err != nil {
+		t.Error(a.err)
+	}
+	f.wantCurrent("1.0")
 }
 
 func TestRejectAnotherFileForTheVersion(t *testing.T) {
@@ -181,6 +227,11 @@ func TestInvalidAllowList(t *testing.T) {
 	for _, dir := range []string{"", "/", "app", "/srv/app/", "/srv/../app"} {
 		if _, err := artifact.New(artifact.Options{Allow: []string{"/srv/app", dir}}); err == nil || !strings.Contains(err.Error(), "handlers.artifact: allow[1]") {
 			t.Errorf("%q: %v", dir, err)
+		}
+	}
+	for key, o := range map[string]artifact.Options{"sources": {Sources: []string{"mirror"}}, "token_files": {TokenFiles: []string{"token"}}} {
+		if _, err := artifact.New(o); err == nil || !strings.Contains(err.Error(), key+"[0]") {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 }

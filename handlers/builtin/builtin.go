@@ -32,6 +32,9 @@ type Options struct {
 	// AllowFiles, AllowPackages and AllowArtifacts are the allow-lists of the handlers
 	// file, package and artifact.
 	AllowFiles, AllowPackages, AllowArtifacts []string
+	// ArtifactSources and ArtifactTokenFiles are the places from which the handler artifact
+	// may fetch releases, and the token files that it may use for them.
+	ArtifactSources, ArtifactTokenFiles []string
 	// ScriptDir is the directory of the handler script.
 	ScriptDir string
 	// UnitDir is the directory in which the handlers upgrade-agent and package keep the
@@ -68,7 +71,7 @@ func New(o Options) ([]handlers.Handler, error) {
 		return nil, err
 	}
 	artifacts, err := artifact.New(artifact.Options{
-		Allow: o.AllowArtifacts, Runner: o.Runner, Snapshots: snapshots(artifact.Name),
+		Allow: o.AllowArtifacts, Sources: o.ArtifactSources, TokenFiles: o.ArtifactTokenFiles, Runner: o.Runner, Snapshots: snapshots(artifact.Name),
 		Units: units{Manager: &service.Manager{Settle: service.DefaultSettle}, Allow: o.AllowServices},
 	})
 	if err != nil {

@@ -10,17 +10,18 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/MatthiasWiesner/tasker/handlers"
 )
 
 // errRedirect is the error of a redirect that must not be followed.
 var errRedirect = errors.New("refused a redirect")
 
-// newClient returns a client that follows only safe redirects.
-func newClient(origin *url.URL, idle time.Duration) *http.Client {
+// newClient returns a client that follows only safe redirects to allowed sources.
+func newClient(origin *url.URL, sources Sources, idle time.Duration) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
@@ -39,6 +40,9 @@ func newClient(origin *url.URL, idle time.Duration) *http.Client {
 				return fmt.Errorf("%w to %s: only http and https are followed", errRedirect, Redact(req.URL))
 			case previous.Scheme == "https" && req.URL.Scheme == "http":
 				return fmt.Errorf("%w from https to %s, where the file could be read and changed on its way; name an https URL", errRedirect, Redact(req.URL))
+			}
+			if err := sources.Check(req.URL); err != nil {
+				return fmt.Errorf("%w: %w", errRedirect, handlers.Reject("%s redirects to another place: %v", Redact(previous), err))
 			}
 			req.Header.Del("Referer") // Its query may be signed.
 			if req.URL.Scheme != origin.Scheme || req.URL.Host != origin.Host {
@@ -219,14 +223,13 @@ func requestError(u *url.URL, err error) error {
 // Size asks the server for the size of a file. It returns -1 if the server does not
 // report it.
 func (f *Fetcher) Size(ctx context.Context, u *url.URL, authorization string) (int64, error) {
-	if u.Scheme == "file" {
-		fi, err := os.Stat(u.Path)
-		if err != nil {
-			return -1, err
-		}
-		return fi.Size(), nil
+	if err := f.Sources.Check(u); err != nil {
+		return -1, err
 	}
-	client := newClient(u, f.IdleTimeout)
+	if u.Scheme == "file" {
+		return f.Sources.size(u)
+	}
+	client := newClient(u, f.Sources, f.IdleTimeout)
 	defer client.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, f.IdleTimeout)
 	defer cancel()

@@ -10,9 +10,9 @@
 // leaves: an unreachable server is then reported as such, and not as a timeout of the
 // task. The file is used only if its size and its SHA-256 are right.
 //
-// Redirects are followed to http and https only, never from https to http. A token is
-// sent only to the host that the URL names. Errors show URLs without user and query,
-// which can contain secrets.
+// Only allowed sources are used, also after a redirect. Redirects are followed to http and
+// https only, never from https to http. A token is sent only to the host that the URL
+// names. Errors show URLs without user and query, which can contain secrets.
 package fetch
 
 import (
@@ -54,6 +54,8 @@ type Request struct {
 
 // Fetcher fetches files.
 type Fetcher struct {
+	// Sources are the allowed places.
+	Sources Sources
 	// IdleTimeout ends an attempt during which nothing arrives. GiveUpAfter ends all
 	// attempts when nothing has arrived for so long.
 	IdleTimeout, GiveUpAfter time.Duration
@@ -73,6 +75,9 @@ func (e retryableError) Unwrap() error { return e.error }
 // Get returns the file, open for reading. The partial file stays, for the next call,
 // until the caller removes it.
 func (f *Fetcher) Get(ctx context.Context, r Request) (*os.File, error) {
+	if err := f.Sources.Check(r.URL); err != nil {
+		return nil, err
+	}
 	if r.partialSize() > 0 {
 		// An earlier process may have received all of it.
 		if file, err := r.openVerified(); err == nil {
@@ -83,10 +88,10 @@ func (f *Fetcher) Get(ctx context.Context, r Request) (*os.File, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		giveUpAfter = min(giveUpAfter, time.Until(deadline)/2)
 	}
-	receive := r.copyFile
+	receive := func(ctx context.Context) (bool, error) { return r.copyFile(ctx, f.Sources) }
 	if r.URL.Scheme != "file" {
 		idle := min(f.IdleTimeout, giveUpAfter)
-		client := newClient(r.URL, idle)
+		client := newClient(r.URL, f.Sources, idle)
 		defer client.CloseIdleConnections()
 		receive = (&download{Request: r, idle: idle, client: client}).receive
 	}
@@ -244,9 +249,9 @@ func tooLarge(u *url.URL, size, limit int64) error {
 
 // copyFile copies a file of this server, so that nobody can change it after it has been
 // verified.
-func (r *Request) copyFile(ctx context.Context) (bool, error) {
+func (r *Request) copyFile(ctx context.Context, sources Sources) (bool, error) {
 	// Without O_NONBLOCK, opening a pipe would block.
-	file, err := os.OpenFile(r.URL.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, err := sources.open(r.URL, os.O_RDONLY|syscall.O_NONBLOCK)
 	if err != nil {
 		return false, fmt.Errorf("%w on this server; correct the task's url, or put the file there", err)
 	}

@@ -126,8 +126,12 @@ func newDownload(t *testing.T, from string, want []byte) *download {
 	t.Cleanup(func() { root.Close() })
 	sum := sha256.Sum256(want)
 	var log bytes.Buffer
+	sources, err := fetch.NewSources([]string{"http://*", "https://*", "file:///"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &download{
-		Fetcher: fetch.Fetcher{IdleTimeout: time.Minute, GiveUpAfter: time.Minute, Retry: backoff.Policy{First: time.Millisecond, Cap: 10 * time.Millisecond}},
+		Fetcher: fetch.Fetcher{Sources: sources, IdleTimeout: time.Minute, GiveUpAfter: time.Minute, Retry: backoff.Policy{First: time.Millisecond, Cap: 10 * time.Millisecond}},
 		Request: fetch.Request{
 			URL: u, SHA256: hex.EncodeToString(sum[:]), MaxSize: 1 << 30, Dir: root, Name: "part", Authorization: token,
 			CheckSpace: func(int64) error { return nil }, Progress: func(int64, int64) {}, Log: &log,

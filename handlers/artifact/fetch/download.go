@@ -78,6 +78,8 @@ type origin struct {
 	URL string `json:"url"`
 	// Validator is the value for If-Range: a strong ETag or a Last-Modified.
 	Validator string `json:"validator"`
+	// Encoding is the Content-Encoding of the response.
+	Encoding string `json:"encoding,omitempty"`
 }
 
 var errIdle = errors.New("nothing arrived")
@@ -155,7 +157,7 @@ func (d *download) begin(resp *http.Response) error {
 	if validator == "" || strings.HasPrefix(validator, "W/") {
 		validator = resp.Header.Get("Last-Modified")
 	}
-	record, err := json.Marshal(origin{URL: withoutQuery(d.URL).String(), Validator: validator})
+	record, err := json.Marshal(origin{URL: withoutQuery(d.URL).String(), Validator: validator, Encoding: resp.Header.Get("Content-Encoding")})
 	if err != nil {
 		return err
 	}
@@ -164,10 +166,10 @@ func (d *download) begin(resp *http.Response) error {
 
 // readOrigin returns the recorded origin of the partial file; zero if it is not the
 // file of the request.
-func (d *download) readOrigin() origin {
+func (r *Request) readOrigin() origin {
 	var o origin
-	record, err := d.Dir.ReadFile(d.Name + ".json")
-	if err != nil || json.Unmarshal(record, &o) != nil || o.URL != withoutQuery(d.URL).String() {
+	record, err := r.Dir.ReadFile(r.Name + ".json")
+	if err != nil || json.Unmarshal(record, &o) != nil || o.URL != withoutQuery(r.URL).String() {
 		return origin{}
 	}
 	return o

@@ -200,7 +200,12 @@ func (r *Request) openVerified() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the downloaded file: %w", err)
 	}
-	return nil, fmt.Errorf("the SHA-256 of %s (%d bytes) is %s, not %s as in the task; correct the task, or find out who changed the file", Redact(r.URL), size, got, r.SHA256)
+	remedy := "correct the task, or find out who changed the file"
+	if encoding := r.readOrigin().Encoding; encoding != "" {
+		// The header makes other clients unpack the file before they compute a sum of it.
+		remedy = fmt.Sprintf("the server sent it with Content-Encoding: %s, which tasker does not undo; let the server send the archive without this header, or put the SHA-256 of the file as sent into the task", encoding)
+	}
+	return nil, fmt.Errorf("the SHA-256 of %s (%d bytes) is %s, not %s as in the task; %s", Redact(r.URL), size, got, r.SHA256, remedy)
 }
 
 // store appends the content of a reader to the partial file, which already has some

@@ -261,3 +261,23 @@ func TestGetFromDisk(t *testing.T) {
 	}
 	newDownload(t, u.String()+".pipe", want).wantError(t, "is not a regular file")
 }
+
+func TestWrongSumNamesTheContentEncoding(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t, func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Encoding", "gzip")
+		return false
+	})
+	newDownload(t, m.URL, content(2)).wantError(t, "the server sent it with Content-Encoding: gzip, which tasker does not undo")
+	// The same holds for a resumed download.
+	resumed := newMirror(t, nil)
+	resumed.serve = func(n int, w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Encoding", "gzip")
+		return n == 1 && resumed.sendHalf(w, r)
+	}
+	d := newDownload(t, resumed.URL, content(2))
+	d.wantError(t, "Content-Encoding: gzip")
+	if !strings.Contains(resumed.ranges(), "bytes=") {
+		t.Errorf("the download was not resumed: %s", resumed.ranges())
+	}
+}

@@ -28,8 +28,8 @@ func TestShippedFiles(t *testing.T) {
 		}
 	}
 	identity := func(string, *config.Agent) (config.Enrolled, error) { return enrolled(), nil }
-	if _, file, err := config.LoadAgent(config.Source{Mode: "production", Env: env}, identity); err != nil {
-		t.Errorf("%s: %v", file, err)
+	if c, file, err := config.LoadAgent(config.Source{Mode: "production", Env: env}, identity); err != nil || c.Metrics.Port != 9464 {
+		t.Errorf("%s: %+v, %v", file, c, err)
 	}
 	// Only the token, which the control plane writes, may be missing.
 	var problems config.Problems

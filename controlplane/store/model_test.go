@@ -215,7 +215,8 @@ func (m *model) checkResponse(r *rapid.T, seen int64, was, now tasker.Response) 
 		r.Fatalf("%+v became %+v without a version above %d", was, now, seen)
 	case was.Status.Ended() && !was.Presumed && changed:
 		r.Fatalf("%+v had ended and became %+v", was, now)
-	case !was.Presumed && now.Status.Rank() < was.Status.Rank():
+	case !was.Presumed && !now.Late && now.Status.Rank() < was.Status.Rank():
+		// A late response may have been presumed to have ended since the last check.
 		r.Fatalf("%+v fell to %+v", was, now)
 	case now.Seq < was.Seq:
 		r.Fatalf("sequence fell: %+v became %+v", was, now)

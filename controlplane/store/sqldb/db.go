@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,6 +37,9 @@ type DB struct {
 	migrator   *sql.DB
 	migrations fs.FS
 	clock      func() time.Time
+	// failedWrite is the error of the last transaction that wrote, if the database could not
+	// write; nil after one that succeeded.
+	failedWrite atomic.Pointer[error]
 	// trace, if set, is called with every statement.
 	trace func(query string, args []any)
 }

@@ -48,7 +48,8 @@ func (db *DB) Reset(ctx context.Context, tables ...string) error {
 	return db.Migrate(ctx)
 }
 
-// Check returns an error unless the database responds and has the right schema.
+// Check returns an error unless the database responds and has the right schema. If the last
+// write has failed, for example because the disk is full, it also tries to write.
 func (db *DB) Check(ctx context.Context) error {
 	if err := db.reader.PingContext(ctx); err != nil {
 		return db.Wrap("check the database", err)
@@ -71,5 +72,5 @@ func (db *DB) Check(ctx context.Context) error {
 	case have > want:
 		return fmt.Errorf("%w: version %d is newer than %d, which this program needs; run the program that created it", ErrSchema, have, want)
 	}
-	return nil
+	return db.checkWrite(ctx)
 }

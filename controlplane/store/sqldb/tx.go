@@ -21,6 +21,7 @@ type Tx struct {
 func (db *DB) Update(ctx context.Context, action string, fn func(*Tx) error) error {
 	for try := 1; ; try++ {
 		err := db.tryUpdate(ctx, fn)
+		db.recordWrite(err)
 		if err == nil || try == maxTries || db.dialect.classify(err) != classBusy {
 			return db.Wrap(action, err)
 		}
@@ -30,6 +31,26 @@ func (db *DB) Update(ctx context.Context, action string, fn func(*Tx) error) err
 		case <-time.After(rand.N(time.Duration(try*try) * 5 * time.Millisecond)): //nolint:gosec // jitter
 		}
 	}
+}
+
+// recordWrite keeps whether the database can write, for Check.
+func (db *DB) recordWrite(err error) {
+	switch {
+	case err == nil:
+		db.failedWrite.Store(nil)
+	case db.dialect.classify(err) == classUnavailable:
+		db.failedWrite.Store(&err)
+	}
+}
+
+// checkWrite returns an error if the last write has failed and another one fails now.
+func (db *DB) checkWrite(ctx context.Context) error {
+	if db.failedWrite.Load() == nil {
+		return nil
+	}
+	return db.Update(ctx, "write to the database", func(tx *Tx) error {
+		return tx.Exec(ctx, "UPDATE "+versionTable+" SET tstamp = CURRENT_TIMESTAMP WHERE version_id = 0")
+	})
 }
 
 func (db *DB) tryUpdate(ctx context.Context, fn func(*Tx) error) error {

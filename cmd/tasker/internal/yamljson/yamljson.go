@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// maxSize bounds the JSON, in bytes: aliases can make it far larger than the document.
-	maxSize = 16 << 20
+	// maxSize bounds the JSON, in bytes: aliases can make it far larger than the document,
+	// and the control plane accepts no larger request.
+	maxSize = 4 << 20
 	// maxDepth bounds the nesting.
 	maxDepth = 200
 )

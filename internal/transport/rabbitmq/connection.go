@@ -45,7 +45,7 @@ func (c *connection) start() {
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.done, c.changed = make(chan struct{}), make(chan struct{})
 	if c.dial == nil {
-		c.dial = func(ctx context.Context) (*session, error) { return dial(ctx, c.broker, c.name, false) }
+		c.dial = func(ctx context.Context) (*session, error) { return dial(ctx, c.broker, c.name, nil) }
 	}
 	go c.run()
 }

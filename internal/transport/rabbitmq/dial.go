@@ -1,21 +1,17 @@
 package rabbitmq
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"github.com/MatthiasWiesner/tasker/internal/reportrules"
 	"github.com/MatthiasWiesner/tasker/internal/transport"
 )
 
@@ -61,23 +57,13 @@ func parseURI(uri string) (address, error) {
 	return address{uri: uri, host: host, user: u.Username, description: fmt.Sprintf("%s, vhost %q", host, u.Vhost)}, nil
 }
 
-// dial opens a session, which ends with ctx. With limited, the messages that it receives
-// are limited in size and memory.
-func dial(ctx context.Context, broker address, name string, limited bool) (*session, error) {
+// dial opens a session, which ends with ctx. secure changes the connection before it is used;
+// nil leaves it as it is.
+func dial(ctx context.Context, broker address, name string, secure secureFunc) (*session, error) {
 	var raw net.Conn
 	var stop func() bool
-	var received *budget
-	uri, dialer := broker.uri, &net.Dialer{Timeout: dialTimeout}
-	secure := func(_ context.Context, c net.Conn) (net.Conn, error) { return c, nil }
-	if limited {
-		received = newBudget(memoryBudget)
-		// The limits need the messages in clear, so TLS comes before them.
-		var err error
-		if uri, secure, err = broker.withoutTLS(); err != nil {
-			return nil, err
-		}
-	}
-	conn, err := amqp.DialConfig(uri, amqp.Config{
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	conn, err := amqp.DialConfig(broker.uri, amqp.Config{
 		TLSClientConfig: broker.tls.Clone(), // the library modifies it
 		Heartbeat:       heartbeat,
 		Properties:      amqp.Table{"product": "tasker", "connection_name": name},
@@ -88,13 +74,10 @@ func dial(ctx context.Context, broker address, name string, limited bool) (*sess
 			}
 			raw, stop = c, context.AfterFunc(ctx, func() { _ = c.Close() })
 			// The handshake accepts no context; the library removes this deadline after it.
-			if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-				return nil, err
-			}
-			if c, err = secure(ctx, c); err != nil || !limited {
+			if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil || secure == nil {
 				return c, err
 			}
-			return newBoundedConn(c, reportrules.MaxReport, received), nil
+			return secure(ctx, c)
 		},
 	})
 	if stop != nil {
@@ -106,59 +89,7 @@ func dial(ctx context.Context, broker address, name string, limited bool) (*sess
 		}
 		return nil, dialError(broker, err)
 	}
-	s := newSession(ctx, conn, raw)
-	s.received = received
-	return s, nil
-}
-
-// withoutTLS returns the URI of the same broker without TLS, and a function that secures
-// the connection instead of the library.
-func (a address) withoutTLS() (uri string, secure func(context.Context, net.Conn) (net.Conn, error), err error) {
-	u, err := ParseURI(a.uri)
-	if err != nil {
-		return "", nil, err
-	}
-	if u.Scheme != "amqps" {
-		return a.uri, func(_ context.Context, c net.Conn) (net.Conn, error) { return c, nil }, nil
-	}
-	config := a.tls.Clone()
-	if config == nil {
-		if config, err = tlsConfig(u); err != nil {
-			return "", nil, err
-		}
-	}
-	config.ServerName = cmp.Or(config.ServerName, u.Host)
-	secure = func(ctx context.Context, c net.Conn) (net.Conn, error) {
-		client := tls.Client(c, config)
-		if err := client.HandshakeContext(ctx); err != nil {
-			return nil, err
-		}
-		return client, nil
-	}
-	return "amqp" + strings.TrimPrefix(a.uri, "amqps"), secure, nil
-}
-
-// tlsConfig returns the configuration that the parameters of a URI describe.
-func tlsConfig(u amqp.URI) (*tls.Config, error) {
-	config := &tls.Config{ServerName: u.ServerName, MinVersion: tls.VersionTLS12}
-	if u.CACertFile != "" {
-		pem, err := os.ReadFile(u.CACertFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the CA certificate of RabbitMQ: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read the CA certificate of RabbitMQ: %s has no certificate in PEM form", u.CACertFile)
-		}
-	}
-	if u.CertFile != "" && u.KeyFile != "" {
-		pair, err := tls.LoadX509KeyPair(u.CertFile, u.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("load the client certificate for RabbitMQ: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
+	return newSession(ctx, conn, raw), nil
 }
 
 // dialError explains why a connection could not be opened.

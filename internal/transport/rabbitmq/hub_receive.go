@@ -26,7 +26,7 @@ func reportOptions() subscriptionOptions {
 // are needed to handle the reports.
 func (h *Hub) Receive(ctx context.Context, handle func(context.Context, []tasker.Report) error) error {
 	return h.consume.receiveSessions(ctx, h.operations, func(ctx context.Context, s *session) error {
-		in, err := dial(ctx, h.consume.broker, h.consume.name+" reports", true)
+		in, err := dialLimited(ctx, h.consume.broker, h.consume.name+" reports")
 		if err != nil {
 			return err
 		}

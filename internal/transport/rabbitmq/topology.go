@@ -55,7 +55,7 @@ func Declare(ctx context.Context, uri string, types []tasker.TaskType) error {
 	if err != nil {
 		return err
 	}
-	s, err := dial(ctx, broker, "tasker-controlplane initialize", false)
+	s, err := dial(ctx, broker, "tasker-controlplane initialize", nil)
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,11 @@ type Info struct {
 	Summary string
 	// Schema is the JSON Schema (2020-12) of the payload; nil accepts any payload.
 	Schema json.RawMessage
+	// Check rejects a payload that matches Schema but that no agent would perform, such as
+	// one with fields that exclude each other; nil accepts every payload. The control plane
+	// calls it when a task is created, and the agent again. So it must depend on neither the
+	// agent's configuration nor the server. See CheckOf.
+	Check func(payload json.RawMessage) error
 	// Restart is RestartNever when empty.
 	Restart Restart
 	// CanDryRun and CanUndo report whether Handle may be called with the actions

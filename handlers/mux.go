@@ -12,7 +12,7 @@ import (
 // use.
 type Mux struct {
 	handlers map[string]Handler
-	schemas  map[string]*Schema
+	validate map[string]func(json.RawMessage) error
 }
 
 // ErrUnknown is returned for a name that no handler has.
@@ -21,7 +21,7 @@ var ErrUnknown = errors.New("no such handler")
 // NewMux returns a Mux of the handlers. It returns an error if two handlers have the same
 // name or if a description is invalid.
 func NewMux(hs ...Handler) (*Mux, error) {
-	m := &Mux{handlers: make(map[string]Handler, len(hs)), schemas: make(map[string]*Schema, len(hs))}
+	m := &Mux{handlers: make(map[string]Handler, len(hs)), validate: make(map[string]func(json.RawMessage) error, len(hs))}
 	for _, h := range hs {
 		info := h.Info()
 		if info.Name == "" {
@@ -38,11 +38,11 @@ func NewMux(hs ...Handler) (*Mux, error) {
 		if info.Detached && info.Restart != RestartResume {
 			return nil, fmt.Errorf("handler %q is detached, so its restart contract must be %q", info.Name, RestartResume)
 		}
-		schema, err := CompileSchema(info.Schema)
+		validate, err := info.Validator()
 		if err != nil {
-			return nil, fmt.Errorf("handler %q: %w", info.Name, err)
+			return nil, err
 		}
-		m.handlers[info.Name], m.schemas[info.Name] = h, schema
+		m.handlers[info.Name], m.validate[info.Name] = h, validate
 	}
 	return m, nil
 }
@@ -93,12 +93,12 @@ func (m *Mux) Detached(name string) bool {
 	return ok && h.Info().Detached
 }
 
-// Validate checks a payload against the schema of a handler. It returns nil, an error
+// Validate checks a payload against the schema and the check of a handler. It returns nil, an error
 // that wraps ErrUnknown, or a *PayloadError.
 func (m *Mux) Validate(name string, payload json.RawMessage) error {
-	schema, ok := m.schemas[name]
+	validate, ok := m.validate[name]
 	if !ok {
 		return fmt.Errorf("handler %q: %w", name, ErrUnknown)
 	}
-	return schema.Validate(payload)
+	return validate(payload)
 }

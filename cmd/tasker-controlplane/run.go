@@ -110,11 +110,10 @@ func apiTypes(c *config.ControlPlane) ([]api.TaskType, error) {
 		_, known := infos[t.Handler]
 		at.CanUndo, at.UndoRequires = info.CanUndo || !known, info.UndoRequires
 		if info.Schema != nil {
-			schema, err := handlers.CompileSchema(info.Schema)
-			if err != nil {
-				return nil, fmt.Errorf("schema of handler %s: %w", t.Handler, err)
+			var err error
+			if at.Validate, err = info.Validator(); err != nil {
+				return nil, err
 			}
-			at.Validate = schema.Validate
 		}
 		types = append(types, at)
 	}

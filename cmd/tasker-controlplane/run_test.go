@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/config"
@@ -23,6 +24,23 @@ func TestAPITypes_undo(t *testing.T) {
 	}{{false, ""}, {true, "undo"}, {true, ""}, {true, ""}} {
 		if got := types[i]; got.CanUndo != want.canUndo || got.UndoRequires != want.undoRequires {
 			t.Errorf("%s: CanUndo %v, UndoRequires %q; want %+v", got.Name, got.CanUndo, got.UndoRequires, want)
+		}
+	}
+}
+
+func TestTypesRefusePayloadsThatNoAgentPerforms(t *testing.T) {
+	t.Parallel()
+	types, err := apiTypes(&config.ControlPlane{TaskTypes: []config.TaskType{{Name: "file", Handler: "file"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for payload, valid := range map[string]bool{
+		`{"path":"/a/b","content":""}`:               true,
+		`{"path":"/a/b","content":"","template":""}`: false,
+		`{"path":"/a/b"}`:                            false,
+	} {
+		if err := types[0].Validate(json.RawMessage(payload)); (err == nil) != valid {
+			t.Errorf("%s: %v", payload, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package builtin_test
 
 import (
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"strings"
@@ -32,7 +33,10 @@ func TestInfosMatchTheHandlers(t *testing.T) {
 	for _, h := range hs {
 		infos = append(infos, h.Info())
 	}
-	if diff := cmp.Diff(infos, builtin.Infos()); diff != "" {
+	// Functions cannot be compared, only whether there is one.
+	hasCheck := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Check" },
+		cmp.Comparer(func(a, b func(json.RawMessage) error) bool { return (a == nil) == (b == nil) }))
+	if diff := cmp.Diff(infos, builtin.Infos(), hasCheck); diff != "" {
 		t.Errorf("-handlers +infos:\n%s", diff)
 	}
 	for _, info := range infos {

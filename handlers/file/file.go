@@ -82,6 +82,7 @@ func Info() handlers.Info {
 		CanDryRun: true,
 		CanUndo:   true,
 		Schema:    payloadSchema,
+		Check:     handlers.CheckOf(check),
 	}
 }
 

@@ -120,13 +120,13 @@ func TestTemplate(t *testing.T) {
 		`"template":"` + strings.Repeat("{{.a}}", 20_000) + `","values":{"a":"` + strings.Repeat("x", 1000) + `"}`: "more than 16 MiB",
 		`"template":"","content":""`:                                      "either content or template",
 		`"mode":"0644"`:                                                   "either content or template",
-		`"content":"","values":{}`:                                        "payload.values can be used with payload.template only",
+		`"content":"","values":{}`:                                        "payload.values: can be used with payload.template only",
 		`"state":"absent","content":""`:                                   "with state absent, only path",
 		`"content":"","owner":"nobody-there"`:                             `payload.owner: there is no user "nobody-there"`,
 		`"content":"","group":"nobody-there"`:                             `payload.group: there is no group "nobody-there"`,
 		`"content":"","owner":"4294967295"`:                               "not the number of a user",
 		`"content":"","validate":["/bin/true","{}"]`:                      `add ["/bin/true","{}"] to handlers.command.allow`,
-		`"content":"","validate":["/bin/sh","-c","exit 0","/etc/passwd"]`: "handlers.command.allow",
+		`"content":"","validate":["/bin/sh","-c","exit 0","/etc/passwd"]`: "exactly one argument must be {}",
 		`"content":"","validate":["/bin/sh","-c","{}","{}"]`:              "exactly one argument must be {}",
 		`"content":"","validate":["/bin/sh","-c","\u0000","{}"]`:          "NUL",
 	} {
@@ -154,6 +154,15 @@ func TestInvalidPayload(t *testing.T) {
 		f.payload("a", `"state":"there"`):             "payload.state: must be one of",
 		f.payload("a", `"content":"","validate":[]`):  "payload.validate",
 		f.payload("a", `"contents":""`):               "payload.contents: is not known",
+		// Combinations of fields, which the control plane refuses too.
+		f.payload("a", `"content":"","template":""`):             "payload: either content or template is required",
+		f.payload("a", `"mode":"0644"`):                          "payload: either content or template is required",
+		f.payload("a", `"content":"","values":{}`):               "payload.values: can be used with payload.template only",
+		f.payload("a", `"state":"absent","content":""`):          "payload: with state absent, only path, backup and diff",
+		f.payload("a", `"template":"{{.a}}"`):                    `payload.template: line 1: {{.a}}: there is no value "a"`,
+		f.payload("a", `"content":"","validate":["/bin/a","b"]`): "payload.validate: exactly one argument must be {}",
+		`{"path":"/a/../b","content":""}`:                        "payload.path: \"/a/../b\" is not the plain absolute path",
+		f.payload(".tasker-a", `"content":""`):                   "payload.path: names that begin with .tasker- are reserved",
 	} {
 		if err := f.Validate(file.Name, json.RawMessage(payload)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", payload, err, want)

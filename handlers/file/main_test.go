@@ -131,10 +131,11 @@ type result struct {
 	err error
 }
 
-// rejected reports whether the error is a rejection.
+// rejected reports whether the payload is invalid or the error is a rejection.
 func (r result) rejected() bool {
 	var reject *handlers.RejectError
-	return errors.As(r.err, &reject)
+	var invalid *handlers.PayloadError
+	return errors.As(r.err, &reject) || errors.As(r.err, &invalid)
 }
 
 func (f *fixture) perform(payload string) result { return f.call(f.t.Context(), "", "task-1", payload) }
@@ -151,7 +152,7 @@ func (f *fixture) undo(payload string) result {
 func (f *fixture) call(ctx context.Context, action tasker.Action, task, payload string) result {
 	f.t.Helper()
 	if err := f.Validate(file.Name, json.RawMessage(payload)); err != nil {
-		f.t.Fatal(err)
+		return result{err: err}
 	}
 	var out bytes.Buffer
 	c := handlers.Call{

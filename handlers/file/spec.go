@@ -26,16 +26,30 @@ type spec struct {
 // placeholder stands for the path of the new file.
 const placeholder = "{}"
 
+// check rejects a payload that no agent would perform.
+func check(p Payload) error {
+	if p.State == absent {
+		if p.Content != nil || p.Template != nil || p.Values != nil || p.Owner+p.Group+p.Mode != "" || p.Validate != nil {
+			return handlers.Reject("payload: with state absent, only path, backup and diff are allowed")
+		}
+	} else if _, err := p.content(handlers.Call{Endpoint: "endpoint", Identifier: "identifier"}); err != nil {
+		return err
+	}
+	if p.Validate != nil {
+		if err := checkValidate(p.Validate); err != nil {
+			return err
+		}
+	}
+	return checkPath(p.Path)
+}
+
 // newSpec checks a payload before the file is read.
 func (w *writer) newSpec(p Payload, call handlers.Call) (spec, error) {
 	s := spec{Payload: p}
-	if p.State == absent {
-		if p.Content != nil || p.Template != nil || p.Values != nil || p.Owner+p.Group+p.Mode != "" || p.Validate != nil {
-			return s, handlers.Reject("payload: with state absent, only path, backup and diff are allowed")
-		}
-		return s, nil
+	err := check(p)
+	if err != nil || p.State == absent {
+		return s, err
 	}
-	var err error
 	if s.content, err = p.content(call); err != nil {
 		return s, err
 	}
@@ -57,7 +71,7 @@ func (p Payload) content(call handlers.Call) ([]byte, error) {
 	case (p.Content == nil) == (p.Template == nil):
 		return nil, handlers.Reject("payload: either content or template is required (or state absent, which removes the file)")
 	case p.Values != nil && p.Template == nil:
-		return nil, handlers.Reject("payload.values can be used with payload.template only")
+		return nil, handlers.Reject("payload.values: can be used with payload.template only")
 	case p.Template == nil:
 		return []byte(*p.Content), nil
 	}
@@ -72,17 +86,21 @@ func (p Payload) content(call handlers.Call) ([]byte, error) {
 // with the path of the new file. It matches the command with the placeholder, so that an
 // entry of the allow-list can be for new files only.
 func (w *writer) matchValidate(command []string) ([]string, error) {
-	argv, err := w.commands.Match(command)
-	if err != nil {
+	if err := checkValidate(command); err != nil {
 		return nil, err
 	}
+	return w.commands.Match(command)
+}
+
+// checkValidate rejects a command that no agent would run.
+func checkValidate(argv []string) error {
 	if n := len(slices.DeleteFunc(slices.Clone(argv[1:]), func(s string) bool { return s != placeholder })); n != 1 {
-		return nil, handlers.Reject("payload.validate: exactly one argument must be %s, which stands for the path of the new file", placeholder)
+		return handlers.Reject("payload.validate: exactly one argument must be %s, which stands for the path of the new file", placeholder)
 	}
 	if slices.ContainsFunc(argv, func(s string) bool { return strings.ContainsRune(s, 0) }) {
-		return nil, handlers.Reject("payload.validate contains a NUL")
+		return handlers.Reject("payload.validate contains a NUL")
 	}
-	return argv, nil
+	return nil
 }
 
 // isPlainPath reports whether a path is absolute, has no other spelling, and is not the

@@ -28,17 +28,11 @@ type target struct {
 
 // open opens the directory of a file. It rejects a file that the agent may not write.
 func (dirs allowedDirs) open(path string) (*target, error) {
-	if !isPlainPath(path) {
-		return nil, handlers.Reject("payload.path: %q is not the plain absolute path of a file, without '.', '..' and double slashes", path)
+	if err := checkPath(path); err != nil {
+		return nil, err
 	}
 	dir, name := filepath.Split(path)
 	dir = filepath.Clean(dir)
-	if len(tempPrefix+name+backupSuffix) > unix.NAME_MAX {
-		return nil, handlers.Reject("payload.path: %q is too long for a file name", name)
-	}
-	if strings.HasPrefix(name, tempPrefix) {
-		return nil, handlers.Reject("payload.path: names that begin with %s are reserved for temporary files", tempPrefix)
-	}
 	allowed := ""
 	for _, d := range dirs {
 		if (dir == d || strings.HasPrefix(dir, d+"/")) && len(d) > len(allowed) {
@@ -92,4 +86,19 @@ func (t *target) newFileGroup() (int, error) {
 		return int(st.Gid), nil
 	}
 	return os.Getegid(), nil
+}
+
+// checkPath rejects a path that no agent would write.
+func checkPath(path string) error {
+	if !isPlainPath(path) {
+		return handlers.Reject("payload.path: %q is not the plain absolute path of a file, without '.', '..' and double slashes", path)
+	}
+	name := filepath.Base(path)
+	if len(tempPrefix+name+backupSuffix) > unix.NAME_MAX {
+		return handlers.Reject("payload.path: %q is too long for a file name", name)
+	}
+	if strings.HasPrefix(name, tempPrefix) {
+		return handlers.Reject("payload.path: names that begin with %s are reserved for temporary files", tempPrefix)
+	}
+	return nil
 }

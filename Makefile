@@ -51,6 +51,16 @@ test-newer: ## run the tests of store and transport on MySQL 9, MariaDB 11 and R
 	@test/install mmdebstrap unshare=util-linux ss=iproute2
 	@for suite in sid trixie; do test/newer-servers $$suite go test -count=1 -timeout 10m $(TESTARGS) ./controlplane/store/... ./internal/transport/rabbitmq/...; done
 
+# A number of executions, because go test may report the end of a short time as a failure.
+FUZZTIME ?= 20000x
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (20000x: executions)
+	@git grep -E '^func Fuzz[A-Za-z]+\(' -- '*_test.go' | sed -E 's|^([^:]*):func (Fuzz[A-Za-z]+).*|\1 \2|' | while read -r file target; do \
+		echo "$$target in ./$$(dirname "$$file")"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \
+	done
+
 .PHONY: test-hosts
 test-hosts: ## test packages and services on temporary hosts with systemd (root; TESTARGS=… for go test)
 	@test/install mmdebstrap systemd-nspawn=systemd-container ip=iproute2 unshare=util-linux pgrep=procps socat

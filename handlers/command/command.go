@@ -70,5 +70,6 @@ func Info() handlers.Info {
 		CanUndo:      true,
 		UndoRequires: "undo",
 		Schema:       payloadSchema,
+		Check:        handlers.CheckOf(checkPayload),
 	}
 }

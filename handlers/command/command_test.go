@@ -162,7 +162,7 @@ func TestRejections(t *testing.T) {
 		{`{"argv":["echo","a","b"],"cwd":"/usr/../tmp"}`, "payload.cwd: \"/usr/../tmp\" is not a plain absolute path"},
 		{`{"argv":["echo","a","b"],"creates":"/usr/../tmp"}`, "payload.creates: \"/usr/../tmp\" is not a plain absolute path"},
 		{`{"argv":["echo","a","b\u0000"]}`, "NUL"},
-		{`{"argv":[""]}`, "payload.argv names no program"},
+		{`{"argv":[""]}`, "payload.argv: names no program"},
 		{`{"argv":["echo","a"]}`, `add ["/path/to/echo","a"] to handlers.command.allow`},
 		{`{"argv":["/bin/echo","a","b","c"]}`, `add ["/bin/echo","a","b","c"] to handlers.command.allow`},
 		{`{"argv":["/bin/echo","b","b"]}`, "does not allow"},
@@ -184,7 +184,7 @@ func TestRejections(t *testing.T) {
 		"GCONV_PATH", "GLIBC_TUNABLES", "TASKER_TASK_ID", "TASKER_ENDPOINT", "NOTIFY_SOCKET",
 	} {
 		tests = append(tests, struct{ payload, want string }{
-			`{"argv":["echo","a","b"],"env":{"` + name + `":"x"}}`, "payload.env." + name + " is refused",
+			`{"argv":["echo","a","b"],"env":{"` + name + `":"x"}}`, "payload.env." + name + ": is refused",
 		})
 	}
 	for _, tt := range tests {

@@ -37,11 +37,11 @@ func checkEnv(env map[string]string) error {
 		case !envName.MatchString(name):
 			return handlers.Reject("payload.env: %q is not a variable name: use letters, digits and '_'", name)
 		case strings.ContainsRune(env[name], 0):
-			return handlers.Reject("payload.env.%s contains a NUL", name)
+			return handlers.Reject("payload.env.%s: contains a NUL", name)
 		case strings.HasPrefix(env[name], "()"):
 			return handlers.Reject("payload.env.%s: a value that begins with () can define a shell function and is refused", name)
 		case slices.ContainsFunc(refused, func(pattern string) bool { return matches(pattern, name) }):
-			return handlers.Reject("payload.env.%s is refused: it can change what the program loads or runs; if you need it, run a script that sets it", name)
+			return handlers.Reject("payload.env.%s: is refused: it can change what the program loads or runs; if you need it, run a script that sets it", name)
 		}
 	}
 	return nil

@@ -44,46 +44,61 @@ func (c command) handle(ctx context.Context, p Payload, call handlers.Call) (han
 	return handlers.Result{Value: outcome, ExitCode: outcome.ExitCode}, err
 }
 
-// check rejects an invalid payload, and replaces each command by the argument vector to run.
-func (c command) check(p *Payload) error {
-	if len(p.Argv) == 0 {
-		return handlers.Reject("payload.argv names no program")
-	}
+// checkPayload rejects a payload that no agent would perform.
+func checkPayload(p Payload) error {
 	for field, value := range map[string]string{"cwd": p.Cwd, "creates": p.Creates} {
+		if strings.ContainsRune(value, 0) {
+			return handlers.Reject("payload.%s: contains a NUL", field)
+		}
 		if value != "" && !isPlainPath(value) {
 			return handlers.Reject("payload.%s: %q is not a plain absolute path, without '.', '..' and double slashes", field, value)
 		}
 	}
-	if strings.ContainsRune(p.Cwd, 0) || strings.ContainsRune(p.Creates, 0) {
-		return handlers.Reject("payload.cwd or payload.creates contains a NUL")
+	if len(p.Argv) == 0 {
+		return handlers.Reject("payload.argv: names no program")
 	}
-	if err := checkEnv(p.Env); err != nil {
+	for _, field := range p.commands() {
+		argv := *field.argv
+		if len(argv) > 0 && argv[0] == "" {
+			return handlers.Reject("payload.%s: names no program", field.name)
+		}
+		if slices.ContainsFunc(argv, func(s string) bool { return strings.ContainsRune(s, 0) }) {
+			return handlers.Reject("payload.%s: contains a NUL", field.name)
+		}
+	}
+	return checkEnv(p.Env)
+}
+
+// commandField is a field of the payload that is a command.
+type commandField struct {
+	name string
+	argv *[]string
+}
+
+func (p *Payload) commands() []commandField {
+	return []commandField{{"argv", &p.Argv}, {"unless", &p.Unless}, {"plan", &p.DryRun}, {"undo", &p.Undo}}
+}
+
+// check rejects a payload that the agent does not allow, and replaces each command by the
+// argument vector to run.
+func (c command) check(p *Payload) error {
+	if err := checkPayload(*p); err != nil {
 		return err
 	}
 	use := Entry{Env: slices.Sorted(maps.Keys(p.Env)), Stdin: p.Stdin != ""}
 	if p.Cwd != "" {
 		use.Cwd = []string{p.Cwd}
 	}
-	for _, field := range []struct {
-		name string
-		argv *[]string
-	}{{"argv", &p.Argv}, {"unless", &p.Unless}, {"plan", &p.DryRun}, {"undo", &p.Undo}} {
-		argv := *field.argv
-		if len(argv) == 0 {
+	for _, field := range p.commands() {
+		if len(*field.argv) == 0 {
 			continue
-		}
-		if argv[0] == "" {
-			return handlers.Reject("payload.%s names no program", field.name)
-		}
-		if slices.ContainsFunc(argv, func(s string) bool { return strings.ContainsRune(s, 0) }) {
-			return handlers.Reject("payload.%s contains a NUL", field.name)
 		}
 		use.Creates = nil
 		if field.name == "argv" && p.Creates != "" {
 			use.Creates = []string{p.Creates}
 		}
 		var err error
-		if *field.argv, err = c.allow.match(argv, use); err != nil {
+		if *field.argv, err = c.allow.match(*field.argv, use); err != nil {
 			return err
 		}
 	}

@@ -28,11 +28,14 @@ func (l List) Validate() error {
 }
 
 // Check returns nil for a name that matches a pattern, and a *handlers.RejectError for
-// every other name.
-func (l List) Check(name string) error {
+// every other name. An alias of the name, like a package without its architecture, may
+// match instead.
+func (l List) Check(name string, aliases ...string) error {
 	for _, p := range l.Patterns {
-		if ok, err := path.Match(p, name); ok && err == nil {
-			return nil
+		for _, n := range append([]string{name}, aliases...) {
+			if ok, err := path.Match(p, n); ok && err == nil {
+				return nil
+			}
 		}
 	}
 	return handlers.Reject("the agent may not touch %s: add %[1]q, or a pattern that it matches, to %s in the agent's configuration", name, l.Key)

@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/argument"
 	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 )
 
@@ -22,7 +25,7 @@ type apt struct{}
 // that does not respond.
 func aptGet(args ...string) []string {
 	return append([]string{
-		"/usr/bin/apt-get", "-q", "-y", "-o", "Acquire::Retries=2",
+		"/usr/bin/apt-get", "-q", "-y", aptNoPatterns, "-o", "Acquire::Retries=2",
 		"-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
 	}, args...)
 }
@@ -56,19 +59,78 @@ func (apt) installed(ctx context.Context) (map[string]installedPackage, error) {
 	return all, nil
 }
 
-func (apt) availableVersions(ctx context.Context, name string) ([]string, error) {
-	lines, err := pkgmanager.Query(ctx, []string{"apt-cache", "madison"}, name)
-	if err != nil {
-		return nil, fmt.Errorf("list the versions of %s: %w", name, err)
+func (apt) parseName(ctx context.Context, name string) (string, error) {
+	short, arch, ok := strings.Cut(name, ":")
+	if err := argument.DebPackage().Check(short); err != nil || !ok {
+		return name, err
 	}
-	var versions []string
-	for _, line := range lines {
-		// "app | 1.1-1 | http://mirror stable/main amd64 Packages"
-		if f := strings.Split(line, " | "); len(f) == 3 && !strings.HasSuffix(f[2], " Sources") {
-			versions = append(versions, strings.TrimSpace(f[1]))
+	if err := argument.DebArch().Check(arch); err != nil {
+		return "", err
+	}
+	known, err := pkgmanager.Query(ctx, []string{"dpkg", "--print-architecture"})
+	if err != nil {
+		return "", err
+	}
+	if arch == "all" || slices.Contains(known, arch) {
+		return short, nil
+	}
+	foreign, err := pkgmanager.Query(ctx, []string{"dpkg", "--print-foreign-architectures"})
+	if err != nil {
+		return "", err
+	}
+	if !slices.Contains(foreign, arch) {
+		return "", handlers.Reject("payload.packages: %s: this server has no packages of the architecture %s, but of %s; add it on the server with `dpkg --add-architecture`",
+			name, arch, strings.Join(append(known, foreign...), ", "))
+	}
+	return name, nil
+}
+
+func (apt) checkVersion(version string) error { return argument.DebVersion().Check(version) }
+
+func (apt) withoutArch(name string) string {
+	short, _, _ := strings.Cut(name, ":")
+	return short
+}
+
+func (a apt) availableVersions(ctx context.Context, names []string) (map[string][]string, error) {
+	// The output does not show the architecture.
+	byArch := make(map[string][]string)
+	for _, name := range names {
+		_, arch, _ := strings.Cut(name, ":")
+		byArch[arch] = append(byArch[arch], aptName(name))
+	}
+	versions := make(map[string][]string)
+	for arch, group := range byArch {
+		lines, err := pkgmanager.Query(ctx, []string{"apt-cache", aptNoPatterns, "madison"}, group...)
+		if err != nil {
+			return nil, fmt.Errorf("list the versions of %s: %w", strings.Join(group, ", "), err)
+		}
+		for _, line := range lines {
+			// "app | 1.1-1 | http://mirror stable/main amd64 Packages"
+			f := strings.Split(line, " | ")
+			if len(f) != 3 || strings.HasSuffix(f[2], " Sources") {
+				continue
+			}
+			name := a.withoutArch(strings.TrimSpace(f[0]))
+			if arch != "" {
+				name += ":" + arch
+			}
+			versions[name] = append(versions[name], strings.TrimSpace(f[1]))
 		}
 	}
 	return versions, nil
+}
+
+// aptNoPatterns makes apt refuse regular expressions and globs as the names of packages.
+const aptNoPatterns = "-oAPT::Cmd::Pattern-Only=true"
+
+// aptName returns the argument that names exactly one package. With an architecture, apt
+// cannot read the end of the name as + or -.
+func aptName(name string) string {
+	if strings.Contains(name, ":") {
+		return name
+	}
+	return name + ":native"
 }
 
 func (apt) updateCommand() []string { return aptGet("-o", "APT::Update::Error-Mode=any", "update") }
@@ -77,14 +139,14 @@ func (apt) updateCommand() []string { return aptGet("-o", "APT::Update::Error-Mo
 func (apt) args(op operation) []string {
 	var args []string
 	for _, p := range op.Install {
-		if p.Version == "" {
-			args = append(args, p.Name)
-		} else {
-			args = append(args, p.Name+"="+p.Version)
+		arg := aptName(p.Name)
+		if p.Version != "" {
+			arg += "=" + p.Version
 		}
+		args = append(args, arg+"+") // Without it, apt could read the end of the version as + or -.
 	}
 	for _, name := range op.Remove {
-		args = append(args, name+"-")
+		args = append(args, aptName(name)+"-")
 	}
 	return args
 }

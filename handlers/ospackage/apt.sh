@@ -7,7 +7,7 @@ shift 3
 # The lock of dpkg is free when the script starts, but another process can take it before
 # apt-get does.
 apt() {
-	apt-get -q -y -o DPkg::Lock::Timeout=60 -o Dpkg::Use-Pty=0 \
+	apt-get -q -y -o APT::Cmd::Pattern-Only=true -o DPkg::Lock::Timeout=60 -o Dpkg::Use-Pty=0 \
 		-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
 }
 

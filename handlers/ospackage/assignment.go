@@ -54,9 +54,6 @@ func (a *assignment) run(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	if a.manager, err = detectManager(); err != nil {
-		return err
-	}
 	a.out.DryRun = a.call.Action == tasker.DryRun
 	if a.call.Action == tasker.Undo {
 		if found, err := a.loadTargets(); err != nil || !found {
@@ -121,7 +118,7 @@ func (a *assignment) prepare(ctx context.Context, installed map[string]installed
 	if t.changes, err = a.manager.simulate(ctx, t.operation); err != nil {
 		return t, a.unchanged(err)
 	}
-	if err := a.checkChanges(t.changes, installed); err != nil {
+	if err := a.checkChanges(t.operation, t.changes, installed); err != nil {
 		return t, err
 	}
 	holdsChange, err := a.addHolds(ctx, &t, installed)

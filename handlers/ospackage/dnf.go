@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/MatthiasWiesner/tasker/handlers/argument"
 	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 )
 
@@ -29,16 +30,20 @@ func dnfCommand(args ...string) []string {
 	return append([]string{"/usr/bin/dnf", "-y", "--setopt=exit_on_lock=True", "--setopt=timeout=20", "--setopt=retries=2"}, args...)
 }
 
-func (dnf) installed(ctx context.Context) (map[string]installedPackage, error) {
-	lines, err := pkgmanager.Query(ctx, []string{"rpm", "--query", "--all", "--queryformat=%{NAME}\t%{EVR}\n"})
+func (d dnf) installed(ctx context.Context) (map[string]installedPackage, error) {
+	lines, err := pkgmanager.Query(ctx, []string{"rpm", "--query", "--all", "--queryformat=%{NAME}\t%{ARCH}\t%{EVR}\n"})
 	if err != nil {
 		return nil, fmt.Errorf("list the installed packages: %w", err)
 	}
+	native, err := rpmNative(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := make(map[string]installedPackage)
 	for _, line := range lines {
-		if name, version, ok := strings.Cut(line, "\t"); ok && name != "gpg-pubkey" {
+		if f := strings.Split(line, "\t"); len(f) == 3 && f[0] != "gpg-pubkey" {
 			// If a package is installed in several versions, like a kernel, the last one counts.
-			all[name] = installedPackage{State: pkgmanager.State{Version: version, Complete: true, Status: "installed"}}
+			all[rpmName(f[0], f[1], native)] = installedPackage{State: pkgmanager.State{Version: f[2], Complete: true, Status: "installed"}}
 		}
 	}
 	locks, err := pkgmanager.Query(ctx, dnfCommand("--quiet", "--cacheonly", "versionlock", "list"))
@@ -50,9 +55,11 @@ func (dnf) installed(ctx context.Context) (map[string]installedPackage, error) {
 	}
 	for _, line := range locks {
 		if m := dnfLock.FindStringSubmatch(line); m != nil {
-			if p, ok := all[m[1]]; ok {
-				p.Held = true
-				all[m[1]] = p
+			for name, p := range all {
+				if d.withoutArch(name) == m[1] {
+					p.Held = true
+					all[name] = p
+				}
 			}
 		}
 	}
@@ -62,13 +69,44 @@ func (dnf) installed(ctx context.Context) (map[string]installedPackage, error) {
 // dnfLock matches an entry of versionlock, like "app-0:1.0-1.*".
 var dnfLock = regexp.MustCompile(`^([A-Za-z0-9].*)-[0-9]+:[^-]+-[^-]+$`)
 
-func (dnf) availableVersions(ctx context.Context, name string) ([]string, error) {
-	lines, err := pkgmanager.Query(ctx, dnfCommand(unlocked, "--quiet", "--cacheonly", "repoquery", "--available", "--show-duplicates", "--queryformat=%{evr}"), name)
+func (dnf) parseName(ctx context.Context, name string) (string, error) {
+	if err := argument.RPMPackage().Check(name); err != nil {
+		return "", err
+	}
+	short, arch := splitRPM(name)
+	if arch == "" {
+		return name, nil
+	}
+	native, err := rpmNative(ctx)
+	return rpmName(short, arch, native), err
+}
+
+func (dnf) checkVersion(version string) error { return argument.RPMVersion().Check(version) }
+
+func (dnf) withoutArch(name string) string {
+	short, _ := splitRPM(name)
+	return short
+}
+
+func (dnf) availableVersions(ctx context.Context, names []string) (map[string][]string, error) {
+	argv := dnfCommand(unlocked, "--quiet", "--cacheonly", "repoquery", "--available", "--show-duplicates", "--queryformat=%{name}\t%{arch}\t%{evr}")
+	lines, err := pkgmanager.Query(ctx, argv, names...)
 	if err != nil {
-		return nil, fmt.Errorf("list the versions of %s: %w", name, err)
+		return nil, fmt.Errorf("list the versions of %s: %w", strings.Join(names, ", "), err)
+	}
+	native, err := rpmNative(ctx)
+	if err != nil {
+		return nil, err
 	}
 	slices.Reverse(lines)
-	return lines, nil
+	versions := make(map[string][]string)
+	for _, line := range lines {
+		if f := strings.Split(line, "\t"); len(f) == 3 {
+			name := rpmName(f[0], f[1], native)
+			versions[name] = append(versions[name], f[2])
+		}
+	}
+	return versions, nil
 }
 
 func (dnf) updateCommand() []string {
@@ -84,7 +122,11 @@ func (dnf) steps(ctx context.Context, op operation) ([][]string, error) {
 		case p.Version == "" && p.From != "":
 			verb = "upgrade"
 		case p.Version != "":
-			name += "-" + p.Version
+			short, arch := splitRPM(p.Name)
+			name = short + "-" + p.Version
+			if arch != "" {
+				name += "." + arch
+			}
 			isOlder, err := isOlder(ctx, p.Version, p.From)
 			if err != nil {
 				return nil, err
@@ -134,6 +176,10 @@ func (d dnf) simulate(ctx context.Context, op operation) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	native, err := rpmNative(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var changes []Change
 	for _, s := range steps {
 		// With -y, dnf would ignore --assumeno.
@@ -147,14 +193,14 @@ func (d dnf) simulate(ctx context.Context, op operation) ([]Change, error) {
 			_, _ = reasons.Write(append(out, '\n')) // It never fails.
 			return nil, fmt.Errorf("dnf %s: %w: %s", s[0], err, reasons.String())
 		}
-		changes = append(changes, parseDnfTable(text)...)
+		changes = append(changes, parseDnfTable(text, native)...)
 	}
 	return changes, nil
 }
 
 // parseDnfTable reads the table of a transaction. A row has a name, an architecture, a
 // version, a repository, a size and mostly its unit; a long row continues in the next line.
-func parseDnfTable(text string) []Change {
+func parseDnfTable(text, native string) []Change {
 	var changes []Change
 	var row []string
 	removal, inside := false, false
@@ -170,7 +216,7 @@ func parseDnfTable(text string) []Change {
 			if row = append(row, words...); len(row) < 5 {
 				continue
 			}
-			c := Change{Name: row[0], To: row[2]}
+			c := Change{Name: rpmName(row[0], row[1], native), To: row[2]}
 			if removal {
 				c.From, c.To = row[2], ""
 			}

@@ -31,7 +31,7 @@ Operation aborted.
 `
 	want := "[{tt-app  1:2.0-1} {a-package-with-a-rather-long-name  0.0.1-20260101git0123} {tt-lib  1-1} {tt-user 1-1 }]"
 	var got []string
-	for _, c := range parseDnfTable(table) {
+	for _, c := range parseDnfTable(table, "x86_64") {
 		got = append(got, fmt.Sprintf("{%s %s %s}", c.Name, c.From, c.To))
 	}
 	if text := fmt.Sprint(got); text != want {

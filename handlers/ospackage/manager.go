@@ -41,8 +41,16 @@ type installation struct {
 type manager interface {
 	// installed returns all packages of the server by name.
 	installed(ctx context.Context) (map[string]installedPackage, error)
-	// availableVersions returns the versions of a package in the package lists.
-	availableVersions(ctx context.Context, name string) ([]string, error)
+	// parseName checks a name, which may have an architecture, and returns it as installed
+	// names it: without the server's own architecture. It returns a *handlers.RejectError.
+	parseName(ctx context.Context, name string) (string, error)
+	// checkVersion returns a *handlers.RejectError for a text that is no version.
+	checkVersion(version string) error
+	// withoutArch returns a name without its architecture.
+	withoutArch(name string) string
+	// availableVersions returns the versions in the package lists of exactly the named
+	// packages, the newest first. Groups and virtual packages have none.
+	availableVersions(ctx context.Context, names []string) (map[string][]string, error)
 	// updateCommand returns the command that updates the package lists.
 	updateCommand() []string
 	// downloadCommands returns the commands that download the packages of an operation.

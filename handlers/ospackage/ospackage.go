@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
@@ -132,14 +133,18 @@ func (h *handler) handle(ctx context.Context, p Payload, call handlers.Call) (ha
 	if err := h.check(p); err != nil {
 		return handlers.Result{}, err
 	}
-	a := &assignment{handler: h, call: call, update: p.Update == nil || *p.Update, lockTimeout: defaultLockTimeout}
+	m, err := detectManager()
+	if err != nil {
+		return handlers.Result{}, err
+	}
+	a := &assignment{handler: h, manager: m, call: call, update: p.Update == nil || *p.Update, lockTimeout: defaultLockTimeout}
 	if p.LockTimeout != nil {
 		a.lockTimeout = p.LockTimeout.D()
 	}
-	for _, pack := range p.Packages {
-		a.targets = append(a.targets, target{Name: pack.Name, Version: pack.Version, State: p.State, Hold: p.Hold})
+	if err := a.addTargets(ctx, p); err != nil {
+		return handlers.Result{}, err
 	}
-	err := a.run(ctx)
+	err = a.run(ctx)
 	var reject *handlers.RejectError
 	if errors.As(err, &reject) && !call.Resumed {
 		return handlers.Result{}, err
@@ -152,18 +157,8 @@ func (h *handler) handle(ctx context.Context, p Payload, call handlers.Call) (ha
 
 // check rejects what the handler must not or cannot do.
 func (h *handler) check(p Payload) error {
-	seen := make(map[string]bool)
-	for _, pack := range p.Packages {
-		if err := h.allow.Check(pack.Name); err != nil {
-			return err
-		}
-		switch {
-		case seen[pack.Name]:
-			return handlers.Reject("payload.packages: %s is listed twice", pack.Name)
-		case pack.Version != "" && p.State != "" && p.State != present:
-			return handlers.Reject("payload.packages: a version can be used with state present only, not with %s", p.State)
-		}
-		seen[pack.Name] = true
+	if p.State != "" && p.State != present && slices.ContainsFunc(p.Packages, func(pack Package) bool { return pack.Version != "" }) {
+		return handlers.Reject("payload.packages: a version can be used with state present only, not with %s", p.State)
 	}
 	if p.State == absent && p.Hold != nil && *p.Hold {
 		return handlers.Reject("payload.hold: a package that is removed cannot be held")

@@ -48,6 +48,30 @@ func (t target) isMet(p installedPackage, exists bool, newest string) bool {
 	return exists && p.Complete && (t.Version == "" || pkgmanager.Matches(p.Version, t.Version))
 }
 
+// addTargets adds the packages of a payload. It rejects names and versions that the package
+// manager would not read as exactly one package, and packages that the agent does not allow.
+func (a *assignment) addTargets(ctx context.Context, p Payload) error {
+	for _, pack := range p.Packages {
+		name, err := a.manager.parseName(ctx, pack.Name)
+		if err != nil {
+			return err
+		}
+		if err := a.allow.Check(pack.Name, name, a.manager.withoutArch(name)); err != nil {
+			return err
+		}
+		if pack.Version != "" {
+			if err := a.manager.checkVersion(pack.Version); err != nil {
+				return err
+			}
+		}
+		if slices.ContainsFunc(a.targets, func(t target) bool { return t.Name == name }) {
+			return handlers.Reject("payload.packages: %s is listed twice", name)
+		}
+		a.targets = append(a.targets, target{Name: name, Version: pack.Version, State: p.State, Hold: p.Hold})
+	}
+	return nil
+}
+
 // unmet returns the targets that may require a change.
 func (a *assignment) unmet(installed map[string]installedPackage) []target {
 	return slices.DeleteFunc(slices.Clone(a.targets), func(t target) bool {
@@ -60,7 +84,12 @@ func (a *assignment) unmet(installed map[string]installedPackage) []target {
 // buildOperation returns the installations and removals that the targets require.
 func (a *assignment) buildOperation(ctx context.Context, installed map[string]installedPackage) (operation, error) {
 	var op operation
-	for _, t := range a.unmet(installed) {
+	unmet := a.unmet(installed)
+	available, err := a.availableVersions(ctx, unmet, installed)
+	if err != nil {
+		return op, a.unchanged(err)
+	}
+	for _, t := range unmet {
 		p, exists := installed[t.Name]
 		withoutHold := t
 		withoutHold.Hold = nil
@@ -71,7 +100,7 @@ func (a *assignment) buildOperation(ctx context.Context, installed map[string]in
 			op.Remove = append(op.Remove, t.Name)
 			continue
 		}
-		version, err := a.resolveVersion(ctx, t, p)
+		version, err := a.resolveVersion(t, p, available[t.Name])
 		if err != nil {
 			return op, err
 		}
@@ -80,17 +109,29 @@ func (a *assignment) buildOperation(ctx context.Context, installed map[string]in
 	return op, nil
 }
 
+// availableVersions returns the versions of the targets that may have to be installed.
+func (a *assignment) availableVersions(ctx context.Context, targets []target, installed map[string]installedPackage) (map[string][]string, error) {
+	var names []string
+	for _, t := range targets {
+		if _, exists := installed[t.Name]; t.State != absent && (t.Version != "" || !exists) {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return a.manager.availableVersions(ctx, names)
+}
+
 // resolveVersion returns the full version of a target; empty for the newest one.
-func (a *assignment) resolveVersion(ctx context.Context, t target, p installedPackage) (string, error) {
+func (a *assignment) resolveVersion(t target, p installedPackage, available []string) (string, error) {
 	switch {
+	case p.Version == "" && t.Version == "" && len(available) == 0:
+		return "", a.unchanged(fmt.Errorf("the repositories of this server have no package %s: correct the name, or add a repository that has it", t.Name))
 	case t.State == latest:
 		return "", nil
 	case t.Version == "" || pkgmanager.Matches(p.Version, t.Version):
 		return p.Version, nil // The package is incomplete, or not installed.
-	}
-	available, err := a.manager.availableVersions(ctx, t.Name)
-	if err != nil {
-		return "", a.unchanged(err)
 	}
 	for _, matches := range []func(string) bool{
 		func(v string) bool { return v == t.Version },
@@ -109,15 +150,22 @@ func (a *assignment) resolveVersion(ctx context.Context, t target, p installedPa
 		t.Version, t.Name, has))
 }
 
-// checkChanges rejects a transaction that would remove packages which the agent does not
-// allow, or change held packages which the task does not name.
-func (a *assignment) checkChanges(changes []Change, installed map[string]installedPackage) error {
+// checkChanges rejects a transaction that would not install the named packages themselves,
+// would remove packages which the agent does not allow, or would change held packages which
+// the task does not name.
+func (a *assignment) checkChanges(op operation, changes []Change, installed map[string]installedPackage) error {
+	for _, p := range op.Install {
+		installs := func(c Change) bool { return c.Name == p.Name && (p.Version == "" || c.To == p.Version) }
+		if p.From == "" && !slices.ContainsFunc(changes, installs) {
+			return handlers.Reject("the package manager would not install %s but other packages", strings.TrimSpace(p.Name+" "+p.Version))
+		}
+	}
 	for _, c := range changes {
 		if slices.ContainsFunc(a.targets, func(t target) bool { return t.Name == c.Name }) {
 			continue
 		}
 		if c.To == "" {
-			if err := a.allow.Check(c.Name); err != nil {
+			if err := a.allow.Check(c.Name, a.manager.withoutArch(c.Name)); err != nil {
 				return handlers.Reject("%s (%s) would be removed, too: %v", c.Name, c.From, err)
 			}
 		}

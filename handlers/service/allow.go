@@ -5,14 +5,22 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/handlers/allowlist"
+	"github.com/MatthiasWiesner/tasker/handlers/argument"
 )
 
 // Allow is the allow-list of units. Its patterns have the syntax of path.Match; a pattern
 // without a suffix gets .service.
 type Allow []string
 
-// CheckAllowed returns nil for a unit on the list, and a rejection for every other unit.
-func (a Allow) CheckAllowed(unit string) error { return a.list().Check(Complete(unit)) }
+// CheckAllowed returns nil for a unit on the list, and a rejection for every other unit and
+// for every text that systemd would not read as the name of one unit.
+func (a Allow) CheckAllowed(unit string) error {
+	unit = Complete(unit)
+	if err := argument.Unit().Check(unit); err != nil {
+		return err
+	}
+	return a.list().Check(unit)
+}
 
 func (a Allow) list() allowlist.List {
 	patterns := make([]string, len(a))

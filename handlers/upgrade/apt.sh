@@ -24,7 +24,7 @@ file) apt --allow-downgrades install "$3" ;;
 version)
 	update_lists || echo "not all lists of packages could be fetched; the old ones are used"
 	case $3 in
-	*-*) apt --allow-downgrades install "$1=$3" ;;
+	*-*) apt --allow-downgrades install "$1=$3+" ;; # + means install, and ends the version
 	*) apt --allow-downgrades install "$1=$3-*" ;;
 	esac
 	;;

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/MatthiasWiesner/tasker/handlers"
+	"github.com/MatthiasWiesner/tasker/handlers/argument"
 	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/trust"
 )
@@ -84,11 +85,15 @@ func findInstallation(ctx context.Context) (installation, error) {
 
 // check rejects a payload that does not fit this server.
 func (i installation) check(ctx context.Context, p Payload) error {
-	if p.File == "" {
-		return nil
-	}
-	if p.Version != "" {
+	switch {
+	case p.Version != "" && p.File != "":
 		return handlers.Reject("payload: name a version or a file, not both")
+	case p.Version != "" && i.tool.Name == pkgmanager.Apt().Name:
+		return argument.DebVersion().Check(p.Version)
+	case p.Version != "":
+		return argument.RPMVersion().Check(p.Version)
+	case p.File == "":
+		return nil
 	}
 	if filepath.Ext(p.File) != i.tool.Suffix || !filepath.IsAbs(p.File) {
 		return handlers.Reject("payload.file: %s is not the absolute path of a %s, which %s on this server requires", p.File, i.tool.Suffix, i.tool.Name)

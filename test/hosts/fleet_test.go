@@ -42,13 +42,8 @@ const agentConfig = `data_dir: /var/lib/tasker-agent
 kill_grace: 1s
 stop_timeout: 10s
 handlers:
-<<<<<<< HEAD
   command: {allow: [{argv: ["/bin/sh", "-c", "*"], creates: ["/srv/*"]}, ["/bin/sleep", "*"]]}
-  artifact: {allow: [/srv/app]}
-=======
-  command: {allow: [["/bin/sh", "-c", "*"], ["/bin/sleep", "*"]]}
   artifact: {allow: [/srv/app], sources: ["file:///var/tmp", "http://*"]}
->>>>>>> c45ae45 (artifact: fetch and authorize only as the configuration allows)
   service: {allow: [app.service]}
 log: {level: debug}
 `

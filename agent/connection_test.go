@@ -41,15 +41,13 @@ func TestRefusedAgentEndsItsAssignments(t *testing.T) {
 				blocking.nextStarted(t)
 				r.waitStatus(t, "waits", tasker.Received)
 				connection.Observe(refusal)
-				time.Sleep(30 * time.Second)
+				advance(30 * time.Second)
 				tt.then(connection)
-				time.Sleep(30*time.Second - time.Millisecond)
-				synctest.Wait()
+				advance(30*time.Second - time.Millisecond)
 				if got := r.response("runs", 1); got.Status != tasker.Running {
 					t.Fatalf("before the timeout: %+v", got)
 				}
-				time.Sleep(time.Second)
-				synctest.Wait()
+				advance(time.Second)
 				for id, unended := range map[string]tasker.ResponseStatus{"runs": tasker.Running, "waits": tasker.Received} {
 					want, reason := unended, ""
 					if tt.ended {

@@ -17,7 +17,7 @@ import (
 func (r *runningAgent) hasHeartbeat(matches func(problem string) bool) bool {
 	for i := len(r.reports) - 1; i >= 0; i-- {
 		if h := r.reports[i].Heartbeat; h != nil {
-			return matches(h.Presence.Problem)
+			return matches(h.Problem)
 		}
 	}
 	return false

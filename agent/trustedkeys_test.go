@@ -100,7 +100,7 @@ func (r rotation) refuses(t *testing.T, id string, key keyPair) {
 // waitReported waits until the agent reports the newest key in a heartbeat.
 func (r rotation) waitReported(t *testing.T, id string) {
 	t.Helper()
-	r.controlPlane.wait(t, "a heartbeat with key "+id, func() bool {
+	r.wait(t, "a heartbeat with key "+id, func() bool {
 		return slices.ContainsFunc(r.reports, func(report tasker.Report) bool {
 			return report.Heartbeat != nil && report.Heartbeat.Key == id
 		})
@@ -149,9 +149,9 @@ func TestOrderOfRetiredKeyIsRequestedAgain(t *testing.T) {
 		}
 		return n
 	}
-	r.controlPlane.wait(t, "the first hello", func() bool { return hellos() == 1 })
+	r.wait(t, "the first hello", func() bool { return hellos() == 1 })
 	r.refuses(t, "late", first)
-	r.controlPlane.wait(t, "another hello", func() bool { return hellos() == 2 })
+	r.wait(t, "another hello", func() bool { return hellos() == 2 })
 }
 
 func TestAgentRefusesEndorsements(t *testing.T) {

@@ -144,7 +144,7 @@ func (b *batch) applyUpdate(u update) string {
 	}
 	next, changed := r.Apply(reportrules.Times(*u.Update, r.releasedAt(t).Time(), r.ReceivedAt, b.Now.Time()))
 	if !changed {
-		if r.Response.StartsAgain(*u.Update) {
+		if r.StartsAgain(*u.Update) {
 			scheduleCancel(b.cs, r)
 		}
 		return updateStale

@@ -16,12 +16,12 @@ func TestMissingReasonNamesTheProblemOfTheAgent(t *testing.T) {
 		f.send(t, 1)
 		f.Add(25 * time.Second)
 		report := heartbeat("web-1")
-		report.Heartbeat.Presence.Problem = "the agent cannot write its journal: no space left on device"
+		report.Heartbeat.Problem = "the agent cannot write its journal: no space left on device"
 		f.apply(t, report)
 		f.Add(6 * time.Second)
 		f.expire(t, 1)
 		responses := f.want(t, task.ID, "incomplete", "web-1", "missing")
-		if got := responses["web-1"].Reason; got != report.Heartbeat.Presence.Problem {
+		if got := responses["web-1"].Reason; got != report.Heartbeat.Problem {
 			t.Errorf("reason %q, want the agent's problem", got)
 		}
 	})

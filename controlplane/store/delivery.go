@@ -71,12 +71,15 @@ func taskUnsent(cs *changeSet, t *taskRow, u Unsent) {
 }
 
 func responseUnsent(cs *changeSet, t *taskRow, r *responseRow, u Unsent) {
-	if !u.Cancel && u.MaybeSent && r.Status == tasker.Pending && r.SentAt == nil {
-		r.SentAt, r.changed = cs.Now.TimeOrNil(), true
-	}
-	if !u.Cancel && r.Status == tasker.Pending && r.SentAt == nil && t.CancelRequestedAt != nil {
-		cancelUnsent(cs, r)
-		return
+	isPending := !u.Cancel && r.Status == tasker.Pending
+	if isPending && r.SentAt == nil {
+		switch {
+		case u.MaybeSent:
+			r.SentAt, r.changed = cs.Now.TimeOrNil(), true
+		case t.CancelRequestedAt != nil:
+			cancelUnsent(cs, r)
+			return
+		}
 	}
 	next := cs.Now.Add(u.After)
 	// A response that was cancelled before it was received needs no cancel after the
@@ -88,7 +91,7 @@ func responseUnsent(cs *changeSet, t *taskRow, r *responseRow, u Unsent) {
 		return
 	}
 	r.dirty = true
-	if !u.Cancel && r.Status == tasker.Pending && r.Reason != u.Reason {
+	if isPending && r.Reason != u.Reason {
 		r.Reason, r.changed = u.Reason, true
 	}
 }

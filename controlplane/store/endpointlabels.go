@@ -10,7 +10,7 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// ErrLabels: the labels would not be valid; see tasker.ValidateLabels.
+// ErrLabels means that the labels would not be valid; see tasker.ValidateLabels.
 var ErrLabels = errors.New("invalid labels")
 
 // labelsRow is a row of endpoint_labels: the labels that an enrolment token or an admin

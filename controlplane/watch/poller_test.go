@@ -32,7 +32,7 @@ func (d *database) poller(fanout *watch.Fanout) *watch.Poller {
 		},
 		Silence: func(context.Context, string) (string, error) {
 			d.checks.Add(1)
-			return d.silent.Load().(string), nil
+			return d.silent.Load().(string), nil //nolint:forcetypeassert,errcheck // only strings are stored
 		},
 	})
 }
@@ -50,6 +50,12 @@ func countWoken(watchers []<-chan struct{}) int {
 	return n
 }
 
+// advance lets time pass.
+func advance(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func TestPollerReadsOncePerTask(t *testing.T) {
 	for _, watchers := range []int{1, 1000} {
 		synctest.Test(t, func(t *testing.T) {
@@ -61,8 +67,7 @@ func TestPollerReadsOncePerTask(t *testing.T) {
 				wake, cancel := p.Subscribe("task", 0)
 				wakes, cancels = append(wakes, wake), append(cancels, cancel)
 			}
-			time.Sleep(10*time.Second + time.Millisecond)
-			synctest.Wait()
+			advance(10*time.Second + time.Millisecond)
 			if d.reads.Load() != 10 || d.checks.Load() != 2 {
 				t.Errorf("%d watchers: %d reads and %d checks for silence in 10 s, want 10 and 2", watchers, d.reads.Load(), d.checks.Load())
 			}
@@ -71,8 +76,7 @@ func TestPollerReadsOncePerTask(t *testing.T) {
 			}
 
 			d.version.Store(1)
-			time.Sleep(time.Second)
-			synctest.Wait()
+			advance(time.Second)
 			if n := countWoken(wakes); n != watchers {
 				t.Errorf("a change woke %d of %d watchers", n, watchers)
 			}
@@ -81,8 +85,7 @@ func TestPollerReadsOncePerTask(t *testing.T) {
 				cancel()
 			}
 			before := d.reads.Load()
-			time.Sleep(10 * time.Second)
-			synctest.Wait()
+			advance(10 * time.Second)
 			if d.reads.Load() != before || fanout.Watchers() != 0 {
 				t.Errorf("%d reads without a watcher, %d watchers", d.reads.Load()-before, fanout.Watchers())
 			}
@@ -97,8 +100,7 @@ func TestPollerWakes(t *testing.T) {
 		wake, cancel := p.Subscribe("task", 0)
 		defer cancel()
 		after := func(d time.Duration) int {
-			time.Sleep(d)
-			synctest.Wait()
+			advance(d)
 			return countWoken([]<-chan struct{}{wake})
 		}
 		d.silent.Store("web-1")

@@ -76,7 +76,7 @@ func (d *deployment) wouldStep(format string, args ...any) {
 
 // downloadSize asks the server of the release for its size.
 func (d *deployment) downloadSize(ctx context.Context) (string, error) {
-	authorization, err := d.deployer.authorization(d.spec)
+	authorization, err := d.authorization(d.spec)
 	if err != nil {
 		return "", err
 	}

@@ -58,12 +58,8 @@ func checkPayload(p Payload) error {
 		return handlers.Reject("payload.argv: names no program")
 	}
 	for _, field := range p.commands() {
-		argv := *field.argv
-		if len(argv) > 0 && argv[0] == "" {
-			return handlers.Reject("payload.%s: names no program", field.name)
-		}
-		if slices.ContainsFunc(argv, func(s string) bool { return strings.ContainsRune(s, 0) }) {
-			return handlers.Reject("payload.%s: contains a NUL", field.name)
+		if err := field.check(); err != nil {
+			return err
 		}
 	}
 	return checkEnv(p.Env)
@@ -73,6 +69,18 @@ func checkPayload(p Payload) error {
 type commandField struct {
 	name string
 	argv *[]string
+}
+
+// check rejects a command that no agent would run.
+func (f commandField) check() error {
+	argv := *f.argv
+	if len(argv) > 0 && argv[0] == "" {
+		return handlers.Reject("payload.%s: names no program", f.name)
+	}
+	if slices.ContainsFunc(argv, func(s string) bool { return strings.ContainsRune(s, 0) }) {
+		return handlers.Reject("payload.%s: contains a NUL", f.name)
+	}
+	return nil
 }
 
 func (p *Payload) commands() []commandField {

@@ -43,11 +43,11 @@ func (dirs allowedDirs) open(path string) (*target, error) {
 		return nil, handlers.Reject("the agent does not allow writing %s: add its directory, %q, or one above it to handlers.file.allow in its configuration", path, dir)
 	}
 	t := &target{path: path, name: name, dirID: dir}
-	real, err := trust.CheckPlace(allowed)
+	place, err := trust.CheckPlace(allowed)
 	if err != nil {
 		return nil, handlers.Reject("the allowed directory %s: %v, or allow a directory above it that only root can replace", allowed, err)
 	}
-	top, err := os.OpenRoot(real)
+	top, err := os.OpenRoot(place)
 	if err == nil {
 		defer func() { _ = top.Close() }()
 		err = t.openDir(top, strings.TrimPrefix(strings.TrimPrefix(dir, allowed), "/"))

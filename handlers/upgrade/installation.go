@@ -92,9 +92,14 @@ func (i installation) check(ctx context.Context, p Payload) error {
 		return argument.DebVersion().Check(p.Version)
 	case p.Version != "":
 		return argument.RPMVersion().Check(p.Version)
-	case p.File == "":
-		return nil
+	case p.File != "":
+		return i.checkFile(ctx, p)
 	}
+	return nil
+}
+
+// checkFile rejects a file that is not a package of this agent for this server.
+func (i installation) checkFile(ctx context.Context, p Payload) error {
 	if filepath.Ext(p.File) != i.tool.Suffix || !filepath.IsAbs(p.File) {
 		return handlers.Reject("payload.file: %s is not the absolute path of a %s, which %s on this server requires", p.File, i.tool.Suffix, i.tool.Name)
 	}

@@ -31,8 +31,19 @@ func command() (root *cobra.Command, text, url *string, list *[]string) {
 func TestEmptyFlagIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"--text="}, {"--text", ""}, {"--text= "}, {"--text=a", "--text="}, {"--url="}, {"--list="}, {"-l", ""}, {"-l", "a", "-l", ""},
-		{"-l", "", "-l", "a"}, {"-l", "a,"}, {"-l", ",a"}, {"-l", "a,,b"}, {"-l", "\t"},
+		{"--text="},
+		{"--text", ""},
+		{"--text= "},
+		{"--text=a", "--text="},
+		{"--url="},
+		{"--list="},
+		{"-l", ""},
+		{"-l", "a", "-l", ""},
+		{"-l", "", "-l", "a"},
+		{"-l", "a,"},
+		{"-l", ",a"},
+		{"-l", "a,,b"},
+		{"-l", "\t"},
 	} {
 		root, _, _, _ := command()
 		root.SetArgs(append([]string{"sub"}, args...))

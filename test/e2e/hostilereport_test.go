@@ -31,11 +31,11 @@ func object(fields ...field) *rapid.Generator[string] {
 		var parts []string
 		for _, f := range fields {
 			quoted := `"` + f.name + `":`
-			switch n := rapid.IntRange(0, 39).Draw(t, f.name); { // small numbers are drawn more often
-			case n == 37:
-			case n == 38:
+			switch rapid.IntRange(0, 39).Draw(t, f.name) { // small numbers are drawn more often
+			case 37:
+			case 38:
 				parts = append(parts, quoted+hostileValue().Draw(t, "value"))
-			case n == 39:
+			case 39:
 				parts = append(parts, quoted+f.plausible.Draw(t, "value"), quoted+hostileValue().Draw(t, "again"))
 			default:
 				parts = append(parts, quoted+f.plausible.Draw(t, "value"))
@@ -77,7 +77,9 @@ func hostilePresence() []field {
 		{"handlers", list(rapid.OneOf(oneOf(`"ping"`, `"script"`, `"command"`), name), 300)},
 		{"scripts", list(rapid.OneOf(oneOf(`"update-app"`), name), 300)},
 		{"metrics", oneOf(`"127.0.0.1:9464"`, `"http://evil/x"`, `"a:1,b:2"`, `" "`, `"evil:99999"`)},
-		{"running", oneOf("0", "7", "-7")}, {"waiting", oneOf("0", "1e15")}, {"load", oneOf("0.5", "-1", "1e300")},
+		{"running", oneOf("0", "7", "-7")},
+		{"waiting", oneOf("0", "1e15")},
+		{"load", oneOf("0.5", "-1", "1e300")},
 		{"heartbeat", oneOf(`"10s"`, `"1ns"`, `"2000000h"`)},
 	}
 }

@@ -80,12 +80,8 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 	if refusal := h.authorize(r, name); refusal != nil {
 		return refusal
 	}
-	if h.opts.HasOwnCredential == nil || !h.opts.HasOwnCredential(r) {
-		for _, report := range reports {
-			if refusal := h.streams.checkHolder(name, report.Message.Instance); refusal != nil {
-				return refusal
-			}
-		}
+	if refusal := h.checkHolder(r, name, reports); refusal != nil {
+		return refusal
 	}
 	h.streams.answer(name, r.Header.Get(processHeader))
 	for _, report := range reports {
@@ -97,6 +93,20 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 			return newProblem(http.StatusServiceUnavailable, "the reports cannot be stored now; send them again: %v", err)
 		}
 		reports = reports[n:]
+	}
+	return nil
+}
+
+// checkHolder returns a problem for reports of another instance than the live one, unless
+// the caller has a credential of its own.
+func (h *Hub) checkHolder(r *http.Request, name string, reports []wire.Received[tasker.Report]) *problem {
+	if h.opts.HasOwnCredential != nil && h.opts.HasOwnCredential(r) {
+		return nil
+	}
+	for _, report := range reports {
+		if refusal := h.streams.checkHolder(name, report.Message.Instance); refusal != nil {
+			return refusal
+		}
 	}
 	return nil
 }

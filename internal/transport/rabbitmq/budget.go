@@ -18,7 +18,7 @@ const (
 // budget limits the memory of messages that were received and are not handled yet. It is
 // safe for concurrent use.
 type budget struct {
-	max int
+	size int
 
 	mu       sync.Mutex
 	used     int
@@ -27,14 +27,14 @@ type budget struct {
 	changed  chan struct{} // closed when a field changes
 }
 
-func newBudget(max int) *budget { return &budget{max: max, changed: make(chan struct{})} }
+func newBudget(size int) *budget { return &budget{size: size, changed: make(chan struct{})} }
 
 // take waits until the budget is not exhausted, then takes the memory of a message. It
 // waits no longer than the deadline, and not after close.
 func (b *budget) take(body int) error {
 	for {
 		b.mu.Lock()
-		if b.used < b.max && !b.closed {
+		if b.used < b.size && !b.closed {
 			b.used += body + messageOverhead
 			b.mu.Unlock()
 			return nil

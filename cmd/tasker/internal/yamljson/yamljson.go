@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -236,7 +237,7 @@ func (c *converter) convertScalar(n ast.Node, tag string) error {
 	case n.Type() == ast.NullType:
 		c.out.WriteString("null")
 	case n.Type() == ast.BoolType:
-		fmt.Fprint(&c.out, n.(*ast.BoolNode).Value) //nolint:forcetypeassert // its type
+		c.out.WriteString(strconv.FormatBool(n.(*ast.BoolNode).Value)) //nolint:forcetypeassert,errcheck // its type
 	case n.Type() == ast.StringType, n.Type() == ast.LiteralType:
 		c.writeText(text)
 	default:

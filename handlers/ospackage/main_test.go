@@ -40,11 +40,17 @@ type agent struct {
 	progress []string
 }
 
-func newAgent(t *testing.T, allow ...string) *agent {
+// requireTestHost skips a test that does not run on a host of test/hosts.
+func requireTestHost(t *testing.T) {
 	t.Helper()
 	if os.Getenv("TASKER_TEST_HOST") != "1" {
 		t.Skip("skipped: the packages of this host must not be changed")
 	}
+}
+
+func newAgent(t *testing.T, allow ...string) *agent {
+	t.Helper()
+	requireTestHost(t)
 	dir := t.TempDir()
 	log := slog.New(slog.DiscardHandler)
 	h, err := New(Options{
@@ -120,9 +126,10 @@ func summary(o Outcome) string {
 	return b.String()
 }
 
-// sh runs a shell script, which must succeed.
+// sh runs a shell script, which must succeed, on a host of test/hosts only.
 func sh(t *testing.T, script string) string {
 	t.Helper()
+	requireTestHost(t)
 	out, err := exec.Command("sh", "-euc", script).CombinedOutput() //nolint:gosec // the scripts of the tests
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", script, err, out)

@@ -241,14 +241,32 @@ func TestAuthorizationIsUnavailable(t *testing.T) {
 
 func TestUnauthorizedResponses(t *testing.T) {
 	t.Parallel()
-	for status, want := range map[int]bool{
-		http.StatusUnauthorized: true, http.StatusForbidden: true,
-		http.StatusBadRequest: false, http.StatusConflict: false, http.StatusServiceUnavailable: false, http.StatusBadGateway: false,
+	for _, tt := range []struct {
+		status int
+		proxy  bool
+		want   bool
+	}{
+		{http.StatusUnauthorized, false, true},
+		{http.StatusForbidden, false, true},
+		{http.StatusBadRequest, false, false},
+		{http.StatusConflict, false, false},
+		{http.StatusServiceUnavailable, false, false},
+		{http.StatusBadGateway, false, false},
+		// A reverse proxy does not know the agent's credential.
+		{http.StatusUnauthorized, true, false},
+		{http.StatusForbidden, true, false},
 	} {
-		t.Run(http.StatusText(status), func(t *testing.T) {
+		status, want, contentType := tt.status, tt.want, "application/problem+json"
+		if tt.proxy {
+			contentType = "text/html"
+		}
+		t.Run(contentType+" "+http.StatusText(status), func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
-			var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+			var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", contentType)
+				w.WriteHeader(status)
+			})
 			s.handler.Store(&handler)
 			var seen observer
 			link := newLink(t, s.url, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe })

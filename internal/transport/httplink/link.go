@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -116,16 +117,33 @@ func responseError(resp *http.Response) error {
 	p := &problem{}
 	_ = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(p) // the status suffices
 	p.Status = resp.StatusCode
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	p.foreign = mediaType != problemType
 	switch {
-	case resp.StatusCode == http.StatusUnauthorized:
-		p.Detail = "the control plane does not accept the token: the endpoint was revoked or never enrolled there, or the token belongs to another endpoint; enrol it again with tasker-agent enrol, or set server.token_file to a file with the control plane's agent.token, which must have api.agent_token: on"
 	case resp.StatusCode/100 == 3:
 		p.Detail = fmt.Sprintf("the control plane redirects; set server.uri to the URI that leads to %s", resp.Header.Get("Location"))
+	case p.foreign:
+		p.Detail = foreignDetail(resp)
+	case resp.StatusCode == http.StatusUnauthorized:
+		p.Detail = "the control plane does not accept the token: the endpoint was revoked or never enrolled there, or the token belongs to another endpoint; enrol it again with tasker-agent enrol, or set server.token_file to a file with the control plane's agent.token, which must have api.agent_token: on"
 	case p.Detail == "":
 		p.Detail = fmt.Sprintf("%s responded with %s", resp.Request.URL.Redacted(), resp.Status)
 	}
-	if p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden && p.Report == nil {
+	if p.rejectsCredential() {
 		return fmt.Errorf("%w: %w", transport.ErrUnauthorized, p)
 	}
 	return p
+}
+
+// foreignDetail describes a response that the control plane has not sent.
+func foreignDetail(resp *http.Response) string {
+	by := "not the control plane, but a proxy or another server"
+	if server := resp.Header.Get("Server"); server != "" {
+		by += fmt.Sprintf(" (%.40q)", server)
+	}
+	detail := fmt.Sprintf("%s responded with %s; %s sent this response", resp.Request.URL.Redacted(), resp.Status, by)
+	if resp.StatusCode == http.StatusRequestEntityTooLarge {
+		detail += "; let it accept bodies of 8 MiB (nginx: client_max_body_size 8m)"
+	}
+	return detail
 }

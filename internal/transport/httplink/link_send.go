@@ -65,7 +65,8 @@ func (l *Link) Send(ctx context.Context, reports ...tasker.Report) error {
 
 // postAll posts reports and adds those that were not accepted to failed. If the control
 // plane rejects one report, the others are posted again. If the response does not name the
-// rejected report, postAll finds it by bisection.
+// rejected report, postAll finds it by bisection. It also halves a POST that is too large for
+// a reverse proxy.
 func (l *Link) postAll(ctx context.Context, reports []encodedReport, failed map[int]error) {
 	for len(reports) > 0 {
 		err := l.post(ctx, reports)
@@ -81,7 +82,7 @@ func (l *Link) postAll(ctx context.Context, reports []encodedReport, failed map[
 		case errors.Is(err, transport.ErrRefused) && at >= 0:
 			failed[reports[at].index] = err
 			reports = slices.Delete(slices.Clone(reports), at, at+1)
-		case errors.Is(err, transport.ErrRefused) && len(reports) > 1:
+		case len(reports) > 1 && (errors.Is(err, transport.ErrRefused) || p != nil && p.Status == http.StatusRequestEntityTooLarge):
 			half := len(reports) / 2
 			l.postAll(ctx, reports[:half], failed)
 			reports = reports[half:]

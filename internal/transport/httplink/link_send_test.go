@@ -22,12 +22,14 @@ import (
 )
 
 // TestReportResponses posts to a server that responds with status while the POST contains a
-// report of bad. If named is set, the response names this report.
+// report of bad. If named is set, the response names this report. If proxy is set, it is the
+// response of a reverse proxy: nothing is refused because of it.
 func TestReportResponses(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		status  int
 		named   bool
+		proxy   bool
 		bad     []int
 		refused []int // with ErrRefused
 		failed  []int // with ErrUnavailable
@@ -38,7 +40,10 @@ func TestReportResponses(t *testing.T) {
 		"of another endpoint, named":  {status: http.StatusForbidden, named: true, bad: []int{3}, refused: []int{3}},
 		"malformed, named":            {status: http.StatusBadRequest, named: true, bad: []int{0, 5, 6}, refused: []int{0, 5, 6}},
 		"malformed, not named":        {status: http.StatusBadRequest, bad: []int{0, 4}, refused: []int{0, 4}},
-		"too large for a proxy":       {status: http.StatusRequestEntityTooLarge, bad: []int{2}, refused: []int{2}},
+		"too large":                   {status: http.StatusRequestEntityTooLarge, bad: []int{2}, refused: []int{2}},
+		"too large for a proxy":       {status: http.StatusRequestEntityTooLarge, proxy: true, bad: []int{2}, failed: []int{2}},
+		"malformed for a proxy":       {status: http.StatusBadRequest, proxy: true, bad: []int{2}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
+		"not allowed by a proxy":      {status: http.StatusForbidden, proxy: true, bad: []int{2}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
 		"all malformed":               {status: http.StatusBadRequest, bad: []int{0, 1, 2, 3, 4, 5, 6}, refused: []int{0, 1, 2, 3, 4, 5, 6}},
 		"cannot be stored now":        {status: http.StatusServiceUnavailable, bad: []int{6}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
 		"an error":                    {status: http.StatusInternalServerError, bad: []int{6}, failed: []int{0, 1, 2, 3, 4, 5, 6}},
@@ -59,6 +64,13 @@ func TestReportResponses(t *testing.T) {
 					if !slices.ContainsFunc(tt.bad, func(b int) bool { return r.Update.TaskID == fmt.Sprint("task-", b) }) {
 						continue
 					}
+					if tt.proxy {
+						w.Header().Set("Content-Type", "text/html")
+						w.WriteHeader(tt.status)
+						fmt.Fprint(w, `{"report":2}`)
+						return
+					}
+					w.Header().Set("Content-Type", "application/problem+json")
 					w.WriteHeader(tt.status)
 					if tt.named {
 						fmt.Fprintf(w, `{"detail":"no","report":%d}`, i)

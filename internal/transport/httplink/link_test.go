@@ -149,13 +149,20 @@ func TestStreamErrors(t *testing.T) {
 		want    string
 	}{
 		"a wrong token": {func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "no", http.StatusUnauthorized)
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusUnauthorized)
 		}, "unauthorized: the control plane does not accept the token"},
+		"a proxy that wants a password": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Server", "nginx")
+			http.Error(w, "no", http.StatusUnauthorized)
+		}, `responded with 401 Unauthorized; not the control plane, but a proxy or another server ("nginx") sent this response`},
 		"a problem": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, `{"detail":"this token is web-2's"}`)
 		}, "this token is web-2's"},
 		"a name in use": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusConflict)
 			fmt.Fprint(w, `{"detail":"in use by another agent"}`)
 		}, "in use by another agent"},

@@ -47,7 +47,13 @@ type problem struct {
 	Report *int `json:"report,omitempty"`
 	// cause is the error that the problem describes; it may be nil.
 	cause error
+	// foreign means that something between agent and control plane sent the response, such
+	// as a reverse proxy. It says nothing about the reports or the credential.
+	foreign bool
 }
+
+// problemType is the content type of the control plane's error responses.
+const problemType = "application/problem+json"
 
 func newProblem(status int, format string, args ...any) *problem {
 	return &problem{Title: http.StatusText(status), Status: status, Detail: fmt.Sprintf(format, args...)}
@@ -71,8 +77,11 @@ func (p *problem) forReport(index int) *problem {
 	return p
 }
 
-// rejectsReports reports whether the content of a POST caused the error.
+// rejectsReports reports whether the control plane rejects the content of a POST.
 func (p *problem) rejectsReports() bool {
+	if p.foreign {
+		return false
+	}
 	switch p.Status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		return true
@@ -82,8 +91,13 @@ func (p *problem) rejectsReports() bool {
 	return false
 }
 
+// rejectsCredential reports whether the control plane does not accept the agent's credential.
+func (p *problem) rejectsCredential() bool {
+	return !p.foreign && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden && p.Report == nil)
+}
+
 func (p *problem) respond(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Type", problemType)
 	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "1")
 	}

@@ -22,6 +22,7 @@ export TASKER_TEST_MYSQL      ?= mysql://tasker_test:tasker_test@127.0.0.1:3306/
 export TASKER_TEST_RABBITMQ   ?= http://guest:guest@127.0.0.1:15672/api
 export TASKER_TEST_PROMETHEUS ?= prometheus
 export TASKER_TEST_CHROMIUM   ?= chromium
+export TASKER_TEST_NGINX      ?= nginx
 
 .PHONY: help
 help: ## list the targets

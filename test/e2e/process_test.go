@@ -26,18 +26,21 @@ type process struct {
 	done chan struct{}
 }
 
-// startProgram runs a program until the test ends, and prints its log if the test fails.
+// startProgram runs a program of this module until the test ends, and prints its log if the
+// test fails.
 func startProgram(t *testing.T, program string, args ...string) *process {
 	t.Helper()
-	p := &process{
-		cmd:  exec.Command(filepath.Join(programs, program), args...), //nolint:gosec // programs of this module
-		log:  &syncbuffer.Buffer{},
-		done: make(chan struct{}),
-	}
+	return startCommand(t, exec.Command(filepath.Join(programs, program), args...)) //nolint:gosec // programs of this module
+}
+
+// startCommand does the same for a command.
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, log: &syncbuffer.Buffer{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", program, err)
+		t.Fatalf("start %s: %v", cmd.Path, err)
 	}
 	go func() {
 		defer close(p.done)
@@ -50,10 +53,10 @@ func startProgram(t *testing.T, program string, args ...string) *process {
 		case <-p.done:
 		case <-time.After(stopTimeout):
 			p.kill(t)
-			t.Errorf("%s did not stop within %s of SIGTERM", program, stopTimeout)
+			t.Errorf("%s did not stop within %s of SIGTERM", cmd.Path, stopTimeout)
 		}
 		if t.Failed() {
-			t.Logf("log of %s %v:\n%s", program, args, p.log)
+			t.Logf("log of %v:\n%s", cmd.Args, p.log)
 		}
 	})
 	return p

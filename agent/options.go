@@ -40,8 +40,10 @@ type Options struct {
 	// Version is the version of the program.
 	Version string
 	Labels  map[string]string
-	// MetricsAddress is reported to the control plane, for scraping.
-	MetricsAddress string
+	// MetricsAddress returns the address that is reported to the control plane, for
+	// scraping; empty is none. It is called for each hello, never concurrently, because the
+	// addresses of a server change. It may be nil.
+	MetricsAddress func(context.Context) string
 
 	// Keys are the public keys of the control plane. The agent refuses orders that are
 	// signed with none of them. Without keys it accepts every order.

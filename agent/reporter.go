@@ -31,6 +31,8 @@ type reporter struct {
 	updates   *updateSender
 	// probe is received from in every round of run.
 	probe chan struct{}
+	// metricsAddress is used by the goroutine of run only.
+	metricsAddress string
 
 	mu sync.Mutex
 	// session is the id of the current session; empty before the first one.
@@ -179,6 +181,9 @@ func (r *reporter) sendHello(ctx context.Context) {
 	r.hellos++
 	r.helloAt = time.Now().Add(backoff.Policy{First: 15 * time.Second, Cap: time.Minute}.Wait(hellos))
 	r.mu.Unlock()
+	if r.opts.MetricsAddress != nil {
+		r.metricsAddress = r.opts.MetricsAddress(ctx)
+	}
 	err := sendReports(ctx, r.opts, tasker.Report{Hello: &tasker.Hello{
 		Presence: r.presence(), Session: session, Unfinished: r.registry.unfinished(),
 	}})
@@ -218,7 +223,7 @@ func (r *reporter) presence() tasker.Presence {
 	p := tasker.Presence{
 		Version: r.opts.Version, Labels: r.opts.Labels,
 		Handlers: r.opts.Handlers.Names(), Scripts: r.opts.Handlers.Scripts(),
-		Metrics: r.opts.MetricsAddress, Running: running, Waiting: waiting,
+		Metrics: r.metricsAddress, Running: running, Waiting: waiting,
 		Heartbeat: tasker.Duration(heartbeat), Duplicate: r.opts.Connection.isContested(), Key: r.keys.newest(), Problem: problem,
 	}
 	if avg, err := load.Avg(); err == nil {

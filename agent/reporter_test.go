@@ -90,7 +90,7 @@ func TestHeartbeatsFollowTheWelcome(t *testing.T) {
 		blocking := &scripted{blockingHandler: newBlocking("deploy", "")}
 		blocking.scripts.Store(&[]string{"a"})
 		r := startAgent(t, cp, t.TempDir(), []handlers.Handler{blocking}, fakeClock, func(o *agent.Options) {
-			o.Labels, o.MetricsAddress = map[string]string{"role": "web"}, "127.0.0.1:9464"
+			o.Labels, o.MetricsAddress = map[string]string{"role": "web"}, func(context.Context) string { return "127.0.0.1:9464" }
 		})
 		r.deliver(assign(cp, "t1", "deploy"))
 		advance(1000 * time.Second)

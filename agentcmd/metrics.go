@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,16 +13,15 @@ import (
 	"github.com/MatthiasWiesner/tasker/config"
 )
 
-// serveMetrics serves the registry to Prometheus, and returns the address and a function
-// that stops it. With port 0 it does nothing.
-func serveMetrics(c config.Metrics, registry *prometheus.Registry, log *slog.Logger) (string, func(), error) {
+// serveMetrics serves the registry to Prometheus, and returns a function that stops it.
+// With port 0 it does nothing.
+func serveMetrics(c config.Metrics, registry *prometheus.Registry, log *slog.Logger) (func(), error) {
 	if c.Port == 0 {
-		return "", func() {}, nil
+		return func() {}, nil
 	}
-	address := net.JoinHostPort(c.Address, strconv.Itoa(c.Port))
-	listener, err := net.Listen("tcp", address)
+	listener, err := net.Listen("tcp", c.ListenAddress())
 	if err != nil {
-		return "", nil, fmt.Errorf("listen on metrics.address and metrics.port (port 0 turns the metrics off): %w", err)
+		return nil, fmt.Errorf("listen on metrics.address and metrics.port (port 0 turns the metrics off): %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", metricsHandler(registry))
@@ -33,7 +31,7 @@ func serveMetrics(c config.Metrics, registry *prometheus.Registry, log *slog.Log
 		defer close(done)
 		_ = server.Serve(listener) // ends with Close
 	}()
-	return address, func() {
+	return func() {
 		_ = server.Close()
 		<-done
 	}, nil

@@ -52,7 +52,7 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 	defer func() { err = errors.Join(err, records.Close()) }()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	address, stopMetrics, err := serveMetrics(c.Metrics, registry, log)
+	stopMetrics, err := serveMetrics(c.Metrics, registry, log)
 	if err != nil {
 		return err
 	}
@@ -64,8 +64,9 @@ func run(ctx context.Context, s *setup, version string, log *slog.Logger, extra 
 	}
 	defer func() { err = errors.Join(err, link.Close()) }()
 	a, err := agent.New(agent.Options{
-		Endpoint: c.Endpoint, Version: version, Labels: c.Labels, MetricsAddress: address,
-		Link: link, Journal: records, Handlers: mux, Keys: keys, StoreKeys: storeKeys,
+		Endpoint: c.Endpoint, Version: version, Labels: c.Labels,
+		MetricsAddress: (&advertiser{metrics: c.Metrics, server: c.Server.URI, log: log}).address,
+		Link:           link, Journal: records, Handlers: mux, Keys: keys, StoreKeys: storeKeys,
 		Leftovers:   process.Leftovers{Endpoint: c.Endpoint, Grace: c.KillGrace.D(), Log: log},
 		Concurrency: c.Concurrency, KillGrace: c.KillGrace.D(), StopTimeout: c.StopTimeout.D(),
 		Connection: connection, UnauthorizedTimeout: c.UnauthorizedTimeout.D(),

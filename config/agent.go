@@ -83,14 +83,6 @@ type Enrol struct {
 	CAFile string `yaml:"ca_file"`
 }
 
-// Metrics is the section of the metrics endpoint.
-type Metrics struct {
-	// Address is the IP address to listen on; default: 127.0.0.1.
-	Address string `yaml:"address"`
-	// Port is the port to listen on; default: 9464. 0 turns the metrics off.
-	Port int `yaml:"port"`
-}
-
 // Handlers is the section of the built-in handlers.
 type Handlers struct {
 	Command Command `yaml:"command"`

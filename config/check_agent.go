@@ -34,6 +34,9 @@ func (v *validator) checkAgent(a *Agent, e Enrolled) {
 	v.checkLabels(a.Labels)
 	v.checkAddress("metrics.address", a.Metrics.Address)
 	v.checkPort("metrics.port", a.Metrics.Port, 0)
+	if a.Metrics.Advertise != "" && a.Metrics.Port != 0 && !tasker.IsMetricsAddress(a.Metrics.AdvertisedAddress()) {
+		v.add("metrics.advertise", "%q is neither HOST nor HOST:PORT at which Prometheus can scrape this server, like web-1.example.net:9464", a.Metrics.Advertise)
+	}
 	v.checkAllow(a.Handlers.Command.Allow)
 	v.checkDirectories("handlers.file.allow", a.Handlers.File.Allow)
 	v.checkScripts(a.Handlers.Script.Directory)

@@ -176,6 +176,8 @@ func TestAgentProblems(t *testing.T) {
 		{"nested label", ok + "labels: {a: {b: c}}\n", 2, "labels.a", "single value"},
 		{"label too long", ok + "labels: {a: " + strings.Repeat("x", 256) + "}\n", 2, "labels.a", "255"},
 		{"metrics port", ok + "metrics: {port: 70000}\n", 2, "metrics.port", "from 0 to 65535"},
+		{"advertised address", ok + "metrics: {advertise: \"http://web-1:9464\"}\n", 2, "metrics.advertise", "HOST:PORT"},
+		{"advertised everywhere", ok + "metrics: {advertise: 0.0.0.0}\n", 2, "metrics.advertise", "HOST:PORT"},
 		{"metrics address", ok + "metrics: {address: all}\n", 2, "metrics.address", "not an IP address"},
 		{"allow as a flat list", ok + "handlers:\n  command:\n    allow: [/bin/sleep]\n", 4, "handlers.command.allow[0]", "a list belongs here"},
 		{"relative directory of a command", ok + "handlers: {command: {allow: [{argv: [/bin/ls], cwd: [srv]}]}}\n", 2, "handlers.command.allow[0].cwd[0]", "neither a plain absolute path"},

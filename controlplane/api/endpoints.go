@@ -63,7 +63,7 @@ func (r endpointResource) register() {
 	op.MaxBodyBytes = 64 << 10
 	huma.Register(r.huma, op, r.label)
 	huma.Register(r.huma, operation(endpointTag, "discover", "/sd/prometheus", "Discover scrape targets",
-		"HTTP service discovery of Prometheus: the metrics address of every agent, with the label `endpoint` and, for relabelling, "+
+		"HTTP service discovery of Prometheus: the metrics address of every agent that has reported one, with the label `endpoint` and, for relabelling, "+
 			"`__meta_tasker_connected`, `__meta_tasker_version`, `__meta_tasker_types` and one `__meta_tasker_label_NAME` for each label of the endpoint."), r.targets)
 }
 

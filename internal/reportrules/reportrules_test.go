@@ -141,6 +141,7 @@ func TestMetricsAddresses(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]bool{
 		"127.0.0.1:9464": true, "web-1:9464": true, "web-1.example.org.:1": true, "my_host:65535": true, "[::1]:9464": true, "[2001:db8::7]:80": true,
+		"0.0.0.0:9464": false, "[::]:9464": false, "[::ffff:0.0.0.0]:9464": false,
 		"": false, " ": false, "web-1": false, ":9464": false, "web-1:": false, "web-1:0": false, "web-1:65536": false, "web-1:http": false,
 		"web-1:+80": false, "web-1:080": false, "http://evil/x": false, "http://evil:80": false, "evil/x:80": false, "a:1,b:2": false, "a b:80": false,
 		"user@evil:80": false, "evil?x:80": false, "evil#x:80": false, "[web-1]:80": false, "[127.0.0.1]:80": false, "[fe80::1%eth0]:80": false,

@@ -110,14 +110,17 @@ tools: $(GOLANGCI) ## install the linter (minutes, the first time)
 $(GOLANGCI):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
+# The file with the OpenPGP private key of `make packages`; empty means no signatures.
+PACKAGE_KEY ?=
+
 .PHONY: packages
-packages: ## build .deb, .rpm, .apk and Arch packages into ./dist, reproducibly
+packages: ## build .deb, .rpm, .apk and Arch packages into ./dist, reproducibly (PACKAGE_KEY=file: sign them)
 	rm -rf dist
-	go -C packaging run ./cmd/build -programs $(VERSION)
+	go -C packaging run ./cmd/build -programs $(VERSION) -key '$(if $(PACKAGE_KEY),$(abspath $(PACKAGE_KEY)))'
 
 .PHONY: test-packages
 test-packages: ## build all packages and test them; installs the tools first
-	@test/install lintian rpm rpmlint systemd-analyze=systemd shellcheck
+	@test/install ar=binutils lintian gpgv rpm rpmlint systemd-analyze=systemd shellcheck
 	cd packaging && go vet ./... && go test -count=1 $(TESTARGS) ./...
 
 .PHONY: check-release

@@ -48,11 +48,17 @@ type Options struct {
 	Architectures []string
 	// Formats are nfpm's (deb, rpm, apk, archlinux); empty means all in the description.
 	Formats []string
+	// Key signs the .deb and .rpm packages, and the checksums of all packages.
+	Key Key
 }
 
 // Build creates all packages and the file with their checksums, and returns the names
-// of the files. The same options give the same bytes on every machine and at any time.
+// of the files. The same options give the same bytes on every machine and at any time,
+// except for signatures.
 func Build(ctx context.Context, o Options) ([]string, error) {
+	if err := o.Key.check(); err != nil {
+		return nil, err
+	}
 	d, err := readDescription(o.Root, o.ProgramVersion, o.Time)
 	if err != nil {
 		return nil, err
@@ -75,10 +81,7 @@ func Build(ctx context.Context, o Options) ([]string, error) {
 			return nil, err
 		}
 		for _, arch := range archs {
-			for _, format := range p.Formats {
-				if len(o.Formats) > 0 && !slices.Contains(o.Formats, format) {
-					continue
-				}
+			for _, format := range o.selectFormats(p.Formats) {
 				name, err := o.buildPackage(p, format, arch, prog.Binary, programs[target{prog.ID, arch}])
 				if err != nil {
 					return nil, fmt.Errorf("build the package %s, %s for %s: %w", p.PackageName, format, arch, err)
@@ -90,7 +93,27 @@ func Build(ctx context.Context, o Options) ([]string, error) {
 	if len(names) == 0 {
 		return nil, fmt.Errorf(".goreleaser.yaml has no packages for the architectures %q in the formats %q", o.Architectures, o.Formats)
 	}
-	return append(names, checksumsFile), o.writeChecksums(names)
+	return o.finish(names)
+}
+
+// selectFormats returns the formats of a package that are to be built.
+func (o Options) selectFormats(all []string) []string {
+	if len(o.Formats) == 0 {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(format string) bool { return !slices.Contains(o.Formats, format) })
+}
+
+// finish writes the checksums of the packages and their signature, and returns the names
+// of all files.
+func (o Options) finish(names []string) ([]string, error) {
+	if err := o.writeChecksums(names); err != nil {
+		return nil, err
+	}
+	if o.Key.File == "" {
+		return append(names, checksumsFile), nil
+	}
+	return append(names, checksumsFile, signatureFile), o.signChecksums()
 }
 
 // target is a program for one architecture.
@@ -147,6 +170,7 @@ func (o Options) buildPackage(p packageDescription, format, arch, name, binary s
 	} {
 		*file = o.source(*file)
 	}
+	o.Key.configure(info)
 	packager, err := nfpm.Get(format)
 	if err != nil {
 		return "", err

@@ -22,8 +22,10 @@ func main() {
 	flag.StringVar(&o.ProgramVersion, "programs", "", "version that the programs print (default: the version of the packages)")
 	archs := flag.String("architectures", "", "architectures, such as amd64,arm64 (default: all)")
 	formats := flag.String("formats", "", "formats, such as deb,rpm,apk,archlinux (default: all)")
+	flag.StringVar(&o.Key.File, "key", "", "file with the OpenPGP private key that signs packages and checksums, with its passphrase in PACKAGE_KEY_PASSPHRASE (default: no signatures)")
 	assets := flag.Bool("assets", false, "only generate the files of the packages, for goreleaser")
 	flag.Parse()
+	o.Key.Passphrase = os.Getenv("PACKAGE_KEY_PASSPHRASE")
 	o.Architectures, o.Formats = list(*archs), list(*formats)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -38,6 +40,11 @@ func list(text string) []string {
 }
 
 func build(ctx context.Context, o packaging.Options, assets bool) (err error) {
+	if o.Key.File != "" {
+		if o.Key.File, err = filepath.Abs(o.Key.File); err != nil {
+			return err
+		}
+	}
 	if o.Root, err = filepath.Abs(o.Root); err != nil {
 		return err
 	}

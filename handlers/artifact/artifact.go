@@ -23,6 +23,9 @@ const Name = "artifact"
 type Units interface {
 	// CheckAllowed returns a rejection if the agent may not restart a unit, else nil.
 	CheckAllowed(unit string) error
+	// CheckLoaded returns an error for a unit that cannot be restarted, such as a masked
+	// one.
+	CheckLoaded(ctx context.Context, unit string) error
 	// Restart restarts a unit and waits until it is active. Its error names the unit
 	// and the reason, with the last lines of the unit's journal.
 	Restart(ctx context.Context, unit string) error

@@ -34,6 +34,12 @@ func (d *deployment) dryRun(ctx context.Context) error {
 		d.out.Note = d.Version + " is already current"
 		return nil
 	}
+	// A hook may install the unit.
+	if d.Unit != "" && len(d.Hooks.Before) == 0 {
+		if err := d.Units.CheckLoaded(ctx, d.Unit); err != nil {
+			return err
+		}
+	}
 	d.out.Changed = true
 	keep := d.Keep
 	if !installed {

@@ -47,6 +47,15 @@ func TestDryRun(t *testing.T) {
 		"run the hook bin/hook after", "check whether it is healthy, and if not switch back to 1.0", "remove the release 0.9",
 	}})
 	f.wantError(dryRun(map[string]any{"url": "file:///no/such.zip", "sha256": p["sha256"], "version": "2", "directory": f.app()}), "no such file")
+	must(os.WriteFile(f.home+"/masked", nil, 0o600))
+	if a = dryRun(p); a.err != nil {
+		t.Errorf("with a hook that may change the unit: %v", a.err)
+	}
+	hooks := p["hooks"]
+	delete(p, "hooks")
+	f.wantError(dryRun(p), "app.service cannot be used: it is masked")
+	p["hooks"] = hooks
+	must(os.Remove(f.home + "/masked"))
 	p["max_size"] = 10
 	f.wantError(dryRun(p), "max_size is 10")
 }

@@ -90,6 +90,13 @@ func (u units) CheckAllowed(unit string) error {
 	return nil
 }
 
+func (u units) CheckLoaded(_ context.Context, unit string) error {
+	if _, err := os.Stat(filepath.Join(u.s.home, "masked")); err == nil {
+		return fmt.Errorf("the unit %s cannot be used: it is masked", unit)
+	}
+	return nil
+}
+
 func (u units) Restart(ctx context.Context, unit string) error {
 	if err := u.Stop(ctx, unit); err != nil {
 		return err

@@ -47,6 +47,12 @@ func (m *Manager) State(ctx context.Context, unit string) (State, error) {
 	return s.State, err
 }
 
+// CheckLoaded returns an error for a unit that cannot be started, such as a masked one.
+func (m *Manager) CheckLoaded(ctx context.Context, unit string) error {
+	_, err := m.State(ctx, unit)
+	return err
+}
+
 // Journal returns the last lines of a unit's journal since a time. If the journal cannot
 // be read, it returns the reason instead.
 func (m *Manager) Journal(ctx context.Context, unit string, since time.Time) []string {

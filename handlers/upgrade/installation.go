@@ -125,6 +125,19 @@ func (i installation) checkFile(ctx context.Context, p Payload) error {
 	return nil
 }
 
+// dryRun returns the outcome of a dry run whose payload has been checked.
+func (i installation) dryRun(ctx context.Context, p Payload) (handlers.Result, error) {
+	before, err := i.tool.Installed(ctx, i.pkg)
+	if err != nil {
+		return handlers.Result{}, err
+	}
+	out := Outcome{DryRun: true, From: pkgmanager.Short(before.Version), To: p.Version}
+	if p.File == "" {
+		out.Note = "the repositories were not searched for the version"
+	}
+	return handlers.Result{Value: out}, nil
+}
+
 // scriptArgs returns the arguments of the script.
 func (i installation) scriptArgs(p Payload) []string {
 	switch {

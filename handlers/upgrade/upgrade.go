@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
@@ -37,8 +38,11 @@ type Payload struct {
 
 // Outcome is the value of the result: the versions before and after.
 type Outcome struct {
-	From string `json:"from"`
+	DryRun bool   `json:"plan,omitempty"`
+	From   string `json:"from"`
+	// To is empty in a dry run that names no version.
 	To   string `json:"to"`
+	Note string `json:"note,omitempty"`
 }
 
 //go:embed payload.schema.json
@@ -47,11 +51,12 @@ var payloadSchema []byte
 // Info describes the handler.
 func Info() handlers.Info {
 	return handlers.Info{
-		Name:     Name,
-		Summary:  "Upgrades the agent itself, with the package manager of the server.",
-		Restart:  handlers.RestartResume,
-		Detached: true,
-		Schema:   payloadSchema,
+		Name:      Name,
+		Summary:   "Upgrades the agent itself, with the package manager of the server.",
+		Restart:   handlers.RestartResume,
+		Detached:  true,
+		Schema:    payloadSchema,
+		CanDryRun: true,
 	}
 }
 
@@ -104,6 +109,9 @@ func (u *upgrader) handle(ctx context.Context, p Payload, call handlers.Call) (h
 	}
 	if err := i.check(ctx, p); err != nil {
 		return handlers.Result{}, err
+	}
+	if call.Action == tasker.DryRun {
+		return i.dryRun(ctx, p)
 	}
 	select {
 	case u.slot <- struct{}{}:

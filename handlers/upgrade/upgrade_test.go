@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/MatthiasWiesner/tasker"
 	"github.com/MatthiasWiesner/tasker/handlers"
 	"github.com/MatthiasWiesner/tasker/handlers/ospackage/pkgmanager"
 	"github.com/MatthiasWiesner/tasker/handlers/transientunit"
@@ -53,10 +54,12 @@ func TestSchema(t *testing.T) {
 func TestRejectWithoutPackage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "units")
-	_, err := New(Options{Dir: dir}).Handle(t.Context(), handlers.Call{TaskID: "t", Attempt: 1})
-	var reject *handlers.RejectError
-	if !errors.As(err, &reject) || !strings.HasPrefix(reject.Reason, "the agent cannot upgrade itself: ") {
-		t.Errorf("got %v, want a rejection", err)
+	for _, action := range []tasker.Action{tasker.Perform, tasker.DryRun} {
+		_, err := New(Options{Dir: dir}).Handle(t.Context(), handlers.Call{TaskID: "t", Attempt: 1, Action: action})
+		var reject *handlers.RejectError
+		if !errors.As(err, &reject) || !strings.HasPrefix(reject.Reason, "the agent cannot upgrade itself: ") {
+			t.Errorf("%q: got %v, want a rejection", action, err)
+		}
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s was created (%v)", dir, err)

@@ -47,6 +47,9 @@ func TestUpgradeByTask(t *testing.T) {
 			if r := f.get(other).response(t, two); r.Status != tasker.Running {
 				t.Errorf("the task on the other host: %+v", r)
 			}
+			f.checkDryRun("dry", map[string]string{"file": f.file(one, agent, older, k)}, tasker.Succeeded, `"from":"`+newer+`"`)
+			f.checkDryRun("dry-away", map[string]string{"file": "/tmp/away." + k.suffix}, tasker.Rejected, "there is no /tmp/away."+k.suffix)
+			f.waitVersion(one, newer)
 			f.checkFailure("another-package", map[string]string{"file": f.file(one, "tasker", newer, k)}, tasker.Rejected, "is not the package tasker-agent but tasker")
 			f.checkFailure("away", map[string]string{"file": "/tmp/away." + k.suffix}, tasker.Rejected, "there is no /tmp/away."+k.suffix)
 			f.checkFailure("unknown", map[string]string{"version": "7.7.7"}, tasker.Failed, "the package manager failed with exit code ")
@@ -183,6 +186,23 @@ func (f *fleet) checkFailure(identifier string, payload any, status tasker.Respo
 	r := f.waitFinished(f.post(upgradeType, identifier, payload, one)).response(f.t, one)
 	if r.Status != status || !strings.Contains(r.Error+r.Reason, why) {
 		f.t.Errorf("%s: %+v, want %s with %q", identifier, r, status, why)
+	}
+}
+
+// checkDryRun checks the outcome of a dry run on the first host.
+func (f *fleet) checkDryRun(identifier string, payload any, status tasker.ResponseStatus, want string) {
+	f.t.Helper()
+	body, err := json.Marshal(map[string]any{"identifier": identifier, "payload": payload, "endpoints": []string{one}, "dry_run": true})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var task tasker.Task
+	if code := f.call(http.MethodPost, "/"+upgradeType, string(body), &task); code != http.StatusCreated {
+		f.t.Fatalf("POST of a dry run returned %d", code)
+	}
+	r := f.waitFinished(task).response(f.t, one)
+	if r.Status != status || !strings.Contains(r.Reason+string(r.Result), want) {
+		f.t.Errorf("%s: %+v, want %s with %q", identifier, r, status, want)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/MatthiasWiesner/tasker/internal/reportrules"
+	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
 )
 
@@ -43,8 +44,8 @@ func TestReportsThatBreakTheRules(t *testing.T) {
 // An endpoint that sends too fast is asked to send again later. Others are not affected.
 func TestFastEndpointIsSlowedDown(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	collect(t, s.newHub(t), nil)
+	s, c := newServer(t), newClock() // no time passes, however slow this machine is
+	collect(t, s.newHub(t, func(o *httplink.HubOptions) { o.Clock = c.time }), nil)
 	body := append(reports(t, update("web-1", 1)), bytes.Repeat([]byte(" "), 200<<10)...)
 	wait.For(t, "the endpoint to be slowed down", func() bool {
 		switch got := s.post(t, "web-1", body); got {

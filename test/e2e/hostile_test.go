@@ -64,23 +64,17 @@ func TestHostileAgent(t *testing.T) {
 			attack.Wait()
 			f.checkAnswers(h)
 			t.Logf("%d reports sent, %d bytes; %d tasks of another endpoint succeeded; at most %d MiB resident", h.sent.Load(), h.bytes.Load(), tasks, f.peakMemory()>>20)
-			if h.sent.Load() < 100 || tasks < 5 || !f.hasStored(tasks) {
+			if h.sent.Load() < 100 || tasks < 5 || !f.hasStored() {
 				t.Error("too few reports were sent or stored for a test")
 			}
 		})
 	}
 }
 
-// hasStored reports whether reports of the hostile agent about its own tasks were stored.
-func (f *fleet) hasStored(tasks int) bool {
+// hasStored reports whether a report of the hostile agent was stored.
+func (f *fleet) hasStored() bool {
 	f.t.Helper()
-	for i := range tasks {
-		a := f.get("ping", fmt.Sprintf("hostile-%d", i))
-		if r := a.response(hostileEndpoint); r.Seq > 0 || r.ReceivedAt != nil || r.OutputBytes > 0 {
-			return true
-		}
-	}
-	return false
+	return !f.endpoint(hostileEndpoint).LastSeen.IsZero()
 }
 
 // enrolHostile enrols the hostile agent with a secret that the test knows.

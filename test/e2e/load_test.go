@@ -56,7 +56,7 @@ func TestLargePayloadsResultsAndOutput(t *testing.T) {
 		if r := a.response("web-1"); r.Reason == "" && r.Error == "" {
 			t.Errorf("an omitted result without a reason: %+v", r)
 		}
-		f.script("update-app", "#!/bin/sh\nhead -c 50000000 /dev/urandom\nprintf 'the very end'\n")
+		f.script("update-app", "#!/bin/sh\nhead -c 50000000 /dev/zero | tr '\\0' x\nprintf 'the very end'\n")
 		a = f.waitFinished(f.post("update-app", `{"identifier":"output","endpoints":["web-1"]}`))
 		r := a.response("web-1")
 		if r.Status != tasker.Succeeded || r.OutputBytes != 50_000_012 || !r.OutputTruncated {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -39,7 +38,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	}
 	server := &http.Server{
 		Handler: c.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+		ErrorLog: newServerLog(c.log),
 	}
 	server.RegisterOnShutdown(c.api.Drain)
 

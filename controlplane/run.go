@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -38,7 +39,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	}
 	server := &http.Server{
 		Handler: c.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleTimeout,
-		ErrorLog: newServerLog(c.log),
+		ErrorLog: slog.NewLogLogger(newServerLog(c.log), slog.LevelDebug),
 	}
 	server.RegisterOnShutdown(c.api.Drain)
 

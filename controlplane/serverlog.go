@@ -1,9 +1,9 @@
 package controlplane
 
 import (
-	"bytes"
-	"log"
+	"context"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -11,30 +11,37 @@ import (
 // accepted. The server tries again every second.
 const acceptInterval = time.Minute
 
-// serverLog is the writer behind the log of an http.Server, whose logger calls it one line at
-// a time. Errors of single connections, such as failed TLS handshakes, are debug messages: any
-// client can cause them. An error that keeps the server from accepting connections, such as
-// too many open files, is a warning.
+// serverLog handles the log of an http.Server. Errors of single connections, such as failed
+// TLS handshakes, are debug messages: any client can cause them. An error that keeps the
+// server from accepting connections, such as too many open files, is a warning. Only the
+// goroutine that accepts connections logs such errors.
 type serverLog struct {
-	log    *slog.Logger
+	slog.Handler
+
 	clock  func() time.Time
 	warned time.Time
 }
 
-// newServerLog returns the logger of an http.Server that writes to log.
-func newServerLog(to *slog.Logger) *log.Logger {
-	return log.New(&serverLog{log: to, clock: time.Now}, "", 0)
+// newServerLog returns the handler of the log of an http.Server that writes to log.
+func newServerLog(log *slog.Logger) *serverLog {
+	return &serverLog{Handler: log.Handler(), clock: time.Now}
 }
 
-// Write logs one line.
-func (s *serverLog) Write(line []byte) (int, error) {
-	text := string(bytes.TrimSpace(line))
-	now := s.clock()
-	if !bytes.HasPrefix(line, []byte("http: Accept error")) || now.Sub(s.warned) < acceptInterval {
-		s.log.Debug(text)
-		return len(line), nil
+// Enabled implements slog.Handler. Handle decides on the level.
+func (s *serverLog) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements slog.Handler.
+func (s *serverLog) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "http: Accept error") {
+		if now := s.clock(); now.Sub(s.warned) >= acceptInterval {
+			s.warned = now
+			warning := slog.NewRecord(r.Time, slog.LevelWarn, "no new connections are accepted for now; if there are too many open files, raise the limit of the service (LimitNOFILE)", r.PC)
+			warning.AddAttrs(slog.String("error", r.Message))
+			r = warning
+		}
 	}
-	s.warned = now
-	s.log.Warn("no new connections are accepted for now; if there are too many open files, raise the limit of the service (LimitNOFILE)", "error", text)
-	return len(line), nil
+	if !s.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return s.Handler.Handle(ctx, r)
 }

@@ -85,8 +85,8 @@ func (o Options) installFirst(ctx context.Context, seed, secret []byte) error {
 	err = o.Store.AddSigningKeys(ctx,
 		store.SigningKey{Name: store.OrderKeys, Generation: 1, Public: file.latest(), Origin: origin(o.File)},
 		store.SigningKey{Name: store.CallbackKeys, Generation: 1, Public: digest(file.callback), Origin: origin(o.File)})
-	if errors.Is(err, store.ErrTaken) {
-		err = nil // by another control plane, perhaps with the same keys
+	if errors.Is(err, store.ErrGenerationExists) {
+		err = nil // another control plane has stored it, perhaps with the same keys
 	}
 	if err == nil && isNew {
 		err = o.settle(ctx, file.latest())

@@ -145,7 +145,7 @@ func (f keyFile) save(path string, write func(string, []byte) error) error {
 	}
 	switch err := write(path, content); {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("write the signing key to %s: %w; where the control plane cannot write (a credential of systemd), create the file at first without signing.key_file: it is then %s in the data_dir, from where you can move it", path, err, FileName)
+		return fmt.Errorf("write the signing key to %s: %w; if this is a systemd credential, start once without signing.key_file, then move %s from data_dir to the credential's source", path, err, FileName)
 	case err != nil:
 		return fmt.Errorf("write the signing key to %s: %w", path, err)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // handover is how long agents accept the old key after the control planes have begun to
-// sign with the new one: the control planes do not begin at the same moment, and orders
+// sign with the new one, or the length of the overlap, if that is shorter: the control planes do not begin at the same moment, and orders
 // may be on their way.
 const handover = time.Hour
 
@@ -85,8 +85,12 @@ func Rotate(ctx context.Context, o Options, r RotateOptions) (Rotation, error) {
 	if err != nil {
 		return Rotation{}, err
 	}
-	if err := o.Store.AddSigningKeys(ctx, added...); err != nil {
-		return Rotation{}, fmt.Errorf("store the new key, perhaps because another rotation runs: %w", err)
+	err = o.Store.AddSigningKeys(ctx, added...)
+	switch {
+	case errors.Is(err, store.ErrGenerationExists):
+		return Rotation{}, errors.New("another rotation has stored a key at the same time; run the command again")
+	case err != nil:
+		return Rotation{}, fmt.Errorf("store the new key: %w", err)
 	}
 	return Rotation{Key: tasker.KeyID(next.Public), SignsFrom: next.SignsFrom, Retires: *next.Retires}, nil
 }

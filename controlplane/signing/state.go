@@ -63,7 +63,8 @@ func (s *state) use(file keyFile, path string, key store.SigningKey, now time.Ti
 	case private == nil && due:
 		s.problem = missingError("private key", path, key)
 	case private == nil:
-		s.warning = fmt.Sprintf("%v before %s", missingError("private key", path, key), key.SignsFrom.UTC().Format(time.RFC3339))
+		s.warning = fmt.Sprintf("%s lacks the key %s, which signs from %s; copy %s to %s before then",
+			path, tasker.KeyID(key.Public), key.SignsFrom.UTC().Format(time.RFC3339), key.Origin, path)
 	case due:
 		s.current, s.problem = private, nil
 	}

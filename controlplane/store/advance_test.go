@@ -76,7 +76,7 @@ func TestRollbackKeepsExclusion(t *testing.T) {
 		failed.Update.StartedAt = &now
 		f.apply(t, failed)
 		advance(first.ID, decision.Step{State: tasker.RolloutStopped, Reason: "x", Rollback: true})
-		if got := advance(second.ID, waiting); !strings.Contains(got, "until ping first is undone") || !strings.Contains(got, "lb-1") {
+		if got := advance(second.ID, waiting); !strings.Contains(got, "until the undo of ping first has finished") || !strings.Contains(got, "lb-1") {
 			t.Errorf("during the undo of the first rollout the blocker of the second is %q", got)
 		}
 		stopped, _ := f.task(t, first.ID)

@@ -145,7 +145,7 @@ func (cs *changeSet) countResponses() {
 }
 
 // updateTasks updates the columns that changed in any of the tasks. It is not an
-// upsert because on MySQL those lock gaps of the index of identifiers.
+// upsert because upserts lock gaps of the index of identifiers on MySQL.
 func (cs *changeSet) updateTasks(ctx context.Context, tasks []*taskRow) error {
 	ids := make([]any, len(tasks))
 	values := make([][]any, len(tasks))

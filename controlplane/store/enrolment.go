@@ -105,7 +105,7 @@ func (e *Enrolment) Enrol(ctx context.Context, token Digest, endpoint string, se
 		}
 		switch {
 		case owner != "":
-			err = fmt.Errorf("the secret %w by another endpoint; choose one at random", ErrTaken)
+			err = fmt.Errorf("the secret %w: another endpoint uses this secret; generate a new random one", ErrTaken)
 			if owner == endpoint {
 				err = fmt.Errorf("endpoint %s: %w at %s", endpoint, ErrRevoked, stored.RevokedAt.Format(time.RFC3339))
 			}
@@ -140,7 +140,7 @@ func findOwner(ctx context.Context, t *tx, secret Digest) (endpoint string, err 
 	case err != nil:
 		return "", err
 	}
-	return "", fmt.Errorf("endpoint %s: %w at %s; choose another secret at random", endpoint, ErrRevoked, revoked.RFC3339())
+	return "", fmt.Errorf("endpoint %s: %w at %s; generate a new random one", endpoint, ErrRevoked, revoked.RFC3339())
 }
 
 // checkFree returns an error if the name of the credential cannot be enrolled with the

@@ -71,7 +71,7 @@ func TestEnrol(t *testing.T) {
 			{"again, with another token", "once", "web-1", "s1", true, nil, ""},
 			{"again, without a token", "unknown", "web-1", "s1", false, store.ErrToken, "not known"},
 			{"another secret, same name", "good", "web-1", "s2", false, store.ErrTaken, "enrolled since"},
-			{"another name, same secret", "good", "web-2", "s1", false, store.ErrTaken, "at random"},
+			{"another name, same secret", "good", "web-2", "s1", false, store.ErrTaken, "generate a new random one"},
 			{"connected without enrolment", "good", "plain", "s3", false, store.ErrTaken, "connected"},
 			{"once", "once", "web-2", "s2", false, nil, ""},
 			{"used up", "once", "web-3", "s3", false, store.ErrToken, "used up"},

@@ -37,7 +37,7 @@ func findBlocker(ctx context.Context, c *sqldb.Conn, r *rolloutRow) (string, err
 	case err != nil:
 		return "", fmt.Errorf("read rollouts on the same endpoints: %w", err)
 	case undo != "":
-		return fmt.Sprintf("waits until %s %s is undone, which has %s too", taskType, identifier, endpoint), nil
+		return fmt.Sprintf("waits until the undo of %s %s has finished; both rollouts include %s", taskType, identifier, endpoint), nil
 	}
-	return fmt.Sprintf("waits for %s %s, which has %s too", taskType, identifier, endpoint), nil
+	return fmt.Sprintf("waits for %s %s; both rollouts include %s", taskType, identifier, endpoint), nil
 }

@@ -29,8 +29,9 @@ type Inbox struct {
 	writer *batchWriter
 }
 
-// Apply writes reports in one transaction, which concurrent calls share. Reports of
-// an endpoint whose name is invalid count as unknown.
+// Apply writes reports in one transaction, which concurrent calls share. If calls share a
+// transaction, one of them returns the result of all; the others return an empty result.
+// Reports with an invalid endpoint name are dropped; their updates count as unknown.
 func (i *Inbox) Apply(ctx context.Context, reports []tasker.Report) (ApplyResult, error) {
 	if len(reports) == 0 {
 		return ApplyResult{}, nil

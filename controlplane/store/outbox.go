@@ -94,8 +94,8 @@ type claimedTasks struct {
 
 func (t *claimedTasks) isFull() bool { return t.bytes > maxClaimBytes }
 
-// claim claims up to limit due orders of a queue and reads their tasks. Orders whose
-// payload exceeds maxClaimBytes stay due.
+// claim claims up to limit due orders of a queue and reads their tasks. When the payloads
+// read so far exceed maxClaimBytes, the remaining orders stay due.
 func (t *claimedTasks) claim(ctx context.Context, q dueQueue, limit int) ([]Claim, error) {
 	due, err := q.lockDue(ctx, t.tx, limit)
 	if err != nil || len(due) == 0 {
@@ -108,7 +108,8 @@ func (t *claimedTasks) claim(ctx context.Context, q dueQueue, limit int) ([]Clai
 	return due, q.hold(ctx, t.tx, due)
 }
 
-// load reads the tasks of the claims until they are full; a cancel needs no payload.
+// load reads the tasks of the claims until maxClaimBytes is exceeded; a cancel needs no
+// payload.
 func (t *claimedTasks) load(ctx context.Context, claims []Claim, cancel bool) error {
 	columns := taskBodyColumns
 	if cancel {

@@ -63,8 +63,8 @@ type SigningKeys struct {
 // reports another one gets a welcome, which introduces the key.
 func (k *SigningKeys) SetNewestKey(id string) { k.newest.Store(&id) }
 
-// isOutdated reports whether an agent that accepts a key, and reports its id, does not
-// know the newest one. An empty id is that of an agent that is not enrolled.
+// isOutdated reports whether id, the newest key that an agent accepts, is not the newest
+// signing key. An empty id is never outdated: the agent is not enrolled or cannot rotate.
 func (k *SigningKeys) isOutdated(id string) bool {
 	newest := k.newest.Load()
 	return newest != nil && id != "" && id != *newest
@@ -82,8 +82,8 @@ func (k *SigningKeys) ListSigningKeys(ctx context.Context, name string) ([]Signi
 
 // AddSigningKeys stores the next keys of their names in one transaction, at the database's
 // time if CreatedAt or SignsFrom is zero. The transaction removes the seeds that an older
-// version has stored. ErrTaken means that one of the generations exists; then nothing is
-// stored.
+// version has stored. ErrGenerationExists means that one of the generations exists; then
+// nothing is stored.
 func (k *SigningKeys) AddSigningKeys(ctx context.Context, keys ...SigningKey) error {
 	err := k.db.update(ctx, "store the signing keys", func(tx *tx) error {
 		for _, key := range keys {
@@ -94,7 +94,7 @@ func (k *SigningKeys) AddSigningKeys(ctx context.Context, keys ...SigningKey) er
 		return nil
 	})
 	if k.db.IsDuplicate(err) {
-		return ErrTaken
+		return ErrGenerationExists
 	}
 	if err == nil && k.db.Dialect() == "sqlite" {
 		// The write-ahead log may contain the page with a seed.

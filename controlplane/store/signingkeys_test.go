@@ -27,7 +27,7 @@ func TestSigningKeysOfOneControlPlaneWin(t *testing.T) {
 				switch err := f.AddSigningKeys(t.Context(), keys...); {
 				case err == nil:
 					stored.Add(1)
-				case !errors.Is(err, store.ErrTaken):
+				case !errors.Is(err, store.ErrGenerationExists):
 					t.Error(err)
 				}
 			})

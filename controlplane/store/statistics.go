@@ -9,7 +9,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// Stats are the numbers shown as metrics. Counts stop at 100,000.
+// Stats are the numbers shown as metrics. Each count but Rollouts is bounded: 100,000 for
+// each queue.
 type Stats struct {
 	// Due is the number of orders that are due now.
 	Due int

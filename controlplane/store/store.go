@@ -2,8 +2,9 @@
 // of the control plane is here: the queries in this package, connections and
 // transactions in sqldb.
 //
-// Every method is one transaction (or one query), safe for concurrent use, also by
-// several control planes on one MySQL. The rows are the outbox: a task or response
+// Every change is one transaction. A read that must be consistent runs in one snapshot;
+// others may run several queries. Methods are safe for concurrent use, also by several
+// control planes on one MySQL. The rows are the outbox: a task or response
 // whose next_send_at is not after the database's clock is due to be sent.
 package store
 
@@ -49,6 +50,8 @@ var (
 	ErrToken = errors.New("the enrolment token is not valid")
 	// ErrTaken: another agent has the endpoint's name or secret.
 	ErrTaken = errors.New("is taken")
+	// ErrGenerationExists: another process has stored a signing key of this generation.
+	ErrGenerationExists = errors.New("the key generation exists")
 	// ErrRevoked: the endpoint's secret was revoked.
 	ErrRevoked = errors.New("its secret was revoked")
 	// ErrSchema: the tables are missing or of another version.
@@ -71,7 +74,8 @@ type Options struct {
 	TrustAgentLabels bool
 	// Clock replaces the database's clock, for tests.
 	Clock func() time.Time
-	// OnCommit is called after each commit that changed a task. It must not block.
+	// OnCommit is called after a commit that changed a task or made an order or rollout
+	// due. It must not block.
 	OnCommit func(Commit)
 }
 

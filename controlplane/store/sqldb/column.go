@@ -91,9 +91,9 @@ func Bytes[R any, T ~[]byte](name string, field func(*R) *T) Column[R] {
 	})
 }
 
-// JSONText maps a column to JSON as it was written; nil is NULL. Stored bytes that are not
-// JSON in UTF-8 are replaced when they are read: one such row must not keep a list from
-// being encoded.
+// JSONText maps a column to JSON as it was written; nil is NULL. Invalid UTF-8 is replaced;
+// a value that is then no JSON is read as nil. Otherwise one such row would make the
+// encoding of its list fail.
 func JSONText[R any, T ~[]byte](name string, field func(*R) *T) Column[R] {
 	c := converted(name, field, func(b *T, stored []byte) error {
 		if !utf8.Valid(stored) {

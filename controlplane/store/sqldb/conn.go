@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// maxVariables bounds the placeholders of one statement: SQLite takes 32,766.
+	// maxVariables bounds the placeholders of one statement: SQLite accepts 32,766.
 	maxVariables = 30_000
-	// MaxStatement bounds the bytes of one statement: a MySQL server takes no packet
-	// above 16 MiB by default.
+	// MaxStatement bounds the bytes of one statement: MariaDB accepts packets up to 16 MiB
+	// by default, MySQL 8 up to 64 MiB.
 	MaxStatement = 4 << 20
 	// MaxListed bounds the values of one IN (…).
 	MaxListed = 1000

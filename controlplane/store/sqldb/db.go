@@ -103,7 +103,8 @@ func (db *DB) Dialect() string { return db.dialect.name }
 // Trace calls fn with every statement, for tests; nil ends it.
 func (db *DB) Trace(fn func(query string, args []any)) { db.trace = fn }
 
-// Pools returns the connections that write and read, for tests.
+// Pools returns the connections that write and read, for statements outside of Update and
+// Reader, such as a PRAGMA.
 func (db *DB) Pools() (writer, reader *sql.DB) { return db.writer, db.reader }
 
 // IsDuplicate reports whether err means that a row with the same key exists.

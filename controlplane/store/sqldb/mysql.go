@@ -133,8 +133,8 @@ func openMySQL(cfg *mysql.Config) (*sql.DB, error) {
 }
 
 // readCommitted sets the isolation READ COMMITTED on every connection: a statement
-// sees what was committed before it, and no gaps are locked. It is not a parameter
-// of the configuration because MySQL and MariaDB name that differently.
+// sees what was committed before it, and searches lock no gaps; duplicate-key checks
+// still do. It is not a parameter of the configuration because MySQL and MariaDB name that differently.
 type readCommitted struct{ driver.Connector }
 
 // Connect opens a connection and sets its isolation.

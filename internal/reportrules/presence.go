@@ -29,7 +29,7 @@ const (
 // lists that are too long: to cut them would change which tasks the endpoint gets.
 func checkPresence(p tasker.Presence) (tasker.Presence, error) {
 	if len(p.Version) > maxVersion {
-		return p, refuse("version has %d bytes, at most %d are allowed", len(p.Version), maxVersion)
+		return p, refuse("version has %d bytes; at most %d are allowed", len(p.Version), maxVersion)
 	}
 	handlers, err := checkNames("handlers", p.Handlers, maxHandlers)
 	if err != nil {
@@ -44,7 +44,7 @@ func checkPresence(p tasker.Presence) (tasker.Presence, error) {
 		return p, err
 	}
 	if size := len(p.Version) + handlers + scripts + labels; size > maxPresence {
-		return p, refuse("the presence has %d bytes of texts, at most %d are allowed", size, maxPresence)
+		return p, refuse("the presence has %d bytes of texts; at most %d are allowed", size, maxPresence)
 	}
 	if !IsMetricsAddress(p.Metrics) {
 		p.Metrics = ""
@@ -59,11 +59,11 @@ func checkPresence(p tasker.Presence) (tasker.Presence, error) {
 // checkNames returns the total size of a list of handlers or scripts.
 func checkNames(list string, names []string, most int) (size int, err error) {
 	if len(names) > most {
-		return 0, refuse("%d %s, at most %d are allowed", len(names), list, most)
+		return 0, refuse("%d %s; at most %d are allowed", len(names), list, most)
 	}
 	for _, name := range names {
 		if size += len(name); len(name) > maxHandlerName {
-			return 0, refuse("one of the %s has %d bytes, at most %d are allowed", list, len(name), maxHandlerName)
+			return 0, refuse("one of the %s has %d bytes; at most %d are allowed", list, len(name), maxHandlerName)
 		}
 	}
 	return size, nil
@@ -72,7 +72,7 @@ func checkNames(list string, names []string, most int) (size int, err error) {
 // checkLabels returns the total size of labels.
 func checkLabels(labels map[string]string) (size int, err error) {
 	if len(labels) > maxLabels {
-		return 0, refuse("%d labels, at most %d are allowed", len(labels), maxLabels)
+		return 0, refuse("%d labels; at most %d are allowed", len(labels), maxLabels)
 	}
 	for name, value := range labels {
 		size += len(name) + len(value)

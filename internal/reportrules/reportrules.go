@@ -37,7 +37,7 @@ const (
 )
 
 // ErrRefused means that no agent sends such a report.
-var ErrRefused = errors.New("the report breaks the rules of reports")
+var ErrRefused = errors.New("invalid report")
 
 func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, args...))
@@ -47,7 +47,7 @@ func refuse(format string, args ...any) error {
 // and allocates nothing.
 func CheckSize(encoded []byte) error {
 	if len(encoded) > MaxReport {
-		return refuse("it has %d bytes, at most %d are allowed", len(encoded), MaxReport)
+		return refuse("it has %d bytes; at most %d are allowed", len(encoded), MaxReport)
 	}
 	if countValues(encoded) > MaxValues {
 		return refuse("it has more than %d values", MaxValues)
@@ -78,7 +78,7 @@ func Check(r tasker.Report) (tasker.Report, error) {
 		return r, refuse("%v", err)
 	}
 	if len(r.Instance) > maxRandom {
-		return r, refuse("instance has %d bytes, at most %d are allowed", len(r.Instance), maxRandom)
+		return r, refuse("instance has %d bytes; at most %d are allowed", len(r.Instance), maxRandom)
 	}
 	kinds := 0
 	for _, isSet := range []bool{r.Hello != nil, r.Heartbeat != nil, r.Goodbye != nil, r.Update != nil} {
@@ -105,7 +105,7 @@ func Check(r tasker.Report) (tasker.Report, error) {
 
 func checkHello(h tasker.Hello) (*tasker.Hello, error) {
 	if len(h.Session) > maxRandom {
-		return nil, refuse("session has %d bytes, at most %d are allowed", len(h.Session), maxRandom)
+		return nil, refuse("session has %d bytes; at most %d are allowed", len(h.Session), maxRandom)
 	}
 	for _, ref := range h.Unfinished {
 		if err := checkRef(ref.TaskID, ref.Attempt); err != nil {
@@ -133,7 +133,7 @@ func checkUpdate(u tasker.Update) (*tasker.Update, error) {
 	}
 	switch {
 	case len(u.Type) > maxName:
-		return nil, refuse("type has %d bytes, at most %d are allowed", len(u.Type), maxName)
+		return nil, refuse("type has %d bytes; at most %d are allowed", len(u.Type), maxName)
 	case u.Seq < 0:
 		return nil, refuse("seq is %d", u.Seq)
 	case !u.Status.Reportable():
@@ -141,7 +141,7 @@ func checkUpdate(u tasker.Update) (*tasker.Update, error) {
 	case u.ExitCode != nil && (*u.ExitCode < math.MinInt32 || *u.ExitCode > math.MaxInt32):
 		return nil, refuse("exit_code is %d", *u.ExitCode)
 	case len(u.Output) > maxChunks:
-		return nil, refuse("it has %d pieces of output, at most %d are allowed", len(u.Output), maxChunks)
+		return nil, refuse("it has %d pieces of output; at most %d are allowed", len(u.Output), maxChunks)
 	}
 	u.Reason, u.Error = limitText(u.Reason), limitText(u.Error)
 	if u.Progress != nil {

@@ -101,7 +101,7 @@ func TestCorrectedReports(t *testing.T) {
 		"duplicate keys":            result(`{"x":1,"x":2}`, "has .x, which is given twice"),
 		"a result of 65 levels":     result(string(deep(65)), "has [0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0][0]…, which is nested deeper than 64"),
 		"an invalid result":         result(`{`, "is not valid JSON at byte 1: unexpected end of JSON input"),
-		"a result of MaxResult + 1": result(`"`+strings.Repeat("x", tasker.MaxResult-1)+`"`, "has 262145 bytes as JSON, at most 262144 are allowed"),
+		"a result of MaxResult + 1": result(`"`+strings.Repeat("x", tasker.MaxResult-1)+`"`, "has 262145 bytes as JSON; at most 262144 are allowed"),
 		"an invalid running result": {update(func(u *tasker.Update) { u.Status, u.Result = tasker.Running, deep(65) }), update(func(u *tasker.Update) { u.Status = tasker.Running })},
 		"a failure's invalid result": {update(func(u *tasker.Update) { u.Status, u.Error, u.Result = tasker.TimedOut, "slow", json.RawMessage(`{`) }), update(func(u *tasker.Update) {
 			u.Status, u.Error = tasker.TimedOut, "slow; the result is not kept: it is not valid JSON at byte 1: unexpected end of JSON input"

@@ -21,7 +21,7 @@ func CheckResult(result json.RawMessage) error {
 	case isNull(result):
 		return nil
 	case len(result) > tasker.MaxResult:
-		return fmt.Errorf("has %d bytes as JSON, at most %d are allowed", len(result), tasker.MaxResult)
+		return fmt.Errorf("has %d bytes as JSON; at most %d are allowed", len(result), tasker.MaxResult)
 	}
 	err := strictjson.CheckDepth(result, MaxResultDepth)
 	var e *strictjson.Error

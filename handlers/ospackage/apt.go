@@ -121,7 +121,8 @@ func (a apt) availableVersions(ctx context.Context, names []string) (map[string]
 	return versions, nil
 }
 
-// aptNoPatterns makes apt refuse regular expressions and globs as the names of packages.
+// aptNoPatterns makes apt refuse regular expressions as the names of packages. apt still
+// expands globs and patterns like ?name(app), which the package argument refuses.
 const aptNoPatterns = "-oAPT::Cmd::Pattern-Only=true"
 
 // aptName returns the argument that names exactly one package. With an architecture, apt

@@ -35,7 +35,10 @@ func (h *Hub) serveOrders(w http.ResponseWriter, r *http.Request) {
 	run := func() {
 		defer end()
 		reason := s.run()
-		h.streams.remove(s, reason)
+		if !h.streams.remove(s, reason) && !errors.Is(reason, transport.ErrClosed) {
+			h.opts.Log.Warn("stream of orders ended without a hello; a proxy between agent and control plane may hold the stream back: turn off its buffering",
+				"endpoint", name, "reason", reason)
+		}
 		h.opts.Metrics.addStreams(-1)
 		h.opts.Log.Debug("stream of orders ended", "endpoint", name, "reason", reason)
 	}

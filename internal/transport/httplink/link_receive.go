@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,7 +55,7 @@ func (l *Link) session(ctx context.Context, handle wire.Handler[tasker.Order]) e
 	defer end(nil)
 	resp, err := l.do(ctx, http.MethodGet, ordersPath, nil)
 	if err != nil {
-		return err
+		return explainTimeout(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body := newTimeoutReader(resp, end)
@@ -91,6 +93,16 @@ func (l *Link) session(ctx context.Context, handle wire.Handler[tasker.Order]) e
 			return fmt.Errorf("read the stream of orders: %w", err)
 		}
 	}
+}
+
+// explainTimeout adds the likely cause to the error of a request for the stream that was
+// sent, but not answered.
+func explainTimeout(err error) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() && strings.Contains(err.Error(), "awaiting response headers") {
+		return fmt.Errorf("%w; a proxy between agent and control plane may hold the response back: turn off its buffering (in nginx: proxy_buffering off), or connect without it", err)
+	}
+	return err
 }
 
 // answerProbes answers the probes that answer announces, until ctx is done.

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +18,7 @@ import (
 	"time"
 
 	"github.com/MatthiasWiesner/tasker"
+	"github.com/MatthiasWiesner/tasker/internal/syncbuffer"
 	"github.com/MatthiasWiesner/tasker/internal/transport/httplink"
 	"github.com/MatthiasWiesner/tasker/internal/transport/transporttest"
 	"github.com/MatthiasWiesner/tasker/internal/wait"
@@ -222,4 +227,28 @@ func TestEndlessLineEndsTheSession(t *testing.T) {
 	if got := most.Load(); got > 32*chunk {
 		t.Errorf("the link accepted %d bytes of a line", got)
 	}
+}
+
+// A proxy that holds responses back is named as the likely cause, on both sides.
+func TestBufferingProxyIsNamed(t *testing.T) {
+	t.Parallel()
+	s, log := newServer(t), &syncbuffer.Buffer{}
+	hub := s.newHub(t, func(o *httplink.HubOptions) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	collect(t, hub, nil)
+	target, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: func(resp *http.Response) error {
+			_, err := io.ReadAll(resp.Body) // until the end
+			return err
+		},
+	})
+	t.Cleanup(proxy.Close)
+	var seen observer
+	startReceive(t, newLink(t, proxy.URL, "web-1", func(o *httplink.LinkOptions) { o.Observer = seen.observe }))
+	wait.For(t, "the agent to name the proxy", func() bool { return seen.hasError("turn off its buffering") })
+	wait.For(t, "the control plane to name the proxy", func() bool { return strings.Contains(log.String(), "ended without a hello; a proxy") })
 }

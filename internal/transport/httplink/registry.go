@@ -67,15 +67,18 @@ func (reg *registry) checkHolderLocked(endpoint, instance string) *problem {
 		endpoint, now.Sub(holder.lastReport).Round(time.Second), reg.maxSilenceLocked(holder))
 }
 
-// remove removes a stream that has ended or never began, and fails its queued orders.
-func (reg *registry) remove(s *stream, reason error) {
+// remove removes a stream that has ended or never began, and fails its queued orders. It
+// reports whether the agent sent a hello.
+func (reg *registry) remove(s *stream, reason error) (hadHello bool) {
 	reg.mu.Lock()
 	if reg.streams[s.endpoint] == s {
 		delete(reg.streams, s.endpoint)
 	}
+	hadHello = s.serves != nil
 	reg.mu.Unlock()
 	s.end(reason)
 	reportResults(s.dequeue(), transport.ErrOffline)
+	return hadHello
 }
 
 // disconnect ends the endpoint's stream.

@@ -20,8 +20,9 @@ type receiver struct {
 }
 
 // receive handles one delivery of orders. The link acknowledges the delivery when
-// receive returns nil, and delivers it again after an error. An empty delivery means
-// that the link has connected.
+// receive returns nil, and delivers it again after an error. Over HTTP there is no
+// acknowledgement: the control plane sends an order again if the next hello does not list it.
+// An empty delivery means that the link has connected.
 func (r *receiver) receive(ctx context.Context, orders []tasker.Order) error {
 	if len(orders) == 0 {
 		r.reporter.beginSession()

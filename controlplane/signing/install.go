@@ -38,8 +38,8 @@ type Options struct {
 const maxInstalls = 3
 
 // install creates the keys if the database does not know them yet. Keys that an older
-// version has stored in the database are written to the file first: the file is on the
-// disk before the database forgets them, so a crash loses no key.
+// version has stored in the database are written to the file first: they are on the
+// disk before they are removed from the database, so a crash loses no key.
 func (o Options) install(ctx context.Context) error {
 	for try := 1; ; try++ {
 		// The seeds are read first: the transaction that adds the keys removes them.

@@ -106,7 +106,7 @@ func (c *Callbacks) Deliveries(ctx context.Context, id string) ([]tasker.Deliver
 	return list, c.db.Wrap("read the callbacks of a task", err)
 }
 
-// callbackEvents returns the events of the task's change that its callback wants.
+// callbackEvents returns the events of the task's change that its callback subscribes to.
 func (t *taskRow) callbackEvents() []tasker.CallbackEvent {
 	var events []tasker.CallbackEvent
 	add := func(e tasker.CallbackEvent, happened bool) {

@@ -32,8 +32,9 @@ type tx struct {
 	commit Commit
 }
 
-// update runs fn in one transaction and calls onCommit. If the transaction lost against
-// another one, fn runs again from the start and must not keep results of an earlier try.
+// update runs fn in one transaction and calls onCommit. If the transaction was
+// rolled back because of a deadlock or lock timeout, fn runs again from the start and must
+// not keep results of an earlier try.
 func (d *database) update(ctx context.Context, action string, fn func(*tx) error) error {
 	var t *tx
 	err := d.Update(ctx, action, func(q *sqldb.Tx) error {
@@ -68,8 +69,8 @@ func (d *database) updateUnique(ctx context.Context, action string, fn func(*tx)
 	return err
 }
 
-// localTime converts a time of the database's clock, which shows now, to this
-// machine's clock, by which orders expire in a transport.
+// localTime converts at from the database's clock (now) to the local clock. Transports
+// expire orders by the local clock.
 func (d *database) localTime(at, now sqldb.Micros) time.Time {
 	return d.localClock().UTC().Add(at.Sub(now))
 }

@@ -77,7 +77,7 @@ func (q dueQueue) hold(ctx context.Context, t *tx, claims []Claim) error {
 	return nil
 }
 
-// release makes the claims due at once that are held now.
+// release makes all orders that are held by a claim due at once.
 func (q dueQueue) release(ctx context.Context, t *tx) error {
 	query := "UPDATE " + q.table + " SET " + q.column + " = ? WHERE " + q.column + " > ? AND " + q.column + " <= ? AND " + q.tries + " > 0"
 	if err := t.Exec(ctx, query, t.Now, t.Now, t.Now.Add(ClaimHold)); err != nil {

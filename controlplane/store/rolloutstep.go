@@ -11,8 +11,8 @@ import (
 	"github.com/MatthiasWiesner/tasker/controlplane/store/sqldb"
 )
 
-// applyStep changes the rows of a task and its rollout by a decision. A rollout that has
-// not come to rest is due again at once.
+// applyStep changes the rows of a task and its rollout by a decision. A rollout whose
+// state changed is due again at once.
 func applyStep(ctx context.Context, cs *changeSet, t *taskRow, r *rolloutRow, step decision.Step) error {
 	r.dirty, r.checkAt = true, sqldb.MicrosOrNull(step.Again)
 	if step.IsMove(r.Rollout) {

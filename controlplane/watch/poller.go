@@ -42,7 +42,9 @@ func NewPoller(o PollerOptions) *Poller {
 	return &Poller{opts: o, tasks: map[string]*polled{}}
 }
 
-// Subscribe is like Fanout.Subscribe. The watcher has read the task in this version.
+// Subscribe is like Fanout.Subscribe. version is the version of the task that the watcher
+// has read; it is ignored if the task is already watched. So the watcher must read the task
+// again after Subscribe.
 func (p *Poller) Subscribe(id string, version int64) (wake <-chan struct{}, cancel func()) {
 	wake, unsubscribe := p.opts.Fanout.Subscribe(id)
 	p.mu.Lock()
@@ -66,8 +68,8 @@ func (p *Poller) Subscribe(id string, version int64) (wake <-chan struct{}, canc
 	})
 }
 
-// SilenceChanges returns how often a read has found other silent endpoints than the read
-// before. A watcher that finds another number than before reads the silent endpoints.
+// SilenceChanges counts the changes of the set of silent endpoints. A watcher reads the
+// silent endpoints again when the count has changed.
 func (p *Poller) SilenceChanges(id string) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

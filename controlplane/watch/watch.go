@@ -1,5 +1,5 @@
-// Package watch wakes the watchers of a task when it has changed. It carries no change: a
-// watcher reads the change from the store.
+// Package watch wakes the watchers of a task when it has changed. A wake-up does not contain
+// the change: a watcher reads the change from the store.
 package watch
 
 import "sync"
@@ -30,7 +30,7 @@ func (f *Fanout) Publish(ids []string) {
 	}
 }
 
-// Subscribe returns a channel that receives after the task was published, and a
+// Subscribe returns a channel that receives after Publish was called for the task, and a
 // function that ends the subscription and may be called more than once. The channel is
 // never closed. A change between Subscribe and a later read of the store is not lost.
 func (f *Fanout) Subscribe(id string) (wake <-chan struct{}, cancel func()) {

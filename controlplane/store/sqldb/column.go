@@ -12,8 +12,8 @@ import (
 // Column maps one column of a table to a field of R.
 type Column[R any] struct {
 	name string
-	// newDest returns a function that returns where Scan stores the column of a row. The
-	// rows of a query share one, and with it the memory of the conversion.
+	// newDest returns a function that returns the destination of Scan for a row. All rows
+	// of a query use the same function, so they share the memory of the conversion.
 	newDest func() func(*R) any
 	// value returns what the column of a row stores.
 	value func(*R) (any, error)

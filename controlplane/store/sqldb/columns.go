@@ -63,8 +63,8 @@ func (c Columns[R]) Select(ctx context.Context, conn *Conn, clauses string, args
 	})
 }
 
-// SelectIn is Select for clauses that end with a column's name, of which the value is
-// one of the keys. end follows.
+// SelectIn is Select for clauses that end with the name of a column. It reads the rows in
+// which the column has one of the keys. end follows the keys in the statement.
 func (c Columns[R]) SelectIn(ctx context.Context, conn *Conn, clauses string, keys []string, end string) ([]*R, error) {
 	var list []*R
 	for keys := range slices.Chunk(keys, MaxListed) {

@@ -24,8 +24,8 @@ const (
 	classOther errorClass = iota
 	// classDuplicate: a row with this key exists.
 	classDuplicate
-	// classBusy: the transaction lost against another one and was rolled back. It
-	// can be retried at once.
+	// classBusy: the transaction was rolled back because of a deadlock or lock timeout.
+	// It can be retried at once.
 	classBusy
 	// classUnavailable: the database cannot be reached or cannot write now.
 	classUnavailable

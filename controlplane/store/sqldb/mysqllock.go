@@ -41,7 +41,7 @@ func (mysqlLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 }
 
 // mysqlLockName returns the lock's name. All versions of tasker use the same name, so that
-// they exclude each other. The server spells the database's name, because a server may
+// they exclude each other. The name is read from the server, because a server may
 // fold its case. The hash is computed here, because MySQL 9.6 has no SHA1().
 func mysqlLockName(ctx context.Context, conn *sql.Conn) (string, error) {
 	var database string

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// maxTries bounds the tries of a transaction that loses against others.
+// maxTries bounds the tries of a transaction that is rolled back because of a deadlock or
+// lock timeout.
 const maxTries = 8
 
 // Tx is a transaction that writes.
@@ -16,8 +17,9 @@ type Tx struct {
 	Now Micros
 }
 
-// Update runs fn in one transaction. If the transaction lost against another one, fn runs
-// again from the start and must not keep results of an earlier try.
+// Update runs fn in one transaction. If the transaction was rolled back because of a
+// deadlock or lock timeout, fn runs again from the start and must not keep results of an
+// earlier try.
 func (db *DB) Update(ctx context.Context, action string, fn func(*Tx) error) error {
 	for try := 1; ; try++ {
 		err := db.tryUpdate(ctx, fn)
@@ -33,7 +35,7 @@ func (db *DB) Update(ctx context.Context, action string, fn func(*Tx) error) err
 	}
 }
 
-// recordWrite keeps whether the database can write, for Check.
+// recordWrite records whether the last write failed, for Check.
 func (db *DB) recordWrite(err error) {
 	switch {
 	case err == nil:

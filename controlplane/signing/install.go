@@ -89,13 +89,14 @@ func (o Options) installFirst(ctx context.Context, seed, secret []byte) error {
 		err = nil // another control plane has stored it, perhaps with the same keys
 	}
 	if err == nil && isNew {
-		err = o.settle(ctx, file.latest())
+		err = o.removeUnusedFile(ctx, file.latest())
 	}
 	return err
 }
 
-// settle removes the new file if another control plane has registered its key first.
-func (o Options) settle(ctx context.Context, own []byte) error {
+// removeUnusedFile removes the new file if another control plane has registered its key
+// first.
+func (o Options) removeUnusedFile(ctx context.Context, own []byte) error {
 	keys, err := o.Store.ListSigningKeys(ctx, store.OrderKeys)
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func Rotate(ctx context.Context, o Options, r RotateOptions) (Rotation, error) {
 		e.Sign(old)
 		next.Signature = e.Signature
 	}
-	file.keep(orders, now)
+	file.dropRetired(orders, now)
 	file.orders = append(file.orders, private)
 	added := []store.SigningKey{next}
 	if r.Lost && file.callback == nil {
@@ -119,9 +119,9 @@ func (r RotateOptions) next(last store.SigningKey, private ed25519.PrivateKey, n
 	}
 }
 
-// keep drops the keys that agents no longer accept, and keys that the database does not
-// know.
-func (f *keyFile) keep(orders []store.SigningKey, now time.Time) {
+// dropRetired drops the keys that agents no longer accept, and keys that the database does
+// not know.
+func (f *keyFile) dropRetired(orders []store.SigningKey, now time.Time) {
 	var kept []ed25519.PrivateKey
 	for i, key := range orders {
 		private := f.private(key.Public)

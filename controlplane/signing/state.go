@@ -43,7 +43,7 @@ func newState(file keyFile, path string, orders, callbacks []store.SigningKey, n
 		}
 		if retired := i+1 < len(orders) && !orders[i+1].Retires.After(now); !retired {
 			s.accepted = append(s.accepted, key.Public)
-			s.use(file, path, key, now)
+			s.activate(file, path, key, now)
 		}
 	}
 	s.endorsements = s.endorsements[max(0, len(s.endorsements)-tasker.MaxEndorsements):]
@@ -55,9 +55,9 @@ func newState(file keyFile, path string, orders, callbacks []store.SigningKey, n
 	return s
 }
 
-// use makes a key that is not retired the current one if its time has come. The key before
-// it stays the current one if the file lacks the key.
-func (s *state) use(file keyFile, path string, key store.SigningKey, now time.Time) {
+// activate makes a key that is not retired the current one if its time has come. The key
+// before it stays the current one if the file lacks the key.
+func (s *state) activate(file keyFile, path string, key store.SigningKey, now time.Time) {
 	private, due := file.private(key.Public), !key.SignsFrom.After(now)
 	switch {
 	case private == nil && due:

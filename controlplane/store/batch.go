@@ -142,7 +142,7 @@ func (b *batch) applyUpdate(u update) string {
 	if u.Attempt == r.Attempt {
 		b.output.add(r.Response, u)
 	}
-	next, changed := r.Apply(reportrules.Times(*u.Update, r.releasedAt(t).Time(), r.ReceivedAt, b.Now.Time()))
+	next, changed := r.Apply(reportrules.ClampTimes(*u.Update, r.releasedAt(t).Time(), r.ReceivedAt, b.Now.Time()))
 	if !changed {
 		if r.StartsAgain(*u.Update) {
 			scheduleCancel(b.cs, r)

@@ -35,7 +35,7 @@ func lockTasks(ctx context.Context, t *tx, ids []string) (*changeSet, error) {
 	}
 	for _, row := range rows {
 		cs.tasks[row.ID] = row
-		if err := row.remember(); err != nil {
+		if err := row.recordStored(); err != nil {
 			return nil, fmt.Errorf("lock tasks: %w", err)
 		}
 	}

@@ -82,7 +82,7 @@ func missingReason(r *responseRow, e *endpointRow, c Credential, now sqldb.Micro
 	case !e.isConnected(now):
 		return "offline since " + e.lastSeen.RFC3339()
 	case e.presence.Problem != "":
-		return boundProblem(e.presence.Problem)
+		return truncateProblem(e.presence.Problem)
 	case r.Status == tasker.Sent:
 		return "not acknowledged"
 	case r.Reason != "":
@@ -94,8 +94,8 @@ func missingReason(r *responseRow, e *endpointRow, c Credential, now sqldb.Micro
 // maxProblem bounds an agent's problem in a reason, in bytes.
 const maxProblem = 500
 
-// boundProblem returns the begin of a problem that an agent reports.
-func boundProblem(problem string) string {
+// truncateProblem returns the beginning of a problem that an agent reports.
+func truncateProblem(problem string) string {
 	return strings.ToValidUTF8(problem[:min(len(problem), maxProblem)], "")
 }
 

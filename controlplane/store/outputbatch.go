@@ -56,7 +56,7 @@ func (b outputBatch) write(ctx context.Context, c *sqldb.Conn) error {
 	}
 	var rows [][]any
 	for _, k := range slices.SortedFunc(maps.Keys(b), compareAttempts) {
-		chunks := reportrules.Output(b[k].chunks, b[k].size, stored[k])
+		chunks := reportrules.NewOutput(b[k].chunks, b[k].size, stored[k])
 		slices.SortFunc(chunks, func(x, y tasker.Chunk) int { return cmp.Compare(x.Offset, y.Offset) })
 		for _, chunk := range chunks {
 			rows = append(rows, []any{k.TaskID, k.Endpoint, k.Attempt, chunk.Offset, chunk.Data})

@@ -100,8 +100,8 @@ var (
 	mutableTaskColumns = taskColumns.Mutable()
 )
 
-// remember keeps the state of a row that was read, to find out later what changed.
-func (t *taskRow) remember() (err error) {
+// recordStored keeps the state of a row that was read, to find out later what changed.
+func (t *taskRow) recordStored() (err error) {
 	t.wasFinished, t.wasStatus, t.wasPaused = t.Counts.Finished(t.flags()), t.Status, t.paused
 	t.storedValues, err = mutableTaskColumns.Values(t)
 	return err

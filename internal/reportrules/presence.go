@@ -49,7 +49,7 @@ func checkPresence(p tasker.Presence) (tasker.Presence, error) {
 	if !IsMetricsAddress(p.Metrics) {
 		p.Metrics = ""
 	}
-	p.Key = keyID(p.Key)
+	p.Key = validKeyID(p.Key)
 	p.Running, p.Waiting = limitCount(p.Running), limitCount(p.Waiting)
 	p.Load = min(max(p.Load, 0), maxLoad)
 	p.Heartbeat = min(max(p.Heartbeat, 0), maxHeartbeat)
@@ -83,8 +83,8 @@ func checkLabels(labels map[string]string) (size int, err error) {
 	return size, nil
 }
 
-// keyID returns the id of a signing key, or an empty text for anything else.
-func keyID(id string) string {
+// validKeyID returns the id of a signing key, or an empty text for anything else.
+func validKeyID(id string) string {
 	if len(id) != len(tasker.KeyID(nil)) || strings.Trim(id, "0123456789abcdef") != "" {
 		return ""
 	}

@@ -19,14 +19,14 @@ const (
 	maxOutputBytes = 1 << 50
 )
 
-// Times returns the update with its times between released, at which the order was
+// ClampTimes returns the update with its times between released, at which the order was
 // released, and now. received is when the attempt was received according to an earlier
 // report, or nil.
 //
 // An agent sets its clock from the welcome and lags by the time that the welcome took.
 // All three times shift by the same amount, which keeps reported durations. The times are
 // in order, and a time that the agent did not report stays absent.
-func Times(u tasker.Update, released time.Time, received *time.Time, now time.Time) tasker.Update {
+func ClampTimes(u tasker.Update, released time.Time, received *time.Time, now time.Time) tasker.Update {
 	if released.After(now) {
 		released = now
 	}
@@ -64,11 +64,11 @@ type Span struct {
 	Length int64
 }
 
-// Output returns the parts of an update's output that are to be stored: parts that are not
+// NewOutput returns the parts of an update's output that are to be stored: parts that are not
 // stored yet, within the size that the agent reports and within MaxOutput for the attempt.
 // size is the size of the output according to this report, or to the final report if the
 // attempt has ended.
-func Output(chunks []tasker.Chunk, size int64, stored []Span) []tasker.Chunk {
+func NewOutput(chunks []tasker.Chunk, size int64, stored []Span) []tasker.Chunk {
 	kept := slices.Clone(stored)
 	total := int64(0)
 	for _, s := range kept {

@@ -35,7 +35,7 @@ func startServer() (*exampleServer, *client.Client) {
 	ctx, fanout, log := context.Background(), watch.NewFanout(), slog.New(slog.DiscardHandler)
 	s.store = must(store.Open(ctx, store.Options{
 		URI: "sqlite:tasker.db", DataDir: s.dir, Types: []tasker.TaskType{{Name: "ping", Handler: "ping"}},
-		Heartbeat: time.Hour, OnCommit: func(c store.Commit) { fanout.Publish(c.Tasks) },
+		Heartbeat: time.Hour, OnCommit: func(c store.Commit) { fanout.Wake(c.Tasks) },
 	}))
 	check(s.store.Migrate(ctx))
 	reg := prometheus.NewRegistry()

@@ -72,7 +72,7 @@ func New(ctx context.Context, opts Options) (*ControlPlane, error) {
 
 // onCommit wakes the components that a commit concerns.
 func (c *ControlPlane) onCommit(commit store.Commit) {
-	c.watchers.Publish(commit.Tasks)
+	c.watchers.Wake(commit.Tasks)
 	if commit.Due {
 		c.dispatch.Wake()
 	}

@@ -80,7 +80,7 @@ func serve(t *testing.T, c *shiftedClock) (string, *store.Store) {
 	// long exceeds the duration of all scripts by the clock that they move.
 	const long = time.Hour
 	o.Heartbeat, o.Clock = long, c.now
-	o.OnCommit = func(c store.Commit) { fanout.Publish(c.Tasks) }
+	o.OnCommit = func(c store.Commit) { fanout.Wake(c.Tasks) }
 	st := storetest.Open(t, o)
 	authorizer, err := auth.NewAuthorizer(auth.AuthorizerOptions{Tokens: auth.AccessTokens{Admin: adminToken, Agent: "the-agents-own-token"}})
 	if err != nil {

@@ -65,7 +65,7 @@ func serve(t *testing.T, configure ...func(*api.Options)) *server {
 	o := storetest.SQLite(t)
 	o.Types = []tasker.TaskType{{Name: "ping", Handler: "ping"}, {Name: "command", Handler: "command", Timeout: 10 * time.Minute}}
 	o.Heartbeat = 10 * time.Minute // no endpoint becomes silent on a slow machine
-	o.OnCommit = func(c store.Commit) { fanout.Publish(c.Tasks) }
+	o.OnCommit = func(c store.Commit) { fanout.Wake(c.Tasks) }
 	st := storetest.Open(t, o)
 	return serveStore(t, st, fanout, configure...)
 }

@@ -104,7 +104,7 @@ func (p *Poller) poll(ctx context.Context, id string, task *polled, version int6
 			}
 		}
 		if changed && ctx.Err() == nil {
-			p.opts.Fanout.Publish([]string{id})
+			p.opts.Fanout.Wake([]string{id})
 		}
 	}
 }

@@ -4,7 +4,7 @@ package watch
 
 import "sync"
 
-// Fanout wakes the watchers of tasks. It owns no goroutine, and Publish never blocks: a
+// Fanout wakes the watchers of tasks. It owns no goroutine, and Wake never blocks: a
 // slow watcher gets one wake-up for all changes that it missed.
 type Fanout struct {
 	mu       sync.Mutex
@@ -16,8 +16,8 @@ func NewFanout() *Fanout {
 	return &Fanout{watchers: make(map[string]map[chan struct{}]struct{})}
 }
 
-// Publish wakes the watchers of the tasks with these ids.
-func (f *Fanout) Publish(ids []string) {
+// Wake wakes the watchers of the tasks with these ids.
+func (f *Fanout) Wake(ids []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
@@ -30,7 +30,7 @@ func (f *Fanout) Publish(ids []string) {
 	}
 }
 
-// Subscribe returns a channel that receives after Publish was called for the task, and a
+// Subscribe returns a channel that receives after Wake was called for the task, and a
 // function that ends the subscription and may be called more than once. The channel is
 // never closed. A change between Subscribe and a later read of the store is not lost.
 func (f *Fanout) Subscribe(id string) (wake <-chan struct{}, cancel func()) {

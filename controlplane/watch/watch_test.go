@@ -21,7 +21,7 @@ func woken(c <-chan struct{}) bool {
 	}
 }
 
-func TestPublishWakesOnlyWatchersOfTheTask(t *testing.T) {
+func TestWakeReachesOnlyWatchersOfTheTask(t *testing.T) {
 	t.Parallel()
 	f := watch.NewFanout()
 	a1, cancelA1 := f.Subscribe("a")
@@ -31,7 +31,7 @@ func TestPublishWakesOnlyWatchersOfTheTask(t *testing.T) {
 	defer cancelA2()
 	defer cancelB()
 
-	f.Publish([]string{"a", "unwatched"})
+	f.Wake([]string{"a", "unwatched"})
 	if !woken(a1) || !woken(a2) {
 		t.Error("a watcher of the published task was not woken")
 	}
@@ -46,7 +46,7 @@ func TestWakeUpsAreCoalesced(t *testing.T) {
 	c, cancel := f.Subscribe("a")
 	defer cancel()
 	for range 1000 {
-		f.Publish([]string{"a"})
+		f.Wake([]string{"a"})
 	}
 	if !woken(c) {
 		t.Fatal("not woken")
@@ -54,7 +54,7 @@ func TestWakeUpsAreCoalesced(t *testing.T) {
 	if woken(c) {
 		t.Error("woken twice for events before one read")
 	}
-	f.Publish([]string{"a"})
+	f.Wake([]string{"a"})
 	if !woken(c) {
 		t.Error("not woken by an event after the read")
 	}
@@ -67,7 +67,7 @@ func TestCancelEndsSubscription(t *testing.T) {
 	remaining, cancelRemaining := f.Subscribe("a")
 	cancel()
 	cancel()
-	f.Publish([]string{"a"})
+	f.Wake([]string{"a"})
 	if woken(cancelled) {
 		t.Error("woken after cancel")
 	}
@@ -89,7 +89,7 @@ func TestConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			c, cancel := f.Subscribe(id)
 			defer cancel()
-			f.Publish([]string{id})
+			f.Wake([]string{id})
 			<-c
 		})
 	}

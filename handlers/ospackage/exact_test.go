@@ -12,13 +12,18 @@ func TestAptInstallsExactlyNamedPackagesOnly(t *testing.T) {
 	r := newRepository(t)
 	r.offer("tt-app 1.0-1", "tt-app 1.0+", "tt-app 2.0-1 Depends: tt-lib", "tt-lib 1-1", "tt-other 1-1 Provides: tt-virtual")
 	for name, want := range map[string]string{
-		"tt-.+":       "have no package tt-.+", // a regular expression
-		"tt-ap.":      "have no package tt-ap.",
-		"tt-app+":     "have no package tt-app+", // a change
-		"tt-virtual":  "have no package tt-virtual",
-		"tt-app-":     `"tt-app-"`,
-		"Tt-app":      `"Tt-app" is not the name of a package of Debian`,
-		"tt-app:i386": "tt-app:i386: this server has no packages of the architecture i386, but of amd64; add it on the server with `dpkg --add-architecture`",
+		"tt-.+":         "have no package tt-.+", // a regular expression
+		"tt-ap.":        "have no package tt-ap.",
+		"tt-app+":       "have no package tt-app+", // a change
+		"tt-virtual":    "have no package tt-virtual",
+		"tt-app-":       `"tt-app-"`,
+		"Tt-app":        `"Tt-app" is not the name of a package of Debian`,
+		"tt-*":          `"tt-*" is not`, // patterns, a task and a release
+		"?name(tt-app)": `"?name(tt-app)" is not`,
+		"~ntt-app":      `"~ntt-app" is not`,
+		"tt-app^":       `"tt-app^" is not`,
+		"tt-app/stable": `"tt-app/stable" is not`,
+		"tt-app:i386":   "tt-app:i386: this server has no packages of the architecture i386, but of amd64; add it on the server with `dpkg --add-architecture`",
 	} {
 		for _, edit := range []func(*testing.T) (Outcome, error){
 			func(t *testing.T) (Outcome, error) {

@@ -90,6 +90,9 @@ func (a *Agent) endRefused(ctx context.Context) {
 			continue
 		case <-timer.C:
 		}
+		if refused, _ := a.opts.Connection.state(); !refused {
+			continue // it was accepted at the same moment
+		}
 		running, waiting := a.scheduler.interruptAll()
 		if running+len(waiting) > 0 {
 			a.opts.Log.Warn("the control plane has refused this agent for too long; its assignments are ended",

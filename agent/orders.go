@@ -155,8 +155,12 @@ func splitBySignature(orders []tasker.Order, keys []ed25519.PublicKey) (signed, 
 func (r *receiver) refuse(unsigned []tasker.Order) {
 	for _, o := range unsigned {
 		r.opts.Metrics.countRefused(refusedSignature)
-		if r.keys.isRetired(o) && r.clock.startResync() {
-			r.reporter.beginSession()
+		if r.keys.isRetired(o) {
+			if r.clock.startResync() {
+				r.opts.Log.Info("order with the signature of a retired key ignored; requesting it again", "type", o.Type)
+				r.reporter.beginSession()
+			}
+			continue
 		}
 		kind, taskID := describe(o)
 		if !r.startRefusalLog(kind) {

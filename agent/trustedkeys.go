@@ -79,8 +79,10 @@ func (t *trustedKeys) learn(endorsements []tasker.Endorsement) []ed25519.PublicK
 			t.keys = append(t.keys, trustedKey{PublicKey: e.Key})
 			isNew = true
 		}
-		if bytes.Equal(t.keys[by+1].PublicKey, e.Key) {
-			t.keys[by].retires = e.Retires
+		// Whoever steals the old key must not put off its retirement.
+		retires := &t.keys[by].retires
+		if bytes.Equal(t.keys[by+1].PublicKey, e.Key) && (retires.IsZero() || e.Retires.Before(*retires) && !e.Retires.IsZero()) {
+			*retires = e.Retires
 		}
 	}
 	if !isNew {

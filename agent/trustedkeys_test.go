@@ -135,6 +135,22 @@ func TestAgentLearnsKeysAfterOverlap(t *testing.T) {
 	}
 }
 
+// Whoever has stolen an old key cannot put off its retirement.
+func TestRetirementIsNotPutOff(t *testing.T) {
+	t.Parallel()
+	first, second := newKeyPair(t), newKeyPair(t)
+	past := time.Now().Add(-time.Hour)
+	for name, later := range map[string]time.Time{"later": time.Now().Add(time.Hour), "never": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startRotation(t, []keyPair{first}, second, first.endorse(second, past), first.endorse(second, later))
+			r.waitReported(t, tasker.KeyID(second.public))
+			r.accepts(t, "of-the-new", second)
+			r.refuses(t, "of-the-old", first)
+		})
+	}
+}
+
 // An order that was on its way when its key retired is requested again by a hello.
 func TestOrderOfRetiredKeyIsRequestedAgain(t *testing.T) {
 	t.Parallel()

@@ -126,8 +126,9 @@ func (r Request) refusal(resp *http.Response, body []byte, secret Secret) error 
 // the secrets of the request.
 func (r Request) detail(body []byte, secret Secret) string {
 	var p struct{ Title, Detail string }
+	limit := 1000
 	if json.Unmarshal(body, &p) != nil || p.Detail == "" && p.Title == "" {
-		p.Detail = string(body[:min(len(body), 200)]) // For example from a proxy.
+		p.Detail, limit = string(body), 200 // For example from a proxy.
 	} else if p.Detail == "" {
 		p.Detail = p.Title
 	}
@@ -139,7 +140,7 @@ func (r Request) detail(body []byte, secret Secret) string {
 		}
 		return c
 	}, text)
-	if text = strings.TrimSpace(text[:min(len(text), 1000)]); text == "" {
+	if text = strings.TrimSpace(strings.ToValidUTF8(text[:min(len(text), limit)], "")); text == "" {
 		return ""
 	}
 	return ": " + text

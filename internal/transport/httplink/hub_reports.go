@@ -87,9 +87,11 @@ func (h *Hub) acceptReports(w http.ResponseWriter, r *http.Request, name string)
 	for _, report := range reports {
 		h.streams.update(report.Message)
 	}
+	storing, cancelStoring := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancelStoring()
 	for len(reports) > 0 {
 		n := min(maxPost, len(reports))
-		if err := h.inbox.store(r.Context(), reports[:n:n]); err != nil {
+		if err := h.inbox.store(storing, reports[:n:n]); err != nil {
 			return newProblem(http.StatusServiceUnavailable, "the reports cannot be stored now; send them again: %v", err)
 		}
 		reports = reports[n:]

@@ -98,10 +98,8 @@ func (in *inbox) count(endpoint string, posts int, bytes int64) bool {
 	return true
 }
 
-// store passes reports to Receive and waits until they are stored.
+// store passes reports to Receive and waits until they are stored, or ctx is done.
 func (in *inbox) store(ctx context.Context, reports []wire.Received[tasker.Report]) error {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
 	p := post{reports: reports, stored: make(chan error, 1)}
 	for _, r := range reports {
 		p.bytes += len(r.Encoded)

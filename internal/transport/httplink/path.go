@@ -63,7 +63,6 @@ func (p *path) do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		release()
 		if p.ctx.Err() != nil && req.Context().Err() == nil {
-			p.client.CloseIdleConnections() // a connection for HTTP/2 is idle only now
 			err = context.Cause(p.ctx)
 		}
 		return nil, err

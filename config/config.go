@@ -33,7 +33,7 @@ type ControlPlane struct {
 	// RabbitMQ is the broker's superuser. It is used by initialize, and to create the users
 	// of agents that enrol.
 	RabbitMQ RabbitMQ `yaml:"rabbitmq"`
-	// Endpoints configures what the control plane believes an enrolled agent.
+	// Endpoints configures which labels of an enrolled agent the control plane trusts.
 	Endpoints Endpoints `yaml:"endpoints"`
 	// Prometheus is the Prometheus that the gates of rollouts query.
 	Prometheus Prometheus `yaml:"prometheus"`

@@ -137,7 +137,7 @@ func (p *taskParser) endpoints() []string {
 		p.reject("endpoints", "is %s, but must be a list of names", jsonType(raw))
 		return nil
 	case len(list) == 0:
-		p.reject("endpoints", "is empty; leave it out to reach every endpoint that serves the type")
+		p.reject("endpoints", "is empty; leave it out, or name at least one endpoint")
 		return nil
 	case len(list) > maxEndpoints:
 		p.reject("endpoints", "has %d names; at most %d are allowed", len(list), maxEndpoints)

@@ -80,13 +80,13 @@ func (r taskResource) register() error {
 			"A rollout that waits to be rolled back, and of which something still runs, is not rolled back; its reason explains this. Cancelling a finished task changes nothing.",
 		r.store.CancelTask)
 	r.registerControl("retry", "Retry where the task did not succeed",
-		"Makes a new attempt on each endpoint that did not succeed. A rollout forms new waves of these endpoints. 409 while an attempt is still open, or if there is nothing to retry.",
+		"Starts a new attempt on each endpoint that did not succeed, or on all endpoints if the task was undone. A rollout forms new waves of these endpoints. 409 while an attempt is open, or if every endpoint succeeded.",
 		r.store.RetryTask)
 	r.registerControl("pause", "Pause a rollout",
-		"The rollout begins no further wave until it is resumed; running endpoints continue. Pausing a paused rollout changes nothing. 409 if the task has no rollout, or its rollout is over.",
+		"The rollout begins no further wave until it is resumed; running endpoints continue. Pausing a paused rollout changes nothing. 409 if the task has no rollout, or its rollout has ended.",
 		r.store.PauseTask)
 	r.registerControl("resume", "Resume a rollout",
-		"The rollout continues where it was paused, and accepts the failures until now. 409 if it is not paused.",
+		"The rollout continues where it was paused, and failures so far no longer count against the failure budget. 409 if it is not paused.",
 		r.store.ResumeTask)
 	r.registerControl("undo", "Undo a task",
 		"Creates a task that restores the state before this task, on the endpoints where this task was started, and returns it. "+

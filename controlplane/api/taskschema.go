@@ -81,7 +81,7 @@ func (r taskResource) requestSchema(payload *huma.Schema) *huma.Schema {
 			"endpoints": {
 				Type: huma.TypeArray, MinItems: new(1), MaxItems: new(maxEndpoints), UniqueItems: true,
 				Items:       &huma.Schema{Type: huma.TypeString, Pattern: "^[a-z0-9][a-z0-9._-]{0,127}$"},
-				Description: "The endpoints that perform the task. If neither this field nor `labels` is given, every endpoint that serves the type performs the task.",
+				Description: "The endpoints that perform the task. If neither this field nor `labels` is given, every endpoint that serves the type performs the task or, if the configuration gives the task type `labels`, the known endpoints with these labels.",
 			},
 			"receive_timeout": durationSchema(fmt.Sprintf("How long endpoints have to receive the task. The default is %v.", r.opts.ReceiveTimeout), "30s"),
 			"timeout":         timeout,

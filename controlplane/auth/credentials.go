@@ -47,7 +47,7 @@ func sharedError(endpoint string, c store.Credential) error {
 	case c.RevokedAt != nil:
 		return revokedError(endpoint, *c.RevokedAt)
 	case c.EnrolledAt != nil:
-		return fmt.Errorf("the name %s %w: it is enrolled since %s, so only its own secret is accepted", endpoint, ErrTaken, c.EnrolledAt.Format(time.RFC3339))
+		return fmt.Errorf("the name %s %w: it has been enrolled since %s, so only its own secret is accepted", endpoint, ErrTaken, c.EnrolledAt.Format(time.RFC3339))
 	}
 	return nil
 }
@@ -63,5 +63,5 @@ func (e *Enroller) CheckOwnCredential(ctx context.Context, endpoint string) erro
 }
 
 func revokedError(endpoint string, at time.Time) error {
-	return fmt.Errorf("endpoint %s: %w at %s; to take the server back in, enrol it again with a new token", endpoint, ErrRevoked, at.Format(time.RFC3339))
+	return fmt.Errorf("endpoint %s: %w at %s; to readmit the server, enrol it again with a new token", endpoint, ErrRevoked, at.Format(time.RFC3339))
 }

@@ -1,5 +1,6 @@
 // Package auth decides which caller may call what. The router of the API and the hubs of
-// the transports call it; it keeps tokens and secrets in the store.
+// the transports call it. The store keeps the digests of enrolment tokens and secrets; the
+// access tokens are files of the control plane.
 //
 //   - [Authorizer] checks the token of each HTTP request. It accepts the admin token, the
 //     token that agents share, and the secret of an endpoint.

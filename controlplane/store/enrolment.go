@@ -148,9 +148,9 @@ func findOwner(ctx context.Context, t *tx, secret Digest) (endpoint string, err 
 func checkFree(endpoint string, c Credential, token tasker.EnrolToken) error {
 	switch {
 	case c.RevokedAt == nil:
-		return fmt.Errorf("endpoint %s %w: it is enrolled since %s", endpoint, ErrTaken, c.EnrolledAt.Format(time.RFC3339))
+		return fmt.Errorf("endpoint %s %w: it has been enrolled since %s", endpoint, ErrTaken, c.EnrolledAt.Format(time.RFC3339))
 	case !token.CreatedAt.After(*c.RevokedAt):
-		return fmt.Errorf("endpoint %s: %w at %s, after this token had been created; to take the server back in, create a new token: tasker enrol-token create",
+		return fmt.Errorf("endpoint %s: %w at %s, after this token had been created; to readmit the server, create a new token: tasker enrol-token create",
 			endpoint, ErrRevoked, c.RevokedAt.Format(time.RFC3339))
 	}
 	return nil

@@ -80,7 +80,7 @@ func (c *TaskCreator) CreateClaimed(ctx context.Context, t NewTask) (tasker.Task
 
 func (c *TaskCreator) store(ctx context.Context, t NewTask, claim bool) (tasker.Task, bool, []Claim, error) {
 	if t.Endpoints != nil && len(t.Endpoints) == 0 {
-		return tasker.Task{}, false, nil, errors.New("create a task: endpoints is empty; leave it out to address every endpoint")
+		return tasker.Task{}, false, nil, errors.New("create a task: endpoints is empty; leave it out, or name at least one endpoint")
 	}
 	n, err := newRows(t)
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package argument checks the arguments of the tools that handlers run: apt, dpkg, dnf, rpm
 // and systemd. It accepts only exact names, because these tools read some arguments as
-// options, patterns, groups or commands. The handlers ospackage, upgrade, service and
-// artifact use it.
+// options, patterns, groups or commands. The handlers ospackage, upgrade and
+// service use it.
 package argument
 
 import (

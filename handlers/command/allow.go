@@ -37,7 +37,7 @@ func NewAllowList(entries []Entry) (AllowList, error) {
 		case len(argv) == 0:
 			return nil, fmt.Errorf("handlers.command: allow[%d] is empty: it begins with the absolute path of a program", i)
 		case !isPlainPath(argv[0]) || argv[0] == "/":
-			return nil, fmt.Errorf("handlers.command: allow[%d][0]: %q is not the plain absolute path of a program, without '.', '..' and double slashes", i, argv[0])
+			return nil, fmt.Errorf("handlers.command: allow[%d][0]: %q is not the plain absolute path of a program, without '.', '..' or double slashes", i, argv[0])
 		}
 		for _, pattern := range slices.Concat(entry.Cwd, entry.Creates) {
 			if _, err := path.Match(pattern, ""); err != nil || !isPlainPath(pattern) {

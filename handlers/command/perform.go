@@ -51,7 +51,7 @@ func checkPayload(p Payload) error {
 			return handlers.Reject("payload.%s: contains a NUL", field)
 		}
 		if value != "" && !isPlainPath(value) {
-			return handlers.Reject("payload.%s: %q is not a plain absolute path, without '.', '..' and double slashes", field, value)
+			return handlers.Reject("payload.%s: %q is not a plain absolute path, without '.', '..' or double slashes", field, value)
 		}
 	}
 	if len(p.Argv) == 0 {

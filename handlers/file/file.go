@@ -23,7 +23,7 @@ type Options struct {
 	Commands command.AllowList
 	// Runner runs the validate command.
 	Runner *process.Runner
-	// Records keep the old files.
+	// Snapshots keeps the old files, for an undo.
 	Snapshots *snapshot.Store
 }
 
@@ -57,7 +57,8 @@ type Outcome struct {
 	Diff string `json:"diff,omitempty"`
 	// Backup is the path of the backup.
 	Backup string `json:"backup,omitempty"`
-	// Note explains why there is no diff, or why nothing was done.
+	// Note has remarks: why there is no diff or no change, other hard links, and processes
+	// that were ended.
 	Note string `json:"note,omitempty"`
 }
 
@@ -91,7 +92,7 @@ func Info() handlers.Info {
 func New(o Options) (handlers.Handler, error) {
 	for i, dir := range o.Allow {
 		if !isPlainPath(dir) {
-			return nil, fmt.Errorf("handlers.file: allow[%d]: %q is not the plain absolute path of a directory, without '.', '..' and double slashes", i, dir)
+			return nil, fmt.Errorf("handlers.file: allow[%d]: %q is not the plain absolute path of a directory, without '.', '..' or double slashes", i, dir)
 		}
 	}
 	w := &writer{dirs: o.Allow, commands: o.Commands, runner: o.Runner, snapshots: o.Snapshots, locks: fileLocks{locked: map[string]chan struct{}{}}}

@@ -91,7 +91,7 @@ func (t *target) newFileGroup() (int, error) {
 // checkPath rejects a path that no agent would write.
 func checkPath(path string) error {
 	if !isPlainPath(path) {
-		return handlers.Reject("payload.path: %q is not the plain absolute path of a file, without '.', '..' and double slashes", path)
+		return handlers.Reject("payload.path: %q is not the plain absolute path of a file, without '.', '..' or double slashes", path)
 	}
 	name := filepath.Base(path)
 	if len(tempPrefix+name+backupSuffix) > unix.NAME_MAX {

@@ -204,4 +204,4 @@ func (apt) lockHolder() string {
 	return ""
 }
 
-func (apt) repairCommand() string { return "dpkg --configure -a" }
+func (apt) repairAdvice() string { return "dpkg --configure -a" }

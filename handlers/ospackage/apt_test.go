@@ -131,7 +131,7 @@ func TestAptFailures(t *testing.T) {
 		}
 	}
 	fails(`{"packages":[{"name":"tt-app","version":"7"}]}`,
-		"the repositories of this server have no version 7 of tt-app, they have 2.0-1, 1.0-1: put it into one of them, or name another; no package was changed", "same tt-app >")
+		"version 7 of tt-app is not in the repositories of this server (available: 2.0-1, 1.0-1); add it to one of them, or choose another version; no package was changed", "same tt-app >")
 	fails(`{"packages":[{"name":"tt-nothing"}]}`, "the repositories of this server have no package tt-nothing: correct the name, or add a repository that has it; no package was changed", "same tt-nothing >")
 
 	// A maintainer script fails; an undo installs the older version again.

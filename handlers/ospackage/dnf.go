@@ -254,4 +254,4 @@ func (dnf) lockHolder() string {
 	return fcntlHolder("/var/lib/rpm/.rpm.lock")
 }
 
-func (dnf) repairCommand() string { return "dnf check, and dnf history" }
+func (dnf) repairAdvice() string { return "find the problem with dnf check and dnf history" }

@@ -110,7 +110,7 @@ func TestDnf(t *testing.T) {
 	}
 	sh(t, "mv /run/versionlock.py "+plugins)
 	for payload, want := range map[string]string{
-		`{"packages":[{"name":"tt-app","version":"7"}]}`:       "the repositories of this server have no version 7 of tt-app, they have 2.0-1, 1.0-1",
+		`{"packages":[{"name":"tt-app","version":"7"}]}`:       "version 7 of tt-app is not in the repositories of this server (available: 2.0-1, 1.0-1)",
 		`{"packages":[{"name":"tt-nothing"}]}`:                 "tt-nothing",
 		`{"packages":[{"name":"tt-bad"}]}`:                     "the package manager failed with exit code 1: ",
 		`{"packages":[{"name":"tt-app"}],"lock_timeout":"2h"}`: "payload.lock_timeout: 2h0m0s is more than",

@@ -63,8 +63,8 @@ type manager interface {
 	checkHold(ctx context.Context) error
 	// lockHolder describes the process that locks the package manager; empty if none does.
 	lockHolder() string
-	// repairCommand is the command with which an operator repairs an interrupted transaction.
-	repairCommand() string
+	// repairAdvice describes how an operator repairs an interrupted transaction.
+	repairAdvice() string
 }
 
 // detectManager returns the package manager of the server. Both may be installed; then

@@ -29,7 +29,7 @@ type Options struct {
 	Runner *process.Runner
 	// Units is the directory for the files of transient units.
 	Units string
-	// Before keeps which versions there were.
+	// Snapshots keeps the versions from before each task, for an undo.
 	Snapshots *snapshot.Store
 	Log       *slog.Logger
 }

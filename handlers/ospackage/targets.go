@@ -142,11 +142,11 @@ func (a *assignment) resolveVersion(t target, p installedPackage, available []st
 		}
 	}
 	const shown = 10
-	has := "have none of it at all"
+	has := "none"
 	if len(available) > 0 {
-		has = "have " + strings.Join(available[:min(len(available), shown)], ", ")
+		has = strings.Join(available[:min(len(available), shown)], ", ")
 	}
-	return "", a.unchanged(fmt.Errorf("the repositories of this server have no version %s of %s, they %s: put it into one of them, or name another",
+	return "", a.unchanged(fmt.Errorf("version %s of %s is not in the repositories of this server (available: %s); add it to one of them, or choose another version",
 		t.Version, t.Name, has))
 }
 
@@ -170,7 +170,10 @@ func (a *assignment) checkChanges(op operation, changes []Change, installed map[
 			}
 		}
 		if installed[c.Name].Held {
-			return handlers.Reject("%s, which is held at %s, would become %s, too: name it in the task, or release the hold", c.Name, installed[c.Name].Version, c.To)
+			if c.To == "" {
+				return handlers.Reject("%s is held at %s, but the transaction would remove it: name it in the task, or release the hold", c.Name, installed[c.Name].Version)
+			}
+			return handlers.Reject("%s is held at %s, but the transaction would change it to %s: name it in the task, or release the hold", c.Name, installed[c.Name].Version, c.To)
 		}
 	}
 	return nil

@@ -60,7 +60,7 @@ func (a *assignment) follow(ctx context.Context, unit string, encoded []byte) er
 		return err
 	}
 	a.targets = note.Targets
-	r := transactionResult{repairCommand: a.manager.repairCommand()}
+	r := transactionResult{repair: a.manager.repairAdvice()}
 	followCtx, cancel := a.delayCancel(ctx)
 	defer cancel()
 	r.exit, r.err = a.units.Follow(followCtx, unit, io.MultiWriter(a.call.Output, &r.reasons), a.call.OutputBytes)
@@ -111,10 +111,10 @@ func (a *assignment) delayCancel(ctx context.Context) (context.Context, context.
 type transactionResult struct {
 	exit transientunit.Exit
 	// err is the error with which the transaction was followed.
-	err           error
-	reasons       failureReasons
-	repairCommand string
-	changed       bool
+	err     error
+	reasons failureReasons
+	repair  string
+	changed bool
 	// deviations describe the packages that are not in the target state.
 	deviations []string
 	// reached reports whether all named packages are in the target state, and complete
@@ -158,8 +158,8 @@ func (r *transactionResult) check() error {
 	case lost || r.err == nil && r.exit.Signal != "":
 		reason = "the package manager was interrupted"
 	case r.err != nil:
-		return fmt.Errorf("%w, and the package manager had not ended %s later; %s; it is repaired by the next task, or on the server: %s",
-			r.err, cancelGrace, strings.Join(r.deviations, ", "), r.repairCommand)
+		r.deviations = append(r.deviations, "to repair it on the server: "+r.repair)
+		return fmt.Errorf("%w, and the package manager had not ended %s later; %s", r.err, cancelGrace, strings.Join(r.deviations, ", "))
 	case r.exit.Code != 0:
 		reason = fmt.Sprintf("the package manager failed with exit code %d: %s", r.exit.Code, r.reasons.String())
 	default:
@@ -168,7 +168,7 @@ func (r *transactionResult) check() error {
 	if !r.changed {
 		r.deviations = append(r.deviations, "no package was changed")
 	} else if !r.complete {
-		r.deviations = append(r.deviations, "undo the task, or name a version that can be installed; on the server: "+r.repairCommand)
+		r.deviations = append(r.deviations, "undo the task, or name a version that can be installed; on the server: "+r.repair)
 	}
 	return errors.New(reason + "; " + strings.Join(r.deviations, ", "))
 }

@@ -21,7 +21,7 @@ import (
 var ErrExposed = errors.New("other users can read or change this file, which contains a secret")
 
 // Read returns the content of a private file. The error of another file wraps ErrExposed
-// and contains the command that mends the mode.
+// and contains the command that corrects the mode.
 func Read(path string) ([]byte, error) {
 	if err := Check(path); err != nil {
 		return nil, err

@@ -65,7 +65,7 @@ func TestLaterAttemptReplacesEarlier(t *testing.T) {
 	r.deliver(first)
 	blocking.nextStarted(t)
 	r.deliver(second)
-	if got := r.waitEnded(t, "t1"); got.Status != tasker.Cancelled || got.Reason != "attempt 2 has taken its place" {
+	if got := r.waitEnded(t, "t1"); got.Status != tasker.Cancelled || got.Reason != "replaced by attempt 2" {
 		t.Errorf("the first attempt is %+v", got)
 	}
 	blocking.nextStarted(t)
@@ -116,7 +116,7 @@ func TestReplacedAttemptDoesNotStartAfterRestart(t *testing.T) {
 	r := startAgent(t, cp, dir, []handlers.Handler{blocking})
 	for _, id := range []string{"accepted", "held"} {
 		r.wait(t, "the later attempt of "+id, func() bool { return r.responses[journal.Ref{TaskID: id, Attempt: 2}].Status == tasker.Succeeded })
-		if got := r.waitEnded(t, id); got.Status != tasker.Cancelled || got.Reason != "attempt 2 has taken its place" {
+		if got := r.waitEnded(t, id); got.Status != tasker.Cancelled || got.Reason != "replaced by attempt 2" {
 			t.Errorf("%s, attempt 1: %+v", id, got)
 		}
 	}

@@ -61,7 +61,8 @@ func (b *batch) add(o tasker.Order) {
 	}
 }
 
-// drop acknowledges an order without a report: it names no valid assignment.
+// drop counts and logs an order that the agent ignores. The delivery is acknowledged with
+// the others.
 func (b *batch) drop(outcome string, o tasker.Order, reason string) {
 	b.outcomes[outcome]++
 	_, taskID := describe(o)

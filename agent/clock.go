@@ -9,9 +9,9 @@ import (
 // time.
 const resyncInterval = time.Minute
 
-// firstLongestDelay is the longest delay of a welcome at first. It is well below the usual
+// initialMaxDelay is the longest delay of a welcome at first. It is well below the usual
 // receive timeout of 30 s.
-const firstLongestDelay = 10 * time.Second
+const initialMaxDelay = 10 * time.Second
 
 // clock keeps the control plane's time. It counts from the last welcome with a
 // clock that no one can set, because this machine's wall clock may be wrong.
@@ -25,14 +25,14 @@ type clock struct {
 	// by at most uncertainty.
 	boot        time.Time
 	uncertainty time.Duration
-	// longestDelay is the longest delay of a welcome from which the time is taken.
-	longestDelay time.Duration
+	// maxDelay is the longest delay of a welcome from which the time is taken.
+	maxDelay time.Duration
 	// resyncAt is the earliest time since boot of the next resync.
 	resyncAt time.Duration
 }
 
 func newClock(sinceBoot func() time.Duration) *clock {
-	return &clock{sinceBoot: sinceBoot, known: make(chan struct{}), longestDelay: firstLongestDelay}
+	return &clock{sinceBoot: sinceBoot, known: make(chan struct{}), maxDelay: initialMaxDelay}
 }
 
 // now returns the control plane's time; false before the first welcome.
@@ -65,19 +65,18 @@ func (c *clock) isPast(deadline time.Time, sinceBoot time.Duration) bool {
 	return !c.boot.IsZero() && c.boot.Add(sinceBoot+c.uncertainty).After(deadline)
 }
 
-// set takes over the time of a welcome that arrived a delay after the hello that it
-// answers. The control plane's time was t at some moment of the delay, so the clock is early
-// by at most the delay.
+// set sets the clock from a welcome; delay is the time since its hello. The control plane's
+// time was t at some moment of the delay, so the clock is early by at most the delay.
 //
 // The time of a welcome that was delayed for longer than a limit is not taken over: set
 // returns false, and the agent should request the time again. Each such welcome doubles the
-// limit, so that an agent gets to know the time of a slow control plane.
+// limit, so that the clock is set even if the control plane is slow.
 func (c *clock) set(t time.Time, delay time.Duration) bool {
 	sinceBoot := c.sinceBoot()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if delay > c.longestDelay {
-		c.longestDelay *= 2
+	if delay > c.maxDelay {
+		c.maxDelay *= 2
 		return false
 	}
 	if c.boot.IsZero() {

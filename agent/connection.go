@@ -69,8 +69,8 @@ func (c *Connection) state() (refused bool, changed <-chan struct{}) {
 	return c.refused, c.changed
 }
 
-// endRefused ends all assignments whenever the credential has been refused for
-// UnauthorizedTimeout, until ctx is done.
+// endRefused interrupts the running assignments and ends the queued ones whenever the
+// credential has been refused for UnauthorizedTimeout, until ctx is done.
 func (a *Agent) endRefused(ctx context.Context) {
 	if a.opts.Connection == nil || a.opts.UnauthorizedTimeout <= 0 {
 		return

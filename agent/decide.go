@@ -144,6 +144,6 @@ const (
 	reasonWhileRunning = "cancelled while it was running"
 )
 
-func replacedBy(attempt int) string { return fmt.Sprintf("attempt %d has taken its place", attempt) }
+func replacedBy(attempt int) string { return fmt.Sprintf("replaced by attempt %d", attempt) }
 
 func notStarted() outcome { return outcome{status: tasker.Cancelled, reason: reasonNotStarted} }

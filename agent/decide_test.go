@@ -67,7 +67,7 @@ func TestDecide(t *testing.T) {
 		},
 		"accepted/end_a_replaced_attempt": {
 			facts{phase: journal.Accepted, latest: 2, refusal: unsupported},
-			decision{action: actionEnd, status: tasker.Cancelled, reason: "attempt 2 has taken its place"},
+			decision{action: actionEnd, status: tasker.Cancelled, reason: "replaced by attempt 2"},
 		},
 		"accepted/reject_what_was_refused_while_held": {
 			facts{phase: journal.Accepted, latest: 1, refusal: unsupported},

@@ -20,7 +20,7 @@ func refusal(hs Handlers, o tasker.Order) string {
 		return fmt.Sprintf("the payload has %d bytes; at most %d are allowed", len(as.Payload), tasker.MaxPayload)
 	}
 	if as.Action == tasker.Undo && !isValidID(as.Undoes, 1) {
-		return fmt.Sprintf("%q is no task that can be undone", as.Undoes)
+		return fmt.Sprintf("task id %q to undo is not valid", as.Undoes)
 	}
 	return unsupported(hs, as.Handler, as.Action, as.Payload)
 }

@@ -93,7 +93,7 @@ func (s *updateSender) makeUpdate(a *assignment) (pendingUpdate, bool) {
 		s.registry.mu.Unlock()
 		u, err := s.opts.Journal.Report(a.ref)
 		if err != nil {
-			a.logger(s.opts.Log).Warn("the journal no longer has a report", "error", err)
+			a.logger(s.opts.Log).Warn("cannot read a report from the journal", "error", err)
 			return pendingUpdate{}, false
 		}
 		return pendingUpdate{assignment: a, update: u, final: true}, true

@@ -84,7 +84,7 @@ func (r Request) unreachable(err error) error {
 	case errors.As(err, &wrongName):
 		advice = "use a host name that its certificate contains"
 	case r.Fingerprint != "" && strings.Contains(err.Error(), "certificate"):
-		advice = "the token is incomplete or belongs to another control plane, or there is a proxy in between; if the proxy has its own certificate, cut the token off before the dot"
+		advice = "the token is incomplete or belongs to another control plane, or there is a proxy in between; if the proxy has its own certificate, remove the dot and everything after it from the token"
 	}
 	return fmt.Errorf("%w at %s: %w; %s", ErrUnreachable, r.Server, err, advice)
 }

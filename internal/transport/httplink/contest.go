@@ -9,8 +9,8 @@ import (
 // probe before another process with the same instance gets the name.
 const probeTimeout = 5 * time.Second
 
-// probe is the line of a stream that asks the agent for a sign of life. The agent answers
-// with a POST without reports. An older agent ignores the line like a keepalive.
+// probe is the line of a stream that requests a response from the agent: a POST without
+// reports. An older agent ignores the line like a keepalive.
 const probe = " \n"
 
 // contest is the claim of another process to the name of a stream. Two processes have the
@@ -45,7 +45,7 @@ func (reg *registry) checkProcessLocked(old, s *stream) *problem {
 		s.endpoint, probeTimeout)
 }
 
-// answer records a sign of life of a process.
+// answer records that a process has sent a POST.
 func (reg *registry) answer(endpoint, process string) {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()

@@ -19,7 +19,7 @@ type HubOptions struct {
 	// Types are the configured task types.
 	Types []tasker.TaskType
 	// Heartbeat is the interval of the agents' heartbeats, unless a welcome or the agent
-	// sets a longer one. An agent that sends no report for three intervals loses its
+	// sets a longer one. An agent that has sent a hello and then no report for three intervals loses its
 	// stream, and its name to another agent that requests it. Zero means 10 s.
 	Heartbeat time.Duration
 	// Keepalive is the interval of keepalives on idle streams; zero means 5 s. In a large

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// storeTimeout is how long a POST of reports waits until it is stored. After that it
-	// fails with 503, and the agent sends the reports again.
+	// storeTimeout limits the wait of a POST for memory, and then its wait until it is
+	// stored. After that it fails with 503, and the agent sends the reports again.
 	storeTimeout = 20 * time.Second
 	// bodyTimeout is how long an agent may take to send a POST.
 	bodyTimeout = 30 * time.Second

@@ -95,7 +95,7 @@ func (l *Link) postAll(ctx context.Context, reports []encodedReport, failed map[
 	}
 }
 
-// post sends one POST of reports. Without reports it is a sign of life.
+// post sends one POST of reports. Without reports it is the response to a probe.
 func (l *Link) post(ctx context.Context, reports []encodedReport) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()

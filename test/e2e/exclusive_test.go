@@ -45,7 +45,7 @@ func TestExclusiveRolloutWaitsForARollback(t *testing.T) {
 		done.waitStarts(t, undo, 1)
 		f.write("bad", "")
 		second := f.post("update-app", `{"identifier":"second","endpoints":["web-1"],"rollout":{"exclusive":true}}`)
-		f.waitBlocked(second, "until update-app first is undone", "web-1")
+		f.waitBlocked(second, "until the undo of update-app first has finished", "web-1")
 		release()
 		if a := f.waitFinished(second); a.Task.Status != tasker.TaskSucceeded {
 			t.Errorf("the second one is %s", a.Task.Status)

@@ -49,7 +49,7 @@ func TestActions(t *testing.T) {
 		"plain-undo":    {tasker.Rejected, "", "cannot undo"},
 		"plain-do":      {tasker.Succeeded, "", ""},
 		"able-dance":    {tasker.Rejected, "", "update the agent"},
-		"bad-undo":      {tasker.Rejected, "", "no task that can be undone"},
+		"bad-undo":      {tasker.Rejected, "", "to undo is not valid"},
 	} {
 		got := r.waitEnded(t, id)
 		if got.Status != want.status || string(got.Result) != want.result || !strings.Contains(got.Reason, want.reason) || (want.reason == "") != (got.Reason == "") {

@@ -275,9 +275,13 @@ func TestResumeDoesNotRestartTwice(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		if cancelled {
 			cancel(handlers.ErrCancelled)
+		} else {
+			release()
 		}
-		release()
 		_, o, err := c.call(ctx, payload, resumed)
+		if cancelled {
+			release() // earlier, the unit could be active before the call
+		}
 		after, stateErr := stateOf(t.Context(), conn, unit)
 		cancel(nil)
 		if stateErr != nil || after.invocation != s.invocation {

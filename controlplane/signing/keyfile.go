@@ -117,7 +117,7 @@ func (f keyFile) private(public []byte) ed25519.PrivateKey {
 // create writes a new file. The error wraps fs.ErrExist if the file exists.
 func (f keyFile) create(path string) error {
 	return f.save(path, func(path string, content []byte) error {
-		return atomicfile.Create(path, content, func(file *os.File) error { return copyOwner(file, filepath.Dir(path)) })
+		return atomicfile.Create(path, content, func(file *os.File) error { return atomicfile.CopyOwner(file, filepath.Dir(path)) })
 	})
 }
 
@@ -133,7 +133,7 @@ func (f keyFile) replace(path string) error {
 			if err != nil {
 				return err
 			}
-			return errors.Join(copyOwner(file, path), file.Chmod(info.Mode().Perm()))
+			return errors.Join(atomicfile.CopyOwner(file, path), file.Chmod(info.Mode().Perm()))
 		})
 	})
 }
@@ -150,20 +150,6 @@ func (f keyFile) save(path string, write func(string, []byte) error) error {
 		return fmt.Errorf("write the signing key to %s: %w", path, err)
 	}
 	return nil
-}
-
-// copyOwner gives a file that root writes the owner of another file or directory: root may
-// run a command for a service that runs as another user.
-func copyOwner(f *os.File, from string) error {
-	info, err := os.Stat(from)
-	if err != nil {
-		return err
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || os.Geteuid() != 0 || owner.Uid == 0 {
-		return nil
-	}
-	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
 func newOrderKey() ed25519.PrivateKey {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/MatthiasWiesner/tasker/internal/atomicfile"
 )
@@ -59,18 +58,5 @@ func write(dir, name string, r record) (err error) {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Replace(filepath.Join(dir, name), append(content, '\n'), func(f *os.File) error { return copyOwner(f, dir) })
-}
-
-// copyOwner changes the owner of a file to that of a directory.
-func copyOwner(f *os.File, dir string) error {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || os.Geteuid() != 0 || owner.Uid == 0 {
-		return nil
-	}
-	return f.Chown(int(owner.Uid), int(owner.Gid))
+	return atomicfile.Replace(filepath.Join(dir, name), append(content, '\n'), func(f *os.File) error { return atomicfile.CopyOwner(f, dir) })
 }

@@ -61,7 +61,7 @@ func (t *trustedKeys) newest() string {
 }
 
 // learn accepts the keys that accepted keys endorse. Only the newest key can introduce
-// another one: whoever steals an old key cannot add a key of his own beside its successor.
+// another one, so a thief of an old key cannot add a key beside its successor.
 // It returns the accepted keys if there are more than before, else nil.
 func (t *trustedKeys) learn(endorsements []tasker.Endorsement) []ed25519.PublicKey {
 	t.mu.Lock()
@@ -79,7 +79,7 @@ func (t *trustedKeys) learn(endorsements []tasker.Endorsement) []ed25519.PublicK
 			t.keys = append(t.keys, trustedKey{PublicKey: e.Key})
 			isNew = true
 		}
-		// Whoever steals the old key must not put off its retirement.
+		// A thief of the old key must not delay its retirement.
 		retires := &t.keys[by].retires
 		if bytes.Equal(t.keys[by+1].PublicKey, e.Key) && (retires.IsZero() || e.Retires.Before(*retires) && !e.Retires.IsZero()) {
 			*retires = e.Retires

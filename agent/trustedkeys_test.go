@@ -135,7 +135,7 @@ func TestAgentLearnsKeysAfterOverlap(t *testing.T) {
 	}
 }
 
-// Whoever has stolen an old key cannot put off its retirement.
+// A stolen old key cannot delay its own retirement.
 func TestRetirementIsNotPutOff(t *testing.T) {
 	t.Parallel()
 	first, second := newKeyPair(t), newKeyPair(t)
